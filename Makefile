@@ -1,0 +1,30 @@
+# Every habit by name; `make` alone lists them.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+PROTOS := $(wildcard proto/lodestream_proto/v1/*.proto)
+
+help: ## list the verbs
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+.venv/ready: requirements/bootstrap.lock requirements/dev.lock pyproject.toml proto/pyproject.toml sdk/pyproject.toml
+	@echo "» setting up .venv from requirements/dev.lock (once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e proto -e sdk -e .
+	@touch $@
+
+setup: .venv/ready ## make the locked environment
+
+proto: .venv/ready ## generate proto/gen from the .proto files
+	@rm -rf proto/gen/lodestream_proto && mkdir -p proto/gen/lodestream_proto/v1
+	@cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I . --python_out=gen --grpc_python_out=gen \
+	    --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS:proto/%=%)
+	@touch proto/gen/lodestream_proto/__init__.py proto/gen/lodestream_proto/v1/__init__.py proto/gen/lodestream_proto/py.typed
+
+lock: .venv/ready ## resolve the dependencies anew into requirements/*.lock
+	@sh requirements/lock.sh
+
+.PHONY: help setup proto lock

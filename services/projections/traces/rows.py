@@ -1,0 +1,71 @@
+"""The rows of the traces read model, field for field the columns of migrations/traces/0001_pre_traces.sql."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import NamedTuple
+
+
+class Part(NamedTuple):
+    """One telling of a span: which span of which record. Ordered as the log and the clock of the gateway order it."""
+
+    received_at_us: int
+    partition: int
+    offset: int
+    span_index: int
+
+
+@dataclass(slots=True)
+class SpanRow:
+    """One span: a pure function of the set of its parts."""
+
+    project_id: str
+    start_day: date
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes | None
+    is_root: bool
+    name: str
+    type: int
+    level: int
+    status_message: str | None
+    start_at_us: int
+    end_at_us: int | None
+    first_token_us: int | None
+    model: str | None
+    provider: str | None
+    usage: dict[str, int] | None
+    cost: dict[str, int] | None
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cost_picos: int
+    prompt_name: str | None
+    prompt_version: int | None
+    trace_name: str | None
+    user_id: str | None
+    session_id: str | None
+    tags: list[str] | None
+    environment: str | None
+    release: str | None
+    version: str | None
+    sdk: str | None
+    input_preview: str | None
+    output_preview: str | None
+    sanitized: int
+    parts: tuple[Part, ...]
+    """Ascending, at least one."""
+
+
+@dataclass(slots=True)
+class BlockRow:
+    """One record of the log, its bytes as they are there."""
+
+    project_id: str
+    partition: int
+    offset: int
+    received_at: datetime
+    sdk_name: str
+    sdk_version: str
+    compression: int
+    span_count: int
+    otlp_request: bytes

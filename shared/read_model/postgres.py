@@ -1,0 +1,36 @@
+"""Connections to Postgres, and the `.sql` files beside the code that runs them."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+SEARCH_PATH = "traces, lodestream"
+
+
+async def connect_pool(
+    dsn: str, *, application: str, min_size: int = 1, max_size: int = 4, **options: Any
+) -> asyncpg.Pool:
+    """A pool whose every call ends: bounded waits to connect and to answer, so that a frozen server costs seconds."""
+    server_settings = {
+        "application_name": f"lodestream-{application}",
+        "search_path": SEARCH_PATH,
+        "timezone": "UTC",
+        **options.pop("server_settings", {}),
+    }
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=min_size,
+        max_size=max_size,
+        timeout=5,
+        command_timeout=options.pop("command_timeout", 30),
+        server_settings=server_settings,
+        **options,
+    )
+
+
+@cache
+def load_sql(path: Path) -> str:
+    """The statement in a .sql file."""
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""What every process does the same way: settings, logs and metrics, start and stop."""
