@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
+# What a change to the contract is compared with: nothing may break for whoever speaks that version.
+PROTO_BASE ?= $(shell git rev-parse -q --verify origin/main || git rev-parse HEAD)
 PROTOS := $(wildcard proto/lodestream_proto/v1/*.proto)
 
 help: ## list the verbs
@@ -24,7 +26,21 @@ proto: .venv/ready ## generate proto/gen from the .proto files
 	    --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS:proto/%=%)
 	@touch proto/gen/lodestream_proto/__init__.py proto/gen/lodestream_proto/v1/__init__.py proto/gen/lodestream_proto/py.typed
 
+check: .venv/ready ## format, lint, types, import rules, the contract
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
+	@$(BIN)/buf lint proto && $(BIN)/buf format --diff --exit-code proto
+	@$(BIN)/buf breaking proto --against '.git#ref=$(PROTO_BASE),subdir=proto'
+	@$(MAKE) --no-print-directory proto && git diff --exit-code --stat -- proto/gen
+
+fix: .venv/ready ## format, and mend what can be mended by itself
+	@$(BIN)/ruff format --quiet . ; $(BIN)/ruff check --quiet --fix . ; $(BIN)/buf format -w proto
+
+test: .venv/ready ## all tests, on real servers (ARGS="-k name" to choose)
+	@$(BIN)/pytest $(ARGS)
+
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.lock
 	@sh requirements/lock.sh
 
-.PHONY: help setup proto lock
+.PHONY: help setup proto check fix test lock

@@ -1,0 +1,1 @@
+"""Doors for people and scripts: clients of our own gRPC API."""

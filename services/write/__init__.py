@@ -1,0 +1,1 @@
+"""Requests become events: the only code that appends to the log."""
