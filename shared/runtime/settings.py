@@ -5,7 +5,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class _Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="LODESTREAM_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LODESTREAM_", frozen=True, extra="ignore", populate_by_name=True)
 
 
 class KafkaSettings(_Settings):

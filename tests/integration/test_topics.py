@@ -10,13 +10,13 @@ from shared.runtime.settings import KafkaSettings
 
 
 async def test_topics_are_created_once_however_often_asked(servers) -> None:
-    settings = KafkaSettings(LODESTREAM_KAFKA=servers.kafka)
+    settings = KafkaSettings(bootstrap_servers=servers.kafka)
     await asyncio.gather(*(create_topics(settings) for _ in range(3)))
     assert await create_topics(settings) == []
 
 
 async def test_topics_are_as_the_table_says(servers) -> None:
-    settings = KafkaSettings(LODESTREAM_KAFKA=servers.kafka)
+    settings = KafkaSettings(bootstrap_servers=servers.kafka)
     await create_topics(settings)
     admin = AIOKafkaAdminClient(bootstrap_servers=servers.kafka)
     await admin.start()
