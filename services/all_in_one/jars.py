@@ -1,0 +1,115 @@
+"""Kafka's jars: exactly those of requirements/kafka.lock, fetched once, each checked by its SHA-256.
+
+`python -m services.all_in_one.jars` resolves Kafka's coordinates anew and prints the lock.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import jgo
+from jgo.config import GlobalSettings
+from jgo.constants import MAVEN_CENTRAL_URL
+from jgo.maven import MavenContext
+
+LOCK = Path(__file__).parents[2] / "requirements" / "kafka.lock"
+# A newer Kafka on the day of its release may be half published; this is moved deliberately.
+_KAFKA = "org.apache.kafka:kafka_2.13:4.3.1+org.slf4j:slf4j-simple:1.7.36"
+_AT_ONCE = 6  # downloads
+
+
+class WrongJarError(Exception):
+    """What arrived under a jar's coordinates is not what requirements/kafka.lock names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jar:
+    """One line of the lock: Maven coordinates and the checksum of the file."""
+
+    group: str
+    artifact: str
+    version: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """The name in our cache; it holds the checksum's head, so that another content is another file."""
+        return f"{self.artifact}-{self.version}.{self.sha256[:12]}.jar"
+
+
+def read_lock(lock: Path = LOCK) -> list[Jar]:
+    """The jars in the order of the class path."""
+    jars = []
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        coordinates, sha256 = line.split(" --hash=sha256:")
+        group, artifact, version = coordinates.split(":")
+        jars.append(Jar(group, artifact, version, sha256))
+    return jars
+
+
+def fetch_jars(folder: Path, progress: Callable[[int, int], None], jars: list[Jar] | None = None) -> list[Path]:
+    """Every jar of the lock in `folder`, checked; what is missing or damaged is fetched and `progress(done, of)` told.
+
+    Raises WrongJarError for content that is not the lock's. Two processes may do this at the same time.
+    """
+    jars = read_lock() if jars is None else jars
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [jar for jar in jars if not _is_whole(folder / jar.file_name, jar)]
+    if missing:
+        with tempfile.TemporaryDirectory(dir=folder) as arriving, ThreadPoolExecutor(_AT_ONCE) as pool:
+            context = _maven(Path(arriving))
+            for done, _ in enumerate(pool.map(lambda jar: _fetch(jar, context, folder), missing), start=1):
+                progress(done, len(missing))
+    return [folder / jar.file_name for jar in jars]
+
+
+def _maven(cache: Path) -> MavenContext:
+    """Maven as this machine's jgo is configured, but into an empty cache: a damaged one can't be mistaken for ours."""
+    repositories = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
+    return MavenContext(repo_cache=cache, remote_repos=repositories, timeout=60)
+
+
+def _fetch(jar: Jar, context: MavenContext, folder: Path) -> None:
+    arrived = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
+    if not _is_whole(arrived, jar):
+        raise WrongJarError(
+            f"{jar.group}:{jar.artifact}:{jar.version}: SHA-256 is {_sha256(arrived)}, {LOCK.name} says {jar.sha256}"
+        )
+    arrived.replace(folder / jar.file_name)
+
+
+def _is_whole(path: Path, jar: Jar) -> bool:
+    return path.exists() and _sha256(path) == jar.sha256
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def resolve_anew() -> Iterator[Jar]:
+    """Kafka and all it needs, as Maven resolves it today."""
+    with tempfile.TemporaryDirectory() as cache:
+        context = _maven(Path(cache))
+        for artifact in sorted(jgo.resolve(_KAFKA), key=str):
+            found = context.project(artifact.groupId, artifact.artifactId).at_version(artifact.version).artifact()
+            yield Jar(artifact.groupId, artifact.artifactId, artifact.version, _sha256(found.resolve()))
+
+
+def default_folder() -> Path:
+    """The user's cache, so that all checkouts and test runs share one download."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lodestream" / "jars"
+
+
+def main() -> None:
+    """Print the lock of what resolves today."""
+    for jar in resolve_anew():
+        print(f"{jar.group}:{jar.artifact}:{jar.version} --hash=sha256:{jar.sha256}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

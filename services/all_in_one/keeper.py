@@ -1,0 +1,120 @@
+"""The keeper: a small process that outlives its starter and stops whatever the starter left running.
+
+It learns of each child over a pipe. When the pipe closes, because the starter ended or was killed, it stops what is
+still registered, the youngest first, and removes the temporary folder.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+_LONGEST_GRACE = 5.0  # nobody waits for an answer any more
+
+
+class Keeper:
+    """The starter's end of the pipe. Closing it, or dying, ends every process that is still registered."""
+
+    def __init__(self, *, hold: int | None = None, remove: Path | None = None) -> None:
+        """`hold` is a file descriptor to keep open until all are gone; `remove` a folder to remove then."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "services.all_in_one.keeper", *([str(remove)] if remove else [])],
+            stdin=subprocess.PIPE,
+            pass_fds=() if hold is None else (hold,),
+            start_new_session=True,  # a signal to our group is not meant for it
+        )
+
+    def watch(self, pid: int, stop_signal: signal.Signals, grace: float) -> None:
+        """From now on `pid` does not outlive us. `grace` is the seconds between the signal and SIGKILL."""
+        self._tell(f"watch {pid} {stop_signal:d} {grace}")
+
+    def forget(self, pid: int) -> None:
+        """`pid` has ended."""
+        with contextlib.suppress(OSError):
+            self._tell(f"forget {pid}")
+
+    def close(self) -> None:
+        """Stop what is still registered; returns when it is gone."""
+        with contextlib.suppress(OSError):
+            self._process.communicate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
+        self._process.stdin.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    process: psutil.Process  # knows the time of creation: a pid that was taken again is another process
+    stop_signal: int
+    grace: float
+
+    def gone(self) -> bool:
+        try:
+            return not self.process.is_running() or self.process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    def stop(self) -> None:
+        with contextlib.suppress(psutil.Error):
+            self.process.send_signal(self.stop_signal)
+            self.process.resume()  # a stopped process would not hear it
+        wait_until(self.gone, min(self.grace, _LONGEST_GRACE))
+        if not self.gone():
+            kill_group(self.process.pid)
+            wait_until(self.gone, 1)
+
+
+def kill_group(leader: int) -> None:
+    """SIGKILL a process that leads a group, and its children."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Return when the condition holds or the seconds are over."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def _read(lines: Iterable[str]) -> list[_Watched]:
+    """Who is registered when the lines end."""
+    watched: dict[int, _Watched] = {}
+    for line in lines:
+        verb, pid, *details = line.split()
+        watched.pop(int(pid), None)
+        if verb == "watch":
+            with contextlib.suppress(psutil.NoSuchProcess):
+                watched[int(pid)] = _Watched(psutil.Process(int(pid)), int(details[0]), float(details[1]))
+    return list(watched.values())
+
+
+def main() -> None:
+    """Watch until standard input ends, then stop what is left."""
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    for watched in reversed(_read(sys.stdin)):
+        watched.stop()
+    for folder in sys.argv[1:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Is it ready? One question for each kind of process; every answer comes within a few seconds."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import grpc
+import redis.asyncio
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+Probe = Callable[[], Awaitable[bool]]
+_PATIENCE = 3.0  # seconds for one answer
+
+
+async def kafka_answers(address: str) -> bool:
+    """A broker is registered and tells of itself."""
+    if not await _listens(address):  # asking first keeps the client's complaints out of the log
+        return False
+    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=int(_PATIENCE * 1000))
+    try:
+        await admin.start()
+        return bool((await admin.describe_cluster())["brokers"])
+    except (KafkaError, OSError):
+        return False
+    finally:
+        await admin.close()
+
+
+async def postgres_answers(dsn: str) -> bool:
+    """A session can be opened."""
+    try:
+        connection = await asyncpg.connect(dsn, timeout=_PATIENCE)
+    except (asyncpg.PostgresError, OSError, TimeoutError):
+        return False
+    await connection.close(timeout=_PATIENCE)
+    return True
+
+
+async def redis_answers(url: str) -> bool:
+    """PING gets its PONG."""
+    client = redis.asyncio.Redis.from_url(url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+    try:
+        return bool(await client.ping())
+    except (redis.asyncio.RedisError, OSError):
+        return False
+    finally:
+        await client.aclose()
+
+
+async def grpc_serves(address: str) -> bool:
+    """The server as a whole says SERVING."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        try:
+            answer = await HealthStub(channel).Check(HealthCheckRequest(), timeout=_PATIENCE)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == HealthCheckResponse.SERVING)
+
+
+async def http_healthy(address: str) -> bool:
+    """GET /health answers with a 2xx."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            try:
+                writer.write(f"GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+                status_line = await reader.readline()
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, TimeoutError):
+        return False
+    return status_line.split()[1:2] != [] and status_line.split()[1].startswith(b"2")
+
+
+async def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            _, writer = await asyncio.open_connection(host, int(port))
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True

@@ -1,0 +1,199 @@
+"""A child process: kept from its first instant, probed until ready, stopped gently, its end explained."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from services.all_in_one.keeper import Keeper, kill_group
+from services.all_in_one.probes import Probe
+
+# A child waits at this door until the keeper knows it; when we die before, the read ends and it never becomes a server.
+_DOOR = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh")
+_BIGGEST_LOG = 10 * 1024 * 1024  # bytes; a longer one is set aside as .1 at the next start
+_LINES_OF_A_REASON = 6
+
+
+async def _at_once() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What runs, where it is reached, how one knows that it is ready, and how it is asked to end."""
+
+    name: str
+    argv: Sequence[str]
+    address: str = ""
+    ready: Probe = _at_once
+    environment: Mapping[str, str] | None = None
+    """The whole environment; ours where None."""
+    user: tuple[int, int] | None = None
+    """User and group id to run as; ours where None."""
+    stop_signal: signal.Signals = signal.SIGTERM
+    grace: float = 15.0
+    """Seconds between the stop signal and SIGKILL."""
+
+
+class StartFailedError(Exception):
+    """A process ended, or stayed unready, while it was being started. The message says which, and its last words."""
+
+
+class Process:
+    """One command, run at most once at a time. Its output is appended to a log file."""
+
+    def __init__(self, command: Command, *, log: Path, keeper: Keeper) -> None:
+        """Nothing runs before `start`."""
+        self.command = command
+        self.log = log
+        self._keeper = keeper
+        self._child: asyncio.subprocess.Process | None = None
+        self._log_start = 0
+
+    @property
+    def pid(self) -> int | None:
+        """None when it is not running."""
+        return self._child.pid if self._child and self._child.returncode is None else None
+
+    async def start(self, deadline: float = 60.0) -> None:
+        """Start and return when it is ready.
+
+        Raises StartFailedError when it ends, or is not ready within `deadline` seconds; then nothing is left running.
+        """
+        child = await self._spawn()
+        end = asyncio.ensure_future(child.wait())
+        problem = "did not start"
+        try:
+            async with asyncio.timeout(deadline):
+                while not end.done():
+                    if await self.command.ready():
+                        return
+                    await asyncio.wait([end], timeout=0.05)
+        except TimeoutError:
+            problem = f"was not ready within {deadline:.0f} s"
+        finally:
+            end.cancel()
+        message = f"{self.command.name} {problem}: {self.last_words()}"
+        await self.stop()
+        raise StartFailedError(message)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        assert self.pid is None, f"{self.command.name} is running"
+        user, group = self.command.user or (None, None)
+        with _open_log(self.log) as log:
+            self._log_start = log.seek(0, os.SEEK_END)
+            child = self._child = await asyncio.create_subprocess_exec(
+                *_DOOR,
+                *self.command.argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=None if self.command.environment is None else dict(self.command.environment),
+                cwd=self.log.parent,
+                start_new_session=True,  # Ctrl-C on our terminal is ours alone: we stop the children in order
+                user=user,
+                group=group,
+                extra_groups=None if user is None else [],
+            )
+        self._keeper.watch(child.pid, self.command.stop_signal, self.command.grace)
+        assert child.stdin is not None
+        child.stdin.write(b"\n")
+        child.stdin.close()
+        return child
+
+    async def stop(self) -> None:
+        """Ask it to end, wait its grace, then kill it and its children. Returns when it is gone; again does no harm."""
+        if self.pid is not None:
+            self._signal(self.command.stop_signal)
+            self.resume()  # a paused process would not hear it
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.command.grace):
+                    await self.ended()
+            self.kill()
+        if self._child is not None:
+            await self.ended()
+
+    async def ended(self) -> int:
+        """Wait for its end, by itself or not, and return the exit code, or minus the signal."""
+        assert self._child is not None, f"{self.command.name} was never started"
+        pid = self._child.pid
+        code = await self._child.wait()
+        kill_group(pid)  # children it may have left
+        self._keeper.forget(pid)
+        return code
+
+    async def restart(self, deadline: float = 60.0) -> None:
+        """Stop and start again, on the same address and data."""
+        await self.stop()
+        await self.start(deadline)
+
+    def kill(self) -> None:
+        """SIGKILL, to it and its children."""
+        if self.pid is not None:
+            kill_group(self.pid)
+
+    def pause(self) -> None:
+        """SIGSTOP: alive, connected, and silent."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._child is not None and self._child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._child.send_signal(number)
+
+    def output(self) -> str:
+        """What it has written since it was last started."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
+
+    def last_words(self) -> str:
+        """Why it ended (if it did) and the last lines of its log."""
+        lines = [line for line in self.output().splitlines() if line.strip()][-_LINES_OF_A_REASON:]
+        return "\n".join([self._exit(), *(f"    {line}" for line in lines)])
+
+    def _exit(self) -> str:
+        code = self._child.returncode if self._child else None
+        if code is None:
+            return "still running"
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where processes keep their data and logs, and who sees to it that none is left behind."""
+
+    data: Path
+    keeper: Keeper
+
+    def process(self, command: Command) -> Process:
+        """A process of this ground, not started yet."""
+        return Process(command, log=self.data / "logs" / f"{command.name}.log", keeper=self.keeper)
+
+    async def run(self, command: Command) -> None:
+        """Run a command to its end.
+
+        Raises StartFailedError when it ends with anything but 0.
+        """
+        process = self.process(command)
+        try:
+            await process.start()
+            if await process.ended():
+                raise StartFailedError(f"{command.name} failed: {process.last_words()}")
+        finally:
+            await process.stop()
+
+
+def _open_log(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > _BIGGEST_LOG:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")

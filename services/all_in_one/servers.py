@@ -1,0 +1,52 @@
+"""The three servers: embedded ones, where the environment does not name others."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+
+from services.all_in_one import kafka, postgres, valkey
+from services.all_in_one.ports import find_port
+from services.all_in_one.processes import Ground, Process
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where Kafka, Postgres and Redis are, and the processes that are ours, in the order in which they are stopped."""
+
+    addresses: Mapping[str, str]
+    """By the environment variable that names them."""
+    processes: tuple[Process, ...]
+
+
+async def embed_servers(
+    ground: Ground, *, given: Mapping[str, str], say: Say, defaults: bool = True, durable: bool = True
+) -> Servers:
+    """Prepare the servers that `given` addresses (by environment variable) don't replace; nothing is started yet.
+
+    On their usual ports with `defaults` where those are free, which is said where not.
+    """
+
+    def port(name: str, usual: int) -> int:
+        found = find_port(usual if defaults else None)
+        if defaults and found != usual:
+            say(f"port {usual} is taken: {name} listens on {found}")
+        return found
+
+    def progress(done: int, of: int) -> None:
+        if done == 1 or done % 10 == 0 or done == of:
+            say(f"downloading Kafka, once: {done} of {of} jars")
+
+    makers: dict[str, Callable[[], Coroutine[None, None, Process]]] = {
+        "LODESTREAM_KAFKA": lambda: kafka.embed(ground, port=port("Kafka", kafka.DEFAULT_PORT), progress=progress),
+        "LODESTREAM_POSTGRES": lambda: postgres.embed(
+            ground, port=port("Postgres", postgres.DEFAULT_PORT), durable=durable
+        ),
+        "LODESTREAM_REDIS": lambda: valkey.embed(ground, port=port("Valkey", valkey.DEFAULT_PORT)),
+    }
+    async with asyncio.TaskGroup() as group:
+        making = {name: group.create_task(maker()) for name, maker in makers.items() if name not in given}
+    processes = {name: task.result() for name, task in making.items()}
+    addresses = {name: process.command.address for name, process in processes.items()}
+    return Servers({**given, **addresses}, tuple(processes.values()))

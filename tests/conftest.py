@@ -1,0 +1,149 @@
+"""Real servers and services for tests. What a test needs and can't have fails it; nothing is skipped."""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from services.all_in_one import kafka, postgres
+from services.all_in_one.keeper import Keeper
+from services.all_in_one.ports import find_port
+from services.all_in_one.processes import Ground, Process
+from services.all_in_one.services import SERVICES, service_command
+from shared.event_log.topics import create_topics
+from shared.read_model.migrate import migrate
+from shared.runtime.settings import KafkaSettings
+from tests.servers import Servers, running_servers
+
+
+@pytest.fixture(scope="session")
+def ground() -> Iterator[Ground]:
+    """A temporary place for processes, gone with them at the end, also when the tests are killed."""
+    folder = Path(tempfile.mkdtemp(prefix="lodestream-tests-"))
+    with Keeper(remove=folder) as keeper:
+        yield Ground(folder, keeper)
+
+
+@pytest.fixture(scope="session")
+async def servers(ground: Ground) -> AsyncIterator[Servers]:
+    """The session's Kafka (its topics created), Postgres and Redis. Tests share them: use your own project ids."""
+    async with running_servers(ground) as running:
+        await create_topics(KafkaSettings(bootstrap_servers=running.kafka))
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def template(servers: Servers) -> AsyncIterator[str]:
+    """The name of a migrated database to copy."""
+    name = f"template_{uuid4().hex[:12]}"
+    await _execute(servers.postgres, f"CREATE DATABASE {name}")
+    await migrate(_in_database(servers.postgres, name))
+    yield name
+    await _execute(servers.postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(servers: Servers, template: str) -> AsyncIterator[str]:
+    """The owner's dsn of a fresh, migrated database."""
+    name = f"test_{uuid4().hex[:12]}"
+    await _execute(servers.postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _in_database(servers.postgres, name)
+    await _execute(servers.postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+PrivateServer = Callable[[], Awaitable[Process]]
+
+
+@pytest.fixture
+async def private_kafka(ground: Ground) -> AsyncIterator[PrivateServer]:
+    """Starts a Kafka of the test's own, to be killed, paused and restarted at will; `.command.address` is host:port."""
+    started: list[Process] = []
+
+    async def start() -> Process:
+        process = await kafka.embed(_apart(ground), port=find_port(), progress=lambda _done, _of: None)
+        started.append(process)
+        await process.start()
+        await create_topics(KafkaSettings(bootstrap_servers=process.command.address))
+        return process
+
+    yield start
+    for process in started:
+        await process.stop()
+
+
+@pytest.fixture
+async def private_postgres(ground: Ground) -> AsyncIterator[PrivateServer]:
+    """Starts a Postgres of the test's own, migrated; `.command.address` is the owner's dsn."""
+    started: list[Process] = []
+
+    async def start() -> Process:
+        process = await postgres.embed(_apart(ground), port=find_port(), durable=False)
+        started.append(process)
+        await process.start()
+        await migrate(process.command.address)
+        return process
+
+    yield start
+    for process in started:
+        await process.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class RunningService:
+    """A service as its own process, ready when you get it."""
+
+    process: Process
+    address: str
+    """host:port of its gRPC; of its metrics and health where it serves no gRPC."""
+    metrics: str
+    """host:port of its metrics and health."""
+
+
+StartService = Callable[..., Awaitable[RunningService]]
+
+
+@pytest.fixture
+async def service(ground: Ground, servers: Servers) -> AsyncIterator[StartService]:
+    """Starts `python -m <module>` on free ports with the session's servers.
+
+    `await service("services.write.gateway", LODESTREAM_POSTGRES=database)`: keywords are environment variables; `port`
+    fixes the gRPC port. All are killed at the end of the test.
+    """
+    started: list[Process] = []
+
+    async def start(module: str, *, port: int | None = None, **environment: str) -> RunningService:
+        known = next(known for known in SERVICES if known.module == module)
+        command = service_command(known, {**os.environ, **servers.environment, **environment}, port=port)
+        process = ground.process(replace(command, name=f"{command.name}-{uuid4().hex[:8]}"))
+        started.append(process)
+        await process.start()
+        assert command.environment is not None
+        metrics_port = command.environment["LODESTREAM_METRICS_PORT"]
+        return RunningService(process, command.address, f"{command.address.rpartition(':')[0]}:{metrics_port}")
+
+    yield start
+    for process in reversed(started):
+        process.kill()
+        await process.stop()
+
+
+def _apart(ground: Ground) -> Ground:
+    return Ground(Path(tempfile.mkdtemp(dir=ground.data)), ground.keeper)
+
+
+def _in_database(dsn: str, name: str) -> str:
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
