@@ -3,11 +3,11 @@
 `python -m services.all_in_one.jars` resolves Kafka's coordinates anew and prints the lock.
 """
 
+import asyncio
 import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,16 @@ from jgo.config import GlobalSettings
 from jgo.constants import MAVEN_CENTRAL_URL
 from jgo.maven import MavenContext
 
+from services.all_in_one.together import together
+
 LOCK = Path(__file__).parents[2] / "requirements" / "kafka.lock"
 # A newer Kafka on the day of its release may be half published; this is moved deliberately.
 _KAFKA = "org.apache.kafka:kafka_2.13:4.3.1+org.slf4j:slf4j-simple:1.7.36"
 _AT_ONCE = 6  # downloads
 
 
-class WrongJarError(Exception):
-    """What arrived under a jar's coordinates is not what requirements/kafka.lock names."""
+class JarError(Exception):
+    """A jar can't be fetched, or is not what requirements/kafka.lock names. The message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +53,25 @@ def read_lock(lock: Path = LOCK) -> list[Jar]:
     return jars
 
 
-def fetch_jars(folder: Path, progress: Callable[[int, int], None], jars: list[Jar] | None = None) -> list[Path]:
+async def fetch_jars(folder: Path, progress: Callable[[int, int], None], jars: list[Jar] | None = None) -> list[Path]:
     """Every jar of the lock in `folder`, checked; what is missing or damaged is fetched and `progress(done, of)` told.
 
-    Raises WrongJarError for content that is not the lock's. Two processes may do this at the same time.
+    Raises JarError. Two processes may do this at the same time.
     """
     jars = read_lock() if jars is None else jars
     folder.mkdir(parents=True, exist_ok=True)
     missing = [jar for jar in jars if not _is_whole(folder / jar.file_name, jar)]
-    if missing:
-        with tempfile.TemporaryDirectory(dir=folder) as arriving, ThreadPoolExecutor(_AT_ONCE) as pool:
-            context = _maven(Path(arriving))
-            for done, _ in enumerate(pool.map(lambda jar: _fetch(jar, context, folder), missing), start=1):
-                progress(done, len(missing))
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as arriving:
+        context, turn, done = _maven(Path(arriving)), asyncio.Semaphore(_AT_ONCE), 0
+
+        async def fetch(jar: Jar) -> None:
+            nonlocal done
+            async with turn:
+                await asyncio.to_thread(_fetch, jar, context, folder)
+            done += 1
+            progress(done, len(missing))
+
+        await together(fetch(jar) for jar in missing)
     return [folder / jar.file_name for jar in jars]
 
 
@@ -74,11 +82,13 @@ def _maven(cache: Path) -> MavenContext:
 
 
 def _fetch(jar: Jar, context: MavenContext, folder: Path) -> None:
-    arrived = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
+    coordinates = f"{jar.group}:{jar.artifact}:{jar.version}"
+    try:
+        arrived = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
+    except (RuntimeError, OSError) as error:
+        raise JarError(f"{coordinates} can't be fetched: {error}") from error
     if not _is_whole(arrived, jar):
-        raise WrongJarError(
-            f"{jar.group}:{jar.artifact}:{jar.version}: SHA-256 is {_sha256(arrived)}, {LOCK.name} says {jar.sha256}"
-        )
+        raise JarError(f"{coordinates}: SHA-256 is {_sha256(arrived)}, {LOCK.name} says {jar.sha256}")
     arrived.replace(folder / jar.file_name)
 
 

@@ -1,7 +1,7 @@
 """A real Apache Kafka: one KRaft node, broker and controller, on the Java of a wheel."""
 
-import asyncio
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,11 +21,13 @@ _ROOM_FOR_A_BATCH = 64 * 1024  # bytes around the largest record: the batch's ow
 
 async def embed(ground: Ground, *, port: int, progress: Callable[[int, int], None]) -> Process:
     """The broker of this ground, its storage formatted and its jars fetched; not started yet."""
-    jars = await asyncio.to_thread(fetch_jars, default_folder(), progress)
+    jars = await fetch_jars(default_folder(), progress)
     home = ground.data / "kafka"
-    home.mkdir(parents=True, exist_ok=True)
+    scratch = home / "scratch"  # native libraries are unpacked here; a killed broker leaves them
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
     (home / "simplelogger.properties").write_text(_LOGGING, encoding="utf-8")
-    java = [str(JAVA), *_JVM, f"-Djava.io.tmpdir={home}", "-cp", os.pathsep.join(map(str, [home, *jars]))]
+    java = [str(JAVA), *_JVM, f"-Djava.io.tmpdir={scratch}", "-cp", os.pathsep.join(map(str, [home, *jars]))]
     controller_port = find_port()
     async with made_whole(home / "log") as storage:
         if storage:

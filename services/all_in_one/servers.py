@@ -1,12 +1,12 @@
 """The three servers: embedded ones, where the environment does not name others."""
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 
 from services.all_in_one import kafka, postgres, valkey
 from services.all_in_one.ports import find_port
 from services.all_in_one.processes import Ground, Process
+from services.all_in_one.together import together
 
 Say = Callable[[str], None]
 
@@ -45,8 +45,7 @@ async def embed_servers(
         ),
         "LODESTREAM_REDIS": lambda: valkey.embed(ground, port=port("Valkey", valkey.DEFAULT_PORT)),
     }
-    async with asyncio.TaskGroup() as group:
-        making = {name: group.create_task(maker()) for name, maker in makers.items() if name not in given}
-    processes = {name: task.result() for name, task in making.items()}
-    addresses = {name: process.command.address for name, process in processes.items()}
-    return Servers({**given, **addresses}, tuple(processes.values()))
+    ours = [name for name in makers if name not in given]
+    processes = await together(makers[name]() for name in ours)
+    addresses = {name: process.command.address for name, process in zip(ours, processes, strict=True)}
+    return Servers({**given, **addresses}, tuple(processes))

@@ -10,12 +10,20 @@ from services.all_in_one.processes import Command
 
 
 @dataclass(frozen=True, slots=True)
+class Door:
+    """Where a service serves gRPC: the variable that tells it its port, and the one that tells others its address."""
+
+    port_variable: str
+    usual_port: int
+    address_variable: str
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
-    """One process of the deployment: `python -m <module>`."""
+    """One process of the deployment: `python -m <module>`. Without a door it has metrics and health over HTTP only."""
 
     module: str
-    port: tuple[str, int] | None = None
-    """Where it serves gRPC: the environment variable and the usual port. None: only metrics and health over HTTP."""
+    door: Door | None = None
 
     @property
     def name(self) -> str:
@@ -26,8 +34,8 @@ class Service:
 # In the order in which they start; they stop in the reverse one.
 SERVICES = (
     Service("services.projections.traces"),
-    Service("services.read.query", ("LODESTREAM_QUERY_PORT", 4319)),
-    Service("services.write.gateway", ("LODESTREAM_GATEWAY_PORT", 4317)),
+    Service("services.read.query", Door("LODESTREAM_QUERY_PORT", 4319, "LODESTREAM_QUERY")),
+    Service("services.write.gateway", Door("LODESTREAM_GATEWAY_PORT", 4317, "LODESTREAM_ENDPOINT")),
 )
 USUAL_METRICS_PORT = 9464  # of the first; the others follow
 
@@ -37,23 +45,16 @@ def service_command(
 ) -> Command:
     """How the service is started with this environment, on free ports where none are given, and when it is ready."""
     metrics_port = metrics_port or find_port()
-    metrics = {"LODESTREAM_METRICS_HOST": HOST, "LODESTREAM_METRICS_PORT": str(metrics_port)}
-    argv = (sys.executable, "-m", service.module)
-    if service.port is None:
-        address = f"{HOST}:{metrics_port}"
-        return Command(
-            name=service.name,
-            argv=argv,
-            address=address,
-            environment={**environment, **metrics},
-            ready=lambda: http_healthy(address),
-        )
-    serving = port or find_port()
-    address = f"{HOST}:{serving}"
+    its_environment = {**environment, "LODESTREAM_METRICS_HOST": HOST, "LODESTREAM_METRICS_PORT": str(metrics_port)}
+    address, answers = f"{HOST}:{metrics_port}", http_healthy
+    if service.door:
+        port = port or find_port()
+        its_environment[service.door.port_variable] = str(port)
+        address, answers = f"{HOST}:{port}", grpc_serves
     return Command(
         name=service.name,
-        argv=argv,
+        argv=(sys.executable, "-m", service.module),
         address=address,
-        environment={**environment, **metrics, service.port[0]: str(serving)},
-        ready=lambda: grpc_serves(address),
+        environment=its_environment,
+        ready=lambda: answers(address),
     )

@@ -1,0 +1,159 @@
+"""Lodestream on one machine: `python -m services.all_in_one`."""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from services.all_in_one import status
+from services.all_in_one.data_dir import STATUS, InUseError, held, stop_leftovers
+from services.all_in_one.jars import JarError
+from services.all_in_one.keeper import Keeper
+from services.all_in_one.processes import Ground, StartFailedError
+from services.all_in_one.script import run_script
+from services.all_in_one.services import SERVICES, Service
+from services.all_in_one.stack import Running, running_stack
+from services.all_in_one.supervise import Supervised, keep_running
+
+console = Console(stderr=True, highlight=False, markup=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for."""
+
+    data_dir: Path
+    ephemeral: bool
+    services: Sequence[Service]
+    script: Path | None
+    leave: bool
+
+
+def main() -> None:
+    """Exit codes: 0 asked to end, 1 something did not start or the script failed, 2 the command line is wrong."""
+    options = _parse(sys.argv[1:])
+    try:
+        with _ground(options) as ground:
+            code = asyncio.run(_run(ground, options))
+    except (StartFailedError, InUseError, JarError, OSError) as failure:
+        console.print(f"error: {failure}", style="red")
+        code = 1
+    except KeyboardInterrupt:  # before the loop could listen for it
+        code = 0
+    sys.exit(code)
+
+
+def _parse(arguments: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="python -m services.all_in_one",
+        description="Starts Kafka, Postgres, Valkey and every service as processes on this machine; Ctrl-C stops them.",
+        epilog="LODESTREAM_KAFKA, LODESTREAM_POSTGRES and LODESTREAM_REDIS replace the server they name.",
+    )
+    parser.add_argument("--data-dir", type=Path, default=Path(".lodestream"), help="default: .lodestream")
+    parser.add_argument("--ephemeral", action="store_true", help="keep nothing: a temporary folder instead")
+    parser.add_argument("--servers-only", action="store_true", help="no services: run yours by hand")
+    parser.add_argument("--run", type=Path, metavar="SCRIPT", help="a Python program to run once all is up")
+    parser.add_argument("--exit", action="store_true", help="stop when the script has ended, or when all is up")
+    parsed = parser.parse_args(arguments)
+    if parsed.run and not parsed.run.is_file():
+        parser.error(f"--run: there is no file {parsed.run}")
+    return Options(
+        parsed.data_dir.absolute(), parsed.ephemeral, () if parsed.servers_only else SERVICES, parsed.run, parsed.exit
+    )
+
+
+@contextlib.contextmanager
+def _ground(options: Options) -> Iterator[Ground]:
+    if options.ephemeral:
+        folder = Path(tempfile.mkdtemp(prefix="lodestream-"))
+        with Keeper(remove=folder) as keeper:
+            yield Ground(folder, keeper)
+        return
+    with held(options.data_dir) as lock, Keeper(hold=lock) as keeper:
+        for name in stop_leftovers(options.data_dir):
+            _say(f"stopped {name}, which a killed run had left")
+        yield Ground(options.data_dir, keeper)
+
+
+async def _run(ground: Ground, options: Options) -> int:
+    _listen_for_signals()
+    _say(f"data and logs are in {ground.data}")
+    try:
+        async with running_stack(ground, services=options.services, say=_say) as running:
+            return await _while_up(ground, options, running)
+    except asyncio.CancelledError:
+        return 0
+    finally:
+        (ground.data / STATUS).unlink(missing_ok=True)
+        _say("all is stopped")
+
+
+def _listen_for_signals() -> None:
+    """The first signal stops all in order; at the second we leave at once, and the keeper stops what is left."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def stop() -> None:
+        _say("stopping")
+        task.cancel()
+        for number in numbers:
+            loop.add_signal_handler(number, os._exit, 1)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+
+
+async def _while_up(ground: Ground, options: Options, running: Running) -> int:
+    supervised = [Supervised(process) for process in running.processes]
+
+    def changed(one: Supervised) -> None:
+        _say(f"{one.process.command.name}: {one.state}" + (f" ({one.reason})" if one.state != "ready" else ""))
+        status.write(ground.data, status.entries(supervised), running.environment)
+
+    async with asyncio.TaskGroup() as group:
+        background = [group.create_task(keep_running(one, changed)) for one in supervised]
+        background.append(group.create_task(status.keep_written(ground.data, supervised, running.environment)))
+        _welcome(supervised, running.client_environment)
+        code = 0
+        if options.script:
+            code = await run_script(options.script, {**os.environ, **running.client_environment}, ground.keeper)
+            _say(f"{options.script} ended with exit code {code}")
+        if not options.leave:
+            await _stay(supervised)
+        for task in background:
+            task.cancel()
+    return code
+
+
+def _welcome(supervised: Sequence[Supervised], client_environment: Mapping[str, str]) -> None:
+    console.print(status.table(status.entries(supervised)))
+    for name, value in client_environment.items():
+        console.print(f"export {name}={value}", soft_wrap=True)
+
+
+async def _stay(supervised: Sequence[Supervised]) -> None:
+    _say("Ctrl-C stops all")
+    if console.is_terminal:
+        with Live(
+            console=console, get_renderable=lambda: status.table(status.entries(supervised)), refresh_per_second=1
+        ):
+            await asyncio.Event().wait()
+    await asyncio.Event().wait()
+
+
+def _say(text: str) -> None:
+    console.print(f"» {text}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""The whole stack on one ground: servers, migrations and topics, services; started in order and stopped in reverse."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+from aiokafka.errors import KafkaError
+
+from services.all_in_one.ports import HOST, find_port
+from services.all_in_one.probes import kafka_answers, postgres_answers, redis_answers
+from services.all_in_one.processes import Command, Ground, Process, StartFailedError
+from services.all_in_one.servers import Say, embed_servers
+from services.all_in_one.services import USUAL_METRICS_PORT, Service, service_command
+from services.all_in_one.together import together
+from shared.event_log.topics import create_topics
+from shared.read_model.migrate import migrate
+from shared.runtime.settings import KafkaSettings
+
+SERVERS: Mapping[str, Callable[[str], Awaitable[bool]]] = {
+    "LODESTREAM_KAFKA": kafka_answers,
+    "LODESTREAM_POSTGRES": postgres_answers,
+    "LODESTREAM_REDIS": redis_answers,
+}
+_PATIENCE = 10.0  # seconds for a server that is not ours
+# A first project with a key that everybody knows: this stack listens on this machine only.
+LOCAL_PROJECT = {
+    "LODESTREAM_INIT_PROJECT_ID": "local",
+    "LODESTREAM_INIT_PROJECT_NAME": "Local",
+    "LODESTREAM_INIT_PUBLIC_KEY": "pk-ls-local",
+    "LODESTREAM_INIT_SECRET_KEY": "sk-ls-local",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Everything is up."""
+
+    processes: tuple[Process, ...]
+    environment: Mapping[str, str]
+    """Where the servers and services are, by the variables that name them."""
+    client_environment: Mapping[str, str]
+    """What a program needs to send its traces here; empty when no services run."""
+
+
+@asynccontextmanager
+async def running_stack(ground: Ground, *, services: Sequence[Service], say: Say) -> AsyncIterator[Running]:
+    """Start all; give them when every one is ready; stop all, services first and gently.
+
+    Raises StartFailedError when one doesn't start; then those that did are stopped.
+    """
+    environment = {**LOCAL_PROJECT, **os.environ}
+    given = {name: environment[name] for name in SERVERS if environment.get(name)}
+    servers = await embed_servers(ground, given=given, say=say)
+    environment.update(servers.addresses)
+    async with _stopping(servers.processes):
+        await _start_all(servers.processes, say)
+        await together(_await_given(name, given[name]) for name in given)
+        say("migrating the database, creating the topics")
+        await _furnish(servers.addresses)
+        if not services:
+            yield Running(servers.processes, servers.addresses, {})
+            return
+        processes = [ground.process(command) for command in _place(services, environment, say)]
+        async with _stopping(processes[::-1]):
+            await _start_all(processes, say)
+            reached = {each.door.address_variable for each in services if each.door}
+            yield Running(
+                (*servers.processes, *processes),
+                {name: value for name, value in environment.items() if name in {*SERVERS, *reached}},
+                _client_environment(environment),
+            )
+
+
+async def _await_given(name: str, address: str) -> None:
+    """Raises StartFailedError when a server that the environment names does not answer."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            while not await SERVERS[name](address):
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise StartFailedError(f"{name} names a server that did not answer within {_PATIENCE:.0f} s") from None
+
+
+async def _furnish(addresses: Mapping[str, str]) -> None:
+    """Schemas and topics, made where missing."""
+    try:
+        await migrate(addresses["LODESTREAM_POSTGRES"])
+    except asyncpg.PostgresError as error:
+        raise StartFailedError(f"the database can't be migrated: {error}") from error
+    try:
+        await create_topics(KafkaSettings(bootstrap_servers=addresses["LODESTREAM_KAFKA"]))
+    except KafkaError as error:
+        raise StartFailedError(f"the topics can't be created: {error}") from error
+
+
+@asynccontextmanager
+async def _stopping(processes: Sequence[Process]) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        for process in processes:
+            await process.stop()
+
+
+async def _start_all(processes: Sequence[Process], say: Say) -> None:
+    """All at once; the first that fails ends the others' waiting."""
+
+    async def start(process: Process) -> None:
+        await process.start()
+        say(f"{process.command.name} is ready at {process.command.address}")
+
+    await together(start(process) for process in processes)
+
+
+def _place(services: Sequence[Service], environment: dict[str, str], say: Say) -> list[Command]:
+    """Ports for each, the usual ones where free; `environment` learns where each is, so that they find each other."""
+
+    def port(wanted: int, name: str) -> int:
+        found = find_port(wanted)
+        if found != wanted:
+            say(f"port {wanted} is taken: {name} listens on {found}")
+        return found
+
+    ports: list[int | None] = []
+    for service in services:
+        ports.append(None)
+        if door := service.door:
+            ports[-1] = port(int(environment.get(door.port_variable) or door.usual_port), service.name)
+            environment[door.address_variable] = f"{HOST}:{ports[-1]}"
+    return [
+        service_command(
+            service,
+            environment,
+            port=its_port,
+            metrics_port=port(USUAL_METRICS_PORT + index, f"{service.name} (metrics)"),
+        )
+        for index, (service, its_port) in enumerate(zip(services, ports, strict=True))
+    ]
+
+
+def _client_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "LODESTREAM_ENDPOINT": environment["LODESTREAM_ENDPOINT"],
+        "LODESTREAM_PUBLIC_KEY": environment["LODESTREAM_INIT_PUBLIC_KEY"],
+        "LODESTREAM_SECRET_KEY": environment["LODESTREAM_INIT_SECRET_KEY"],
+    }

@@ -1,0 +1,59 @@
+"""A started process is kept running: when it ends, why is told, and it is started again after a growing pause."""
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from services.all_in_one.processes import Process, StartFailedError
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds
+_LONG_RUN = 60.0  # seconds after which an end counts as the first one again
+
+
+@dataclass(slots=True)
+class Supervised:
+    """A process and how it fares."""
+
+    process: Process
+    state: str = "ready"
+    restarts: int = 0
+    reason: str = ""
+    """Why it ended the last time, with its last words."""
+
+
+def pause_after(failures: int) -> float:
+    """Seconds to wait after so many ends in a row: doubling, capped, spread so that processes don't march in step."""
+    longest = min(_LONGEST_PAUSE, math.ldexp(_FIRST_PAUSE, min(failures, 10)))
+    return random.uniform(longest / 2, longest)  # noqa: S311
+
+
+async def keep_running(supervised: Supervised, changed: Callable[[Supervised], None]) -> NoReturn:
+    """Watch a started process for ever; `changed` is called at every change of its state."""
+    process, failures = supervised.process, 0
+    began = time.monotonic()
+    await process.ended()
+    supervised.reason = process.last_words()
+    while True:
+        failures = 0 if time.monotonic() - began > _LONG_RUN else failures
+        pause = pause_after(failures)
+        failures += 1
+        supervised.state = f"down, restart in {pause:.1f} s"
+        changed(supervised)
+        await asyncio.sleep(pause)
+        supervised.state = "starting"
+        changed(supervised)
+        began = time.monotonic()
+        supervised.restarts += 1
+        try:
+            await process.start()
+        except StartFailedError as failure:
+            supervised.reason = str(failure)
+            continue
+        supervised.state = "ready"
+        changed(supervised)
+        await process.ended()
+        supervised.reason = process.last_words()
