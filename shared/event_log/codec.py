@@ -1,26 +1,38 @@
 """Events to bytes and back. Reading never raises: an unreadable record is a value, to be set aside whole."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 from google.protobuf.message import DecodeError
 from lodestream_proto.v1.event_pb2 import Event
+from pydantic import InstanceOf, WithJsonSchema
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EVENT_SCHEMA = {
+    "type": "string",
+    "format": "binary",
+    "contentMediaType": "application/x-protobuf",
+    "title": "lodestream_proto.v1.Event",
+    "description": "The envelope of every record: proto/lodestream_proto/v1/event.proto.",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A record of the log as a consumer met it. `event` is None when the bytes are not an Event."""
+    """A record of the log as a consumer met it. `event` is None when the bytes are not an Event of a project."""
 
     topic: str
     partition: int
     offset: int
     appended_at: datetime
     raw: bytes
-    event: Event | None
+    event: Annotated[InstanceOf[Event], WithJsonSchema(_EVENT_SCHEMA)] | None
 
 
-def read(topic: str, partition: int, offset: int, appended_at: datetime, raw: bytes | None) -> Recorded:
-    """What a record says. A record without a value, without a project or of no known payload is unreadable."""
+def read(topic: str, partition: int, offset: int, timestamp_ms: int, raw: bytes | None) -> Recorded:
+    """What a record says; `timestamp_ms` is the log's. A record without a value or without a project is unreadable."""
+    appended_at = _EPOCH + timedelta(milliseconds=timestamp_ms)
     return Recorded(topic, partition, offset, appended_at, raw or b"", _event(raw))
 
 

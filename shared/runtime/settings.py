@@ -38,6 +38,12 @@ class MetricsSettings(_Settings):
     metrics_port: int = 9464
 
 
+class TracesProjectionSettings(_Settings):
+    """The traces projection. Processes of one group share the partitions; each group has a database of its own."""
+
+    group: str = Field(default="lodestream-traces", validation_alias="LODESTREAM_TRACES_GROUP", min_length=1)
+
+
 class LogSettings(_Settings):
     """How a process logs: `text` for people, `json` for machines; by default text on a terminal."""
 

@@ -86,14 +86,14 @@ CREATE TABLE traces (
     root_status_message text,
     root_input_preview  text,
     root_output_preview text,
-    -- What stands in while the root is unknown or silent: the least value among all spans.
-    any_trace_name      text,
-    any_user_id         text,
-    any_session_id      text,
-    any_environment     text,
-    any_release         text,
-    any_version         text,
-    tags                text[] NOT NULL,  -- union, sorted
+    -- What stands in while the root is unknown or silent: the least value among all spans, by code points.
+    any_trace_name      text COLLATE "C",
+    any_user_id         text COLLATE "C",
+    any_session_id      text COLLATE "C",
+    any_environment     text COLLATE "C",
+    any_release         text COLLATE "C",
+    any_version         text COLLATE "C",
+    tags                text[] NOT NULL,  -- union, sorted by code points
     level               smallint NOT NULL,  -- the worst
     span_count          bigint NOT NULL,
     type_counts         bigint[] NOT NULL,   -- by SpanType 1…10
@@ -128,4 +128,4 @@ RETURN (SELECT array_agg(x + y ORDER BY i) FROM unnest(a, b) WITH ORDINALITY AS 
 
 CREATE FUNCTION union_sorted(a text[], b text[]) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (SELECT coalesce(array_agg(DISTINCT tag ORDER BY tag), '{}') FROM unnest(a || b) AS tag);
+RETURN (SELECT coalesce(array_agg(DISTINCT tag COLLATE "C" ORDER BY tag COLLATE "C"), '{}') FROM unnest(a || b) AS tag);

@@ -1,0 +1,163 @@
+"""The fence: rows and the consumed position change in one transaction, so every record counts once.
+
+`python -m shared.read_model.progress` shows how far each projection has come; `--resume traces:3` lets a halted
+partition go on.
+"""
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from shared.event_log.codec import Recorded
+from shared.read_model.postgres import SEARCH_PATH
+from shared.runtime.settings import PostgresSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a projection has come in one partition."""
+
+    next_offset: int
+    last_record_at: datetime | None = None
+    halted_reason: str | None = None
+
+
+class HaltError(Exception):
+    """The partition must stop here until somebody decides; the message is the reason."""
+
+
+class SkippedError(Exception):
+    """Records between the position and the batch were not handed over: read again from `next_offset`."""
+
+    def __init__(self, next_offset: int) -> None:
+        super().__init__(f"the batch does not begin at offset {next_offset}")
+        self.next_offset = next_offset
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """An open transaction that holds the partition's position, and the records that are not folded yet."""
+
+    connection: asyncpg.Connection
+    fresh: Sequence[Recorded]
+
+
+async def read_progress(pool: asyncpg.Pool, projection: str, topic: str) -> dict[int, Progress]:
+    """The progress of each partition that has begun."""
+    rows = await pool.fetch(_READ, projection, topic)
+    return {row["partition"]: _progress(row) for row in rows}
+
+
+@asynccontextmanager
+async def fence(
+    pool: asyncpg.Pool, projection: str, run: Sequence[Recorded], *, hole_at: int | None = None
+) -> AsyncIterator[Fenced]:
+    """One transaction for records of one partition, in order: what is written in it commits with the raised position.
+
+    Records below the position are dropped: a redelivery, or a zombie's late batch. The log may have holes; but a batch
+    that begins after the position raises SkippedError, unless reading from there (`hole_at`) has shown that there is
+    nothing.
+    Raises HaltError when the partition is halted, and when the log is not the one that was folded.
+    """
+    topic, partition = run[0].topic, run[0].partition
+    async with pool.acquire() as connection, connection.transaction():
+        progress = await _lock(connection, projection, topic, partition)
+        if progress.halted_reason:
+            raise HaltError(progress.halted_reason)
+        fresh = [record for record in run if record.offset >= progress.next_offset]
+        _refuse_another_log(progress, run[: len(run) - len(fresh)])
+        if fresh and progress.next_offset not in (fresh[0].offset, hole_at):
+            raise SkippedError(progress.next_offset)
+        yield Fenced(connection, fresh)
+        if fresh:
+            last = max(record.appended_at for record in fresh)
+            await connection.execute(_ADVANCE, projection, topic, partition, fresh[-1].offset + 1, last)
+
+
+async def halt(pool: asyncpg.Pool, projection: str, topic: str, partition: int, reason: str) -> int:
+    """Write down that a partition stops, and why; the position stays, and is returned."""
+    return int(await pool.fetchval(_HALT, projection, topic, partition, reason))
+
+
+async def resume(connection: asyncpg.Connection, projection: str, partition: int | None = None) -> list[int]:
+    """Let halted partitions of a projection (or one) go on from their positions; returns which."""
+    return [row["partition"] for row in await connection.fetch(_RESUME, projection, partition)]
+
+
+async def _lock(connection: asyncpg.Connection, projection: str, topic: str, partition: int) -> Progress:
+    row = await connection.fetchrow(_LOCK, projection, topic, partition)
+    if row is None:
+        await connection.execute(_BEGIN, projection, topic, partition)
+        row = await connection.fetchrow(_LOCK, projection, topic, partition)
+    return _progress(row)
+
+
+def _progress(row: asyncpg.Record) -> Progress:
+    return Progress(row["next_offset"], row["last_record_at"], row["halted_reason"])
+
+
+def _refuse_another_log(progress: Progress, below: Sequence[Recorded]) -> None:
+    """Nothing below the position can be younger than what was folded last, unless the log was made anew."""
+    for record in below:
+        if progress.last_record_at and record.appended_at > progress.last_record_at:
+            raise HaltError(
+                f"the log was replaced: the record at offset {record.offset} is younger than the last one folded, "
+                f"and the position is {progress.next_offset}"
+            )
+
+
+_COLUMNS = "next_offset, last_record_at, halted_reason"
+_READ = f"SELECT partition, {_COLUMNS} FROM projection_positions WHERE projection = $1 AND topic = $2"
+_LOCK = (
+    f"SELECT {_COLUMNS} FROM projection_positions WHERE projection = $1 AND topic = $2 AND partition = $3 FOR UPDATE"
+)
+_BEGIN = """
+INSERT INTO projection_positions (projection, topic, partition, next_offset) VALUES ($1, $2, $3, 0)
+ON CONFLICT DO NOTHING
+"""
+_ADVANCE = """
+UPDATE projection_positions SET next_offset = $4, last_record_at = greatest(last_record_at, $5)
+WHERE projection = $1 AND topic = $2 AND partition = $3
+"""
+_HALT = """
+INSERT INTO projection_positions AS stored (projection, topic, partition, next_offset, halted_reason)
+VALUES ($1, $2, $3, 0, $4)
+ON CONFLICT (projection, topic, partition) DO UPDATE SET halted_reason = coalesce(stored.halted_reason, $4)
+RETURNING next_offset
+"""
+_RESUME = """
+UPDATE projection_positions SET halted_reason = NULL
+WHERE projection = $1 AND halted_reason IS NOT NULL AND ($2::integer IS NULL OR partition = $2)
+RETURNING partition
+"""
+_SHOW = f"SELECT projection, topic, partition, {_COLUMNS} FROM projection_positions ORDER BY 1, 2, 3"
+
+
+async def _show_or_resume(dsn: str, target: str | None) -> None:
+    connection = await asyncpg.connect(dsn, timeout=10, server_settings={"search_path": SEARCH_PATH})
+    try:
+        if target:
+            projection, _, partition = target.partition(":")
+            resumed = await resume(connection, projection, int(partition) if partition else None)
+            print(f"resumed {projection}: {sorted(resumed) or 'nothing was halted'}")  # noqa: T201
+        for row in await connection.fetch(_SHOW):
+            state = row["halted_reason"] or "reading"
+            print(f"{row['projection']}  {row['topic']}:{row['partition']}  next {row['next_offset']}  {state}")  # noqa: T201
+    finally:
+        await connection.close()
+
+
+def main() -> None:
+    """Show the positions, or let a halted partition go on."""
+    parser = argparse.ArgumentParser(prog="python -m shared.read_model.progress", description=main.__doc__)
+    parser.add_argument("--resume", metavar="PROJECTION[:PARTITION]")
+    asyncio.run(_show_or_resume(PostgresSettings().dsn, parser.parse_args().resume))
+
+
+if __name__ == "__main__":
+    main()
