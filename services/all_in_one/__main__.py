@@ -45,7 +45,7 @@ def main() -> None:
         with _ground(options) as ground:
             code = asyncio.run(_run(ground, options))
     except (StartFailedError, InUseError, JarError, OSError) as failure:
-        console.print(f"error: {failure}", style="red")
+        console.print(f"error: {failure}", style="red", soft_wrap=True)
         code = 1
     except KeyboardInterrupt:  # before the loop could listen for it
         code = 0

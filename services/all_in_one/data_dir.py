@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from services.all_in_one.keeper import kill_group
+from services.all_in_one.keeper import kill_group, wait_until_gone
 
 STATUS = "status.json"
 _PATIENCE = 30.0  # seconds for the keeper of a killed run to stop what that left
@@ -43,9 +43,9 @@ def held(folder: Path) -> Iterator[int]:
 
 
 def stop_leftovers(folder: Path) -> list[str]:
-    """Kill what an earlier run's status file names and still lives; the names of those.
+    """Kill what a killed run's status file names and still lives; the names of those. The file goes too.
 
-    Only needed where the keeper was killed too. A pid that was taken again is told by its time of creation.
+    Only where the keeper was killed as well there are any. A pid that was taken again is told by its time of creation.
     """
     try:
         processes = json.loads((folder / STATUS).read_text(encoding="utf-8"))["processes"]
@@ -60,8 +60,9 @@ def stop_leftovers(folder: Path) -> list[str]:
             continue
         if ours:
             kill_group(process.pid)
-            psutil.wait_procs([process], timeout=5)
+            wait_until_gone(process, 5)
             killed.append(str(entry["name"]))
+    (folder / STATUS).unlink()
     return killed
 
 

@@ -51,8 +51,8 @@ _JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-Djava.awt.h
 
 _LOGGING = """\
 org.slf4j.simpleLogger.defaultLogLevel=warn
-org.slf4j.simpleLogger.log.kafka.server=info
-org.slf4j.simpleLogger.log.org.apache.kafka.common.config=error
+org.slf4j.simpleLogger.log.kafka.server.BrokerServer=info
+org.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info
 org.slf4j.simpleLogger.showDateTime=true
 org.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS
 """

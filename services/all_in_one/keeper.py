@@ -11,14 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import psutil
 
-_LONGEST_GRACE = 5.0  # nobody waits for an answer any more
+_LONGEST_GRACE = 3.0  # seconds; nobody waits for an answer any more
 
 
 class Keeper:
@@ -65,20 +65,13 @@ class _Watched:
     stop_signal: int
     grace: float
 
-    def gone(self) -> bool:
-        try:
-            return not self.process.is_running() or self.process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
-
     def stop(self) -> None:
         with contextlib.suppress(psutil.Error):
             self.process.send_signal(self.stop_signal)
             self.process.resume()  # a stopped process would not hear it
-        wait_until(self.gone, min(self.grace, _LONGEST_GRACE))
-        if not self.gone():
+        if not wait_until_gone(self.process, min(self.grace, _LONGEST_GRACE)):
             kill_group(self.process.pid)
-            wait_until(self.gone, 1)
+            wait_until_gone(self.process, 1)
 
 
 def kill_group(leader: int) -> None:
@@ -87,11 +80,21 @@ def kill_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    """Return when the condition holds or the seconds are over."""
+def wait_until_gone(process: psutil.Process, seconds: float) -> bool:
+    """True as soon as it has ended, reaped or not; False when it still runs after `seconds`."""
     end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
+    while _runs(process):
+        if time.monotonic() > end:
+            return False
         time.sleep(0.02)
+    return True
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _read(lines: Iterable[str]) -> list[_Watched]:

@@ -6,7 +6,10 @@ import signal
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
+
 from services.all_in_one.folders import made_whole, make_reachable, unprivileged
+from services.all_in_one.keeper import kill_group, wait_until_gone
 from services.all_in_one.ports import HOST
 from services.all_in_one.probes import postgres_answers
 from services.all_in_one.processes import Command, Ground, Process
@@ -29,7 +32,7 @@ async def embed(ground: Ground, *, port: int, durable: bool = True) -> Process:
             if user:
                 os.chown(making, *user)
             await ground.run(Command(name="postgres-init", argv=_make(binaries, making), user=user))
-    (cluster / "postmaster.pid").unlink(missing_ok=True)  # of a killed run: nobody else runs on our ground
+    _clear_pid_file(cluster)
     dsn = f"postgresql://{_OWNER}@{HOST}:{port}/{_OWNER}"
     settings = {
         "port": port,
@@ -65,6 +68,21 @@ def _make(binaries: Path, cluster: Path) -> list[str]:
     create = [binaries / "postgres", "--single", "-D", cluster, "postgres"]
     script = f"{shlex.join(map(str, initdb))} && echo 'CREATE DATABASE {_OWNER}' | {shlex.join(map(str, create))}"
     return ["/bin/sh", "-c", script]
+
+
+def _clear_pid_file(cluster: Path) -> None:
+    """Mend what Postgres can't after a kill: the pid in its file may live on, as our orphan or as another program."""
+    try:
+        pid = int((cluster / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
+        process = psutil.Process(pid)
+        orphan = process.name() == "postgres" and process.cwd() == str(cluster)
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return  # Postgres itself sees that nobody runs
+    if orphan:
+        kill_group(pid)
+        wait_until_gone(process, 5)
+    else:
+        (cluster / "postmaster.pid").unlink()
 
 
 def _binaries() -> Path:

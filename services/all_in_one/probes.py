@@ -34,7 +34,7 @@ async def postgres_answers(dsn: str) -> bool:
     """A session can be opened."""
     try:
         connection = await asyncpg.connect(dsn, timeout=_PATIENCE)
-    except (asyncpg.PostgresError, OSError, TimeoutError):
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
         return False
     await connection.close(timeout=_PATIENCE)
     return True

@@ -1,0 +1,234 @@
+"""`python -m services.all_in_one` starts real servers, keeps them running, and leaves nothing however it ends."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import psutil
+import pytest
+import redis.asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from shared.event_log.topics import TRACES
+from tests.polling import until
+from tests.servers import Servers
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@dataclass(frozen=True, slots=True)
+class AllInOne:
+    child: asyncio.subprocess.Process
+    data: Path
+    log: Path
+
+    def status(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.data / "status.json").read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def processes(self) -> dict[str, dict[str, Any]]:
+        return {entry["name"]: entry for entry in self.status().get("processes", [])}
+
+    def family(self) -> list[psutil.Process]:
+        """Itself, its keeper, the servers and their children."""
+        itself = psutil.Process(self.child.pid)
+        return [itself, *itself.children(recursive=True)]
+
+    async def ready(self, *names: str) -> None:
+        def all_ready() -> bool:
+            assert self.child.returncode is None, self.said()
+            ours = self.status().get("pid") == self.child.pid
+            return ours and {name for name, entry in self.processes().items() if entry["state"] == "ready"} == set(
+                names
+            )
+
+        await until(all_ready, deadline=90, what=f"{names} ready")
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal and return the exit code, once the whole family is gone."""
+        family = self.family()
+        self.child.send_signal(number)
+        code = await asyncio.wait_for(self.child.wait(), 60)
+        await until(lambda: not any(is_alive(process) for process in family), deadline=10, what="nobody is left")
+        return code
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+StartAllInOne = Callable[..., Awaitable[AllInOne]]
+
+
+@pytest.fixture
+async def all_in_one(tmp_path: Path) -> AsyncIterator[StartAllInOne]:
+    started: list[AllInOne] = []
+
+    async def start(*arguments: str, **environment: str) -> AllInOne:
+        data, log = tmp_path / "data", tmp_path / f"said-{len(started)}"
+        with log.open("wb") as output:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "services.all_in_one", "--data-dir", str(data), *arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **environment},
+                cwd=tmp_path,
+            )
+        one = AllInOne(child, data, log)
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        if one.child.returncode is None:
+            await one.end(signal.SIGKILL)
+
+
+SERVERS = ("kafka", "postgres", "valkey")
+
+
+async def write_everywhere(addresses: dict[str, str]) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=addresses["LODESTREAM_KAFKA"]) as producer:
+        await producer.send_and_wait(TRACES, b"kept", partition=0)
+    connection = await asyncpg.connect(addresses["LODESTREAM_POSTGRES"])
+    await connection.execute("CREATE TABLE IF NOT EXISTS kept (what text); INSERT INTO kept VALUES ('kept')")
+    await connection.close()
+    async with redis.asyncio.Redis.from_url(addresses["LODESTREAM_REDIS"]) as client:
+        await client.rpush("kept", "kept")
+
+
+async def kept_everywhere(addresses: dict[str, str]) -> list[int]:
+    """How often each server holds what `write_everywhere` wrote."""
+    async with AIOKafkaConsumer(bootstrap_servers=addresses["LODESTREAM_KAFKA"]) as consumer:
+        ends = await consumer.end_offsets([TopicPartition(TRACES, 0)])
+    connection = await asyncpg.connect(addresses["LODESTREAM_POSTGRES"])
+    rows = await connection.fetchval("SELECT count(*) FROM kept")
+    await connection.close()
+    async with redis.asyncio.Redis.from_url(addresses["LODESTREAM_REDIS"]) as client:
+        return [*ends.values(), rows, await client.llen("kept")]
+
+
+async def test_data_survive_a_gentle_end_and_a_kill(all_in_one: StartAllInOne) -> None:
+    first = await all_in_one("--servers-only")
+    await first.ready(*SERVERS)
+    assert all(psutil.pid_exists(entry["pid"]) and entry["memory_bytes"] > 0 for entry in first.processes().values())
+    await write_everywhere(first.status()["environment"])
+    assert await first.end(signal.SIGTERM) == 0
+    assert not first.status(), "nobody is told of a stack that is down"
+
+    second = await all_in_one("--servers-only")
+    await second.ready(*SERVERS)
+    assert await kept_everywhere(second.status()["environment"]) == [1, 1, 1]
+    await write_everywhere(second.status()["environment"])
+    assert await second.end(signal.SIGKILL) == -signal.SIGKILL
+
+    third = await all_in_one("--servers-only")
+    await third.ready(*SERVERS)
+    assert await kept_everywhere(third.status()["environment"]) == [2, 2, 2]
+    assert await third.end(signal.SIGINT) == 0
+
+
+async def test_killed_while_it_starts_it_leaves_nobody_and_starts_again(all_in_one: StartAllInOne) -> None:
+    one = await all_in_one("--servers-only")
+    await until(lambda: len(one.family()) > 3, deadline=60, what="its first children")
+    await one.end(signal.SIGKILL)
+    again = await all_in_one("--servers-only", "--exit")
+    assert await asyncio.wait_for(again.child.wait(), 90) == 0, again.said()
+
+
+async def test_killed_together_with_its_keeper_the_next_start_clears_up(all_in_one: StartAllInOne) -> None:
+    one = await all_in_one("--servers-only")
+    await one.ready(*SERVERS)
+    left = [psutil.Process(entry["pid"]) for entry in one.processes().values()]
+    keeper = next(each for each in one.family() if "services.all_in_one.keeper" in each.cmdline())
+    keeper.kill()
+    one.child.kill()
+    await one.child.wait()
+    assert all(is_alive(process) for process in left), "nobody was there to stop them"
+    again = await all_in_one("--servers-only", "--exit")
+    assert await asyncio.wait_for(again.child.wait(), 90) == 0, again.said()
+    assert not any(is_alive(process) for process in left)
+    assert "stopped kafka, which a killed run had left" in again.said()
+
+
+async def test_a_start_that_fails_half_way_leaves_nobody(all_in_one: StartAllInOne, servers: Servers) -> None:
+    one = await all_in_one("--servers-only", LODESTREAM_KAFKA=servers.kafka, LODESTREAM_REDIS="redis://127.0.0.1:1/0")
+    await until(lambda: len(one.family()) > 3, what="Postgres to start")
+    family = one.family()
+    assert await asyncio.wait_for(one.child.wait(), 60) == 1
+    assert "error: LODESTREAM_REDIS names a server that did not answer" in one.said()
+    assert "Traceback" not in one.said()
+    assert not any(is_alive(process) for process in family)
+
+
+async def test_what_crashes_is_started_again_and_the_reason_is_told(
+    all_in_one: StartAllInOne, servers: Servers, database: str
+) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 6379))
+        taken.listen()
+        one = await all_in_one("--servers-only", LODESTREAM_KAFKA=servers.kafka, LODESTREAM_POSTGRES=database)
+        await one.ready("valkey")  # the others are named by the environment
+    assert "port 6379 is taken: Valkey listens on" in one.said()
+    before = one.processes()["valkey"]
+    os.kill(before["pid"], signal.SIGKILL)
+    after = await until(
+        lambda: (now := one.processes()["valkey"])["restarts"] == 1 and now["state"] == "ready" and now,
+        what="Valkey to be back",
+    )
+    assert after["pid"] != before["pid"]
+    assert after["address"] == before["address"]
+    assert after["reason"].startswith("killed by SIGKILL\n")
+    assert "Ready to accept connections" in after["reason"], "its last words"
+    assert "valkey: down, restart in" in one.said()
+    assert "killed by SIGKILL" in one.said()
+
+
+async def test_two_on_one_folder_are_one_too_many(all_in_one: StartAllInOne, servers: Servers, database: str) -> None:
+    first = await all_in_one("--servers-only", LODESTREAM_KAFKA=servers.kafka, LODESTREAM_POSTGRES=database)
+    await first.ready("valkey")
+    second = await all_in_one("--servers-only", LODESTREAM_KAFKA=servers.kafka, LODESTREAM_POSTGRES=database)
+    assert await asyncio.wait_for(second.child.wait(), 30) == 1
+    assert f"is in use by all_in_one, process {first.child.pid}" in second.said()
+    await first.ready("valkey")
+    assert await first.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_an_ephemeral_stack_leaves_no_file(
+    all_in_one: StartAllInOne, servers: Servers, database: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    places = {"LODESTREAM_KAFKA": servers.kafka, "LODESTREAM_POSTGRES": database, "TMPDIR": str(tmp_path)}
+    one = await all_in_one("--servers-only", "--ephemeral", **places)
+    (status,) = await until(lambda: list(tmp_path.glob("lodestream-*/status.json")), what="the temporary folder")
+    await one.end(number)
+    await until(lambda: not status.parent.exists(), what="the temporary folder to go")
+
+
+async def test_a_script_runs_with_the_addresses_and_its_exit_code_is_ours(
+    all_in_one: StartAllInOne, servers: Servers, database: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("print('the script ran'); raise SystemExit(7)")
+    places = {"LODESTREAM_KAFKA": servers.kafka, "LODESTREAM_POSTGRES": database}
+    one = await all_in_one("--servers-only", "--run", str(script), "--exit", **places)
+    assert await asyncio.wait_for(one.child.wait(), 60) == 7
+    assert "the script ran" in one.said()
