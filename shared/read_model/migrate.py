@@ -6,6 +6,7 @@ the new code, `post` steps after the old code is gone. What has run is remembere
 
 import argparse
 import asyncio
+import random
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -17,6 +18,7 @@ READER_ROLE = "lodestream_reader"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _SCHEMAS = ("lodestream", "traces")
 _LOCK = 0x6C6F6465  # "lode": one migration at a time in a database
+_ATTEMPTS = 20
 _LOCK_TIMEOUT = "30s"  # what a step may wait for a table others use
 
 
@@ -43,7 +45,8 @@ async def migrate(dsn: str, *, phase: str = "all") -> list[str]:
                     continue
                 await _run(connection, schema, name, step.read_text(encoding="utf-8"))
                 ran.append(name)
-        await _grant_reads(connection, password=urlsplit(dsn).password)
+        await _make_reader(connection, password=urlsplit(dsn).password)
+        await _grant_reads(connection)
         return ran
     finally:
         await connection.close()
@@ -64,13 +67,27 @@ async def _run(connection: asyncpg.Connection, schema: str, name: str, step: str
         await connection.execute("INSERT INTO lodestream.migrations (name) VALUES ($1)", name)
 
 
-async def _grant_reads(connection: asyncpg.Connection, *, password: str | None) -> None:
+async def _make_reader(connection: asyncpg.Connection, *, password: str | None) -> None:
+    """The role belongs to the whole server, so the migration of another database may be making it too."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            async with connection.transaction():
+                if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", READER_ROLE):
+                    await connection.execute(f"CREATE ROLE {READER_ROLE} LOGIN")
+                if password:
+                    literal = await connection.fetchval("SELECT quote_literal($1::text)", password)
+                    await connection.execute(f"ALTER ROLE {READER_ROLE} PASSWORD {literal}")
+        except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError, asyncpg.InternalServerError):
+            # The last one is Postgres' "tuple concurrently updated".
+            if attempt == _ATTEMPTS - 1:
+                raise
+            await asyncio.sleep(random.uniform(0, 0.1))  # noqa: S311 - jitter, no secret
+        else:
+            return
+
+
+async def _grant_reads(connection: asyncpg.Connection) -> None:
     async with connection.transaction():
-        if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", READER_ROLE):
-            await connection.execute(f"CREATE ROLE {READER_ROLE} LOGIN")
-        if password:
-            literal = await connection.fetchval("SELECT quote_literal($1::text)", password)
-            await connection.execute(f"ALTER ROLE {READER_ROLE} PASSWORD {literal}")
         for schema in _SCHEMAS:
             await connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {READER_ROLE}")
             await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {READER_ROLE}")
