@@ -1,7 +1,8 @@
 """Named places at which a test makes a process die, pause or fail: `await failpoint("projection.copied")`.
 
 Armed only by LODESTREAM_FAILPOINTS, a comma-separated list of `name=action` or `name=action@n`: at the n-th passage
-(the first by default) the action happens, once. Actions: `kill` (SIGKILL to oneself), `pause` (SIGSTOP to oneself), `raise`.
+(the first by default) the action happens, once. Actions: `kill` (SIGKILL to oneself), `pause` (SIGSTOP to oneself), or
+`raise`.
 """
 
 import os
