@@ -6,3 +6,4 @@ compile() { .venv/bin/uv pip compile --quiet --universal --python-version 3.11 -
 compile requirements/bootstrap.in -o requirements/bootstrap.lock
 compile pyproject.toml --extra embedded --group build --group dev -o requirements/dev.lock
 compile pyproject.toml --group build -c requirements/dev.lock -o requirements/runtime.lock
+.venv/bin/python -m services.all_in_one.jars > requirements/kafka.lock.new && mv requirements/kafka.lock.new requirements/kafka.lock
