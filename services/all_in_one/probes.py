@@ -1,16 +1,13 @@
-"""Is it ready? One question for each kind of process; every answer comes within a few seconds."""
+"""Is it ready? One question for each kind of server; every answer comes within a few seconds."""
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
 import asyncpg
-import grpc
 import redis.asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpc_health.v1.health_pb2_grpc import HealthStub
 
 Probe = Callable[[], Awaitable[bool]]
 _PATIENCE = 3.0  # seconds for one answer
@@ -49,34 +46,6 @@ async def redis_answers(url: str) -> bool:
         return False
     finally:
         await client.aclose()
-
-
-async def grpc_serves(address: str) -> bool:
-    """The server as a whole says SERVING."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        try:
-            answer = await HealthStub(channel).Check(HealthCheckRequest(), timeout=_PATIENCE)
-        except grpc.aio.AioRpcError:
-            return False
-        return bool(answer.status == HealthCheckResponse.SERVING)
-
-
-async def http_healthy(address: str) -> bool:
-    """GET /health answers with a 2xx."""
-    host, _, port = address.rpartition(":")
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            reader, writer = await asyncio.open_connection(host, int(port))
-            try:
-                writer.write(f"GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
-                status_line = await reader.readline()
-            finally:
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-    except (OSError, TimeoutError):
-        return False
-    return status_line.split()[1:2] != [] and status_line.split()[1].startswith(b"2")
 
 
 async def _listens(address: str) -> bool:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.all_in_one.ports import HOST, find_port
-from services.all_in_one.probes import grpc_serves, http_healthy
 from services.all_in_one.processes import Command
+from shared.runtime.probe import grpc_serves, http_healthy
 
 
 @dataclass(frozen=True, slots=True)

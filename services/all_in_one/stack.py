@@ -39,10 +39,15 @@ class Running:
     """Everything is up."""
 
     processes: tuple[Process, ...]
-    environment: Mapping[str, str]
-    """Where the servers and services are, by the variables that name them."""
+    addresses: Mapping[str, str]
+    """Of the servers and services, by the variables that name them."""
     client_environment: Mapping[str, str]
     """What a program needs to send its traces here; empty when no services run."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """All of it."""
+        return {**self.addresses, **self.client_environment}
 
 
 @asynccontextmanager

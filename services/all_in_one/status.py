@@ -57,6 +57,7 @@ def write(folder: Path, rows: Sequence[Entry], environment: Mapping[str, str]) -
         "processes": [asdict(row) for row in rows],
     }
     new = folder / f"{STATUS}.new"
+    new.touch(mode=0o600)  # the environment holds a key
     new.write_text(json.dumps(content, indent=2), encoding="utf-8")
     new.replace(folder / STATUS)
 

@@ -1,0 +1,26 @@
+# One image for every process; the command is the role, for example `python -m services.write.gateway`.
+FROM python:3.11-slim AS build
+WORKDIR /build
+# The locked packages first: they change seldom, and this layer is kept until they do.
+COPY requirements/runtime.lock requirements/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv /opt/lodestream \
+ && /opt/lodestream/bin/pip install --disable-pip-version-check --require-hashes -r requirements/runtime.lock
+COPY pyproject.toml ./
+COPY proto proto
+COPY sdk sdk
+COPY shared shared
+COPY services services
+RUN /opt/lodestream/bin/pip install --disable-pip-version-check --no-deps --no-build-isolation ./proto ./sdk .
+
+FROM python:3.11-slim
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin lodestream
+COPY --from=build /opt/lodestream /opt/lodestream
+# In a container the way in is decided by who publishes the port, so every process listens on all of its interfaces.
+ENV PATH=/opt/lodestream/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    LODESTREAM_GATEWAY_HOST=0.0.0.0 \
+    LODESTREAM_QUERY_HOST=0.0.0.0 \
+    LODESTREAM_METRICS_HOST=0.0.0.0
+USER 10001:10001
+CMD ["lodestream", "--help"]
