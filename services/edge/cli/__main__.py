@@ -1,0 +1,44 @@
+"""The `lodestream` command. Exit codes: 0 done, 1 failed or not found, 2 the command line makes no sense."""
+
+import sys
+import traceback
+from typing import NoReturn
+
+import typer
+
+from services.edge.cli import sessions, status, traces
+from services.edge.cli.failures import ExitCode, Failure
+
+app = typer.Typer(
+    help="Look at traces, sessions and the state of a Lodestream.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help, that can be piped and read in any terminal
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.add_typer(traces.app, name="traces", help="List traces, look at one, watch them come in.")
+app.add_typer(sessions.app, name="sessions", help="List sessions, look at one.")
+app.command("status")(status.status)
+
+
+def main() -> NoReturn:
+    """Run the command line, and tell what goes wrong in one sentence."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a letter still shows the rest
+    try:
+        app(prog_name="lodestream")
+    except Failure as failure:
+        _end(str(failure), failure.code)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        _end(f"this is a bug: {type(error).__name__}: {error} ({place.filename}:{place.lineno})", ExitCode.FAILED)
+    sys.exit(ExitCode.OK)
+
+
+def _end(message: str, code: ExitCode) -> NoReturn:
+    sys.stderr.write(f"lodestream: {message}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

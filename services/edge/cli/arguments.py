@@ -1,0 +1,61 @@
+"""What people type for durations, instants and ids, and what it means."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import typer
+
+T = TypeVar("T")
+
+LATEST = "latest"
+_UNITS = {"us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_AMOUNT = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s?(us|µs|ms|s|m|h|d)")
+_TRACE_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def duration(text: str) -> timedelta:
+    """`250ms`, `2s`, `1.5h`, `1h30m`, `7d`.
+
+    Raises ValueError for anything else.
+    """
+    spelled = text.strip().lower()
+    amounts = list(_AMOUNT.finditer(spelled))
+    if not amounts or "".join(amount[0] for amount in amounts) != spelled:
+        raise ValueError(f"{text!r} is not a duration: write 250ms, 2s, 15m, 1.5h or 7d")
+    return timedelta(microseconds=round(sum(float(amount[1]) * _UNITS[amount[2]] for amount in amounts)))
+
+
+def instant(text: str) -> datetime:
+    """An ISO 8601 date, or date and time; in the local time zone where it names none.
+
+    Raises ValueError for anything else.
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is not a time: write 2026-03-01, 2026-03-01T12:00 or 2026-03-01T12:00Z") from None
+
+
+def trace_id(text: str) -> str:
+    """32 hex digits, or `latest`.
+
+    Raises ValueError for anything else.
+    """
+    spelled = text.strip().lower()
+    if spelled != LATEST and not _TRACE_ID.fullmatch(spelled):
+        raise ValueError(f"{text!r} is not a trace id: write all of its 32 hex digits, or {LATEST!r}")
+    return spelled
+
+
+def typed(read: Callable[[str], T]) -> Callable[[str], T]:
+    """`read` as the parser of an option: what it raises is a mistake on the command line."""
+
+    def parse(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as mistake:
+            raise typer.BadParameter(str(mistake)) from None
+
+    return parse

@@ -1,0 +1,94 @@
+"""The way to the gateway: where it is, with which key, and how long an answer may take."""
+
+import base64
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
+
+from services.edge.cli.failures import ExitCode, Failure, explained
+
+DEFAULT_ENDPOINT = "127.0.0.1:4317"
+_BIGGEST_ANSWER = 256 * 1024 * 1024  # bytes: a trace with the content of ten thousand spans
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A gateway and a key for it."""
+
+    endpoint: str
+    public_key: str
+    secret_key: str
+    origin: str
+    """Where endpoint and key were found, for people."""
+
+
+def choose_target(
+    endpoint: str | None, public_key: str | None, secret_key: str | None, local: Mapping[str, str]
+) -> Target:
+    """What was given, by options or environment, completed by what a local stack names (`local`), then by defaults.
+
+    A local stack's key goes only to that stack. Raises Failure when there is no secret key.
+    """
+    chosen = endpoint or local.get("LODESTREAM_ENDPOINT") or DEFAULT_ENDPOINT
+    if secret_key:
+        return Target(chosen, public_key or "", secret_key, "the options or the environment")
+    if local.get("LODESTREAM_SECRET_KEY") and chosen == local.get("LODESTREAM_ENDPOINT"):
+        return Target(chosen, local.get("LODESTREAM_PUBLIC_KEY", ""), local["LODESTREAM_SECRET_KEY"], "the local stack")
+    raise Failure(
+        "no key: set LODESTREAM_PUBLIC_KEY and LODESTREAM_SECRET_KEY, or give --public-key and --secret-key",
+        ExitCode.USAGE,
+    )
+
+
+class Gateway:
+    """An open connection. Calls raise Failure."""
+
+    def __init__(self, target: Target, channel: grpc.Channel, timeout: float) -> None:
+        """`timeout` in seconds holds for every call that is not a stream."""
+        self.target = target
+        self.query = QueryServiceStub(channel)
+        self._timeout = timeout
+        self._metadata = [("authorization", _authorization(target))]
+
+    def ask(self, method: Callable[..., Answer], request: Message) -> Answer:
+        """The answer."""
+        try:
+            return method(request, timeout=self._timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise explained(error, self.target.endpoint) from None
+
+    def follow(self, method: Callable[..., Iterator[Answer]], request: Message) -> Iterator[Answer]:
+        """The answers of a stream, until it ends."""
+        try:
+            yield from method(request, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise explained(error, self.target.endpoint) from None
+
+
+@contextmanager
+def connected(target: Target, timeout: float) -> Iterator[Gateway]:
+    """A gateway that hangs up at the end. `https://` in front of the endpoint asks for TLS; nothing is sent yet."""
+    scheme, _, address = target.endpoint.rpartition("://")
+    options = [("grpc.max_receive_message_length", _BIGGEST_ANSWER)]
+    match scheme:
+        case "" | "http" | "grpc":
+            channel = grpc.insecure_channel(address, options)
+        case "https" | "grpcs":
+            channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
+        case _:
+            raise Failure(f"the endpoint {target.endpoint!r} is not host:port, http:// or https://", ExitCode.USAGE)
+    with channel:
+        yield Gateway(target, channel, timeout)
+
+
+def _authorization(target: Target) -> str:
+    if not target.public_key:
+        return f"Bearer {target.secret_key}"
+    return "Basic " + base64.b64encode(f"{target.public_key}:{target.secret_key}".encode()).decode()

@@ -1,0 +1,51 @@
+"""What can go wrong, as one sentence for people and an exit code for scripts."""
+
+import enum
+
+import grpc
+
+from services.edge.cli.render.text import inert
+
+
+class ExitCode(enum.IntEnum):
+    """What a command ends with; a command line that makes no sense ends with 2 as well."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+
+
+class Failure(Exception):  # noqa: N818
+    """The command can't do what was asked. The message is for the user."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
+        """One sentence; what it quotes is made harmless here."""
+        super().__init__(inert(message))
+        self.code = code
+
+
+def explained(error: grpc.RpcError, endpoint: str) -> Failure:
+    """What a failed call means to whoever typed the command."""
+    if not isinstance(error, grpc.Call):
+        return Failure(f"the call to {endpoint} failed: {error}")
+    code, details = error.code(), error.details() or "no reason given"
+    match code:
+        case grpc.StatusCode.UNAVAILABLE:
+            return Failure(f"{endpoint} {_unavailable(details)}")
+        case grpc.StatusCode.UNAUTHENTICATED:
+            return Failure(f"{endpoint} refuses the key (LODESTREAM_PUBLIC_KEY, LODESTREAM_SECRET_KEY): {details}")
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Failure(f"{endpoint} did not answer in time: {details}")
+        case grpc.StatusCode.NOT_FOUND:
+            return Failure(details)
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return Failure(details, ExitCode.USAGE)
+        case _:
+            return Failure(f"{endpoint} answered {code.name}: {details}")
+
+
+def _unavailable(details: str) -> str:
+    """gRPC's own words for a failed connection repeat the address and end with the cause; a server's are its own."""
+    if details.startswith(("failed to connect", "errors resolving")):
+        return f"can't be reached: {details.rpartition(': ')[2].rstrip(']')}"
+    return f"can't answer now: {details}"

@@ -1,0 +1,76 @@
+"""Foreign text made harmless, and text of a certain width.
+
+Names, inputs and outputs come from whoever sends spans. On a terminal an escape sequence could move the cursor, change
+what was printed before, or write to the clipboard, and a bidirectional override could make a line read differently from
+what it says. So each character that is not visible by itself is shown as a visible stand-in.
+"""
+
+import unicodedata
+
+from rich.cells import cell_len
+from rich.text import Text
+
+_FIRST_PICTURE = 0x2400  # the Unicode block that has a picture for each of the C0 controls
+_DELETE_PICTURE = "\u2421"
+
+
+def inert(text: str) -> str:
+    """The text in one line, without any character that acts on a terminal instead of being seen on it."""
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def inert_lines(text: str) -> list[str]:
+    """The same for text of several lines; tabs become four spaces."""
+    return [inert(line.replace("\t", "    ")) for line in text.replace("\r\n", "\n").split("\n")]
+
+
+def clipped(text: Text, width: int) -> Text:
+    """At most `width` cells of the text, with an ellipsis where something was cut off."""
+    short = text.copy()
+    short.truncate(width, overflow="ellipsis")
+    return short
+
+
+def fitted(text: Text, width: int, *, right: bool = False) -> Text:
+    """Exactly `width` cells: clipped, or padded with spaces on the right, or on the left when `right`-aligned."""
+    short = clipped(text, width)
+    missing = width - short.cell_len
+    if missing > 0:
+        short = Text(" " * missing) + short if right else short + Text(" " * missing)
+    return short
+
+
+def flowed(pieces: list[Text], width: int, *, gap: str, indent: int = 0) -> list[Text]:
+    """The pieces one after the other, as many in a line as fit; a piece is never broken, but clipped to the width."""
+    lines: list[Text] = []
+    for piece in pieces:
+        short = clipped(piece, width - indent)
+        if lines and lines[-1].cell_len + cell_len(gap) + short.cell_len <= width:
+            lines[-1] += Text(gap) + short
+        else:
+            lines.append(Text(" " * indent) + short)
+    return lines
+
+
+def folded(line: str, width: int) -> list[str]:
+    """The line in pieces of at most `width` cells."""
+    if line.isascii():
+        return [line[at : at + width] for at in range(0, len(line), width)] or [""]
+    rest, pieces = Text(line), []
+    while rest.cell_len > width:
+        first = rest.copy()
+        first.truncate(width)
+        pieces.append(first.plain.rstrip(" "))
+        rest = rest[len(pieces[-1]) :]
+    return [*pieces, rest.plain]
+
+
+def _visible(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    code = ord(character)
+    if code < 0x20:
+        return chr(_FIRST_PICTURE + code)
+    if code == 0x7F:
+        return _DELETE_PICTURE
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -1,0 +1,135 @@
+"""One trace: what is known of it as a whole, its tree with a timeline, what went wrong, and where the time went."""
+
+from collections.abc import Sequence
+from datetime import tzinfo
+
+from lodestream_proto.v1 import trace_pb2
+from lodestream_proto.v1.trace_pb2 import Span, TraceSummary
+from rich.text import Text
+
+from services.edge.cli.render.anatomy import anatomy
+from services.edge.cli.render.columns import GAP, Column, lay_out
+from services.edge.cli.render.looks import level_word, named, type_style, type_word
+from services.edge.cli.render.quantities import cost, count, date_and_time, duration, micros, tokens
+from services.edge.cli.render.text import fitted, flowed, folded, inert
+from services.edge.cli.render.timeline import axis, bar
+from services.edge.cli.render.tree import Branch, branches
+
+_CRITICAL = "█ critical path   ━ beside it"
+_MISSING_PARENT = "┄ "
+_LABEL = len("warning ")
+_LONGEST_MESSAGE = 400  # characters of a status message; --content has the rest
+
+
+def draw_trace(trace: TraceSummary, spans: Sequence[Span], *, width: int, zone: tzinfo) -> list[Text]:
+    """The whole picture, in lines of at most `width` cells."""
+    drawn = branches(spans)
+    return [
+        *_head(trace, width=width, zone=zone),
+        Text(),
+        *_waterfall(drawn, width),
+        *_problems(drawn, width),
+        Text(),
+        Text("where the time went", style="dim") + Text(f"  {duration(trace.latency_us)}"),
+        *anatomy(trace.anatomy, trace.latency_us, width),
+    ]
+
+
+def _head(trace: TraceSummary, *, width: int, zone: tzinfo) -> list[Text]:
+    title = Text.assemble(named(trace.name, trace.level), "  ", (trace.trace_id, "dim"))
+    title.stylize("bold", 0, len(trace.name))
+    measured = [
+        level_word(trace.level),
+        Text(duration(trace.latency_us) if trace.HasField("end_time") else "running"),
+        Text(f"{count(trace.span_count)} spans"),
+        Text(f"{tokens(trace.tokens)} tokens" if trace.tokens.total else ""),
+        Text(cost(trace.cost_usd)),
+        Text(date_and_time(trace.start_time, zone), style="dim"),
+        Text("" if trace.root_seen else "the root span has not come yet", style="yellow"),
+    ]
+    said = [
+        Text.assemble((f"{label} ", "dim"), inert(value))
+        for label, value in (
+            ("user", trace.user_id),
+            ("session", trace.session_id),
+            ("environment", trace.environment),
+            ("release", trace.release),
+            ("version", trace.version),
+            ("tags", ", ".join(trace.tags)),
+        )
+        if value
+    ]
+    return [
+        *flowed([title], width, gap=""),
+        *flowed([piece for piece in measured if piece.plain], width, gap=" · ", indent=2),
+        *flowed(said, width, gap=" · ", indent=2),
+    ]
+
+
+def _waterfall(drawn: Sequence[Branch], width: int) -> list[Text]:
+    """The tree on the left, a bar a span on the right."""
+    if not drawn:
+        return []
+    table = lay_out(
+        [
+            Column(title="span", cells=[_name(branch) for branch in drawn], least=24),
+            Column(title="type", cells=[type_word(branch.span) for branch in drawn], rank=4),
+            Column(title="time", cells=[_duration(branch.span) for branch in drawn], right=True),
+            Column(title="tokens", cells=[Text(tokens(branch.span.tokens)) for branch in drawn], right=True, rank=3),
+            Column(title="cost", cells=[Text(cost(branch.span.cost_usd)) for branch in drawn], right=True, rank=2),
+        ],
+        width - max(width // 4, 16) - GAP,
+    )
+    begin = min(micros(branch.span.start_time) for branch in drawn)
+    whole = max(max(map(_end, drawn)) - begin, 1)
+    cells = max(width - table[0].cell_len - GAP, 1)
+    bars = [Text(axis(whole, cells), style="dim")]
+    for branch in drawn:
+        start = micros(branch.span.start_time) - begin
+        end = (_end(branch) if branch.span.HasField("end_time") else begin + whole) - begin
+        drawing = bar(start, end, whole=whole, width=cells, heavy=branch.span.critical)
+        bars.append(Text(drawing, style=_bar_style(branch.span)))
+    legend = [Text(_CRITICAL, style="dim")]
+    if any(branch.parent_missing for branch in drawn):
+        legend.append(Text(f"{_MISSING_PARENT}its parent is not here", style="dim"))
+    gap = Text(" " * GAP)
+    return [
+        *(left + gap + right for left, right in zip(table, bars, strict=True)),
+        *flowed(legend, width, gap="   "),
+    ]
+
+
+def _problems(drawn: Sequence[Branch], width: int) -> list[Text]:
+    """The status messages of spans, in the order of the tree."""
+    lines = []
+    for span in (branch.span for branch in drawn if branch.span.status_message):
+        label = level_word(span.level) or Text("status", style="dim")
+        message = inert(f"{span.name}: {span.status_message[:_LONGEST_MESSAGE]}")
+        lines += [
+            fitted(Text() if line else label, _LABEL) + Text(piece)
+            for line, piece in enumerate(folded(message, max(width - _LABEL, 1)))
+        ]
+    return lines
+
+
+def _name(branch: Branch) -> Text:
+    span = branch.span
+    name = Text(branch.stem, style="dim") + named(span.name, span.level)
+    if branch.parent_missing:
+        name = Text(_MISSING_PARENT, style="yellow") + name
+    if span.model:
+        name.append(f" {inert(span.model)}", style="dim")
+    return name
+
+
+def _duration(span: Span) -> Text:
+    return Text(duration(span.duration_us)) if span.HasField("end_time") else Text("running", style="yellow")
+
+
+def _end(branch: Branch) -> int:
+    span = branch.span
+    return micros(span.end_time if span.HasField("end_time") else span.start_time)
+
+
+def _bar_style(span: Span) -> str:
+    return "red" if span.level == trace_pb2.LEVEL_ERROR else type_style(span.type)
