@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import typer
 
-from services.edge.cli import sessions, status, traces
+from services.edge.cli import admin, sessions, status, traces
 from services.edge.cli.failures import ExitCode, Failure
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.add_typer(traces.app, name="traces", help="List traces, look at one, watch them come in.")
 app.add_typer(sessions.app, name="sessions", help="List sessions, look at one.")
 app.command("status")(status.status)
+app.add_typer(admin.app, name="admin", help="Projects and their API keys, directly in Postgres.")
 
 
 def main() -> NoReturn:

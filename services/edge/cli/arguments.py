@@ -11,7 +11,8 @@ T = TypeVar("T")
 
 LATEST = "latest"
 _UNITS = {"us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-_AMOUNT = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s?(us|µs|ms|s|m|h|d)")
+_LONGEST = 36_525 * _UNITS["d"]
+_AMOUNT = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s?(us|µs|ms|s|m|h|d)", re.ASCII)
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -24,7 +25,10 @@ def duration(text: str) -> timedelta:
     amounts = list(_AMOUNT.finditer(spelled))
     if not amounts or "".join(amount[0] for amount in amounts) != spelled:
         raise ValueError(f"{text!r} is not a duration: write 250ms, 2s, 15m, 1.5h or 7d")
-    return timedelta(microseconds=round(sum(float(amount[1]) * _UNITS[amount[2]] for amount in amounts)))
+    microseconds = round(sum(float(amount[1]) * _UNITS[amount[2]] for amount in amounts))
+    if microseconds > _LONGEST:
+        raise ValueError(f"{text!r} is longer than a hundred years")
+    return timedelta(microseconds=microseconds)
 
 
 def instant(text: str) -> datetime:

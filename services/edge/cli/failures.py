@@ -45,7 +45,7 @@ def explained(error: grpc.RpcError, endpoint: str) -> Failure:
 
 
 def _unavailable(details: str) -> str:
-    """gRPC's own words for a failed connection repeat the address and end with the cause; a server's are its own."""
+    """Of what gRPC itself says about a failed connection only the end is the cause; a server's words are kept whole."""
     if details.startswith(("failed to connect", "errors resolving")):
         return f"can't be reached: {details.rpartition(': ')[2].rstrip(']')}"
     return f"can't answer now: {details}"

@@ -60,7 +60,7 @@ def share(part: int, whole: int) -> str:
     if not part or not whole:
         return "0 %"
     percent = 100 * part / whole
-    return "<1 %" if percent < 0.5 else f"{percent:.0f} %"
+    return "<1 %" if percent < 1 else f"{percent:.0f} %"
 
 
 def clock(instant: Timestamp, zone: tzinfo) -> str:

@@ -1,0 +1,174 @@
+"""`lodestream admin`: projects and their API keys, directly in Postgres (LODESTREAM_POSTGRES)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import asyncpg
+import typer
+from rich.text import Text
+
+from services.edge.cli import local_stack, screen
+from services.edge.cli.failures import Failure
+from services.edge.cli.options import AsJson
+from services.edge.cli.render.columns import Column, lay_out
+from services.edge.cli.render.text import inert
+from shared.read_model import keys
+from shared.read_model.postgres import SEARCH_PATH
+from shared.runtime.settings import PostgresSettings
+
+Result = TypeVar("Result")
+
+app = typer.Typer(no_args_is_help=True)
+projects_app = typer.Typer(no_args_is_help=True)
+keys_app = typer.Typer(no_args_is_help=True)
+app.add_typer(projects_app, name="projects", help="Create projects, list them.")
+app.add_typer(keys_app, name="keys", help="Create API keys, list and revoke them.")
+
+_PATIENCE = 10.0  # seconds for an answer of Postgres
+
+
+@projects_app.command("create")
+def create_project(
+    project_id: Annotated[str, typer.Argument(metavar="ID")],
+    name: Annotated[str, typer.Option(help="For people; by default the id.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Create a project. Ends with 1 when there is one with this id.
+
+    \b
+    Examples:
+      lodestream admin projects create support --name "Support assistant"
+    """  # noqa: D301
+    if not project_id:
+        raise typer.BadParameter("must not be empty", param_hint="ID")
+    if not _in_postgres(lambda connection: keys.create_project(connection, project_id, name or project_id)):
+        raise Failure(f"there is a project {project_id!r} already")
+    if as_json:
+        screen.show_json({"project_id": project_id, "name": name or project_id})
+    else:
+        screen.show([Text(f"created project {inert(project_id)}")])
+
+
+@projects_app.command("list")
+def list_projects(as_json: AsJson = False) -> None:
+    """List all projects.
+
+    \b
+    Examples:
+      lodestream admin projects list --json
+    """  # noqa: D301
+    projects = _in_postgres(keys.list_projects)
+    if as_json:
+        screen.show_json({"projects": [_document(project) for project in projects]})
+    else:
+        screen.show(_table({"id": "project_id", "name": "name", "created": "created_at"}, projects))
+
+
+@keys_app.command("create")
+def create_key(project_id: Annotated[str, typer.Argument(metavar="PROJECT")], as_json: AsJson = False) -> None:
+    """Create an API key for a project. The secret is shown now and never again.
+
+    \b
+    Examples:
+      lodestream admin keys create support
+      eval "$(lodestream admin keys create support)"    # straight into the environment
+    """  # noqa: D301
+    try:
+        key = _in_postgres(lambda connection: keys.create_key(connection, project_id))
+    except keys.NoSuchProjectError as error:
+        raise Failure(f"{error}: create it with `lodestream admin projects create`") from None
+    if as_json:
+        screen.show_json({"project_id": project_id, **asdict(key)})
+    else:
+        screen.show(
+            [
+                Text(f"export LODESTREAM_PUBLIC_KEY={key.public_key}"),
+                Text(f"export LODESTREAM_SECRET_KEY={key.secret_key}"),
+            ]
+        )
+
+
+@keys_app.command("list")
+def list_keys(
+    project_id: Annotated[str | None, typer.Argument(metavar="[PROJECT]")] = None, as_json: AsJson = False
+) -> None:
+    """List the keys of a project, or of all; of the secrets only the end is known.
+
+    \b
+    Examples:
+      lodestream admin keys list support
+      lodestream admin keys list --json | jq '.keys[] | select(.revoked_at == null)'
+    """  # noqa: D301
+    found = _in_postgres(lambda connection: keys.list_keys(connection, project_id))
+    if as_json:
+        screen.show_json({"keys": [_document(key) for key in found]})
+        return
+    columns = {"project": "project_id", "public key": "public_key", "secret": "secret_hint", "created": "created_at",
+               "revoked": "revoked_at"}  # fmt: skip
+    screen.show(_table(columns, found))
+
+
+@keys_app.command("revoke")
+def revoke_key(public_key: Annotated[str, typer.Argument(metavar="PUBLIC_KEY")], as_json: AsJson = False) -> None:
+    """Revoke a key: within a minute no gateway accepts it any more. Ends with 1 when there is no such key.
+
+    \b
+    Examples:
+      lodestream admin keys revoke pk-ls-3kT9hQ2mXw8LrZ5v
+    """  # noqa: D301
+    if not _in_postgres(lambda connection: keys.revoke_key(connection, public_key)):
+        raise Failure(f"there is no key {public_key!r} that could be revoked")
+    if as_json:
+        screen.show_json({"public_key": public_key, "revoked": True})
+    else:
+        screen.show([Text(f"revoked {inert(public_key)}")])
+
+
+def _in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
+    """What `work` gives on a connection of its own. Raises Failure when Postgres can't be reached or refuses."""
+
+    async def run() -> Result:
+        connection = await asyncpg.connect(
+            _dsn(), timeout=_PATIENCE, command_timeout=_PATIENCE, server_settings={"search_path": SEARCH_PATH}
+        )
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    try:
+        return asyncio.run(run())
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise Failure(f"Postgres (LODESTREAM_POSTGRES): {error or type(error).__name__}") from None
+
+
+def _dsn() -> str:
+    """The environment's, else that of a stack which runs here, else the default."""
+    settings = PostgresSettings()
+    stack = None if "dsn" in settings.model_fields_set else local_stack.find(Path.cwd())
+    return stack.environment.get("LODESTREAM_POSTGRES", settings.dsn) if stack else settings.dsn
+
+
+def _table(columns: dict[str, str], rows: Sequence[Any]) -> list[Text]:
+    """Columns by title and attribute; the first one is never left out."""
+    return lay_out(
+        [
+            Column(title=title, cells=[Text(_shown(getattr(row, field))) for row in rows], rank=rank)
+            for rank, (title, field) in enumerate(columns.items())
+        ],
+        screen.width(),
+    )
+
+
+def _shown(value: str | datetime | None) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(screen.zone()).strftime("%Y-%m-%d %H:%M")
+    return inert(value or "")
+
+
+def _document(row: Any) -> dict[str, Any]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(row).items()}
