@@ -19,6 +19,7 @@ from services.all_in_one.services import SERVICES, service_command
 from shared.event_log.topics import create_topics
 from shared.read_model.migrate import migrate
 from shared.runtime.settings import KafkaSettings
+from tests.all_in_one import StartAllInOne, starting_all_in_one
 from tests.servers import Servers, running_servers
 
 
@@ -131,6 +132,13 @@ async def service(ground: Ground, servers: Servers) -> AsyncIterator[StartServic
     for process in reversed(started):
         process.kill()
         await process.stop()
+
+
+@pytest.fixture
+async def all_in_one(tmp_path: Path) -> AsyncIterator[StartAllInOne]:
+    """Starts `python -m services.all_in_one`; what still runs at the end of the test is killed."""
+    async with starting_all_in_one(tmp_path) as start:
+        yield start
 
 
 def _apart(ground: Ground) -> Ground:

@@ -101,6 +101,7 @@ def _listen_for_signals() -> None:
     """The first signal stops all in order; at the second we leave at once, and the keeper stops what is left."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def stop() -> None:
         _say("stopping")
@@ -108,7 +109,6 @@ def _listen_for_signals() -> None:
         for number in numbers:
             loop.add_signal_handler(number, os._exit, 1)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in numbers:
         loop.add_signal_handler(number, stop)
 
@@ -117,7 +117,8 @@ async def _while_up(ground: Ground, options: Options, running: Running) -> int:
     supervised = [Supervised(process) for process in running.processes]
 
     def changed(one: Supervised) -> None:
-        _say(f"{one.process.command.name}: {one.state}" + (f" ({one.reason})" if one.state != "ready" else ""))
+        reason = f"; {one.reason}" if one.state.startswith("down") else ""
+        _say(f"{one.process.command.name}: {one.state}{reason}")
         status.write(ground.data, status.entries(supervised), running.environment)
 
     async with asyncio.TaskGroup() as group:

@@ -1,5 +1,6 @@
 """A real PostgreSQL from a wheel, on the loopback interface, trusting whoever is on this machine."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from services.all_in_one.folders import made_whole, make_reachable, unprivileged
-from services.all_in_one.keeper import kill_group, wait_until_gone
+from services.all_in_one.keeper import wait_until_gone
 from services.all_in_one.ports import HOST
 from services.all_in_one.probes import postgres_answers
 from services.all_in_one.processes import Command, Ground, Process
@@ -32,7 +33,6 @@ async def embed(ground: Ground, *, port: int, durable: bool = True) -> Process:
             if user:
                 os.chown(making, *user)
             await ground.run(Command(name="postgres-init", argv=_make(binaries, making), user=user))
-    _clear_pid_file(cluster)
     dsn = f"postgresql://{_OWNER}@{HOST}:{port}/{_OWNER}"
     settings = {
         "port": port,
@@ -53,6 +53,7 @@ async def embed(ground: Ground, *, port: int, durable: bool = True) -> Process:
                 *(f"--{key}={value}" for key, value in settings.items()),
             ],
             address=dsn,
+            clear=lambda: _clear(cluster),
             ready=lambda: postgres_answers(dsn),
             user=user,
             stop_signal=signal.SIGINT,  # "fast": sessions are ended, the checkpoint is written
@@ -70,19 +71,17 @@ def _make(binaries: Path, cluster: Path) -> list[str]:
     return ["/bin/sh", "-c", script]
 
 
-def _clear_pid_file(cluster: Path) -> None:
-    """Mend what Postgres can't after a kill: the pid in its file may live on, as our orphan or as another program."""
-    try:
-        pid = int((cluster / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
-        process = psutil.Process(pid)
-        orphan = process.name() == "postgres" and process.cwd() == str(cluster)
-    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
-        return  # Postgres itself sees that nobody runs
-    if orphan:
-        kill_group(pid)
-        wait_until_gone(process, 5)
-    else:
-        (cluster / "postmaster.pid").unlink()
+def _clear(cluster: Path) -> None:
+    """Make way after a kill: sessions that outlive their postmaster hold its memory, and its pid may be another's."""
+    for process in psutil.process_iter(["name", "cwd"]):
+        if process.info["name"] == "postgres" and process.info["cwd"] == str(cluster.resolve()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+            wait_until_gone(process, 5)
+    pid_file = cluster / "postmaster.pid"
+    pid = pid_file.read_text(encoding="utf-8").partition("\n")[0] if pid_file.exists() else ""
+    if pid.isdecimal() and psutil.pid_exists(int(pid)):
+        pid_file.unlink()
 
 
 def _binaries() -> Path:

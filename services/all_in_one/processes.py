@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,10 @@ async def _at_once() -> bool:
     return True
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """What runs, where it is reached, how one knows that it is ready, and how it is asked to end."""
@@ -29,6 +33,8 @@ class Command:
     name: str
     argv: Sequence[str]
     address: str = ""
+    clear: Callable[[], None] = _nothing
+    """Makes way before each start for what a killed one may have left."""
     ready: Probe = _at_once
     environment: Mapping[str, str] | None = None
     """The whole environment; ours where None."""
@@ -53,6 +59,7 @@ class Process:
         self._keeper = keeper
         self._child: asyncio.subprocess.Process | None = None
         self._log_start = 0
+        self._reaped = True
 
     @property
     def pid(self) -> int | None:
@@ -83,6 +90,7 @@ class Process:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         assert self.pid is None, f"{self.command.name} is running"
+        await asyncio.to_thread(self.command.clear)
         user, group = self.command.user or (None, None)
         with _open_log(self.log) as log:
             self._log_start = log.seek(0, os.SEEK_END)
@@ -99,6 +107,7 @@ class Process:
                 group=group,
                 extra_groups=None if user is None else [],
             )
+        self._reaped = False
         self._keeper.watch(child.pid, self.command.stop_signal, self.command.grace)
         assert child.stdin is not None
         child.stdin.write(b"\n")
@@ -120,10 +129,12 @@ class Process:
     async def ended(self) -> int:
         """Wait for its end, by itself or not, and return the exit code, or minus the signal."""
         assert self._child is not None, f"{self.command.name} was never started"
-        pid = self._child.pid
-        code = await self._child.wait()
-        kill_group(pid)  # children it may have left
-        self._keeper.forget(pid)
+        child = self._child
+        code = await child.wait()
+        if child is self._child and not self._reaped:
+            self._reaped = True
+            kill_group(child.pid)  # children it may have left
+            self._keeper.forget(child.pid)
         return code
 
     async def restart(self, deadline: float = 60.0) -> None:

@@ -1,7 +1,7 @@
 """The services that all_in_one runs, in one table: the same commands as in containers."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.all_in_one.ports import HOST, find_port
@@ -37,7 +37,14 @@ SERVICES = (
     Service("services.read.query", Door("LODESTREAM_QUERY_PORT", 4319, "LODESTREAM_QUERY")),
     Service("services.write.gateway", Door("LODESTREAM_GATEWAY_PORT", 4317, "LODESTREAM_ENDPOINT")),
 )
-USUAL_METRICS_PORT = 9464  # of the first; the others follow
+_USUAL_METRICS_PORT = 9464  # of the first; the others follow
+# A first project with a key that everybody knows: this stack listens on this machine only.
+LOCAL_PROJECT = {
+    "LODESTREAM_INIT_PROJECT_ID": "local",
+    "LODESTREAM_INIT_PROJECT_NAME": "Local",
+    "LODESTREAM_INIT_PUBLIC_KEY": "pk-ls-local",
+    "LODESTREAM_INIT_SECRET_KEY": "sk-ls-local",
+}
 
 
 def service_command(
@@ -58,3 +65,31 @@ def service_command(
         environment=its_environment,
         ready=lambda: answers(address),
     )
+
+
+def place(services: Sequence[Service], environment: dict[str, str], say: Callable[[str], None]) -> list[Command]:
+    """Ports for each, the usual ones where free; `environment` learns where each is, so that they find each other."""
+
+    def port(wanted: int, name: str) -> int:
+        found = find_port(wanted)
+        if found != wanted:
+            say(f"port {wanted} is taken: {name} listens on {found}")
+        return found
+
+    ports: dict[Service, dict[str, int]] = {}
+    for index, service in enumerate(services):
+        ports[service] = {"metrics_port": port(_USUAL_METRICS_PORT + index, f"{service.name} (metrics)")}
+        if door := service.door:
+            wanted = int(environment.get(door.port_variable) or door.usual_port)
+            ports[service]["port"] = port(wanted, service.name)
+            environment[door.address_variable] = f"{HOST}:{ports[service]['port']}"
+    return [service_command(service, environment, **its) for service, its in ports.items()]
+
+
+def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a program needs to send its traces to the services placed in this environment."""
+    return {
+        "LODESTREAM_ENDPOINT": environment["LODESTREAM_ENDPOINT"],
+        "LODESTREAM_PUBLIC_KEY": environment["LODESTREAM_INIT_PUBLIC_KEY"],
+        "LODESTREAM_SECRET_KEY": environment["LODESTREAM_INIT_SECRET_KEY"],
+    }

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import asyncpg
 from aiokafka.errors import KafkaError
 
-from services.all_in_one.ports import HOST, find_port
 from services.all_in_one.probes import kafka_answers, postgres_answers, redis_answers
-from services.all_in_one.processes import Command, Ground, Process, StartFailedError
+from services.all_in_one.processes import Ground, Process, StartFailedError
 from services.all_in_one.servers import Say, embed_servers
-from services.all_in_one.services import USUAL_METRICS_PORT, Service, service_command
+from services.all_in_one.services import LOCAL_PROJECT, Service, client_environment, place
 from services.all_in_one.together import together
 from shared.event_log.topics import create_topics
 from shared.read_model.migrate import migrate
@@ -25,13 +24,6 @@ SERVERS: Mapping[str, Callable[[str], Awaitable[bool]]] = {
     "LODESTREAM_REDIS": redis_answers,
 }
 _PATIENCE = 10.0  # seconds for a server that is not ours
-# A first project with a key that everybody knows: this stack listens on this machine only.
-LOCAL_PROJECT = {
-    "LODESTREAM_INIT_PROJECT_ID": "local",
-    "LODESTREAM_INIT_PROJECT_NAME": "Local",
-    "LODESTREAM_INIT_PUBLIC_KEY": "pk-ls-local",
-    "LODESTREAM_INIT_SECRET_KEY": "sk-ls-local",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +60,14 @@ async def running_stack(ground: Ground, *, services: Sequence[Service], say: Say
         if not services:
             yield Running(servers.processes, servers.addresses, {})
             return
-        processes = [ground.process(command) for command in _place(services, environment, say)]
+        processes = [ground.process(command) for command in place(services, environment, say)]
         async with _stopping(processes[::-1]):
             await _start_all(processes, say)
             reached = {each.door.address_variable for each in services if each.door}
             yield Running(
                 (*servers.processes, *processes),
                 {name: value for name, value in environment.items() if name in {*SERVERS, *reached}},
-                _client_environment(environment),
+                client_environment(environment),
             )
 
 
@@ -118,37 +110,3 @@ async def _start_all(processes: Sequence[Process], say: Say) -> None:
         say(f"{process.command.name} is ready at {process.command.address}")
 
     await together(start(process) for process in processes)
-
-
-def _place(services: Sequence[Service], environment: dict[str, str], say: Say) -> list[Command]:
-    """Ports for each, the usual ones where free; `environment` learns where each is, so that they find each other."""
-
-    def port(wanted: int, name: str) -> int:
-        found = find_port(wanted)
-        if found != wanted:
-            say(f"port {wanted} is taken: {name} listens on {found}")
-        return found
-
-    ports: list[int | None] = []
-    for service in services:
-        ports.append(None)
-        if door := service.door:
-            ports[-1] = port(int(environment.get(door.port_variable) or door.usual_port), service.name)
-            environment[door.address_variable] = f"{HOST}:{ports[-1]}"
-    return [
-        service_command(
-            service,
-            environment,
-            port=its_port,
-            metrics_port=port(USUAL_METRICS_PORT + index, f"{service.name} (metrics)"),
-        )
-        for index, (service, its_port) in enumerate(zip(services, ports, strict=True))
-    ]
-
-
-def _client_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    return {
-        "LODESTREAM_ENDPOINT": environment["LODESTREAM_ENDPOINT"],
-        "LODESTREAM_PUBLIC_KEY": environment["LODESTREAM_INIT_PUBLIC_KEY"],
-        "LODESTREAM_SECRET_KEY": environment["LODESTREAM_INIT_SECRET_KEY"],
-    }

@@ -1,15 +1,10 @@
 """`python -m services.all_in_one` starts real servers, keeps them running, and leaves nothing however it ends."""
 
 import asyncio
-import json
 import os
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import psutil
@@ -18,87 +13,11 @@ import redis.asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from shared.event_log.topics import TRACES
+from tests.all_in_one import StartAllInOne, is_alive
 from tests.polling import until
 from tests.servers import Servers
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@dataclass(frozen=True, slots=True)
-class AllInOne:
-    child: asyncio.subprocess.Process
-    data: Path
-    log: Path
-
-    def status(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads((self.data / "status.json").read_text()))
-        except FileNotFoundError:
-            return {}
-
-    def processes(self) -> dict[str, dict[str, Any]]:
-        return {entry["name"]: entry for entry in self.status().get("processes", [])}
-
-    def family(self) -> list[psutil.Process]:
-        """Itself, its keeper, the servers and their children."""
-        itself = psutil.Process(self.child.pid)
-        return [itself, *itself.children(recursive=True)]
-
-    async def ready(self, *names: str) -> None:
-        def all_ready() -> bool:
-            assert self.child.returncode is None, self.said()
-            ours = self.status().get("pid") == self.child.pid
-            return ours and {name for name, entry in self.processes().items() if entry["state"] == "ready"} == set(
-                names
-            )
-
-        await until(all_ready, deadline=90, what=f"{names} ready")
-
-    async def end(self, number: signal.Signals) -> int:
-        """Send a signal and return the exit code, once the whole family is gone."""
-        family = self.family()
-        self.child.send_signal(number)
-        code = await asyncio.wait_for(self.child.wait(), 60)
-        await until(lambda: not any(is_alive(process) for process in family), deadline=10, what="nobody is left")
-        return code
-
-    def said(self) -> str:
-        return self.log.read_text()
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-StartAllInOne = Callable[..., Awaitable[AllInOne]]
-
-
-@pytest.fixture
-async def all_in_one(tmp_path: Path) -> AsyncIterator[StartAllInOne]:
-    started: list[AllInOne] = []
-
-    async def start(*arguments: str, **environment: str) -> AllInOne:
-        data, log = tmp_path / "data", tmp_path / f"said-{len(started)}"
-        with log.open("wb") as output:
-            child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.all_in_one", "--data-dir", str(data), *arguments),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **environment},
-                cwd=tmp_path,
-            )
-        one = AllInOne(child, data, log)
-        started.append(one)
-        return one
-
-    yield start
-    for one in started:
-        if one.child.returncode is None:
-            await one.end(signal.SIGKILL)
 
 
 SERVERS = ("kafka", "postgres", "valkey")
