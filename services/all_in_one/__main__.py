@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,7 +124,10 @@ async def _while_up(ground: Ground, options: Options, running: Running) -> int:
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(keep_running(one, changed)) for one in supervised]
         background.append(group.create_task(status.keep_written(ground.data, supervised, running.environment)))
-        _welcome(supervised, running.client_environment)
+        if options.script or options.leave or not console.is_terminal:
+            console.print(status.table(status.entries(supervised)))
+        for name, value in running.client_environment.items():
+            console.print(f"export {name}={value}", soft_wrap=True)
         code = 0
         if options.script:
             code = await run_script(options.script, {**os.environ, **running.client_environment}, ground.keeper)
@@ -134,12 +137,6 @@ async def _while_up(ground: Ground, options: Options, running: Running) -> int:
         for task in background:
             task.cancel()
     return code
-
-
-def _welcome(supervised: Sequence[Supervised], client_environment: Mapping[str, str]) -> None:
-    console.print(status.table(status.entries(supervised)))
-    for name, value in client_environment.items():
-        console.print(f"export {name}={value}", soft_wrap=True)
 
 
 async def _stay(supervised: Sequence[Supervised]) -> None:
