@@ -12,6 +12,8 @@ from services.edge.cli import __main__ as command_line
 from services.edge.cli import traces
 from services.edge.cli.failures import ExitCode
 
+Run = Callable[..., tuple[int, str, str]]
+
 
 def commands() -> Iterator[tuple[str, ...]]:
     """The words of every command that does something."""
@@ -25,9 +27,7 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 
 @pytest.fixture
-def lodestream(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str, str]]:
+def lodestream(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Runs the command with these words, away from any stack: exit code, standard output, standard error."""
     for name in ("ENDPOINT", "PUBLIC_KEY", "SECRET_KEY", "POSTGRES"):
         monkeypatch.delenv(f"LODESTREAM_{name}", raising=False)
