@@ -91,6 +91,11 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._placing is None or self._placing.done():
             self._placing = asyncio.create_task(self._place())
 
+    @property
+    def idle(self) -> bool:
+        """No batch is being folded."""
+        return self._idle.is_set()
+
     def read_again_from(self, partition: TopicPartition, offset: int) -> None:
         """Go back (or on) to an offset."""
         if partition in self.read:

@@ -14,7 +14,7 @@ import structlog
 from aiokafka import ConsumerRecord
 from faststream import AckPolicy, BaseMiddleware
 from faststream.exceptions import NackMessage
-from faststream.kafka import KafkaBroker
+from faststream.kafka import KafkaBroker, KafkaRouter
 
 from shared.event_log.codec import Recorded, read
 from shared.runtime.settings import KafkaSettings
@@ -22,27 +22,35 @@ from shared.runtime.settings import KafkaSettings
 log = structlog.get_logger()
 
 
+def log_router() -> KafkaRouter:
+    """Where a service declares what it reads: bytes in, and a batch whose handler raises is handed over again.
+
+    The policy stands here, not at the broker: a router's subscribers settle how they acknowledge when they are
+    declared, so with the broker's alone they would commit before the work is done.
+    """
+    return KafkaRouter(ack_policy=AckPolicy.NACK_ON_ERROR, parser=_parse_batch, decoder=_decode_batch)
+
+
 def kafka_broker(settings: KafkaSettings, *, client_id: str) -> KafkaBroker:
-    """A broker that only reads. A batch whose handler raises is handed over again, after a pause."""
+    """A broker that only reads, and pauses before it hands over again."""
     quiet = logging.getLogger("faststream.kafka")
     quiet.setLevel(logging.ERROR)
     return KafkaBroker(
         settings.bootstrap_servers,
         client_id=client_id,
         consumer_only=True,
-        ack_policy=AckPolicy.NACK_ON_ERROR,
         middlewares=[BackOff()],
         graceful_timeout=10,
         logger=quiet,
     )
 
 
-async def parse_batch(records: tuple[ConsumerRecord[Any, Any], ...], original: Any) -> Any:
+async def _parse_batch(records: tuple[ConsumerRecord[Any, Any], ...], original: Any) -> Any:
     """FastStream's message for a batch, without its headers: one that is no UTF-8 would refuse the batch for ever."""
     return await original(tuple(replace(record, headers=()) if record.headers else record for record in records))
 
 
-async def decode_batch(message: Any) -> list[Recorded]:
+async def _decode_batch(message: Any) -> list[Recorded]:
     """The records of a batch. Never raises: what can't be read is a value."""
     return [
         read(record.topic, record.partition, record.offset, record.timestamp, record.value)

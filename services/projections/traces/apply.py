@@ -1,0 +1,60 @@
+"""What a batch comes to, into the tables: records, spans, summaries, dead letters. In the fence's transaction."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import asyncpg
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
+
+from services.projections.traces import metrics
+from services.projections.traces.merge import merge_spans
+from services.projections.traces.projection import Projected, project
+from services.projections.traces.rows import SpanRow
+from services.projections.traces.tables import NAME, add_to_traces, copy_blocks, copy_spans, write_refusing
+from shared.event_log.codec import Recorded
+from shared.read_model.blocks import open_block, sources_of
+from shared.read_model.dead_letters import DeadLetter, set_aside, whole
+from shared.runtime.failpoints import failpoint
+
+
+async def apply(connection: asyncpg.Connection, records: Sequence[Recorded], projected: Projected) -> list[DeadLetter]:
+    """Write what the records of one partition were projected to; returns what had to be set aside."""
+    at = {record.offset: record for record in records}
+    letters = []
+    if refused := await write_refusing(connection, projected.blocks, partial(copy_blocks, connection)):
+        letters += [whole(at.pop(block.offset), reason) for block, reason in refused]
+        projected = project(list(at.values()))
+    letters += projected.dead_letters
+    for row, reason in await write_refusing(connection, projected.spans, partial(_write_spans, connection)):
+        letters += [_span_letter(at[part.offset], part.span_index, reason) for part in row.parts]
+    await failpoint("projection.copied")
+    if letters:
+        await set_aside(connection, NAME, letters)
+    return letters
+
+
+async def _write_spans(connection: asyncpg.Connection, rows: Sequence[SpanRow]) -> None:
+    try:
+        async with connection.transaction():
+            await copy_spans(connection, rows)
+    except asyncpg.UniqueViolationError:
+        metrics.SLOW_PATHS.labels(NAME).inc()
+        await merge_spans(connection, rows)
+    else:
+        await add_to_traces(connection, rows)
+
+
+def _span_letter(record: Recorded, index: int, reason: str) -> DeadLetter:
+    """One span of a record, as a request of its own, so that it can be sent again as it is."""
+    assert record.event is not None
+    recorded = record.event.spans_recorded
+    request = open_block(recorded.compression, recorded.otlp_request)
+    source = next(source for source in sources_of(request, sdk_name="", sdk_version="") if source.index == index)
+    alone = ScopeSpans(scope=source.emitter.scope, spans=[source.span])
+    raw = ExportTraceServiceRequest(
+        resource_spans=[ResourceSpans(resource=source.emitter.resource, scope_spans=[alone])]
+    )
+    return DeadLetter(
+        record.event.project_id, record.topic, record.partition, record.offset, index, reason, raw.SerializeToString()
+    )

@@ -1,0 +1,88 @@
+"""The slow path: some spans of a batch are stored already. Their rows are folded anew from all that was ever told.
+
+Rows are claimed in key order, as the fast path copies them, so that writers of the same spans queue and never deadlock.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+
+from services.projections.traces.projection import refold
+from services.projections.traces.rows import BlockKey, BlockRow, Part, SpanKey, SpanRow
+from services.projections.traces.stored import block_row, parts_of, span_row
+from services.projections.traces.summary import summarise
+from services.projections.traces.tables import SQL, add_to_traces, copy_spans, copy_traces, key_of
+from shared.read_model.postgres import load_sql
+
+_CLAIM_SPANS = load_sql(SQL / "claim_spans.sql")
+_READ_PARTS = load_sql(SQL / "read_parts.sql")
+_READ_BLOCKS = load_sql(SQL / "read_blocks.sql")
+_DELETE_SPANS = load_sql(SQL / "delete_spans.sql")
+_READ_SPANS = load_sql(SQL / "read_spans.sql")
+_DELETE_TRACES = load_sql(SQL / "delete_traces.sql")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def merge_spans(connection: asyncpg.Connection, rows: Sequence[SpanRow]) -> None:
+    """Insert the new rows, fold the others with what is stored, and bring the summaries to what the rows say.
+
+    The rows' own records must be in span_blocks already.
+    """
+    by_key = {key_of(row): row for row in rows}
+    await copy_spans(connection, rows, table="staged_spans")
+    new = {_key(record) for record in await connection.fetch(_CLAIM_SPANS)}
+    changed = await _refold(connection, {key: row for key, row in by_key.items() if key not in new})
+    if changed:
+        await connection.execute(_DELETE_SPANS, *_columns(map(key_of, changed), 4))
+        await copy_spans(connection, changed)
+    # Also for the changed ones, to lock their traces together with those of the new ones, in order.
+    await add_to_traces(connection, [by_key[key] for key in new] + changed)
+    await _sum_up_anew(connection, {(row.project_id, row.trace_id) for row in changed})
+
+
+async def _refold(connection: asyncpg.Connection, told_again: Mapping[SpanKey, SpanRow]) -> list[SpanRow]:
+    """The rows as they are to be, of those that change."""
+    if not told_again:
+        return []
+    stored = {
+        _key(record): parts_of(record) for record in await connection.fetch(_READ_PARTS, *_columns(told_again, 4))
+    }
+    parts = {key: sorted({*stored[key], *row.parts}) for key, row in told_again.items()}
+    blocks = await _read_blocks(connection, parts)
+    rows = [refold(key, parts[key], blocks) for key in told_again]
+    return [row for row in rows if row.parts != stored[key_of(row)]]
+
+
+async def _read_blocks(
+    connection: asyncpg.Connection, parts: Mapping[SpanKey, Iterable[Part]]
+) -> dict[BlockKey, BlockRow]:
+    wanted = {
+        (key[0], (_EPOCH + timedelta(microseconds=part.received_at_us)).date(), part.partition, part.offset)
+        for key, its_parts in parts.items()
+        for part in its_parts
+    }
+    rows = map(block_row, await connection.fetch(_READ_BLOCKS, *_columns(wanted, 4)))
+    return {(row.project_id, row.partition, row.offset): row for row in rows}
+
+
+async def _sum_up_anew(connection: asyncpg.Connection, traces: Collection[tuple[str, bytes]]) -> None:
+    """Make the summaries of these traces, whose locks we hold, exactly what their span rows say."""
+    if not traces:
+        return
+    records = await connection.fetch(_READ_SPANS, *_columns(traces, 2))
+    await connection.execute(_DELETE_TRACES, *_columns(traces, 2))
+    await copy_traces(connection, summarise(map(span_row, records)))
+
+
+def _key(record: asyncpg.Record) -> SpanKey:
+    return record["project_id"], record["trace_id"], record["span_id"], record["start_day"]
+
+
+def _columns(rows: Iterable[Sequence[object]], width: int) -> list[list[object]]:
+    """Rows as the parameters of unnest()."""
+    columns: list[list[object]] = [[] for _ in range(width)]
+    for row in rows:
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
+    return columns

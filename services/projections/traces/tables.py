@@ -1,0 +1,97 @@
+"""Rows into the tables, inside the fence's transaction: copied when they are new, merged when they are not.
+
+What the database refuses as data costs only itself: the batch is halved until the row is found.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from struct import error as StructError  # noqa: N812 - struct's own name for it is `error`
+from typing import TypeVar
+
+import asyncpg
+
+from services.projections.traces.copy_format import (
+    BLOCK_COLUMNS,
+    SPAN_COLUMNS,
+    TRACE_COLUMNS,
+    copy_data,
+    pack_block,
+    pack_span,
+    pack_trace,
+)
+from services.projections.traces.rows import BlockRow, SpanKey, SpanRow
+from services.projections.traces.summary import TraceRow, summarise
+from shared.read_model.postgres import load_sql
+
+NAME = "traces"
+"""The projection's name in the positions, the dead letters and the metrics."""
+
+SQL = Path(__file__).parent / "sql"
+_UPSERT_TRACES = load_sql(SQL / "upsert_traces.sql")
+
+REFUSED = (
+    asyncpg.DataError,  # class 22, and what asyncpg itself can't encode
+    asyncpg.CheckViolationError,
+    asyncpg.ProgramLimitExceededError,  # class 54
+    ValueError,
+    OverflowError,
+    TypeError,
+    StructError,
+)
+"""Errors of the data: the same rows will fail again. Everything else may pass, and is tried again."""
+
+Row = TypeVar("Row")
+
+
+async def prepare_connection(connection: asyncpg.Connection) -> None:
+    """Make the tables that a connection stages rows in; for a pool's `init`."""
+    await connection.execute(load_sql(SQL / "stage.sql"))
+
+
+async def write_refusing(
+    connection: asyncpg.Connection, rows: Sequence[Row], write: Callable[[Sequence[Row]], Awaitable[None]]
+) -> list[tuple[Row, str]]:
+    """Write rows, and return those that the database refuses, with the reason; the others are written."""
+    if not rows:
+        return []
+    try:
+        async with connection.transaction():
+            await write(rows)
+    except REFUSED as error:
+        if len(rows) == 1:
+            return [(rows[0], f"{type(error).__name__}: {error}")]
+    else:
+        return []
+    middle = len(rows) // 2
+    refused = await write_refusing(connection, rows[:middle], write)
+    return refused + await write_refusing(connection, rows[middle:], write)
+
+
+async def copy_blocks(connection: asyncpg.Connection, blocks: Sequence[BlockRow]) -> None:
+    """Append records to span_blocks."""
+    await _copy(connection, "span_blocks", BLOCK_COLUMNS, [pack_block(block) for block in blocks])
+
+
+async def copy_spans(connection: asyncpg.Connection, rows: Sequence[SpanRow], *, table: str = "spans") -> None:
+    """Append rows to spans (or the like), in key order, so that writers of the same keys queue and never deadlock."""
+    await _copy(connection, table, SPAN_COLUMNS, [pack_span(row) for row in sorted(rows, key=key_of)])
+
+
+async def copy_traces(connection: asyncpg.Connection, rows: Sequence[TraceRow], *, table: str = "traces") -> None:
+    """Append rows to traces (or the like)."""
+    await _copy(connection, table, TRACE_COLUMNS, [pack_trace(row) for row in rows])
+
+
+async def add_to_traces(connection: asyncpg.Connection, rows: Sequence[SpanRow]) -> None:
+    """Add new spans to the summaries of their traces, and lock these until the commit."""
+    await copy_traces(connection, summarise(rows), table="staged_traces")
+    await connection.execute(_UPSERT_TRACES)
+
+
+async def _copy(connection: asyncpg.Connection, table: str, columns: Sequence[str], packed: Sequence[bytes]) -> None:
+    await connection.copy_to_table(table, source=copy_data(packed), columns=columns, format="binary")
+
+
+def key_of(row: SpanRow) -> SpanKey:
+    """A span's identity, and the order in which rows are written."""
+    return row.project_id, row.trace_id, row.span_id, row.start_day

@@ -1,0 +1,60 @@
+"""A start with a server away: say so, wait, look again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import structlog
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+from shared.runtime.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+_LONGEST_PAUSE = 10.0
+
+
+async def wait_for_postgres(dsn: str) -> None:
+    """Return when Postgres answers and holds the tables."""
+    await _wait_for("postgres", lambda: _tables_are_there(dsn))
+
+
+async def wait_for_topic(settings: KafkaSettings, topic: str) -> None:
+    """Return when Kafka answers and has the topic."""
+    await _wait_for("kafka", lambda: _topic_is_there(settings, topic))
+
+
+async def _wait_for(what: str, look: Callable[[], Awaitable[str | None]]) -> None:
+    pause = 0.25
+    while True:
+        try:
+            missing = await look()
+        except (OSError, TimeoutError, asyncpg.PostgresError, KafkaError) as error:
+            missing = f"{type(error).__name__}: {error}"
+        if missing is None:
+            return
+        log.warning("waiting", server=what, because=missing, again_in=pause)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _tables_are_there(dsn: str) -> str | None:
+    connection = await asyncpg.connect(dsn, timeout=5)
+    try:
+        found = await connection.fetchval("SELECT to_regclass('traces.spans') IS NOT NULL")
+    finally:
+        await connection.close()
+    return None if found else "the tables are missing: run python -m shared.read_model.migrate"
+
+
+async def _topic_is_there(settings: KafkaSettings, topic: str) -> str | None:
+    client = AIOKafkaClient(bootstrap_servers=settings.bootstrap_servers, client_id="lodestream-waiting")
+    try:
+        await client.bootstrap()
+        client.set_topics([topic])
+        await client.force_metadata_update()
+        partitions = client.cluster.partitions_for_topic(topic)
+    finally:
+        await client.close()
+    return None if partitions else f"the topic {topic} is missing: run python -m shared.event_log.topics"

@@ -1,0 +1,98 @@
+"""Keeps an eye on the projection: lag, halted partitions, tomorrow's tables, and whether it moves."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import asyncpg
+import structlog
+from aiokafka import TopicPartition
+
+from services.projections.traces import metrics
+from services.projections.traces.partitions import Partitions
+from services.projections.traces.places import outside
+from services.projections.traces.tables import NAME
+from shared.event_log.assignment import Assignment
+from shared.event_log.topics import TRACES
+from shared.read_model.progress import Progress, halt, read_progress
+
+log = structlog.get_logger()
+
+_LOOK_SECONDS = 2
+_MAKE_AHEAD_SECONDS = 3600
+STUCK_SECONDS = 60
+
+
+class Watch:
+    """Looks every few seconds; what it last saw is what /health answers with."""
+
+    def __init__(self, pool: asyncpg.Pool, partitions: Partitions, assignment: Assignment) -> None:
+        self._pool = pool
+        self._partitions = partitions
+        self._assignment = assignment
+        self._lag: dict[TopicPartition, int] = {}
+        self._next_offsets: dict[TopicPartition, int] = {}
+        self._moved_at = time.monotonic()
+
+    async def run(self) -> None:
+        """Look until cancelled. A server that is away is no reason to stop looking."""
+        made_ahead_at = float("-inf")
+        while True:
+            try:
+                if time.monotonic() - made_ahead_at > _MAKE_AHEAD_SECONDS:
+                    await self._partitions.make_ahead(datetime.now(UTC).date())
+                    made_ahead_at = time.monotonic()
+                await self._look()
+            except Exception as error:
+                log.warning("could not look at the progress", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    @property
+    def sickness(self) -> str | None:
+        """Why this process is not well; None: it reads what it was assigned, and moves or has caught up."""
+        if self._assignment.assigned is None:
+            return "has not joined its group yet"
+        if self._assignment.halted:
+            partition, reason = min(self._assignment.halted.items())
+            return f"partition {partition.partition} is halted: {reason}"
+        if waiting := self._assignment.assigned - self._assignment.read:
+            return f"{len(waiting)} partitions wait for their positions"
+        if any(self._lag.values()) and time.monotonic() - self._moved_at > STUCK_SECONDS:
+            return f"lags {sum(self._lag.values())} records behind and has not moved for {STUCK_SECONDS} s"
+        return None
+
+    async def _look(self) -> None:
+        assigned = self._assignment.assigned
+        if not assigned:
+            self.saw({}, {})
+            return
+        consumer = self._assignment.consumer
+        idle = sorted(self._assignment.read) if self._assignment.idle else []
+        handed_over = {partition: await consumer.position(partition) for partition in idle}
+        starts, ends = await consumer.beginning_offsets(assigned), await consumer.end_offsets(assigned)
+        stored = await read_progress(self._pool, NAME, TRACES)
+        progress = {partition: stored.get(partition.partition, Progress(0)) for partition in assigned}
+        for partition, its in progress.items():
+            if partition in self._assignment.halted and its.halted_reason is None:
+                self._assignment.place()
+            reason = outside(its.next_offset, starts[partition], ends[partition])
+            if reason and partition in self._assignment.read:
+                next_offset = await halt(self._pool, NAME, partition.topic, partition.partition, reason)
+                self._assignment.halt(partition, next_offset, reason)
+        for partition, position in handed_over.items():
+            if progress[partition].next_offset < position and self._assignment.idle:
+                # Handed over but neither folded nor handed over again: somebody lost the way back.
+                self._assignment.read_again_from(partition, progress[partition].next_offset)
+        next_offsets = {partition: its.next_offset for partition, its in progress.items()}
+        self.saw(next_offsets, {partition: ends[partition] - offset for partition, offset in next_offsets.items()})
+
+    def saw(self, next_offsets: dict[TopicPartition, int], lag: dict[TopicPartition, int]) -> None:
+        """What has been seen: the position and the lag of each partition."""
+        if next_offsets != self._next_offsets or not any(lag.values()):
+            self._moved_at = time.monotonic()
+        self._next_offsets, self._lag = next_offsets, lag
+        metrics.LAG.clear()
+        metrics.HALTED.clear()
+        for partition, records in lag.items():
+            metrics.LAG.labels(NAME, partition.partition).set(records)
+            metrics.HALTED.labels(NAME, partition.partition).set(partition in self._assignment.halted)

@@ -1,0 +1,63 @@
+"""When a projection says that it is not well."""
+
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+
+from services.projections.traces.watch import STUCK_SECONDS, Watch
+from shared.event_log.assignment import Assignment
+
+ZERO, ONE = TopicPartition("t", 0), TopicPartition("t", 1)
+
+
+@pytest.fixture
+def assignment() -> Assignment:
+    assignment = Assignment()
+    assignment.assigned = frozenset({ZERO, ONE})
+    assignment.read = {ZERO, ONE}
+    return assignment
+
+
+def watch_of(assignment: Assignment) -> Watch:
+    nothing: Any = None
+    return Watch(nothing, nothing, assignment)
+
+
+def test_reading_what_it_was_assigned_is_well(assignment: Assignment) -> None:
+    assert watch_of(assignment).sickness is None
+
+
+def test_more_processes_than_partitions_are_well(assignment: Assignment) -> None:
+    assignment.assigned, assignment.read = frozenset(), set()
+    assert watch_of(assignment).sickness is None
+
+
+def test_before_the_group_has_dealt() -> None:
+    assert watch_of(Assignment()).sickness == "has not joined its group yet"
+
+
+def test_waiting_for_positions(assignment: Assignment) -> None:
+    assignment.read = {ONE}
+    assert watch_of(assignment).sickness == "1 partitions wait for their positions"
+
+
+def test_halted(assignment: Assignment) -> None:
+    assignment.halted = {ONE: "all is bad"}
+    assert watch_of(assignment).sickness == "partition 1 is halted: all is bad"
+
+
+def test_lagging_is_well_while_it_moves(assignment: Assignment, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    monkeypatch.setattr("services.projections.traces.watch.time.monotonic", lambda: now)
+    watch = watch_of(assignment)
+    watch.saw({ZERO: 5}, {ZERO: 100})
+    now += STUCK_SECONDS
+    watch.saw({ZERO: 6}, {ZERO: 99})
+    now += STUCK_SECONDS
+    assert watch.sickness is None
+    now += 1
+    watch.saw({ZERO: 6}, {ZERO: 99})
+    assert watch.sickness == f"lags 99 records behind and has not moved for {STUCK_SECONDS} s"
+    watch.saw({ZERO: 105}, {ZERO: 0})
+    assert watch.sickness is None
