@@ -63,7 +63,7 @@ def test_a_list_of_sessions() -> None:
 def test_the_head_of_a_session() -> None:
     assert [line.plain for line in session_head(SESSION, width=100)] == [
         "session chat-42",
-        "  3 traces · 1 errors · 1m 40s · 10→20 tokens · $1.50 · user ada, user bob · demo",
+        "  3 traces · 1 error · 1m 40s · 10→20 tokens · $1.50 · user ada, user bob · demo",
     ]
 
 

@@ -34,6 +34,11 @@ def count(number: int) -> str:
     return f"{_three_digits(number / 1_000_000)}M"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 span`, `1,234 spans`."""
+    return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"
+
+
 def tokens(spent: Tokens) -> str:
     """`812→214`: sent and produced; only the total where nothing else is known; empty for none."""
     if spent.input or spent.output:

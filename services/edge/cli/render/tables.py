@@ -9,7 +9,7 @@ from rich.text import Text
 
 from services.edge.cli.render.columns import Column, lay_out
 from services.edge.cli.render.looks import level_word, named
-from services.edge.cli.render.quantities import clock, cost, count, duration, instants, micros, tokens
+from services.edge.cli.render.quantities import clock, cost, count, counted, duration, instants, micros, tokens
 from services.edge.cli.render.text import clipped, fitted, flowed, inert
 
 
@@ -23,7 +23,7 @@ def trace_table(traces: Sequence[TraceSummary], *, width: int, zone: tzinfo, tod
     return lay_out(
         [
             Column(title="start", cells=[Text(start, style="dim") for start in starts], rank=2),
-            Column(title="name", cells=[named(trace.name, trace.level) for trace in traces], least=12),
+            Column(title="name", cells=[named(trace.name, trace.level) for trace in traces], least=20),
             Column(title="latency", cells=[_latency(trace) for trace in traces], right=True, rank=1),
             Column(title="level", cells=[level_word(trace.level) for trace in traces], rank=3),
             Column(title="spans", cells=texts(lambda trace: count(trace.span_count)), right=True, rank=6),
@@ -66,8 +66,8 @@ def session_table(sessions: Sequence[SessionSummary], *, width: int, zone: tzinf
 def session_head(session: SessionSummary, *, width: int) -> list[Text]:
     """What is known of one session as a whole."""
     pieces = [
-        Text(f"{count(session.trace_count)} traces"),
-        Text(f"{count(session.error_count)} errors", style="red") if session.error_count else Text("no errors"),
+        Text(counted(session.trace_count, "trace")),
+        Text(counted(session.error_count, "error"), style="red") if session.error_count else Text("no errors"),
         Text(_lasted(session)),
         Text(f"{tokens(session.tokens) or 'no'} tokens"),
         Text(cost(session.cost_usd)),
@@ -81,7 +81,7 @@ def session_head(session: SessionSummary, *, width: int) -> list[Text]:
 def trace_line(trace: TraceSummary, *, width: int, zone: tzinfo) -> Text:
     """One trace in a line of its own, with the same columns in every line."""
     rest = [
-        Text(f"{count(trace.span_count)} spans"),
+        Text(counted(trace.span_count, "span")),
         Text(f"{tokens(trace.tokens)} tokens" if trace.tokens.total else ""),
         Text(cost(trace.cost_usd)),
         Text(inert(f"user {trace.user_id}" if trace.user_id else "")),

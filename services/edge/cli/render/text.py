@@ -53,16 +53,18 @@ def flowed(pieces: list[Text], width: int, *, gap: str, indent: int = 0) -> list
 
 
 def folded(line: str, width: int) -> list[str]:
-    """The line in pieces of at most `width` cells."""
-    if line.isascii():
-        return [line[at : at + width] for at in range(0, len(line), width)] or [""]
-    rest, pieces = Text(line), []
-    while rest.cell_len > width:
-        first = rest.copy()
-        first.truncate(width)
-        pieces.append(first.plain.rstrip(" "))
-        rest = rest[len(pieces[-1]) :]
-    return [*pieces, rest.plain]
+    """The line in pieces of at most `width` cells, between words where they are not too long. Nothing is left out."""
+    pieces = []
+    while len(line) > 1 and cell_len(line) > width:
+        piece = line[:width]
+        while len(piece) > 1 and (cells := cell_len(piece)) > width:
+            piece = piece[: min(len(piece) * width // cells, len(piece) - 1) or 1]
+        after_word = piece.rfind(" ") + 1
+        if after_word > len(piece) // 2:
+            piece = piece[:after_word]
+        pieces.append(piece)
+        line = line[len(piece) :]
+    return [*pieces, line]
 
 
 def _visible(character: str) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 from services.edge.cli.render.anatomy import anatomy
 from services.edge.cli.render.columns import GAP, Column, lay_out
 from services.edge.cli.render.looks import level_word, named, type_style, type_word
-from services.edge.cli.render.quantities import cost, count, date_and_time, duration, micros, tokens
+from services.edge.cli.render.quantities import cost, counted, date_and_time, duration, micros, tokens
 from services.edge.cli.render.text import fitted, flowed, folded, inert
 from services.edge.cli.render.timeline import axis, bar
 from services.edge.cli.render.tree import Branch, branches
@@ -36,12 +36,12 @@ def draw_trace(trace: TraceSummary, spans: Sequence[Span], *, width: int, zone: 
 
 
 def _head(trace: TraceSummary, *, width: int, zone: tzinfo) -> list[Text]:
-    title = Text.assemble(named(trace.name, trace.level), "  ", (trace.trace_id, "dim"))
-    title.stylize("bold", 0, len(trace.name))
+    name = named(trace.name, trace.level)
+    name.stylize("bold")
     measured = [
         level_word(trace.level),
         Text(duration(trace.latency_us) if trace.HasField("end_time") else "running"),
-        Text(f"{count(trace.span_count)} spans"),
+        Text(counted(trace.span_count, "span")),
         Text(f"{tokens(trace.tokens)} tokens" if trace.tokens.total else ""),
         Text(cost(trace.cost_usd)),
         Text(date_and_time(trace.start_time, zone), style="dim"),
@@ -60,7 +60,7 @@ def _head(trace: TraceSummary, *, width: int, zone: tzinfo) -> list[Text]:
         if value
     ]
     return [
-        *flowed([title], width, gap=""),
+        *flowed([Text.assemble(name, "  ", (trace.trace_id, "dim"))], width, gap=""),
         *flowed([piece for piece in measured if piece.plain], width, gap=" · ", indent=2),
         *flowed(said, width, gap=" · ", indent=2),
     ]
@@ -74,6 +74,7 @@ def _waterfall(drawn: Sequence[Branch], width: int) -> list[Text]:
         [
             Column(title="span", cells=[_name(branch) for branch in drawn], least=24),
             Column(title="type", cells=[type_word(branch.span) for branch in drawn], rank=4),
+            Column(title="model", cells=[Text(inert(branch.span.model)) for branch in drawn], rank=5, least=10),
             Column(title="time", cells=[_duration(branch.span) for branch in drawn], right=True),
             Column(title="tokens", cells=[Text(tokens(branch.span.tokens)) for branch in drawn], right=True, rank=3),
             Column(title="cost", cells=[Text(cost(branch.span.cost_usd)) for branch in drawn], right=True, rank=2),
@@ -117,8 +118,6 @@ def _name(branch: Branch) -> Text:
     name = Text(branch.stem, style="dim") + named(span.name, span.level)
     if branch.parent_missing:
         name = Text(_MISSING_PARENT, style="yellow") + name
-    if span.model:
-        name.append(f" {inert(span.model)}", style="dim")
     return name
 
 
