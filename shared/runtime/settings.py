@@ -1,5 +1,7 @@
 """Every environment variable the backend reads, typed, with its default. Each service reads the groups it needs."""
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -42,6 +44,12 @@ class TracesProjectionSettings(_Settings):
     """The traces projection. Processes of one group share the partitions; each group has a database of its own."""
 
     group: str = Field(default="lodestream-traces", validation_alias="LODESTREAM_TRACES_GROUP", min_length=1)
+
+
+class PriceSettings(_Settings):
+    """What tokens cost: a file of prices instead of the one that is shipped."""
+
+    prices: Path | None = None
 
 
 class LogSettings(_Settings):

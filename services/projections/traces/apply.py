@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from functools import partial
 
 import asyncpg
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 
 from services.projections.traces import metrics
 from services.projections.traces.merge import merge_spans
-from services.projections.traces.projection import Projected, project
+from services.projections.traces.projection import Projected, project, span_letter
 from services.projections.traces.rows import SpanRow
 from services.projections.traces.tables import NAME, add_to_traces, copy_blocks, copy_spans, write_refusing
 from shared.event_log.codec import Recorded
@@ -27,7 +25,7 @@ async def apply(connection: asyncpg.Connection, records: Sequence[Recorded], pro
         projected = project(list(at.values()))
     letters += projected.dead_letters
     for row, reason in await write_refusing(connection, projected.spans, partial(_write_spans, connection)):
-        letters += [_span_letter(at[part.offset], part.span_index, reason) for part in row.parts]
+        letters += [_letter(at[part.offset], part.span_index, reason) for part in row.parts]
     await failpoint("projection.copied")
     if letters:
         await set_aside(connection, NAME, letters)
@@ -45,16 +43,9 @@ async def _write_spans(connection: asyncpg.Connection, rows: Sequence[SpanRow]) 
         await add_to_traces(connection, rows)
 
 
-def _span_letter(record: Recorded, index: int, reason: str) -> DeadLetter:
-    """One span of a record, as a request of its own, so that it can be sent again as it is."""
+def _letter(record: Recorded, index: int, reason: str) -> DeadLetter:
     assert record.event is not None
     recorded = record.event.spans_recorded
     request = open_block(recorded.compression, recorded.otlp_request)
     source = next(source for source in sources_of(request, sdk_name="", sdk_version="") if source.index == index)
-    alone = ScopeSpans(scope=source.emitter.scope, spans=[source.span])
-    raw = ExportTraceServiceRequest(
-        resource_spans=[ResourceSpans(resource=source.emitter.resource, scope_spans=[alone])]
-    )
-    return DeadLetter(
-        record.event.project_id, record.topic, record.partition, record.offset, index, reason, raw.SerializeToString()
-    )
+    return span_letter(record, source, reason)

@@ -4,6 +4,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple
 
+SpanKey = tuple[str, bytes, bytes, date]
+"""Project, trace, span and the UTC day of its start: what makes a span one."""
+BlockKey = tuple[str, int, int]
+"""Project, partition and offset of a record."""
+
 
 class Part(NamedTuple):
     """One telling of a span: which span of which record. Ordered as the log and the clock of the gateway order it."""
@@ -69,3 +74,51 @@ class BlockRow:
     compression: int
     span_count: int
     otlp_request: bytes
+
+
+Busy = list[tuple[int, int]]
+"""When something ran: half-open intervals in µs since 1970, ascending and apart."""
+
+
+@dataclass(slots=True)
+class TraceRow:
+    """What some spans of one trace add to its summary. Generated columns are the database's."""
+
+    project_id: str
+    trace_id: bytes
+    start_at_us: int
+    end_at_us: int | None
+    last_start_at_us: int
+    received_at_us: int
+    last_received_at_us: int
+    root_start_at_us: int | None
+    root_span_id: bytes | None
+    root_name: str | None
+    root_trace_name: str | None
+    root_user_id: str | None
+    root_session_id: str | None
+    root_environment: str | None
+    root_release: str | None
+    root_version: str | None
+    root_status_message: str | None
+    root_input_preview: str | None
+    root_output_preview: str | None
+    any_trace_name: str | None
+    any_user_id: str | None
+    any_session_id: str | None
+    any_environment: str | None
+    any_release: str | None
+    any_version: str | None
+    tags: list[str]
+    level: int
+    span_count: int
+    type_counts: list[int]
+    level_counts: list[int]
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cost_picos: int
+    retrieval_busy: Busy
+    generation_busy: Busy
+    tool_busy: Busy
+    child_busy: Busy

@@ -3,9 +3,9 @@
 What the database refuses as data costs only itself: the batch is halved until the row is found.
 """
 
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from struct import error as StructError  # noqa: N812 - struct's own name for it is `error`
 from typing import TypeVar
 
 import asyncpg
@@ -19,8 +19,8 @@ from services.projections.traces.copy_format import (
     pack_span,
     pack_trace,
 )
-from services.projections.traces.rows import BlockRow, SpanKey, SpanRow
-from services.projections.traces.summary import TraceRow, summarise
+from services.projections.traces.rows import BlockRow, SpanKey, SpanRow, TraceRow
+from services.projections.traces.summary import summarise
 from shared.read_model.postgres import load_sql
 
 NAME = "traces"
@@ -36,7 +36,7 @@ REFUSED = (
     ValueError,
     OverflowError,
     TypeError,
-    StructError,
+    struct.error,
 )
 """Errors of the data: the same rows will fail again. Everything else may pass, and is tried again."""
 

@@ -1,0 +1,156 @@
+"""What was told of a span, once or several times, as one row: a pure function of the set of its tellings."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import date
+
+from lodestream_proto.v1.trace_pb2 import LEVEL_DEFAULT, SPAN_TYPE_SPAN
+
+from services.projections.traces.rows import Part, SpanKey, SpanRow
+from shared.read_model.blocks import Source
+from shared.read_model.dialects import Hot, hot
+from shared.read_model.dialects.usage import totals
+from shared.read_model.dialects.values import MAX_BIGINT
+from shared.read_model.pricing import cost_of, total_cost
+
+_DAY_US = 86_400_000_000
+_MIN_START_US = _DAY_US  # a clock that was never set tells the first day of 1970
+_MAX_SANITIZED = 2**15 - 1
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_FIELDS = tuple(field.name for field in fields(Hot) if field.name not in {"as_root", "sanitized"})
+
+
+class PoisonedSpanError(ValueError):
+    """A span that no row can hold; the message says why."""
+
+
+@dataclass(slots=True)
+class Version:
+    """One telling of a span, its clock brought within reason."""
+
+    part: Part
+    source: Source
+    start_us: int
+    end_us: int | None
+    clamped: int
+
+    def key(self, project_id: str) -> SpanKey:
+        """The span this tells of."""
+        span = self.source.span
+        return project_id, span.trace_id, span.span_id, date.fromordinal(_EPOCH_ORDINAL + self.start_us // _DAY_US)
+
+
+def version(part: Part, source: Source) -> Version:
+    """A telling, its times brought within reason.
+
+    A start outside of 1970-01-02 … a day after it was received becomes the time it was received; an end before the
+    start becomes the start, one out of range the time received.
+
+    Raises PoisonedSpanError for ids that are none.
+    """
+    span = source.span
+    if len(span.trace_id) != 16 or len(span.span_id) != 8:
+        raise PoisonedSpanError("trace_id must have 16 bytes and span_id 8")
+    latest, clamped = part.received_at_us + _DAY_US, 0
+    start = span.start_time_unix_nano // 1000
+    if not _MIN_START_US <= start <= latest:
+        start, clamped = part.received_at_us, 1
+    end: int | None = None
+    if span.end_time_unix_nano:
+        told = span.end_time_unix_nano // 1000
+        end = max(start, told if told <= latest else part.received_at_us)
+        clamped += end != told
+    return Version(part, source, start, end, clamped)
+
+
+def fold(key: SpanKey, versions: Sequence[Version]) -> SpanRow:
+    """The row of a span. Order and repetition of the versions do not matter; there must be at least one."""
+    if len(versions) == 1:
+        return _row(key, versions, [hot(versions[0].source)])
+    in_order = _distinct(versions)
+    return _row(key, in_order, [hot(each.source) for each in in_order])
+
+
+def _distinct(versions: Sequence[Version]) -> list[Version]:
+    """Equal tellings once, at their smallest part; by event time, then by a digest of their bytes."""
+    smallest: dict[tuple[int, bytes], Version] = {}
+    for each in sorted(versions, key=lambda version: version.part):
+        smallest.setdefault((each.start_us if each.end_us is None else each.end_us, _digest(each.source)), each)
+    return [smallest[revision] for revision in sorted(smallest)]
+
+
+def _digest(source: Source) -> bytes:
+    emitter = source.emitter
+    digest = hashlib.blake2b(digest_size=16)
+    for text in (
+        source.span.SerializeToString(deterministic=True),
+        emitter.resource.SerializeToString(deterministic=True),
+        emitter.scope.SerializeToString(deterministic=True),
+        emitter.sdk_name.encode(),
+        emitter.sdk_version.encode(),
+    ):
+        digest.update(len(text).to_bytes(8, "big"))
+        digest.update(text)
+    return digest.digest()
+
+
+def _row(key: SpanKey, versions: Sequence[Version], told: Sequence[Hot]) -> SpanRow:
+    """Later beats earlier, and nothing beats a value with silence."""
+    last = versions[-1]
+    end_us = next((each.end_us for each in reversed(versions) if each.end_us is not None), None)
+    start_us = last.start_us
+    facts = told[-1] if len(told) == 1 else _merge(told)
+    parents = [each.source.span.parent_span_id for each in versions]
+    parent = next((parent for parent in reversed(parents) if len(parent) == 8 and any(parent)), None)
+    cost = facts.cost or cost_of(facts.model, facts.usage)
+    usage_in, usage_out, usage_total = totals(facts.usage)
+    project_id, trace_id, span_id, start_day = key
+    return SpanRow(
+        project_id=project_id,
+        start_day=start_day,
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=parent,
+        is_root=parent is None or any(hot.as_root for hot in told),
+        name=facts.name or "",
+        type=facts.type or SPAN_TYPE_SPAN,
+        level=facts.level or LEVEL_DEFAULT,
+        status_message=facts.status_message,
+        start_at_us=start_us,
+        end_at_us=None if end_us is None else max(start_us, end_us),
+        first_token_us=facts.first_token_us,
+        model=facts.model,
+        provider=facts.provider,
+        usage=facts.usage,
+        cost=cost,
+        input_tokens=min(usage_in, MAX_BIGINT),
+        output_tokens=min(usage_out, MAX_BIGINT),
+        total_tokens=min(usage_total, MAX_BIGINT),
+        cost_picos=min(total_cost(cost), MAX_BIGINT),
+        prompt_name=facts.prompt_name,
+        prompt_version=facts.prompt_version,
+        trace_name=facts.trace_name,
+        user_id=facts.user_id,
+        session_id=facts.session_id,
+        tags=facts.tags,
+        environment=facts.environment,
+        release=facts.release,
+        version=facts.version,
+        sdk=facts.sdk,
+        input_preview=facts.input_preview,
+        output_preview=facts.output_preview,
+        sanitized=min(
+            max(hot.sanitized + each.clamped for hot, each in zip(told, versions, strict=True)), _MAX_SANITIZED
+        ),
+        parts=tuple(sorted(each.part for each in versions)),
+    )
+
+
+def _merge(told: Sequence[Hot]) -> Hot:
+    merged = Hot()
+    for name in _FIELDS:
+        setattr(
+            merged, name, next((value for hot in reversed(told) if (value := getattr(hot, name)) is not None), None)
+        )
+    return merged

@@ -1,0 +1,44 @@
+"""Langfuse's SDKs. 4.x writes metadata's strings and integers as they are; since 5.x every value is JSON text."""
+
+from typing import Any
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+from shared.read_model.blocks import Source
+from shared.read_model.dialects.told_by_sdk import sdk_dialect
+from shared.read_model.dialects.values import parse, plain
+
+_METADATA = ("langfuse.observation.metadata", "langfuse.trace.metadata", "langfuse.metadata")
+
+_JSON_SINCE = {"python": 5, "langfuse-python": 5, "javascript": 6, "langfuse-javascript": 6}
+
+
+def metadata_value(value: AnyValue, source: Source) -> Any:
+    """An entry of metadata as it was before the SDK encoded it. Since 5.x strings are JSON too: `"123"` is a string."""
+    decoded = plain(value)
+    if not isinstance(decoded, str) or not _writes_json(source):
+        return decoded
+    parsed = parse(decoded)
+    return decoded if parsed is None and decoded != "null" else parsed
+
+
+def _writes_json(source: Source) -> bool:
+    """The export's header decides, for spans of other scopes in it too; without one, the scope of the SDK."""
+    emitter = source.emitter
+    since = _JSON_SINCE.get(emitter.sdk_name)
+    version = emitter.sdk_version
+    if since is None and emitter.scope.name == "langfuse-sdk":
+        since, version = 5, emitter.scope.version
+    major = version.partition(".")[0]
+    return since is not None and major.isdigit() and int(major) >= since
+
+
+LANGFUSE = sdk_dialect(
+    "langfuse",
+    metadata_value=metadata_value,
+    more={
+        "user_id": tuple(f"{key}.langfuse_user_id" for key in _METADATA),
+        "session_id": tuple(f"{key}.langfuse_session_id" for key in _METADATA),
+        "tags": tuple(f"{key}.langfuse_tags" for key in _METADATA),
+    },
+)

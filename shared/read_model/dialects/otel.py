@@ -1,0 +1,13 @@
+"""OpenTelemetry's general conventions, which stand behind every dialect."""
+
+from shared.read_model.dialects.fields import Dialect
+
+OTEL = Dialect(
+    name="otel",
+    user_id=("user.id", "enduser.id"),
+    session_id=("session.id",),
+    environment=("deployment.environment.name", "deployment.environment"),
+    version=("service.version",),
+    input=("input",),
+    output=("output",),
+)

@@ -1,0 +1,144 @@
+"""OpenTelemetry's GenAI conventions: the current attributes, those of v1.36, and messages sent as span events."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from lodestream_proto.v1.trace_pb2 import (
+    SPAN_TYPE_AGENT,
+    SPAN_TYPE_CHAIN,
+    SPAN_TYPE_EMBEDDING,
+    SPAN_TYPE_GENERATION,
+    SPAN_TYPE_RETRIEVER,
+    SPAN_TYPE_TOOL,
+)
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from shared.read_model.blocks import Source
+from shared.read_model.dialects.fields import Dialect, Found, Usage
+from shared.read_model.dialects.indexed import indexed
+from shared.read_model.dialects.told_by_sdk import cost_from
+from shared.read_model.dialects.usage import CACHE_CREATION, CACHED, REASONING, inclusive
+from shared.read_model.dialects.values import number_of, parse, plain, text_of, to_json
+
+_OPERATION = "gen_ai.operation.name"
+_OPERATIONS = {
+    **dict.fromkeys(("chat", "completion", "text_completion", "generate_content", "generate"), SPAN_TYPE_GENERATION),
+    "embeddings": SPAN_TYPE_EMBEDDING,
+    "retrieval": SPAN_TYPE_RETRIEVER,
+    "execute_tool": SPAN_TYPE_TOOL,
+    "invoke_workflow": SPAN_TYPE_CHAIN,
+    **dict.fromkeys(("invoke_agent", "create_agent"), SPAN_TYPE_AGENT),
+}
+_AGENTS = frozenset({"invoke_agent", "create_agent", "invoke_workflow"})
+_TOOLS = ("gen_ai.tool.name", "gen_ai.tool.call.id")
+_MODELS = ("gen_ai.response.model", "gen_ai.request.model")
+_INPUT_TOKENS = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
+_OUTPUT_TOKENS = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
+_TOTAL_TOKENS = ("gen_ai.usage.total_tokens", "llm.usage.total_tokens")
+_PARTS = {
+    CACHED: ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens"),
+    CACHE_CREATION: ("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_creation_input_tokens"),
+    REASONING: ("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens"),
+}
+_COST = "gen_ai.usage.cost"
+_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+_DETAILS = "gen_ai.client.inference.operation.details"
+_INPUT_EVENTS = tuple(f"gen_ai.{role}.message" for role in ("system", "user", "assistant", "tool"))
+_PARAMETERS = "gen_ai.request."
+
+
+def _type_of(found: Found) -> int | None:
+    operation = _OPERATIONS.get(text_of(found[_OPERATION]) or "") if _OPERATION in found else None
+    if operation is not None:
+        return operation
+    if any(key in found for key in _TOOLS):
+        return SPAN_TYPE_TOOL
+    return SPAN_TYPE_GENERATION if any(key in found for key in _MODELS) else None
+
+
+def _usage_of(found: Found) -> Usage | None:
+    """An agent's or a workflow's span repeats the usage of the calls below it, which would count twice."""
+    if _OPERATION in found and text_of(found[_OPERATION]) in _AGENTS:
+        return None
+    wholes = [_number(found, keys) for keys in (_INPUT_TOKENS, _OUTPUT_TOKENS, _TOTAL_TOKENS)]
+    if all(whole is None for whole in wholes):
+        return None
+    return inclusive(*wholes, **{part: _number(found, keys) for part, keys in _PARTS.items()})
+
+
+def _cost_of(found: Found) -> dict[str, int] | None:
+    return cost_from({"total": number_of(found[_COST])}) if _COST in found else None
+
+
+def _first_token_us(found: Found, _start_ns: int) -> int | None:
+    seconds = number_of(found[_FIRST_CHUNK]) if _FIRST_CHUNK in found else None
+    return int(seconds * 1_000_000) if seconds is not None and 0 <= seconds < 1_000_000 else None
+
+
+def _number(found: Found, keys: Iterable[str]) -> int | float | None:
+    return next((number for key in keys if key in found and (number := number_of(found[key])) is not None), None)
+
+
+def _input_of(found: Found, source: Source) -> str | None:
+    messages = _from_details(source.span, "gen_ai.input.messages") or _from_events(source.span, _INPUT_EVENTS)
+    if messages is None:
+        messages = indexed(found, "gen_ai.prompt") or _decoded(found, "gen_ai.input.messages")
+    system = _decoded(found, "gen_ai.system_instructions") or _from_details(source.span, "gen_ai.system_instructions")
+    if system and isinstance(messages, list):
+        messages = [{"role": "system", "parts": system}, *messages]
+    return None if messages in (None, []) else to_json(messages)
+
+
+def _output_of(found: Found, source: Source) -> str | None:
+    messages = _from_details(source.span, "gen_ai.output.messages") or _from_events(source.span, ("gen_ai.choice",))
+    if messages is None:
+        messages = indexed(found, "gen_ai.completion") or _decoded(found, "gen_ai.output.messages")
+    return None if messages in (None, []) else to_json(messages)
+
+
+def _decoded(found: Found, key: str) -> Any:
+    """A value sent as JSON text, or as a structure: conventions allow both."""
+    if key not in found:
+        return None
+    value = plain(found[key])
+    return parse(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
+
+
+def _from_details(span: Span, key: str) -> Any:
+    for event in span.events:
+        if event.name == _DETAILS:
+            return _decoded({attribute.key: attribute.value for attribute in event.attributes}, key)
+    return None
+
+
+def _from_events(span: Span, names: tuple[str, ...]) -> list[Any] | None:
+    messages = [
+        {"role": event.name.split(".")[1], **{attribute.key: plain(attribute.value) for attribute in event.attributes}}
+        for event in span.events
+        if event.name in names
+    ]
+    return messages or None
+
+
+OTEL_GENAI = Dialect(
+    name="otel_genai",
+    type_of=_type_of,
+    usage_of=_usage_of,
+    cost_of=_cost_of,
+    first_token_us=_first_token_us,
+    input_of=_input_of,
+    output_of=_output_of,
+    span_name=("gen_ai.tool.name",),
+    model=_MODELS,
+    provider=("gen_ai.provider.name", "gen_ai.system"),
+    prompt_name=("gen_ai.prompt.name",),
+    session_id=("gen_ai.conversation.id",),
+    input=("gen_ai.tool.call.arguments", "gen_ai.retrieval.query.text", "gen_ai.prompt"),
+    output=("gen_ai.tool.call.result", "gen_ai.retrieval.documents", "gen_ai.completion"),
+    other=(
+        _OPERATION, *_TOOLS, *_INPUT_TOKENS, *_OUTPUT_TOKENS, *_TOTAL_TOKENS,
+        *(key for keys in _PARTS.values() for key in keys), _COST, _FIRST_CHUNK,
+        "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions",
+    ),
+    prefixes=("gen_ai.prompt.", "gen_ai.completion.", _PARAMETERS),
+)  # fmt: skip

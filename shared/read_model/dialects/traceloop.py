@@ -1,0 +1,30 @@
+"""Traceloop's OpenLLMetry: `traceloop.*` beside the GenAI attributes."""
+
+from lodestream_proto.v1.trace_pb2 import SPAN_TYPE_AGENT, SPAN_TYPE_CHAIN, SPAN_TYPE_SPAN, SPAN_TYPE_TOOL
+
+from shared.read_model.dialects.fields import Dialect, Found
+from shared.read_model.dialects.values import text_of
+
+_KIND = "traceloop.span.kind"
+_KINDS = {"workflow": SPAN_TYPE_CHAIN, "task": SPAN_TYPE_SPAN, "agent": SPAN_TYPE_AGENT, "tool": SPAN_TYPE_TOOL}
+_PROPERTIES = "traceloop.association.properties"
+
+
+def _type_of(found: Found) -> int | None:
+    return _KINDS.get(text_of(found[_KIND]) or "") if _KIND in found else None
+
+
+TRACELOOP = Dialect(
+    name="traceloop",
+    type_of=_type_of,
+    span_name=("traceloop.entity.name",),
+    trace_name=("traceloop.workflow.name",),
+    user_id=(f"{_PROPERTIES}.user_id",),
+    session_id=(f"{_PROPERTIES}.session_id",),
+    prompt_name=("traceloop.prompt.key",),
+    prompt_version=("traceloop.prompt.version",),
+    input=("traceloop.entity.input",),
+    output=("traceloop.entity.output",),
+    metadata=(_PROPERTIES,),
+    other=(_KIND,),
+)
