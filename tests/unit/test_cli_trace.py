@@ -59,6 +59,16 @@ def test_a_trace_without_spans_is_still_a_picture() -> None:
     assert picture(TraceSummary(trace_id="ab" * 16), [], 80)[-1] == "where the time went  0 µs"
 
 
+def test_only_what_is_beside_the_point_is_dim() -> None:
+    """A style that runs on past its piece would dim or colour names."""
+    trace, spans = support_question()
+    lines = draw_trace(trace, spans, width=80, zone=UTC)
+    answer = next(line for line in lines if line.plain.startswith("└─ answer"))
+    dim = [answer.plain[mark.start : mark.end] for mark in answer.spans if mark.style == "dim"]
+    assert dim == ["└─ "]
+    assert answer.style == ""
+
+
 def test_nothing_hostile_reaches_the_terminal() -> None:
     hostile = span(
         1,

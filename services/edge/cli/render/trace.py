@@ -30,7 +30,7 @@ def draw_trace(trace: TraceSummary, spans: Sequence[Span], *, width: int, zone: 
         *_waterfall(drawn, width),
         *_problems(drawn, width),
         Text(),
-        Text("where the time went", style="dim") + Text(f"  {duration(trace.latency_us)}"),
+        Text.assemble(("where the time went", "dim"), f"  {duration(trace.latency_us)}"),
         *anatomy(trace.anatomy, trace.latency_us, width),
     ]
 
@@ -115,10 +115,8 @@ def _problems(drawn: Sequence[Branch], width: int) -> list[Text]:
 
 def _name(branch: Branch) -> Text:
     span = branch.span
-    name = Text(branch.stem, style="dim") + named(span.name, span.level)
-    if branch.parent_missing:
-        name = Text(_MISSING_PARENT, style="yellow") + name
-    return name
+    orphaned = _MISSING_PARENT if branch.parent_missing else ""
+    return Text.assemble((orphaned, "yellow"), (branch.stem, "dim"), named(span.name, span.level))
 
 
 def _duration(span: Span) -> Text:
