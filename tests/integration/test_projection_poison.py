@@ -8,6 +8,8 @@ from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.prompt_event_pb2 import PromptArchived
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from shared.read_model.blocks import Source
+from shared.read_model.dialects import Hot, hot
 from shared.read_model.progress import resume
 from tests.projecting import Projecting, projecting
 from tests.records import NOON, at, event, record, span
@@ -69,6 +71,30 @@ async def test_a_record_whose_spans_cannot_be_opened_is_kept_whole(projection) -
     (letter,) = await letters(projection)
     assert (letter["project_id"], letter["item"], letter["raw"]) == ("p", -1, damaged.SerializeToString())
     assert "zstd" in letter["reason"]
+    assert await projection.count("spans") == 1
+
+
+async def test_a_span_that_trips_a_dialect_costs_only_itself(projection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No dialect may raise; one that does all the same must not stop a partition for ever."""
+
+    def trip(source: Source) -> Hot:
+        if source.span.name == "tripping":
+            raise KeyError("nobody thought of this")
+        return hot(source)
+
+    monkeypatch.setattr("services.projections.traces.fold.hot", trip)
+    await projection.fold(record([span(1, 1), span(1, 2, name="tripping"), span(1, 3)], offset=0))
+    (letter,) = await letters(projection)
+    assert (letter["item"], letter["reason"]) == (1, "KeyError: 'nobody thought of this'")
+    assert await projection.count("spans") == 2
+
+
+async def test_a_record_received_at_no_time_is_kept_whole(projection) -> None:
+    timeless = event([span(1, 1)])
+    timeless.received_at.seconds = 2**60
+    await projection.fold(at(timeless.SerializeToString(), offset=0), record([span(1, 2)], offset=1))
+    (letter,) = await letters(projection)
+    assert (letter["item"], letter["raw"]) == (-1, timeless.SerializeToString())
     assert await projection.count("spans") == 1
 
 

@@ -15,7 +15,6 @@ from tests.read_model import Table, requests
 
 async def test_a_lost_rewind_is_made_good(servers, database, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in FastStream up to 0.7.7, where a batch's other partitions were never rewound."""
-
     lost = []
 
     async def lose(message: KafkaAckableMessage) -> None:

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from services.projections.traces.projection import refold
-from services.projections.traces.rows import BlockKey, BlockRow, Part, SpanKey, SpanRow
+from services.projections.traces.projection import refold, sources_in
+from services.projections.traces.rows import BlockKey, Part, SpanKey, SpanRow
 from services.projections.traces.stored import block_row, parts_of, span_row
 from services.projections.traces.summary import summarise
 from services.projections.traces.tables import SQL, add_to_traces, copy_spans, copy_traces, key_of
+from shared.read_model.blocks import Source
 from shared.read_model.postgres import load_sql
 
 _CLAIM_SPANS = load_sql(SQL / "claim_spans.sql")
@@ -49,21 +50,22 @@ async def _refold(connection: asyncpg.Connection, told_again: Mapping[SpanKey, S
         _key(record): parts_of(record) for record in await connection.fetch(_READ_PARTS, *_columns(told_again, 4))
     }
     parts = {key: sorted({*stored[key], *row.parts}) for key, row in told_again.items()}
-    blocks = await _read_blocks(connection, parts)
-    rows = [refold(key, parts[key], blocks) for key in told_again]
+    opened = await _open_blocks(connection, parts)
+    rows = [refold(key, parts[key], opened) for key in told_again]
     return [row for row in rows if row.parts != stored[key_of(row)]]
 
 
-async def _read_blocks(
+async def _open_blocks(
     connection: asyncpg.Connection, parts: Mapping[SpanKey, Iterable[Part]]
-) -> dict[BlockKey, BlockRow]:
+) -> dict[BlockKey, Sequence[Source]]:
+    """The spans of every record that these parts are in; each is opened once."""
     wanted = {
         (key[0], (_EPOCH + timedelta(microseconds=part.received_at_us)).date(), part.partition, part.offset)
         for key, its_parts in parts.items()
         for part in its_parts
     }
     rows = map(block_row, await connection.fetch(_READ_BLOCKS, *_columns(wanted, 4)))
-    return {(row.project_id, row.partition, row.offset): row for row in rows}
+    return {(row.project_id, row.partition, row.offset): sources_in(row) for row in rows}
 
 
 async def _sum_up_anew(connection: asyncpg.Connection, traces: Collection[tuple[str, bytes]]) -> None:

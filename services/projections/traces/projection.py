@@ -14,6 +14,10 @@ from shared.read_model.blocks import Source, UnreadableBlockError, open_block, s
 from shared.read_model.dead_letters import DeadLetter, whole
 
 
+class StrayRecordError(ValueError):
+    """A record that holds no spans; the message says what it is."""
+
+
 @dataclass(slots=True)
 class Projected:
     """What records come to: their blocks, one row for each of their spans, and what has to be set aside."""
@@ -24,40 +28,52 @@ class Projected:
 
 
 def project(records: Sequence[Recorded]) -> Projected:
-    """Fold records. A span told several times in them has one row of all its tellings."""
+    """Fold records of one partition. A span told several times in them has one row of all its tellings.
+
+    Never raises: what trips us, a span or a whole record, is set aside with the reason.
+    """
     projected = Projected()
     told: dict[SpanKey, list[Version]] = {}
     for record in records:
-        block = _block(record)
-        if isinstance(block, DeadLetter):
-            projected.dead_letters.append(block)
-            continue
         try:
-            sources = _sources(block)
-        except UnreadableBlockError as error:
-            projected.dead_letters.append(whole(record, str(error)))
+            block = _block(record)
+            sources = sources_in(block)
+            received_at_us = microseconds(block.received_at)
+        except Exception as error:
+            projected.dead_letters.append(whole(record, _reason(error)))
             continue
         projected.blocks.append(block)
-        received_at_us = microseconds(block.received_at)
         for source in sources:
             try:
                 each = version(Part(received_at_us, record.partition, record.offset, source.index), source)
                 told.setdefault(each.key(block.project_id), []).append(each)
-            except PoisonedSpanError as error:
-                projected.dead_letters.append(span_letter(record, source, str(error)))
-    projected.spans = [fold(key, versions) for key, versions in told.items()]
+            except Exception as error:
+                projected.dead_letters.append(span_letter(record, source, _reason(error)))
+    by_offset = {record.offset: record for record in records}
+    for key, versions in told.items():
+        try:
+            projected.spans.append(fold(key, versions))
+        except Exception as error:
+            reason = _reason(error)
+            projected.dead_letters += [
+                span_letter(by_offset[each.part.offset], each.source, reason) for each in versions
+            ]
     return projected
 
 
-def refold(key: SpanKey, parts: Sequence[Part], blocks: Mapping[BlockKey, BlockRow]) -> SpanRow:
+def refold(key: SpanKey, parts: Sequence[Part], opened: Mapping[BlockKey, Sequence[Source]]) -> SpanRow:
     """A span's row from all that was told of it. A part whose block is gone (retention) tells nothing any more."""
-    versions = []
-    for part in parts:
-        block = blocks.get((key[0], part.partition, part.offset))
-        if block is not None:
-            source = next(source for source in _sources(block) if source.index == part.span_index)
-            versions.append(version(part, source))
-    return fold(key, versions)
+    places = ((part, opened.get((key[0], part.partition, part.offset))) for part in parts)
+    return fold(key, [version(part, sources[part.span_index]) for part, sources in places if sources])
+
+
+def sources_in(block: BlockRow) -> list[Source]:
+    """The spans of a record, by their index.
+
+    Raises UnreadableBlockError.
+    """
+    request = open_block(block.compression, block.otlp_request)
+    return list(sources_of(request, sdk_name=block.sdk_name, sdk_version=block.sdk_version))
 
 
 def span_letter(record: Recorded, source: Source, reason: str) -> DeadLetter:
@@ -78,13 +94,18 @@ def span_letter(record: Recorded, source: Source, reason: str) -> DeadLetter:
     )
 
 
-def _block(record: Recorded) -> BlockRow | DeadLetter:
+def _reason(error: Exception) -> str:
+    expected = isinstance(error, (PoisonedSpanError, UnreadableBlockError, StrayRecordError))
+    return str(error) if expected else f"{type(error).__name__}: {error}"
+
+
+def _block(record: Recorded) -> BlockRow:
     event = record.event
     if event is None:
-        return whole(record, "the record is not an Event of a project")
+        raise StrayRecordError("the record is not an Event of a project")
     kind = event.WhichOneof("payload")
     if kind != "spans_recorded":
-        return whole(record, f"the payload is {kind or 'of an unknown kind'}, which does not belong in this topic")
+        raise StrayRecordError(f"the payload is {kind or 'of an unknown kind'}, which does not belong in this topic")
     recorded = event.spans_recorded
     return BlockRow(
         project_id=event.project_id,
@@ -99,8 +120,3 @@ def _block(record: Recorded) -> BlockRow | DeadLetter:
         span_count=recorded.span_count,
         otlp_request=recorded.otlp_request,
     )
-
-
-def _sources(block: BlockRow) -> list[Source]:
-    request = open_block(block.compression, block.otlp_request)
-    return list(sources_of(request, sdk_name=block.sdk_name, sdk_version=block.sdk_version))
