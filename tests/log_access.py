@@ -1,5 +1,6 @@
 """The real log for tests: append to it, set a group's offsets, cut it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
@@ -7,6 +8,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 
+from shared.event_log.codec import Recorded, read
+from shared.event_log.position import Position
 from shared.event_log.topics import TRACES
 
 
@@ -31,6 +34,16 @@ async def consumer_of(kafka: str, group: str | None = None) -> AsyncIterator[AIO
         yield consumer
     finally:
         await consumer.stop()
+
+
+async def read_at(kafka: str, position: Position) -> Recorded:
+    """The record at a position."""
+    async with consumer_of(kafka) as consumer:
+        partition = TopicPartition(position.topic, position.partition)
+        consumer.assign([partition])
+        consumer.seek(partition, position.offset)
+        found = await asyncio.wait_for(consumer.getone(partition), 10)
+        return read(found.topic, found.partition, found.offset, found.timestamp, found.value)
 
 
 async def ends(kafka: str) -> dict[int, int]:

@@ -82,14 +82,11 @@ async def seed_key(connection: asyncpg.Connection, project_id: str, name: str, k
     Raises KeyTakenError when one of the two strings is in use otherwise.
     """
     await create_project(connection, project_id, name)
-    row = await connection.fetchrow(
-        "SELECT project_id, secret_hash FROM api_keys WHERE public_key = $1", key.public_key
-    )
-    if row is None:
-        await _store(connection, project_id, key)
+    secret_hash, hint = hash_secret(key.secret_key), key.secret_key[-4:]
+    if await connection.fetchval(_SEED_KEY, project_id, key.public_key, secret_hash, hint):
         return True
-    if row["project_id"] != project_id or row["secret_hash"] != hash_secret(key.secret_key):
-        raise KeyTakenError(f"the public key {key.public_key} exists with another project or secret")
+    if not await connection.fetchval(_HAS_KEY, project_id, key.public_key, secret_hash):
+        raise KeyTakenError("the public or the secret key belongs to another key pair or project already")
     return False
 
 
@@ -151,6 +148,8 @@ INSERT INTO projects (project_id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING R
 _CREATE_KEY = """
 INSERT INTO api_keys (project_id, public_key, secret_hash, secret_hint) VALUES ($1, $2, $3, $4)
 """
+_SEED_KEY = f"{_CREATE_KEY} ON CONFLICT DO NOTHING RETURNING true"
+_HAS_KEY = "SELECT true FROM api_keys WHERE project_id = $1 AND public_key = $2 AND secret_hash = $3"
 _LIST_KEYS = """
 SELECT project_id, public_key, secret_hint, created_at, revoked_at FROM api_keys
 WHERE $1::text IS NULL OR project_id = $1 ORDER BY created_at, public_key

@@ -1,9 +1,12 @@
 """Every environment variable the backend reads, typed, with its default. Each service reads the groups it needs."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
 
 
 class _Settings(BaseSettings):
@@ -38,6 +41,63 @@ class MetricsSettings(_Settings):
 
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 9464
+
+
+class GatewaySettings(_Settings):
+    """The gateway's door and its limits. Quotas are a project's, for each gateway process."""
+
+    model_config = SettingsConfigDict(env_prefix="LODESTREAM_GATEWAY_")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=4317, ge=0, le=65_535)
+    reuse_port: bool = False
+    """Let several gateway processes listen on the port (SO_REUSEPORT)."""
+    query: str = Field(default="127.0.0.1:4319", validation_alias="LODESTREAM_QUERY")
+    """host:port of the query service, to which reads are forwarded."""
+    max_message_bytes: int = Field(default=16 * MIB, ge=1024, le=64 * MIB)
+    """A request, decompressed."""
+    max_metadata_bytes: int = Field(default=16 * 1024, ge=1024)
+    max_concurrent_streams: int = Field(default=100, ge=1)
+    """Calls under way on one connection."""
+    max_spans: int = Field(default=50_000, ge=1)
+    """In one request."""
+    max_events: int = Field(default=1_000, ge=1)
+    """In one native request."""
+    max_in_flight_bytes: int = Field(default=64 * MIB, ge=MIB)
+    """Of requests being handled and records not acknowledged; beyond it requests are refused for a moment."""
+    max_pipelined: int = Field(default=8, ge=1)
+    """Requests of one stream handled at the same time."""
+    quota_bytes_per_second: float = Field(default=64 * MIB, gt=0)
+    quota_spans_per_second: float = Field(default=100_000, gt=0)
+    quota_burst_seconds: float = Field(default=5.0, gt=0)
+    ack_seconds: float = Field(default=9.0, gt=0, le=60)
+    """The longest a request waits for the log, deadline of the caller or not."""
+    turn_away_seconds: float = Field(default=1.0, ge=0)
+    """After SIGTERM: between saying NOT_SERVING and refusing new calls."""
+    grace_seconds: float = Field(default=10.0, ge=0)
+    """After SIGTERM: what calls under way have to finish."""
+    flush_seconds: float = Field(default=5.0, ge=0)
+    """After SIGTERM: what records in flight have to be acknowledged."""
+
+
+class InitSettings(_Settings):
+    """A first project and its key pair, any strings, made when the gateway starts; all absent: none."""
+
+    model_config = SettingsConfigDict(env_prefix="LODESTREAM_INIT_")
+
+    project_id: str | None = Field(default=None, min_length=1, max_length=64)
+    project_name: str | None = None
+    """Defaults to the id."""
+    public_key: str | None = Field(default=None, min_length=1)
+    secret_key: SecretStr | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        """The id and both keys belong together."""
+        given = [self.project_id, self.public_key, self.secret_key]
+        if any(given) and not all(given):
+            raise ValueError("PROJECT_ID, PUBLIC_KEY and SECRET_KEY must be set together")
+        return self
 
 
 class TracesProjectionSettings(_Settings):

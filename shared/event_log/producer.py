@@ -1,0 +1,43 @@
+"""The one configured Kafka producer, and how to be rid of it whatever state it is in."""
+
+import asyncio
+from contextlib import suppress
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerClosed
+
+from shared.event_log.topics import MAX_RECORD_BYTES
+from shared.runtime.settings import KafkaSettings
+
+_BATCH_BYTES = 1024 * 1024
+"""Also what a partition buffers while the one batch before is under way. A larger record is a batch by itself."""
+_REQUEST_MS = 10_000
+_DISCARD_SECONDS = 3.0
+
+
+def make_producer(settings: KafkaSettings, client_id: str) -> AIOKafkaProducer:
+    """A producer, not started: idempotent, acknowledged by all in-sync replicas. Values come compressed."""
+    return AIOKafkaProducer(
+        bootstrap_servers=settings.bootstrap_servers,
+        client_id=client_id,
+        enable_idempotence=True,
+        acks="all",
+        max_batch_size=_BATCH_BYTES,
+        max_request_size=MAX_RECORD_BYTES,
+        request_timeout_ms=_REQUEST_MS,
+        retry_backoff_ms=100,
+    )
+
+
+async def discard(producer: AIOKafkaProducer) -> None:
+    """Stop it within seconds; whatever it has not delivered fails with ProducerClosed.
+
+    `stop` alone flushes first, which lasts as long as the broker is away, and leaves the flush behind when cancelled.
+    """
+    producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - no public way to give up records
+    with suppress(Exception):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            await producer.stop()
+    with suppress(Exception):  # the sender may have fallen over a record that failed under its hands
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            await producer.client.close()
