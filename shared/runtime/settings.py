@@ -80,6 +80,21 @@ class GatewaySettings(_Settings):
     """After SIGTERM: what records in flight have to be acknowledged."""
 
 
+class QuerySettings(_Settings):
+    """The query service."""
+
+    model_config = SettingsConfigDict(env_prefix="LODESTREAM_QUERY_")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=4319, ge=0, le=65_535)
+    connections: int = Field(default=8, ge=1)
+    """To Postgres, at most."""
+    statement_seconds: float = Field(default=10.0, gt=0)
+    """The longest a query may run."""
+    grace_seconds: float = Field(default=10.0, ge=0)
+    """After SIGTERM: what calls under way have to finish."""
+
+
 class InitSettings(_Settings):
     """A first project and its key pair, any strings, made when the gateway starts; all absent: none."""
 

@@ -55,8 +55,8 @@ def test_shared_holds_three_subjects() -> None:
     } == SHARED_FOLDERS
 
 
-def test_a_shared_module_has_two_services_or_another_shared_module() -> None:
-    """What only one service needs lives in that service; tests and the command line of a module count as nobody."""
+def test_each_shared_folder_serves_two_services_and_each_module_somebody() -> None:
+    """What only one service needs lives in that service; a module nobody imports is dead, or a command of its own."""
     users: dict[str, set[str]] = {}
     owners = sorted(services(), key=len, reverse=True)
     for path in python_files("services", "shared"):
@@ -64,14 +64,12 @@ def test_a_shared_module_has_two_services_or_another_shared_module() -> None:
         owner = next((service for service in owners if name.startswith(service)), name)
         for target in imports(path):
             users.setdefault(target, set()).add(owner)
+    for folder in SHARED_FOLDERS:
+        using = {user for target, its in users.items() if target.startswith(f"shared.{folder}") for user in its}
+        assert len({user for user in using if user.startswith("services")}) >= 2, folder
     for path in python_files("shared"):
-        name = module_name(path)
-        if path.stem == "__init__" or "dialects" in path.parts or "__main__" in path.read_text(encoding="utf-8"):
-            continue
-        used_by = users.get(name, set())
-        services_using = {user for user in used_by if user.startswith("services")}
-        shared_using = {user for user in used_by if user.startswith("shared")}
-        assert len(services_using) >= 2 or shared_using, f"{name} is used by {used_by or 'nobody'}"
+        if path.stem != "__init__" and "__main__" not in path.read_text(encoding="utf-8"):
+            assert users.get(module_name(path)), f"nobody imports {module_name(path)}"
 
 
 def test_every_folder_says_what_it_is() -> None:

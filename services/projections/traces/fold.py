@@ -11,12 +11,14 @@ from services.projections.traces.rows import Part, SpanKey, SpanRow
 from shared.read_model.blocks import Source
 from shared.read_model.dialects import Hot, hot
 from shared.read_model.dialects.usage import totals
-from shared.read_model.dialects.values import MAX_BIGINT
 from shared.read_model.pricing import cost_of, total_cost
 
 _DAY_US = 86_400_000_000
 _MIN_START_US = _DAY_US  # a clock that was never set tells the first day of 1970
-_MAX_SANITIZED = 2**15 - 1
+_MOST_SANITIZED = 2**15 - 1
+# A trace sums its spans in a bigint: thousands of absurd ones must fit.
+_MOST_TOKENS = 2**48
+_MOST_PICOS = 2**52
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _FIELDS = tuple(field.name for field in fields(Hot) if field.name not in {"as_root", "sanitized"})
 
@@ -124,10 +126,10 @@ def _row(key: SpanKey, versions: Sequence[Version], told: Sequence[Hot]) -> Span
         provider=facts.provider,
         usage=facts.usage,
         cost=cost,
-        input_tokens=min(usage_in, MAX_BIGINT),
-        output_tokens=min(usage_out, MAX_BIGINT),
-        total_tokens=min(usage_total, MAX_BIGINT),
-        cost_picos=min(total_cost(cost), MAX_BIGINT),
+        input_tokens=min(usage_in, _MOST_TOKENS),
+        output_tokens=min(usage_out, _MOST_TOKENS),
+        total_tokens=min(usage_total, _MOST_TOKENS),
+        cost_picos=min(total_cost(cost), _MOST_PICOS),
         prompt_name=facts.prompt_name,
         prompt_version=facts.prompt_version,
         trace_name=facts.trace_name,
@@ -141,7 +143,7 @@ def _row(key: SpanKey, versions: Sequence[Version], told: Sequence[Hot]) -> Span
         input_preview=facts.input_preview,
         output_preview=facts.output_preview,
         sanitized=min(
-            max(hot.sanitized + each.clamped for hot, each in zip(told, versions, strict=True)), _MAX_SANITIZED
+            max(hot.sanitized + each.clamped for hot, each in zip(told, versions, strict=True)), _MOST_SANITIZED
         ),
         parts=tuple(sorted(each.part for each in versions)),
     )

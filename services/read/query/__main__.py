@@ -1,0 +1,66 @@
+"""`python -m services.read.query`: serve until asked to stop, then let calls under way finish."""
+
+import asyncio
+
+import asyncpg
+import grpc
+import structlog
+import uvloop
+from lodestream_proto.v1.query_pb2_grpc import add_QueryServiceServicer_to_server
+
+from services.read.query.freshness import LogEnds
+from services.read.query.service import QueryService
+from shared.read_model.authentication import Authenticator
+from shared.read_model.migrate import reader_dsn
+from shared.read_model.postgres import connect_pool
+from shared.runtime.serving import Health, serve
+from shared.runtime.settings import KafkaSettings, PostgresSettings, QuerySettings
+from shared.runtime.telemetry import configure_logging, serve_metrics
+
+log = structlog.get_logger()
+
+
+async def run(settings: QuerySettings) -> None:
+    """Serve. Kafka may be away: answers then say up to when completeness is known."""
+    pool = await _pool(settings)
+    log_ends = LogEnds(KafkaSettings())
+    watching = asyncio.create_task(log_ends.run())
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_metadata_size", 16 * 1024)])
+    add_QueryServiceServicer_to_server(QueryService(pool, Authenticator(pool), log_ends), server)
+    port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+    log.info("listening", address=f"{settings.host}:{port}")
+    try:
+        await serve(server, Health(server), grace=settings.grace_seconds)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        pool.terminate()
+
+
+async def _pool(settings: QuerySettings) -> asyncpg.Pool:
+    """Connections that can only SELECT, as soon as Postgres answers for the first time."""
+    postgres = PostgresSettings()
+    milliseconds = str(round(settings.statement_seconds * 1000))
+    while True:
+        try:
+            return await connect_pool(
+                postgres.reader_dsn or reader_dsn(postgres.dsn),
+                application="query",
+                max_size=settings.connections,
+                command_timeout=settings.statement_seconds + 2,
+                server_settings={"statement_timeout": milliseconds, "default_transaction_read_only": "on"},
+            )
+        except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+            log.warning("waiting for Postgres", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(1)
+
+
+def main() -> None:
+    """Serve with the environment's settings."""
+    configure_logging("query")
+    serve_metrics()
+    uvloop.run(run(QuerySettings()))
+
+
+if __name__ == "__main__":
+    main()

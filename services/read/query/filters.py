@@ -1,0 +1,115 @@
+"""A TraceFilter as a condition over the traces table. Columns are ours, values are always parameters."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from lodestream_proto.v1.query_pb2 import TraceFilter
+from lodestream_proto.v1.trace_pb2 import LEVEL_UNSPECIFIED
+
+from services.read.query.refusal import invalid
+
+_PICOS = 10**12
+_MAX_VALUES = 100
+_ANY_OF = {
+    "names": "name",
+    "user_ids": "user_id",
+    "session_ids": "session_id",
+    "environments": "environment",
+    "releases": "release",
+}
+_BOUNDS = {
+    "min_latency_us": "latency_us >= {}",
+    "max_latency_us": "latency_us <= {}",
+    "min_tokens": "total_tokens >= {}",
+    "max_tokens": "total_tokens <= {}",
+}
+_COSTS = {"min_cost_usd": "cost_picos >= {}", "max_cost_usd": "cost_picos <= {}"}
+
+
+class Conditions:
+    """Conditions joined by AND, and their parameters in order."""
+
+    def __init__(self, *parameters: Any) -> None:
+        """`parameters` are those of the statement around the conditions."""
+        self.parameters = list(parameters)
+        self._conditions: list[str] = []
+
+    def parameter(self, value: Any) -> str:
+        """The placeholder of a new parameter."""
+        self.parameters.append(value)
+        return f"${len(self.parameters)}"
+
+    def add(self, condition: str, value: Any) -> None:
+        """A condition with one `{}` where the value goes."""
+        self._conditions.append(condition.format(self.parameter(value)))
+
+    def add_raw(self, condition: str) -> None:
+        """A condition that has its placeholders already."""
+        self._conditions.append(condition)
+
+    def sql(self) -> str:
+        """`AND …`, or nothing."""
+        return "".join(f" AND {condition}" for condition in self._conditions)
+
+
+def add_filter(conditions: Conditions, wanted: TraceFilter) -> None:
+    """Everything a filter asks for.
+
+    Raises RefusedError naming the field that can't be used.
+    """
+    if wanted.HasField("start_from"):
+        conditions.add("start_at >= {}", to_datetime("filter.start_from", wanted.start_from))
+    if wanted.HasField("start_before"):
+        conditions.add("start_at < {}", to_datetime("filter.start_before", wanted.start_before))
+    for field, column in _ANY_OF.items():
+        if values := _values(field, getattr(wanted, field)):
+            conditions.add(f"{column} = ANY({{}}::text[])", values)
+    if tags := _values("tags", wanted.tags):
+        conditions.add("tags @> {}::text[]", tags)
+    if wanted.min_level != LEVEL_UNSPECIFIED:
+        conditions.add("level >= {}", wanted.min_level)
+    for field, condition in _BOUNDS.items():
+        if wanted.HasField(field):  # type: ignore[arg-type]
+            conditions.add(condition, getattr(wanted, field))
+    for field, condition in _COSTS.items():
+        if wanted.HasField(field):  # type: ignore[arg-type]
+            conditions.add(condition, _picos(f"filter.{field}", getattr(wanted, field)))
+    if wanted.HasField("has_error"):
+        conditions.add("(level_counts[4] > 0) = {}", wanted.has_error)
+    if wanted.name_contains:
+        conditions.add("name ILIKE {}", f"%{_escaped(_text('name_contains', wanted.name_contains))}%")
+
+
+def to_datetime(field: str, timestamp: Timestamp) -> datetime:
+    """A time the database can compare.
+
+    Raises RefusedError for one out of range.
+    """
+    try:
+        return timestamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise invalid(field, "the time is out of range") from None
+
+
+def _values(field: str, values: Sequence[str]) -> list[str]:
+    if len(values) > _MAX_VALUES:
+        raise invalid(f"filter.{field}", f"{len(values)} values; at most {_MAX_VALUES}")
+    return [_text(field, value) for value in values]
+
+
+def _text(field: str, value: str) -> str:
+    if "\0" in value:
+        raise invalid(f"filter.{field}", "a NUL character can't be looked for")
+    return value
+
+
+def _picos(field: str, dollars: float) -> int:
+    if not 0 <= dollars < 9_000_000:
+        raise invalid(field, "must be a number of at least 0 and below 9,000,000")
+    return round(dollars * _PICOS)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

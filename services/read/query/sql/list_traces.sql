@@ -1,0 +1,14 @@
+-- A page of trace summaries. {conditions}, {order} and {limit} are put in by traces.py; columns are ours alone.
+SELECT
+    trace_id, name, user_id, session_id, tags, environment, release, version, start_at, end_at, latency_us,
+    root_span_id, root_status_message, root_input_preview, root_output_preview, level, span_count, type_counts,
+    level_counts, input_tokens, output_tokens, total_tokens, cost_picos, last_start_at, last_received_at,
+    busy_us(retrieval_busy) AS retrieval_us,
+    busy_us(generation_busy) AS generation_us,
+    busy_us(tool_busy) AS tool_us,
+    busy_us(child_busy - (retrieval_busy + generation_busy + tool_busy)) AS other_us,
+    busy_us(child_busy) AS child_us
+FROM traces
+WHERE project_id = $1 {conditions}
+ORDER BY {order}
+LIMIT {limit}

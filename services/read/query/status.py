@@ -1,0 +1,34 @@
+"""GetStatus: how far each projection has come."""
+
+from collections import defaultdict
+
+import asyncpg
+from lodestream_proto.v1.query_pb2 import GetStatusResponse, PartitionStatus, ProjectionStatus
+
+from services.read.query.freshness import LogEnds
+from services.read.query.traces import SQL
+from shared.read_model.postgres import load_sql
+
+_GET_STATUS = load_sql(SQL / "get_status.sql")
+_DEAD_LETTERS = "SELECT count(*) FROM dead_letters WHERE project_id = $1 AND redriven_at IS NULL"
+
+
+async def get_status(pool: asyncpg.Pool, project_id: str, log_ends: LogEnds) -> GetStatusResponse:
+    """Every projection's partitions, and the project's dead letters."""
+    partitions: dict[tuple[str, str], list[PartitionStatus]] = defaultdict(list)
+    for row in await pool.fetch(_GET_STATUS):
+        partitions[row["projection"], row["topic"]].append(
+            PartitionStatus(
+                partition=row["partition"],
+                next_offset=row["next_offset"],
+                end_offset=max(log_ends.ends.get(row["partition"], 0), row["next_offset"]),
+                halted_reason=row["halted_reason"] or "",
+            )
+        )
+    return GetStatusResponse(
+        projections=[
+            ProjectionStatus(projection=projection, topic=topic, partitions=its)
+            for (projection, topic), its in partitions.items()
+        ],
+        dead_letters=await pool.fetchval(_DEAD_LETTERS, project_id),
+    )
