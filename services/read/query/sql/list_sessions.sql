@@ -1,4 +1,4 @@
--- A page of sessions, newest activity first. {conditions} filters traces; {after} continues behind the last page.
+-- A page of sessions, newest activity first. sessions.py puts in what filters traces, and where the last page ended.
 SELECT
     session_id,
     min(start_at) AS start_at,

@@ -1,4 +1,4 @@
--- A page of trace summaries. {conditions}, {order} and {limit} are put in by traces.py; columns are ours alone.
+-- A page of trace summaries. traces.py puts in conditions, order and limit; the columns in them are ours alone.
 SELECT
     trace_id, name, user_id, session_id, tags, environment, release, version, start_at, end_at, latency_us,
     root_span_id, root_status_message, root_input_preview, root_output_preview, level, span_count, type_counts,
