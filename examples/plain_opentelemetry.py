@@ -3,10 +3,15 @@
     make up                                             # in another terminal
     .venv/bin/python examples/plain_opentelemetry.py
 
-The spans follow OpenTelemetry's conventions for generative AI, so models, tokens and costs are understood.
+The spans follow OpenTelemetry's conventions for generative AI, so models, tokens and costs are understood. At the end
+the command line shows what has arrived.
 """
 
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -33,7 +38,7 @@ def main() -> None:
         answer(tracer, "What should I see in Lisbon in one day?")
 
     provider.shutdown()  # exports what is left
-    print(f"lodestream traces get {root.get_span_context().trace_id:032x}")
+    show(f"{root.get_span_context().trace_id:032x}")
 
 
 def answer(tracer: trace.Tracer, question: str) -> str:
@@ -54,6 +59,15 @@ def answer(tracer: trace.Tracer, question: str) -> str:
         span.set_attribute("gen_ai.usage.input_tokens", 17)
         span.set_attribute("gen_ai.usage.output_tokens", 19)
         return text
+
+
+def show(trace_id: str) -> None:
+    """Let the command line draw the trace, as soon as the projection has it."""
+    command = [str(Path(sys.executable).with_name("lodestream")), "traces", "get", trace_id, "--content"]
+    print("$ lodestream", *command[1:], flush=True)
+    deadline = time.monotonic() + 10
+    while subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode and time.monotonic() < deadline:  # noqa: S603
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":

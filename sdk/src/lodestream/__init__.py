@@ -1,0 +1,1 @@
+"""Lodestream's Python SDK. Nothing is public yet."""
