@@ -154,7 +154,7 @@ async def test_a_revoked_key_is_refused_by_a_gateway_that_did_not_know_it(door) 
 
 async def test_record_answers_for_each_event(door) -> None:
     good = event([span(1, 1)], project="somebody-else")
-    stray = Event(event_id="e2", prompt_archived=PromptArchived())
+    stray = Event(prompt_archived=PromptArchived())
     damaged = event([span(1, 2)])
     damaged.spans_recorded.otlp_request = b"no zstd"
     stub = IngestServiceStub(door.channel)

@@ -1,58 +1,44 @@
-"""Who may come in, and how much at once: the API key's project, its quota, and the bytes under way."""
+"""Who may come in, and how much at once: the API key's project, its quota, the log's state and the bytes in flight."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import grpc
 
 from services.write.gateway import metrics
-from services.write.gateway.refusal import Context, RefusedError, unavailable
+from services.write.gateway.quota import Quotas
+from services.write.gateway.refusal import Context, OverQuotaError, RefusedError, UnavailableError
+from shared.event_log.append import Appender
 from shared.read_model.authentication import Authenticator, KeysUnavailableError, UnauthenticatedError
-
-_REMEMBERED = 10_000
-
-
-class Bucket:
-    """A token bucket: `rate` a second, twice that at once."""
-
-    __slots__ = ("_at", "_level", "_rate")
-
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate, self._level, self._at = rate, 2 * rate, now
-
-    def take(self, amount: float, now: float) -> float:
-        """0.0 when the amount was there; else the seconds until it will be. An amount beyond the bucket empties it."""
-        self._level = min(2 * self._rate, self._level + (now - self._at) * self._rate)
-        self._at = now
-        needed = min(amount, 2 * self._rate)
-        if needed > self._level:
-            return (needed - self._level) / self._rate
-        self._level -= needed
-        return 0.0
+from shared.runtime.settings import GatewaySettings
 
 
 class Admission:
-    """Admits requests, or raises RefusedError before any work was done for them."""
+    """Judges a call before its bytes are read, and its size before they are looked at."""
 
     def __init__(
         self,
+        settings: GatewaySettings,
         keys: Authenticator,
+        appender: Appender,
         *,
-        max_in_flight_bytes: int,
-        quota_bytes: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Bytes are those of requests as they came, decompressed by gRPC; the quota is a project's, a second."""
-        self._keys = keys
-        self._room = self._most = max_in_flight_bytes
-        self._quota = quota_bytes
-        self._clock = clock
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._keys, self._appender = keys, appender
+        self._most, self._held = settings.max_in_flight_bytes, 0
+        self._quotas = Quotas(
+            bytes_per_second=settings.quota_bytes_per_second,
+            spans_per_second=settings.quota_spans_per_second,
+            burst_seconds=settings.quota_burst_seconds,
+            clock=clock,
+        )
 
     async def project_of(self, context: Context) -> str:
-        """The project of the call's API key."""
+        """The project of the call's API key.
+
+        Raises RefusedError.
+        """
         metadata = dict(context.invocation_metadata() or ())
         authorization = metadata.get("authorization")
         try:
@@ -60,29 +46,46 @@ class Admission:
         except UnauthenticatedError as error:
             raise RefusedError(grpc.StatusCode.UNAUTHENTICATED, str(error)) from None
         except KeysUnavailableError as error:
-            raise unavailable(str(error), retry_seconds=5) from None
+            raise UnavailableError(str(error), retry_seconds=5) from None
+
+    async def admit(self, context: Context) -> str:
+        """The project of the call's API key, when a request of its may be read now.
+
+        Raises RefusedError.
+        """
+        project_id = await self.project_of(context)
+        self._check_quota(project_id)
+        if reason := self._appender.unavailable:
+            raise UnavailableError(reason, retry_seconds=2)
+        self._find_room(0)
+        return project_id
 
     @contextmanager
     def hold(self, project_id: str, size: int) -> Iterator[None]:
-        """Room for a request while it is under way."""
-        wait = self._bucket(project_id).take(size, self._clock())
-        if wait:
-            raise unavailable(f"the project sends more than {self._quota:,.0f} bytes a second", retry_seconds=wait)
-        if size > self._room:
-            raise unavailable(f"the gateway is full: {self._most - self._room} bytes are under way")
-        self._room -= size
-        metrics.IN_FLIGHT_BYTES.set(self._most - self._room)
+        """Room for a request of `size` bytes while it is handled.
+
+        Raises UnavailableError when there is none, or the quota is used up.
+        """
+        self._find_room(size)
+        self._check_quota(project_id)  # again: others of the project may have come in while this one was read
+        self._quotas.take(project_id, size=size)
+        self._held += size
+        metrics.REQUEST_BYTES.set(self._held)
         try:
             yield
         finally:
-            self._room += size
-            metrics.IN_FLIGHT_BYTES.set(self._most - self._room)
+            self._held -= size
+            metrics.REQUEST_BYTES.set(self._held)
 
-    def _bucket(self, project_id: str) -> Bucket:
-        bucket = self._buckets.get(project_id)
-        if bucket is None:
-            bucket = self._buckets[project_id] = Bucket(self._quota, self._clock())
-            if len(self._buckets) > _REMEMBERED:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(project_id)
-        return bucket
+    def count_spans(self, project_id: str, spans: int) -> None:
+        """Charge the project's quota."""
+        self._quotas.take(project_id, spans=spans)
+
+    def _check_quota(self, project_id: str) -> None:
+        if wait := self._quotas.wait(project_id):
+            raise OverQuotaError("the project is over its quota of bytes or spans a second", retry_seconds=wait)
+
+    def _find_room(self, size: int) -> None:
+        in_flight = self._held + self._appender.in_flight_bytes
+        if in_flight and in_flight + size >= self._most:  # a request larger than all the room gets it when it is alone
+            raise UnavailableError(f"the gateway is full: {in_flight} bytes are in flight")

@@ -1,129 +1,133 @@
 """IngestService: events in, a result for each; on single calls or on one open stream."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import TypeVar
 
-from google.protobuf.message import DecodeError
-from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.ingest_pb2 import (
     EVENT_OUTCOME_ACCEPTED,
     EVENT_OUTCOME_REFUSED,
     EventResult,
-    RecordRequest,
     RecordResponse,
-    StreamRequest,
     StreamResponse,
     StreamRetry,
 )
 
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
-from services.write.gateway.records import SpansRecord
-from services.write.gateway.refusal import Context, RefusedError, answering, invalid
-from services.write.gateway.writing import append_all, check, producer_of, time_left
+from services.write.gateway.events import OTLP_REQUEST, CheckedEvent, check_event, read_events
+from services.write.gateway.refusal import (
+    Context,
+    InvalidError,
+    OverQuotaError,
+    UnavailableError,
+    answering,
+    exhausted,
+    the_request,
+)
+from services.write.gateway.wire import WireError, split
+from services.write.gateway.writing import append_all
 from shared.event_log.append import Appender
 from shared.event_log.position import to_token
-from shared.read_model.blocks import UnreadableBlockError, decompress
+from shared.runtime.settings import GatewaySettings
 
 SERVICE = "lodestream_proto.v1.IngestService"
-Parsed = TypeVar("Parsed", RecordRequest, StreamRequest)
-_MAX_EVENT_ID = 128
-_OTLP_REQUEST = "spans_recorded.otlp_request"
+_RECORD = 1  # field number in StreamRequest
 
 
 class IngestService:
     """Answers when the log has every accepted event."""
 
-    def __init__(
-        self, admission: Admission, appender: Appender, *, append_seconds: float, max_opened_bytes: int
-    ) -> None:
-        """`max_opened_bytes` bounds an event's spans when decompressed."""
-        self._admission = admission
-        self._appender = appender
-        self._append_seconds = append_seconds
-        self._max_opened_bytes = max_opened_bytes
+    def __init__(self, settings: GatewaySettings, admission: Admission, appender: Appender) -> None:
+        self._settings, self._admission, self._appender = settings, admission, appender
 
-    async def record(self, request: bytes, context: Context) -> bytes:
+    async def record(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
         """Record, bytes to bytes."""
 
         async def answer() -> bytes:
-            parsed = _parse(RecordRequest, request)
-            project_id = await self._admission.project_of(context)
-            return (await self._record(parsed, len(request), project_id, context)).SerializeToString()
+            try:
+                project_id = await self._admission.admit(context)
+                request = await the_request(requests)
+                return (await self._record(request, project_id, context)).SerializeToString()
+            except OverQuotaError as refused:
+                raise exhausted(refused) from None
 
-        return await answering(context, answer)
+        return await answering("Record", context, answer)
 
     async def stream(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-        """Stream, bytes to bytes: one request after the other, so what is under way is one request a stream."""
-        async for request in requests:
-            yield await answering(context, partial(self._answer, request, context))
+        """Stream, bytes to bytes: answers in the order of the requests, some of which are handled at the same time."""
+        await answering("Stream.open", context, partial(self._admission.project_of, context))
+        under_way: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(self._settings.max_pipelined)
+        tasks: set[asyncio.Task[bytes]] = set()
+
+        async def read() -> None:
+            async for request in requests:
+                task = asyncio.create_task(self._answer(request, context))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                await under_way.put(task)
+            await under_way.put(None)
+
+        reading = asyncio.create_task(read())
+        try:
+            while (task := await under_way.get()) is not None:
+                yield await answering("Stream", context, partial(_outcome, task))
+        finally:
+            for unfinished in (reading, *tasks):
+                unfinished.cancel()
+            await asyncio.gather(reading, *tasks, return_exceptions=True)
 
     async def _answer(self, request: bytes, context: Context) -> bytes:
-        parsed = _parse(StreamRequest, request)
-        project_id = await self._admission.project_of(context)
         try:
-            recorded = await self._record(parsed.record, len(request), project_id, context)
-        except RefusedError as refused:
-            if refused.retry_seconds is None:
-                raise
-            retry = StreamRetry(reason=refused.reason, retry_after_ms=int(refused.retry_seconds * 1000))
+            project_id = await self._admission.admit(context)
+            recorded = await self._record(_record_in(request), project_id, context)
+        except UnavailableError as refused:
+            retry = StreamRetry(reason=refused.reason, retry_after_ms=int((refused.retry_seconds or 1) * 1000))
             return StreamResponse(retry=retry).SerializeToString()
         return StreamResponse(recorded=recorded).SerializeToString()
 
-    async def _record(self, request: RecordRequest, size: int, project_id: str, context: Context) -> RecordResponse:
-        try:
-            with self._admission.hold(project_id, size):
-                checked = [self._check(event, project_id, context) for event in request.events]
-                records = [record for _, its in checked for record in its]
-                within = time_left(context, self._append_seconds)
-                positions = await append_all(self._appender, records, within=within)
-        except RefusedError as refused:
-            metrics.CALLS.labels("Record", refused.code.name).inc()
-            raise
-        metrics.CALLS.labels("Record", "OK").inc()
-        return RecordResponse(results=[result for result, _ in checked], position=to_token(positions))
+    async def _record(self, request: bytes, project_id: str, context: Context) -> RecordResponse:
+        with self._admission.hold(project_id, len(request)):
+            checked = [
+                check_event(event, project_id, context, self._settings)
+                for event in read_events(request, self._settings.max_events)
+            ]
+            self._admission.count_spans(project_id, sum(event.spans.spans for event in checked if event.spans))
+            records = [record for event in checked if event.spans for record in event.spans.records]
+            positions = await append_all(self._appender, records, context, most=self._settings.ack_seconds)
+        return RecordResponse(results=_results(checked), position=to_token(positions))
 
-    def _check(self, event: Event, project_id: str, context: Context) -> tuple[EventResult, Sequence[SpansRecord]]:
-        """The result an event will have once its records are in the log."""
-        try:
-            if len(event.event_id) > _MAX_EVENT_ID:
-                raise invalid("event_id", f"has more than {_MAX_EVENT_ID} characters")
-            kind = event.WhichOneof("payload")
-            if kind != "spans_recorded":
-                raise invalid(kind or "payload", "this server takes spans_recorded by Record, and no other kind yet")
-            checked = check(
-                self._opened(event),
-                project_id,
-                event.producer if event.HasField("producer") else producer_of(context),
-                field=_OTLP_REQUEST,
+
+def _results(checked: Sequence[CheckedEvent]) -> list[EventResult]:
+    """What became of each event, now that the log has what was kept of them."""
+    results = []
+    for event in checked:
+        kept, refused = (event.spans.kept, event.spans.refused) if event.spans else (0, ())
+        metrics.SPANS.labels("accepted").inc(kept)
+        metrics.SPANS.labels("refused").inc(len(refused))
+        field, reason = event.field, event.reason
+        if refused:
+            field, reason = f"{OTLP_REQUEST}.{refused[0].path}", refused[0].reason
+        results.append(
+            EventResult(
                 event_id=event.event_id,
-                occurred_at=event.occurred_at if event.HasField("occurred_at") else None,
+                outcome=EVENT_OUTCOME_ACCEPTED if kept else EVENT_OUTCOME_REFUSED,
+                field=field,
+                reason=reason,
+                rejected_spans=len(refused),
             )
-        except RefusedError as refused:
-            field, _, reason = refused.reason.partition(": ")
-            return EventResult(event_id=event.event_id, outcome=EVENT_OUTCOME_REFUSED, field=field, reason=reason), ()
-        metrics.SPANS.labels("accepted").inc(checked.kept)
-        metrics.SPANS.labels("refused").inc(len(checked.refused))
-        first = checked.refused[0] if checked.refused else None
-        return EventResult(
-            event_id=checked.records[0].event.event_id if checked.records else event.event_id,
-            outcome=EVENT_OUTCOME_ACCEPTED if checked.records else EVENT_OUTCOME_REFUSED,
-            field=f"{_OTLP_REQUEST}.{first.field}" if first else "",
-            reason=first.reason if first else "" if checked.records else "there are no spans in it",
-            rejected_spans=len(checked.refused),
-        ), checked.records
-
-    def _opened(self, event: Event) -> bytes:
-        recorded = event.spans_recorded
-        try:
-            return decompress(recorded.compression, recorded.otlp_request, max_bytes=self._max_opened_bytes)
-        except UnreadableBlockError as error:
-            raise invalid(_OTLP_REQUEST, str(error)) from None
+        )
+    return results
 
 
-def _parse(message: type[Parsed], request: bytes) -> Parsed:
+def _record_in(request: bytes) -> bytes:
+    """The RecordRequest in a StreamRequest."""
     try:
-        return message.FromString(request)
-    except DecodeError as error:
-        raise invalid(message.__name__, f"the bytes are not one: {error}") from None
+        parts, _ = split(request, _RECORD, "request")
+    except WireError as error:
+        raise InvalidError("request", f"is no StreamRequest: {error}") from None
+    return b"".join(parts)
+
+
+async def _outcome(task: asyncio.Task[bytes]) -> bytes:
+    return await task

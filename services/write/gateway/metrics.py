@@ -1,8 +1,22 @@
-"""What the gateway counts."""
+"""What the gateway tells Prometheus: the whole list."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
-CALLS = Counter("lodestream_gateway_calls", "Writes by method and outcome.", ["method", "outcome"])
-SPANS = Counter("lodestream_gateway_spans", "Spans by outcome: accepted (the log has them) or refused.", ["outcome"])
-APPEND_SECONDS = Histogram("lodestream_gateway_append_seconds", "From append to the log's acknowledgement.")
-IN_FLIGHT_BYTES = Gauge("lodestream_gateway_in_flight_bytes", "Bytes of requests under way.")
+from shared.event_log.append import Appender
+
+CALLS = Counter("lodestream_gateway_calls", "Writes by method and status code", ["method", "code"])
+SPANS = Counter("lodestream_gateway_spans", "Spans: accepted (the log has them) or refused one by one", ["outcome"])
+APPEND_SECONDS = Histogram("lodestream_gateway_append_seconds", "From append to the log's acknowledgement")
+REQUEST_BYTES = Gauge("lodestream_gateway_request_bytes", "Bytes of requests being handled")
+_APPEND_BYTES = Gauge("lodestream_gateway_append_bytes", "Bytes of records not acknowledged yet")
+_APPEND_AGE = Gauge("lodestream_gateway_oldest_append_seconds", "Age of the oldest record not acknowledged yet")
+_LOG_AWAY = Gauge("lodestream_gateway_log_unavailable", "1: writes are refused, the log does not take them")
+_REPLACED = Gauge("lodestream_gateway_producers_replaced", "Producers replaced since the start")
+
+
+def watch(appender: Appender) -> None:
+    """Show the state of the one appender of this process."""
+    _APPEND_BYTES.set_function(lambda: appender.in_flight_bytes)
+    _APPEND_AGE.set_function(lambda: appender.oldest_seconds)
+    _LOG_AWAY.set_function(lambda: appender.unavailable is not None)
+    _REPLACED.set_function(lambda: appender.replaced)

@@ -1,19 +1,24 @@
 """OTLP's TraceService/Export (opentelemetry-proto, collector/trace/v1)."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
+    ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
-from services.write.gateway.refusal import Context, RefusedError, answering
+from services.write.gateway.producer import producer_of
+from services.write.gateway.records import Envelope, new_event_id
+from services.write.gateway.refusal import Context, answering, the_request
 from services.write.gateway.validation import RefusedSpan
-from services.write.gateway.writing import append_all, check, producer_of, time_left
+from services.write.gateway.writing import append_all, check
 from shared.event_log.append import Appender
 from shared.event_log.position import to_token
+from shared.runtime.settings import GatewaySettings
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 POSITION = "lodestream-position"
@@ -24,26 +29,27 @@ _REASONS_SHOWN = 5
 class TraceService:
     """Answers OK when the log has every span that is not refused one by one in partial_success."""
 
-    def __init__(self, admission: Admission, appender: Appender, *, append_seconds: float) -> None:
-        self._admission = admission
-        self._appender = appender
-        self._append_seconds = append_seconds
+    def __init__(self, settings: GatewaySettings, admission: Admission, appender: Appender) -> None:
+        self._settings, self._admission, self._appender = settings, admission, appender
 
-    async def export(self, request: bytes, context: Context) -> bytes:
+    async def export(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
         """Export, bytes to bytes: what is no request is refused by us, with a reason."""
-        return await answering(context, lambda: self._export(request, context))
+        return await answering("Export", context, lambda: self._export(requests, context))
 
-    async def _export(self, request: bytes, context: Context) -> bytes:
-        try:
-            project_id = await self._admission.project_of(context)
-            with self._admission.hold(project_id, len(request)):
-                checked = check(request, project_id, producer_of(context), field="ExportTraceServiceRequest")
-                within = time_left(context, self._append_seconds)
-                positions = await append_all(self._appender, checked.records, within=within)
-        except RefusedError as refused:
-            metrics.CALLS.labels("Export", refused.code.name).inc()
-            raise
-        metrics.CALLS.labels("Export", "OK").inc()
+    async def _export(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
+        project_id = await self._admission.admit(context)
+        otlp_request = await the_request(requests)
+        with self._admission.hold(project_id, len(otlp_request)):
+            received_at = Timestamp()
+            received_at.GetCurrentTime()
+
+            def envelope(request: ExportTraceServiceRequest) -> Envelope:
+                producer = producer_of(context, request)
+                return Envelope(project_id, producer, new_event_id(), received_at, received_at)
+
+            checked = check(otlp_request, envelope, field="request", max_spans=self._settings.max_spans)
+            self._admission.count_spans(project_id, checked.spans)
+            positions = await append_all(self._appender, checked.records, context, most=self._settings.ack_seconds)
         metrics.SPANS.labels("accepted").inc(checked.kept)
         metrics.SPANS.labels("refused").inc(len(checked.refused))
         if positions:
@@ -54,11 +60,6 @@ class TraceService:
 def _partial(refused: Sequence[RefusedSpan]) -> ExportTracePartialSuccess | None:
     if not refused:
         return None
-    return ExportTracePartialSuccess(rejected_spans=len(refused), error_message=reasons(refused))
-
-
-def reasons(refused: Sequence[RefusedSpan]) -> str:
-    """The first reasons, each with its field, and how many more there are."""
-    shown = "; ".join(f"{span.field}: {span.reason}" for span in refused[:_REASONS_SHOWN])
-    more = len(refused) - _REASONS_SHOWN
-    return f"{shown}; and {more} more" if more > 0 else shown
+    reasons = "; ".join(f"{span.path}: {span.reason}" for span in refused[:_REASONS_SHOWN])
+    more = f"; and {len(refused) - _REASONS_SHOWN} more" if len(refused) > _REASONS_SHOWN else ""
+    return ExportTracePartialSuccess(rejected_spans=len(refused), error_message=reasons + more)

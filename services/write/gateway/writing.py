@@ -1,20 +1,19 @@
 """From a request's bytes to the log's acknowledgement: the way every span takes, by OTLP or by Record."""
 
-import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from google.protobuf.timestamp_pb2 import Timestamp
-from lodestream_proto.v1.event_pb2 import Producer
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from services.write.gateway import metrics, validation
-from services.write.gateway.records import Envelope, SpansRecord, records_of
-from services.write.gateway.refusal import Context, unavailable
-from services.write.gateway.validation import RefusedSpan
-from shared.event_log.append import Appender, LogUnavailableError
+from services.write.gateway import metrics
+from services.write.gateway.records import MAX_BLOCK_BYTES, Envelope, split_records
+from services.write.gateway.refusal import Context, InvalidError, UnavailableError
+from services.write.gateway.validation import RefusedSpan, count_spans, find_faults, part_of, places_of, spans_of
+from services.write.gateway.wire import WireError, read_request
+from shared.event_log.append import Appender, LogUnavailableError, Record
 from shared.event_log.position import Position
-from shared.event_log.topics import TRACES
+from shared.read_model.blocks import compress
 from shared.runtime.failpoints import failpoint
 
 _ANSWER_SECONDS = 0.2  # left of the caller's deadline to answer in
@@ -24,72 +23,69 @@ _ANSWER_SECONDS = 0.2  # left of the caller's deadline to answer in
 class Checked:
     """A request's spans as records, what had to be refused of them, and how many are kept."""
 
-    records: Sequence[SpansRecord]
+    records: Sequence[Record]
     refused: Sequence[RefusedSpan]
     kept: int
+
+    @property
+    def spans(self) -> int:
+        """All of them."""
+        return self.kept + len(self.refused)
 
 
 def check(
     otlp_request: bytes,
-    project_id: str,
-    producer: Producer,
+    envelope: Callable[[ExportTraceServiceRequest], Envelope],
     *,
     field: str,
-    event_id: str = "",
-    occurred_at: Timestamp | None = None,
+    max_spans: int,
+    block: bytes | None = None,
 ) -> Checked:
-    """What can be kept of a request, bytes as they came unless something must be taken out.
+    """What can be kept of a request: its bytes as they came, compressed once, unless something must be taken out.
 
-    Raises RefusedError naming `field` when the bytes are no request.
+    `block` is the same request as it was sent compressed, if it was.
+    Raises InvalidError naming `field` when the bytes are no request, or one of too many spans.
     """
-    request = validation.parse(otlp_request, field)
-    spans = validation.count(request)
-    refused = validation.take_out(request)
+    try:
+        request, refused = read_request(otlp_request, max_spans=max_spans)
+    except WireError as error:
+        raise InvalidError(field, f"is no ExportTraceServiceRequest: {error}") from None
+    if (spans := count_spans(request)) > max_spans:
+        raise InvalidError(f"{field}.resource_spans", f"{spans} spans in one request; at most {max_spans} are taken")
+    if faults := find_faults(request):
+        known = {span.place for span in refused}
+        refused = sorted([*refused, *(span for span in faults if span.place not in known)], key=lambda span: span.place)
+    if len(refused) == spans:
+        return Checked((), refused, 0)
+    its, whole = envelope(request), request
     if refused:
-        otlp_request = request.SerializeToString()
-    envelope = Envelope(project_id, producer, event_id, occurred_at)
-    records, too_large = records_of(request, otlp_request, spans - len(refused), envelope)
-    return Checked(records, [*refused, *too_large], spans - len(refused) - len(too_large))
+        kept = places_of(request, without={span.place for span in refused})
+        whole = part_of(request, kept)
+        block = compress(whole.SerializeToString())
+    block = block or compress(otlp_request)
+    if len(block) <= MAX_BLOCK_BYTES:
+        left = spans - len(refused)
+        return Checked([its.record(next(spans_of(whole)).trace_id, block, left)], refused, left)
+    records, too_large = split_records(request, places_of(request, without={span.place for span in refused}), its)
+    refused = sorted([*refused, *too_large], key=lambda span: span.place)
+    return Checked(records, refused, spans - len(refused))
 
 
-async def append_all(appender: Appender, records: Sequence[SpansRecord], *, within: float) -> list[Position]:
-    """Where the records are, once the log has all of them.
+async def append_all(appender: Appender, records: Sequence[Record], context: Context, *, most: float) -> list[Position]:
+    """Where the records are, once the log has all of them; waits `most` seconds, less if the caller does.
 
-    Raises RefusedError (UNAVAILABLE) when it has not: nothing is known to be stored.
-    """
-    started = time.perf_counter()
-    outcomes = await asyncio.gather(
-        *(appender.append(TRACES, key=record.key, value=record.value(), within=within) for record in records),
-        return_exceptions=True,
-    )
-    for outcome in outcomes:
-        if isinstance(outcome, LogUnavailableError):
-            raise unavailable(str(outcome)) from outcome
-        if isinstance(outcome, BaseException):
-            raise outcome
-    metrics.APPEND_SECONDS.observe(time.perf_counter() - started)
-    await failpoint("gateway.acked")
-    return [outcome for outcome in outcomes if isinstance(outcome, Position)]
-
-
-def time_left(context: Context, most: float) -> float:
-    """Seconds an append may take, within the caller's deadline.
-
-    Raises RefusedError when none are left.
+    Raises UnavailableError when it has not: nothing is known to be stored.
     """
     remaining = context.time_remaining()
-    left = most if remaining is None else min(most, remaining - _ANSWER_SECONDS)
-    if left <= 0:
-        raise unavailable("the call's deadline is too near")
-    return left
-
-
-def producer_of(context: Context) -> Producer:
-    """The program that sends, by its own word: an SDK's headers, else the user agent's first product."""
-    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    if name := metadata.get("x-langfuse-sdk-name"):
-        return Producer(name=f"langfuse-{name}"[:64], version=metadata.get("x-langfuse-sdk-version", "")[:64])
-    if name := metadata.get("lodestream-sdk-name"):
-        return Producer(name=name[:64], version=metadata.get("lodestream-sdk-version", "")[:64])
-    product, _, version = metadata.get("user-agent", "").partition(" ")[0].partition("/")
-    return Producer(name=product[:64], version=version[:64])
+    within = most if remaining is None else min(most, remaining - _ANSWER_SECONDS)
+    if within <= 0:
+        raise UnavailableError("the call's deadline is too near")
+    await failpoint("gateway.checked")
+    started = time.perf_counter()
+    try:
+        positions = await appender.append(records, within=within)
+    except LogUnavailableError as error:
+        raise UnavailableError(str(error)) from error
+    metrics.APPEND_SECONDS.observe(time.perf_counter() - started)
+    await failpoint("gateway.acked")
+    return positions

@@ -1,0 +1,83 @@
+"""The gRPC server: its limits and its services, on one port."""
+
+import asyncio
+
+import grpc
+
+from services.write.gateway import ingest, otlp, proxy
+from services.write.gateway.admission import Admission
+from services.write.gateway.ingest import IngestService
+from services.write.gateway.otlp import TraceService
+from shared.event_log.append import Appender
+from shared.runtime.serving import Health
+from shared.runtime.settings import MIB, GatewaySettings
+
+_QUERY_OPTIONS = (
+    ("grpc.max_receive_message_length", 64 * MIB),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+_LOOK_SECONDS = 0.5
+_Handlers = dict[str, "grpc.RpcMethodHandler[bytes, bytes]"]
+
+
+class PortTakenError(OSError):
+    """The address can't be listened on."""
+
+
+def create_server(
+    settings: GatewaySettings, admission: Admission, appender: Appender, query: grpc.aio.Channel
+) -> tuple[grpc.aio.Server, int]:
+    """The server, not started, and the port it will listen on.
+
+    Raises PortTakenError.
+    """
+    server = grpc.aio.server(options=_options(settings))
+    traces = TraceService(settings, admission, appender)
+    native = IngestService(settings, admission, appender)
+    # No deserialiser, so that we tell what is wrong with the bytes; unary calls as streams, so that they are judged
+    # before their bytes are read.
+    export: _Handlers = {"Export": grpc.stream_unary_rpc_method_handler(traces.export)}
+    record: _Handlers = {
+        "Record": grpc.stream_unary_rpc_method_handler(native.record),
+        "Stream": grpc.stream_stream_rpc_method_handler(native.stream),
+    }
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(otlp.SERVICE, export),
+            grpc.method_handlers_generic_handler(ingest.SERVICE, record),
+            proxy.handlers(query),
+        )
+    )
+    address = f"{settings.host}:{settings.port}"
+    try:
+        return server, server.add_insecure_port(address)
+    except RuntimeError:
+        raise PortTakenError(f"LODESTREAM_GATEWAY_HOST:LODESTREAM_GATEWAY_PORT: can't listen on {address}") from None
+
+
+def query_channel(settings: GatewaySettings) -> grpc.aio.Channel:
+    """To the query service, connected when needed."""
+    return grpc.aio.insecure_channel(settings.query, options=_QUERY_OPTIONS)
+
+
+async def tell_health(health: Health, appender: Appender) -> None:
+    """Say for ever whether writes are taken. The process as a whole serves also without the log: it forwards reads."""
+    while True:
+        for service in (otlp.SERVICE, ingest.SERVICE):
+            await health.set(service, serving=appender.unavailable is None)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", int(settings.reuse_port)),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", 2 * settings.max_metadata_bytes),
+        ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+        ("grpc.max_connection_age_ms", 600_000),  # connections move on to new processes behind a balancer
+        ("grpc.max_connection_age_grace_ms", 60_000),
+        ("grpc.keepalive_time_ms", 60_000),  # a peer that is gone is noticed
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]
