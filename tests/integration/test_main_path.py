@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import asyncpg
@@ -21,6 +22,9 @@ from tests.polling import until
 from tests.read_model import begin_at_the_end
 from tests.records import NOON, span
 
+if TYPE_CHECKING:  # a name of the type stubs only
+    from lodestream_proto.v1.query_pb2_grpc import QueryServiceAsyncStub
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:
@@ -33,12 +37,13 @@ class Stack:
         return (("authorization", f"Bearer {self.keys[project]}"),)
 
     @property
-    def query(self) -> QueryServiceStub:
+    def query(self) -> "QueryServiceAsyncStub":
         return QueryServiceStub(self.channel)
 
     async def export(self, *spans: Span, project: str = "acme") -> str:
         request = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])])
-        call = TraceServiceStub(self.channel).Export(request, metadata=self.metadata(project), timeout=15)
+        stub: Any = TraceServiceStub(self.channel)  # type: ignore[no-untyped-call]
+        call = stub.Export(request, metadata=self.metadata(project), timeout=15)
         await call
         return str(dict(await call.trailing_metadata() or ())["lodestream-position"])
 
@@ -135,7 +140,13 @@ async def test_a_tenant_sees_only_its_own(stack: Stack) -> None:
     assert status.dead_letters == 0
 
 
-SORTS = [pb.TRACE_SORT_START_TIME, pb.TRACE_SORT_LATENCY, pb.TRACE_SORT_COST, pb.TRACE_SORT_TOKENS, pb.TRACE_SORT_NAME]
+SORTS: list[Any] = [
+    pb.TRACE_SORT_START_TIME,
+    pb.TRACE_SORT_LATENCY,
+    pb.TRACE_SORT_COST,
+    pb.TRACE_SORT_TOKENS,
+    pb.TRACE_SORT_NAME,
+]
 
 
 async def test_pages_hold_every_trace_once_in_every_order(stack: Stack) -> None:
@@ -162,7 +173,7 @@ async def test_pages_hold_every_trace_once_in_every_order(stack: Stack) -> None:
             assert [t.trace_id for t in whole.traces] == seen
 
 
-FILTERS = [
+FILTERS: list[tuple[dict[str, Any], dict[str, Any] | None]] = [
     ({"names": ["answer"]}, {"names": ["nothing"]}),
     ({"user_ids": ["ada", "bob"]}, {"user_ids": ["bob"]}),
     ({"session_ids": ["s1"]}, {"session_ids": ["s2"]}),
@@ -214,7 +225,7 @@ async def test_sessions_are_their_traces(stack: Stack) -> None:
     [
         (pb.ListTracesRequest(page_size=5000), "page_size"),
         (pb.ListTracesRequest(page_token="x"), "page_token"),
-        (pb.ListTracesRequest(sort=99), "sort"),
+        (pb.ListTracesRequest(sort=99), "sort"),  # type: ignore[arg-type]
         (pb.ListTracesRequest(wait_for=pb.WaitFor(position="nonsense")), "wait_for.position"),
         (pb.ListTracesRequest(wait_for=pb.WaitFor(position="lodestream.scores:0:1")), "wait_for.position"),
         (pb.ListTracesRequest(filter=pb.TraceFilter(min_cost_usd=float("nan"))), "filter.min_cost_usd"),
@@ -246,7 +257,7 @@ async def test_the_tail_tells_of_traces_as_they_come(stack: Stack) -> None:
 
     async def listen() -> None:
         async for change in tail:
-            told.append(change.trace.trace_id[-1])
+            told.append(change.trace.trace_id[-1])  # noqa: PERF401 - looked at while it grows
 
     listening = asyncio.create_task(listen())
     number = 0

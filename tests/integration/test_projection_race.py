@@ -4,9 +4,9 @@ import asyncio
 import random
 
 import pytest
-from services.projections.traces.summary import summarise
 
 from services.projections.traces.stored import span_row
+from services.projections.traces.summary import summarise
 from services.projections.traces.tables import SQL, copy_traces
 from shared.event_log.codec import Recorded
 from shared.read_model.postgres import load_sql

@@ -49,7 +49,7 @@ def hot(source: Source) -> Hot:
             found[key] = attribute.value
     clean = Cleaner()
     fields = Hot(
-        name=clean.name(_text(found, _NAME) or span.name),
+        name=clean.name(_text(found, _NAME) or span.name) or None,
         type=first(DIALECTS, "type_of", found),
         level=_level(found, span),
         status_message=_status_message(found, span, clean),

@@ -1,0 +1,157 @@
+"""A span's row is a function of the set of its tellings; a summary of any grouping of spans is the same."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from services.projections.traces.fold import PoisonedSpanError, Version, fold, version
+from services.projections.traces.projection import project
+from services.projections.traces.rows import Part, SpanRow
+from services.projections.traces.summary import summarise, union
+from shared.event_log.codec import Recorded
+from shared.read_model.blocks import open_block, sources_of
+from tests.records import NOON, at, event, record, span
+
+RECEIVED_US = int(NOON.timestamp()) * 1_000_000 + 5_000_000
+DAY_US = 86_400_000_000
+
+
+def told(*spans: Span, received_at_us: int = RECEIVED_US) -> list[Version]:
+    """One telling each, in records of their own."""
+    found = []
+    for offset, one in enumerate(spans):
+        recorded = event([one]).spans_recorded
+        request = open_block(recorded.compression, recorded.otlp_request)
+        part = Part(received_at_us + offset, 0, offset, 0)
+        found.append(version(part, next(sources_of(request, sdk_name="", sdk_version=""))))
+    return found
+
+
+def folded(versions: Sequence[Version]) -> SpanRow:
+    return fold(versions[0].key("p"), versions)
+
+
+def test_a_start_and_an_end_are_one_span() -> None:
+    started = span(1, 1, name="call", end_ms=None, attributes={"user.id": "ada", "input.value": "why?"})
+    ended = span(1, 1, name="", end_ms=80, attributes={"output.value": "because"})
+    ended.status.code = Status.STATUS_CODE_ERROR
+    row = folded(told(started, ended))
+    assert (row.name, row.user_id, row.input_preview, row.output_preview) == ("call", "ada", "why?", "because")
+    assert row.end_at_us is not None
+    assert row.end_at_us - row.start_at_us == 80_000
+    assert [part.offset for part in row.parts] == [0, 1]
+
+
+def test_equal_tellings_are_one_at_the_smallest_part() -> None:
+    one = span(1, 1)
+    assert [part.offset for part in folded(list(reversed(told(one, one, one)))).parts] == [0]
+
+
+@pytest.mark.parametrize(
+    ("start_ns", "end_ns", "start_us", "end_us", "cleaned"),
+    [
+        (0, 0, RECEIVED_US, None, 1),
+        (1, 2, RECEIVED_US, RECEIVED_US, 2),
+        (2**64 - 1, 2**64 - 1, RECEIVED_US, RECEIVED_US, 2),
+        ((RECEIVED_US + DAY_US) * 1000, 0, RECEIVED_US + DAY_US, None, 0),
+        ((RECEIVED_US + DAY_US + 1) * 1000, 0, RECEIVED_US, None, 1),
+        (RECEIVED_US * 1000, (RECEIVED_US - 7) * 1000, RECEIVED_US, RECEIVED_US, 1),
+        (RECEIVED_US * 1000, 2**63, RECEIVED_US, RECEIVED_US, 1),
+        (RECEIVED_US * 1000, (RECEIVED_US + 7) * 1000, RECEIVED_US, RECEIVED_US + 7, 0),
+    ],
+)
+def test_absurd_clocks_are_brought_within_reason_and_counted(
+    start_ns: int, end_ns: int, start_us: int, end_us: int | None, cleaned: int
+) -> None:
+    odd = span(1, 1)
+    odd.start_time_unix_nano, odd.end_time_unix_nano = start_ns, end_ns
+    row = folded(told(odd))
+    assert (row.start_at_us, row.end_at_us, row.sanitized) == (start_us, end_us, cleaned)
+
+
+def test_ids_that_are_none_poison_a_span() -> None:
+    bad = span(1, 1)
+    bad.span_id = b"short"
+    with pytest.raises(PoisonedSpanError, match="span_id"):
+        told(bad)
+
+
+TELLING = st.builds(
+    span,
+    st.just(1),
+    st.just(1),
+    name=st.sampled_from(["", "a", "b"]),
+    parent=st.sampled_from([None, 2, 3]),
+    start_ms=st.integers(0, 5),
+    end_ms=st.none() | st.integers(0, 9),
+    attributes=st.dictionaries(
+        st.sampled_from(["user.id", "llm.model_name", "input.value", "openinference.span.kind"]),
+        st.sampled_from(["LLM", "TOOL", "x"]),
+    ),
+)
+
+
+@given(st.lists(TELLING, min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_the_row_does_not_depend_on_order_or_repetition(tellings: list[Span], choose) -> None:
+    versions = told(*tellings)
+    again = [*versions, *choose.choices(versions, k=3)]
+    choose.shuffle(again)
+    assert folded(again) == folded(versions)
+
+
+SPANS = st.lists(
+    st.builds(
+        span,
+        st.integers(1, 2),
+        st.integers(1, 6),
+        parent=st.sampled_from([None, 1]),
+        start_ms=st.integers(0, 5),
+        end_ms=st.none() | st.integers(0, 9),
+        attributes=st.dictionaries(
+            st.sampled_from(["user.id", "openinference.span.kind", "tag.tags"]),
+            st.sampled_from(["LLM", "TOOL", "é", "Z"]),
+        ),
+    ),
+    min_size=1,
+    max_size=10,
+)
+
+
+@given(SPANS, st.randoms(use_true_random=False))
+def test_summaries_do_not_depend_on_the_order_of_the_spans(spans: list[Span], choose) -> None:
+    rows = project([record([one], offset=n) for n, one in enumerate(spans)]).spans
+    shuffled = list(rows)
+    choose.shuffle(shuffled)
+    assert summarise(shuffled) == summarise(rows)
+    assert sum(row.span_count for row in summarise(rows)) == len(rows)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=8))
+def test_a_union_covers_each_moment_once(intervals: list[tuple[int, int]]) -> None:
+    merged = union(intervals)
+    covered = {moment for start, end in intervals for moment in range(start, end)}
+    assert {moment for start, end in merged for moment in range(start, end)} == covered
+    assert all(a_end < b_start for (_, a_end), (b_start, _) in pairwise(merged))
+
+
+def test_the_first_root_to_start_speaks_for_the_trace() -> None:
+    spans = [
+        span(1, 3, name="late root", start_ms=9),
+        span(1, 2, name="root", start_ms=1, end_ms=50, attributes={"user.id": "ada"}),
+        span(1, 1, name="child", parent=2, attributes={"user.id": "bob", "session.id": "s"}),
+    ]
+    (summary,) = summarise(project([record(spans)]).spans)
+    assert (summary.root_name, summary.root_user_id, summary.root_session_id) == ("root", "ada", None)
+    assert (summary.any_user_id, summary.any_session_id) == ("ada", "s")
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff", event([span(1, 1)], project="").SerializeToString()])
+def test_a_record_that_cannot_be_read_is_set_aside_whole(raw: bytes) -> None:
+    unreadable: Recorded = at(raw)
+    projected = project([unreadable, record([span(1, 1)], offset=1)])
+    assert [letter.raw for letter in projected.dead_letters] == [raw]
+    assert len(projected.spans) == len(projected.blocks) == 1
