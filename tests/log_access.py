@@ -46,6 +46,15 @@ async def read_at(kafka: str, position: Position) -> Recorded:
         return read(found.topic, found.partition, found.offset, found.timestamp, found.value)
 
 
+async def read_range(kafka: str, begin: Mapping[int, int]) -> list[Recorded]:
+    """All records from these offsets to the present ends, partition by partition."""
+    return [
+        await read_at(kafka, Position(TRACES, partition, offset))
+        for partition, end in (await ends(kafka)).items()
+        for offset in range(begin.get(partition, 0), end)
+    ]
+
+
 async def ends(kafka: str) -> dict[int, int]:
     """The offset that each partition of the topic writes next."""
     async with consumer_of(kafka) as consumer:

@@ -89,10 +89,11 @@ class Appender:
                 await self._connected.wait()
 
     async def stop(self, *, grace: float) -> None:
-        """Wait for what is in flight, at most `grace` seconds, and disconnect."""
+        """Wait for what is in flight, at most `grace` seconds and only while the log acknowledges, and disconnect."""
         if self._keeping:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
+        grace = 0.0 if self.unavailable else grace
         held, self._current = self._current, None
         if held:
             await self._retire(held, grace)
