@@ -8,7 +8,7 @@ from lodestream_proto.v1.trace_pb2 import SessionSummary, Tokens, TraceSummary
 
 from services.edge.cli.local_stack import LocalProcess
 from services.edge.cli.render.stack import process_table, projection_table
-from services.edge.cli.render.tables import footer, session_head, session_table, trace_line, trace_table
+from services.edge.cli.render.tables import footer, list_footer, session_head, session_table, trace_line, trace_table
 from tests.unit.cli_spans import TRACE_ID, at, support_question
 
 TODAY = date(2026, 9, 21)
@@ -70,7 +70,11 @@ def test_the_head_of_a_session() -> None:
 def test_the_footer_says_what_the_list_can_be_relied_on_for() -> None:
     known = Freshness(complete_until=at(4_200_000), lag_records=1_234)
     assert footer(known, UTC).plain == "complete up to 14:13:24.2, lag 1,234"
-    assert footer(Freshness(), UTC, rows=50, next_page_token="abc").plain == "50 shown · lag 0 · more: --page-token abc"
+    assert [line.plain for line in list_footer(3, known, "", UTC)] == ["3 shown · complete up to 14:13:24.2, lag 1,234"]
+    assert [line.plain for line in list_footer(50, Freshness(), "abc", UTC)] == [
+        "50 shown · lag 0",
+        "more: --page-token abc",
+    ]
 
 
 def test_processes_that_are_down_say_why() -> None:

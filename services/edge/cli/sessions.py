@@ -21,7 +21,7 @@ from services.edge.cli.option_groups import takes
 from services.edge.cli.options import AsJson
 from services.edge.cli.paging import Pages
 from services.edge.cli.render.documents import document
-from services.edge.cli.render.tables import footer, session_head, session_table
+from services.edge.cli.render.tables import list_footer, session_head, session_table
 from services.edge.cli.traces import listed
 
 app = typer.Typer(no_args_is_help=True)
@@ -103,4 +103,4 @@ def _listed(found: ListSessionsResponse) -> Iterator[Text]:
         yield from session_table(found.sessions, width=screen.width(), zone=zone, today=today)
     else:
         yield Text("no such sessions")
-    yield footer(found.freshness, zone, rows=len(found.sessions), next_page_token=found.next_page_token)
+    yield from list_footer(len(found.sessions), found.freshness, found.next_page_token, zone)

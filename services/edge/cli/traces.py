@@ -30,7 +30,7 @@ from services.edge.cli.options import AsJson
 from services.edge.cli.paging import Pages
 from services.edge.cli.render.content import contents
 from services.edge.cli.render.documents import document
-from services.edge.cli.render.tables import footer, trace_line, trace_table
+from services.edge.cli.render.tables import footer, list_footer, trace_line, trace_table
 from services.edge.cli.render.trace import draw_trace
 
 app = typer.Typer(no_args_is_help=True)
@@ -164,7 +164,7 @@ def listed(found: ListTracesResponse | GetSessionResponse) -> Iterator[Text]:
         yield from trace_table(found.traces, width=screen.width(), zone=zone, today=today)
     else:
         yield Text("no such traces")
-    yield footer(found.freshness, zone, rows=len(found.traces), next_page_token=found.next_page_token)
+    yield from list_footer(len(found.traces), found.freshness, found.next_page_token, zone)
 
 
 def _newest(gateway: Gateway, wait_for: WaitFor | None) -> str:

@@ -100,16 +100,17 @@ def trace_line(trace: TraceSummary, *, width: int, zone: tzinfo) -> Text:
     )
 
 
-def footer(known: Freshness, zone: tzinfo, *, rows: int | None = None, next_page_token: str = "") -> Text:
-    """How much is shown, where it goes on, up to when it is complete, and how many records it lacks."""
-    parts = [] if rows is None else [f"{rows:,} shown"]
-    if known.HasField("complete_until"):
-        parts.append(f"complete up to {clock(known.complete_until, zone)}, lag {known.lag_records:,}")
-    else:
-        parts.append(f"lag {known.lag_records:,}")
-    if next_page_token:
-        parts.append(f"more: --page-token {inert(next_page_token)}")
-    return Text(" · ".join(parts), style="dim")
+def footer(known: Freshness, zone: tzinfo) -> Text:
+    """Up to when an answer is complete, and how many records of the log it lacks."""
+    lag = f"lag {known.lag_records:,}"
+    complete = f"complete up to {clock(known.complete_until, zone)}, " if known.HasField("complete_until") else ""
+    return Text(complete + lag, style="dim")
+
+
+def list_footer(rows: int, known: Freshness, next_page_token: str, zone: tzinfo) -> list[Text]:
+    """The same for a list: how long it is, and, in a line to copy, where it goes on."""
+    shown = Text(f"{rows:,} shown · ", style="dim").append_text(footer(known, zone))
+    return [shown, Text(f"more: --page-token {inert(next_page_token)}", style="dim")] if next_page_token else [shown]
 
 
 def _latency(trace: TraceSummary) -> Text:

@@ -1,0 +1,97 @@
+"""The demo, end to end: all is started, the support assistant runs, and each of its traces can be read, whole."""
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.all_in_one import StartAllInOne
+from tests.polling import until
+
+pytestmark = pytest.mark.timeout(300)
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "rag_support.py"
+
+# The spans of each question, and the session's customer.
+FIRST, LATER = ["support-question", "search", "answer"], ["support-question", "rewrite-question", "search", "answer"]
+WITH_ORDER = ["support-question", "search", "look-up-order", "answer"]
+QUESTIONS = {
+    "How long does a refund take?": ("ada", FIRST),
+    "And if I paid by invoice?": ("ada", LATER),
+    "Where is my order 1042?": ("ben", WITH_ORDER),
+    "Can I still change the delivery address?": ("ben", LATER),
+    "My kettle stopped working after 14 months. Is that under warranty?": ("chen", FIRST),
+    "Where is my order 9999? I want a refund!": ("dora", WITH_ORDER),
+    "Do you ship to Norway?": ("dora", LATER),
+}
+FAILED = "Where is my order 9999? I want a refund!"
+SLOW = {"My kettle stopped working after 14 months. Is that under warranty?", "Do you ship to Norway?"}
+
+
+async def lodestream(environment: dict[str, str], *words: str) -> Any:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.edge.cli", *words, "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+    out, _ = await asyncio.wait_for(child.communicate(), 60)
+    assert child.returncode == 0
+    return json.loads(out)
+
+
+async def test_every_question_is_a_trace_that_can_be_read(all_in_one: StartAllInOne) -> None:
+    demo = await all_in_one("--run", str(EXAMPLE))
+    await until(lambda: "ended with exit code" in demo.said(), deadline=150, what="the demo has run")
+    said = demo.said()
+    assert "rag_support.py ended with exit code 0" in said
+    environment = demo.status()["environment"]
+
+    traces = (await lodestream(environment, "traces", "list", "--all"))["traces"]
+    assert sorted(trace["input_preview"] for trace in traces) == sorted(QUESTIONS)
+    for trace in traces:
+        question = trace["input_preview"]
+        customer, names = QUESTIONS[question]
+        assert question in said
+        assert trace["trace_id"] in said
+        assert (trace["user_id"], trace["session_id"].split("-")[0], trace["environment"]) == (
+            customer,
+            customer,
+            "demo",
+        )
+
+        spans = (await lodestream(environment, "traces", "get", trace["trace_id"]))["spans"]
+        assert [span["name"] for span in spans] == names
+        assert trace["span_count"] == len(names)
+        check_totals(trace, spans)
+        check_anatomy(trace, spans)
+        assert trace["error_count"] == (question == FAILED)
+        assert (trace["anatomy"]["retrieval_us"] > 400_000) == (question in SLOW)
+
+    sessions = (await lodestream(environment, "sessions", "list"))["sessions"]
+    assert sorted((session["user_ids"], session["trace_count"]) for session in sessions) == [
+        (["ada"], 2),
+        (["ben"], 2),
+        (["chen"], 1),
+        (["dora"], 2),
+    ]
+    assert await demo.end(signal.SIGINT) == 0
+
+
+def check_totals(trace: dict[str, Any], spans: list[dict[str, Any]]) -> None:
+    """The summary adds up what its spans tell."""
+    for kind in ("input", "output", "total"):
+        assert trace["tokens"][kind] == sum(span["tokens"][kind] for span in spans if span["tokens"]) > 0
+    assert trace["cost_usd"] == pytest.approx(sum(span["cost_usd"] for span in spans))
+    assert trace["cost_usd"] > 0
+
+
+def check_anatomy(trace: dict[str, Any], spans: list[dict[str, Any]]) -> None:
+    """Nothing overlaps in these traces, so each kind is the sum of its spans, and all kinds are the whole latency."""
+    for kind, span_type in (("retrieval", "retriever"), ("generation", "generation"), ("tool", "tool")):
+        assert trace["anatomy"][f"{kind}_us"] == sum(span["duration_us"] for span in spans if span["type"] == span_type)
+    assert sum(trace["anatomy"].values()) == trace["latency_us"]
+    assert {span["name"] for span in spans if span["critical"]} >= {"support-question", "answer"}
