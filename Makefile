@@ -43,8 +43,8 @@ test: .venv/ready ## all tests, on real servers (ARGS="-k name" to choose)
 up: .venv/ready ## start everything on this machine (ARGS=--ephemeral keeps nothing, ARGS=--servers-only)
 	@$(BIN)/python -m services.all_in_one $(ARGS)
 
-demo: .venv/ready ## start everything and trace a program; up until Ctrl-C (ARGS=--exit ends it)
-	@$(BIN)/python -m services.all_in_one --run examples/plain_opentelemetry.py $(ARGS)
+demo: .venv/ready ## start everything and trace a support assistant; up until Ctrl-C (ARGS=--exit ends it)
+	@$(BIN)/python -m services.all_in_one --run examples/rag_support.py $(ARGS)
 
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.lock
 	@sh requirements/lock.sh

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -102,7 +103,8 @@ async def test_what_crashes_is_started_again_and_the_reason_is_told(
 ) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", 6379))
+        with suppress(OSError):  # somebody has it already, which serves as well
+            taken.bind(("127.0.0.1", 6379))
         taken.listen()
         one = await all_in_one("--servers-only", LODESTREAM_KAFKA=servers.kafka, LODESTREAM_POSTGRES=database)
         await one.ready("valkey")  # the others are named by the environment
