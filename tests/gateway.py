@@ -58,8 +58,8 @@ class Door:
         return bearer(self.key)
 
     @property
-    def ingest(self) -> IngestServiceStub:
-        """The native service."""
+    def ingest(self) -> Any:
+        """The native service's stub."""
         return IngestServiceStub(self.channel)
 
     async def export(self, request: ExportTraceServiceRequest, **options: Any) -> tuple[Any, str]:

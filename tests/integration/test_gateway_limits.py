@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import psutil
@@ -51,7 +52,8 @@ async def test_garbage_is_never_an_unknown_error(door: Door) -> None:
 
 async def test_a_string_that_is_no_text_costs_only_its_span(door: Door) -> None:
     raw = request_of(span(1, 1), span(1, 2, name="spoiled!"), span(1, 3)).SerializeToString()
-    call = door.channel.unary_unary(EXPORT)(raw.replace(b"spoiled!", b"\xff" * 8), metadata=door.bearer, timeout=15)
+    export: Any = door.channel.unary_unary(EXPORT)
+    call = export(raw.replace(b"spoiled!", b"\xff" * 8), metadata=door.bearer, timeout=15)
     answer = await call
     token = str(dict(await call.trailing_metadata())["lodestream-position"])
     assert b"resource_spans[0].scope_spans[0].spans[1]: can't be read: String field had bad UTF-8" in answer
@@ -106,10 +108,12 @@ async def test_a_message_too_large_is_refused_before_it_fills_the_memory(
 
 async def test_a_call_without_a_message_is_told(door: Door) -> None:
     async def nothing() -> AsyncIterator[bytes]:
-        for raw in ():
+        none: tuple[bytes, ...] = ()
+        for raw in none:
             yield raw
 
-    error = await refusal(door.channel.stream_unary(EXPORT)(nothing(), metadata=door.bearer, timeout=15))
+    call: Any = door.channel.stream_unary(EXPORT)
+    error = await refusal(call(nothing(), metadata=door.bearer, timeout=15))
     assert error.code() == INVALID
 
 
@@ -175,7 +179,7 @@ async def test_an_event_that_is_no_text_costs_only_itself(door: Door) -> None:
     spoiled = event([span(1, 2)])
     spoiled.producer.name = "spoiled!"
     raw = RecordRequest(events=[event([span(1, 1)]), spoiled]).SerializeToString().replace(b"spoiled!", b"\xff" * 8)
-    record = door.channel.unary_unary("/lodestream_proto.v1.IngestService/Record")
+    record: Any = door.channel.unary_unary("/lodestream_proto.v1.IngestService/Record")
     answer = await record(raw, metadata=door.bearer, timeout=15)
     assert b"events[1]" in answer
     assert b"bad UTF-8" in answer

@@ -9,7 +9,7 @@ from lodestream_proto.v1 import query_pb2
 from services.write.gateway.refusal import Context
 
 _SERVICE = query_pb2.DESCRIPTOR.services_by_name["QueryService"]
-_FORWARDED = frozenset({"authorization"})
+_OF_THE_CONNECTION = ("grpc-", ":", "user-agent", "content-type")
 
 
 def handlers(channel: grpc.aio.Channel) -> grpc.GenericRpcHandler:
@@ -31,6 +31,7 @@ def _unary(channel: grpc.aio.Channel, path: str) -> Callable[[bytes, Context], A
         try:
             ongoing = call(request, metadata=_metadata(context), timeout=context.time_remaining())
             answer: bytes = await ongoing
+            context.set_trailing_metadata(tuple(await ongoing.trailing_metadata() or ()))
         except grpc.aio.AioRpcError as error:
             await _abort(context, error)
         return answer
@@ -46,6 +47,7 @@ def _stream(channel: grpc.aio.Channel, path: str) -> Callable[[bytes, Context], 
         try:
             async for answer in ongoing:
                 yield answer
+            context.set_trailing_metadata(tuple(await ongoing.trailing_metadata() or ()))
         except grpc.aio.AioRpcError as error:
             await _abort(context, error)
         finally:
@@ -55,7 +57,9 @@ def _stream(channel: grpc.aio.Channel, path: str) -> Callable[[bytes, Context], 
 
 
 def _metadata(context: Context) -> tuple[tuple[str, str | bytes], ...]:
-    return tuple((key, value) for key, value in context.invocation_metadata() or () if key in _FORWARDED)
+    """The caller's, without what belongs to its connection."""
+    metadata = context.invocation_metadata() or ()
+    return tuple((key, value) for key, value in metadata if not key.startswith(_OF_THE_CONNECTION))
 
 
 async def _abort(context: Context, error: grpc.aio.AioRpcError) -> None:
