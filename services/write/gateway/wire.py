@@ -23,14 +23,14 @@ class WireError(ValueError):
 def read_request(otlp_request: bytes, *, max_spans: int) -> tuple[ExportTraceServiceRequest, list[RefusedSpan]]:
     """The request, and the spans in it that can't be read; an empty one is in the place of each.
 
-    Raises WireError when there is no span that can be read.
+    Raises WireError when no span can be read, or what can't is not a span.
     """
     try:
         return ExportTraceServiceRequest.FromString(otlp_request), []
     except DecodeError as error:
         request, refused = _salvage(otlp_request, max_spans)
         spans = sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
-        if len(refused) == spans:
+        if len(refused) in (0, spans):  # with none, no span is to blame: the damage is around them
             first = f"{refused[0].path} {refused[0].reason}" if refused else reason_of(error)
             raise WireError(first) from None
         return request, refused
