@@ -11,6 +11,11 @@ from tests.log_access import append
 from tests.polling import until
 from tests.read_model import TRACES_PROJECTION, Table, begin_at_the_end, requests
 
+_KILL_SESSIONS = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'
+"""
+
 
 @pytest.fixture
 def project() -> str:
@@ -42,28 +47,23 @@ async def test_killed_between_copy_and_commit_and_after_commit(
 
 
 async def test_database_sessions_die_in_mid_batch(servers, service, database, project) -> None:
+    await begin_at_the_end(servers.kafka, database)
     await service(TRACES_PROJECTION, **environment_of(database))
     table = Table(database, project)
     connection = await asyncpg.connect(database, server_settings={"search_path": SEARCH_PATH})
-    appending = asyncio.ensure_future(append_slowly(servers.kafka, project))
-    killed = 0
-    while not appending.done():
-        killed += await connection.fetchval(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"
-        )
-        await asyncio.sleep(0.02)
-    await appending
+    killed = records = 0
+    while killed < 3 and records < 20_000:
+        appending = asyncio.ensure_future(append(servers.kafka, requests(project, 40, first=records)))
+        records += 40
+        while not appending.done():
+            killed += await connection.fetchval(_KILL_SESSIONS)
+            await asyncio.sleep(0)
+        await appending
     assert killed, "some died at work"
-    await until(table.holds(800), deadline=60)
-    assert (await table.spans(), await table.counted()) == (800, 800)
+    await until(table.holds(2 * records), deadline=60)
+    assert (await table.spans(), await table.counted()) == (2 * records, 2 * records)
     assert await connection.fetchval("SELECT count(*) FROM dead_letters") == 0, "what passes is no poison"
     await connection.close()
-
-
-async def append_slowly(kafka: str, project: str) -> None:
-    for first in range(0, 400, 40):
-        await append(kafka, requests(project, 40, first=first))
 
 
 async def test_a_paused_process_loses_its_partitions_and_harms_nothing(servers, service, database, project) -> None:
