@@ -1,0 +1,32 @@
+"""Trace and span ids (W3C Trace Context: 16 and 8 random bytes, never all zeros)."""
+
+import hashlib
+import os
+import random
+
+_random = random.Random()  # noqa: S311 - ids are no secrets. Our own: a program may seed the global one
+os.register_at_fork(after_in_child=_random.seed)
+
+
+def new_trace_id() -> int:
+    return _random.getrandbits(128) or 1
+
+
+def new_span_id() -> int:
+    return _random.getrandbits(64) or 1
+
+
+def seeded_trace_id(seed: str) -> str:
+    """The same 32 hex digits for the same seed: the first 16 bytes of its SHA-256."""
+    return hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def parse_id(text: str, digits: int) -> int:
+    """The id that so many hex digits name.
+
+    Raises ValueError naming what is wrong.
+    """
+    number = int(text, 16) if isinstance(text, str) and len(text) == digits and text.isalnum() else 0
+    if not number:
+        raise ValueError(f"{text!r} is not an id: {digits} hex digits, not all zeros")
+    return number

@@ -1,0 +1,156 @@
+"""Settings: an argument wins over the environment, which wins over the default."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+from urllib.parse import unquote
+
+from lodestream._endpoint import DEFAULT_ENDPOINT, Endpoint, parse_endpoint
+from lodestream._guard import tell
+
+Fsync = Literal["interval", "always", "never"]
+Mask = Callable[..., Any]
+"""Called as `mask(data=…)` with a value (of any type) before it is encoded; gives what may be kept of it."""
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that can be set. Each field is an argument of `Lodestream()`; its variable is named beside it."""
+
+    endpoint: Endpoint = parse_endpoint(DEFAULT_ENDPOINT)  # noqa: RUF009 - immutable
+    """LODESTREAM_ENDPOINT."""
+    public_key: str = ""
+    """LODESTREAM_PUBLIC_KEY."""
+    secret_key: str = field(default="", repr=False)
+    """LODESTREAM_SECRET_KEY. With neither key nor endpoint given, tracing is off."""
+    environment: str = ""
+    """LODESTREAM_ENVIRONMENT: for example "production"; empty for the server's default."""
+    release: str = ""
+    """LODESTREAM_RELEASE: the version of the application."""
+    sample_rate: float = 1.0
+    """LODESTREAM_SAMPLE_RATE: the share of traces that are kept, 0 to 1, decided by the trace id."""
+    tracing_enabled: bool = True
+    """LODESTREAM_TRACING_ENABLED, and OTEL_SDK_DISABLED the other way round."""
+    capture_io: bool = True
+    """LODESTREAM_OBSERVE_DECORATOR_IO_CAPTURE_ENABLED: whether `observe` keeps arguments and results."""
+    spool_dir: Path | None = None
+    """LODESTREAM_SPOOL_DIR. Default: lodestream/spool in XDG_STATE_HOME or ~/.local/state."""
+    spool_max_bytes: int = 256 * MIB
+    """LODESTREAM_SPOOL_MAX_BYTES: what a process keeps on disk at most; beyond, the oldest is dropped."""
+    memory_max_bytes: int = 16 * MIB
+    """LODESTREAM_MEMORY_MAX_BYTES: the same for what is not on disk."""
+    flush_interval: float = 0.5
+    """LODESTREAM_FLUSH_INTERVAL: seconds that spans are gathered for before they are sent."""
+    fsync: Fsync = "interval"
+    """LODESTREAM_FSYNC: interval (twice a second), always, never. What the power supply may take with it."""
+    emit_starts: bool = False
+    """LODESTREAM_EMIT_STARTS: tell also that a span began, so that running ones can be seen."""
+    debug: bool = False
+    """LODESTREAM_DEBUG: log what is done."""
+    service_name: str = ""
+    """OTEL_SERVICE_NAME."""
+    resource_attributes: Mapping[str, str] = field(default_factory=dict)
+    """OTEL_RESOURCE_ATTRIBUTES: key=value,key=value."""
+    mask: Mask | None = None
+
+
+def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """The settings. A value that makes no sense is told, and what comes after it is used instead."""
+    chosen: dict[str, Any] = {}
+    for name, (variable, parse) in _READ.items():
+        for source, value in ((f"{name}=", given.get(name)), (variable, environ.get(variable) or None)):
+            if value is None:
+                continue
+            try:
+                chosen[name] = parse(value)
+                break
+            except (ValueError, TypeError) as error:
+                tell(source, f"{source}: {error}; it is ignored")
+    if unknown := given.keys() - _READ.keys() - {"mask"}:
+        tell("settings", f"unknown settings are ignored: {', '.join(sorted(unknown))}")
+    settings = Settings(**chosen, mask=given.get("mask"))
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return replace(settings, tracing_enabled=False)
+    if settings.tracing_enabled and not settings.secret_key and "endpoint" not in chosen:
+        tell("keys", "tracing is off: set LODESTREAM_PUBLIC_KEY and LODESTREAM_SECRET_KEY (or LODESTREAM_ENDPOINT)")
+        return replace(settings, tracing_enabled=False)
+    return settings
+
+
+def default_spool_dir(environ: Mapping[str, str]) -> Path:
+    """Where the state of a user's programs lives. Raises RuntimeError when there is no home."""
+    state = environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "lodestream" / "spool"
+
+
+def _flag(value: Any) -> bool:
+    match str(value).strip().lower():
+        case "true" | "1" | "yes" | "on":
+            return True
+        case "false" | "0" | "no" | "off":
+            return False
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+def _rate(value: Any) -> float:
+    rate = float(value)
+    if not 0 <= rate <= 1:
+        raise ValueError(f"{value!r} is not between 0 and 1")
+    return rate
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(value)
+    if not 0 < seconds <= 3600:
+        raise ValueError(f"{value!r} is not a number of seconds above 0, up to 3600")
+    return seconds
+
+
+def _bytes(value: Any) -> int:
+    number = int(value)
+    if number < 65_536:
+        raise ValueError(f"{value!r} is less than 65536 bytes")
+    return number
+
+
+def _fsync(value: Any) -> Fsync:
+    for known in get_args(Fsync):
+        if value == known:
+            return known  # type: ignore[no-any-return]
+    raise ValueError(f"{value!r} is none of {', '.join(get_args(Fsync))}")
+
+
+def _pairs(value: Any) -> Mapping[str, str]:
+    if isinstance(value, Mapping):
+        return {str(key): str(item) for key, item in value.items()}
+    pairs = {}
+    for pair in filter(None, (part.strip() for part in str(value).split(","))):
+        key, separator, item = pair.partition("=")
+        if not separator or not key:
+            raise ValueError(f"{pair!r} is not key=value")
+        pairs[key.strip()] = unquote(item.strip())
+    return pairs
+
+
+_READ: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "endpoint": ("LODESTREAM_ENDPOINT", parse_endpoint),
+    "public_key": ("LODESTREAM_PUBLIC_KEY", str),
+    "secret_key": ("LODESTREAM_SECRET_KEY", str),
+    "environment": ("LODESTREAM_ENVIRONMENT", str),
+    "release": ("LODESTREAM_RELEASE", str),
+    "sample_rate": ("LODESTREAM_SAMPLE_RATE", _rate),
+    "tracing_enabled": ("LODESTREAM_TRACING_ENABLED", _flag),
+    "capture_io": ("LODESTREAM_OBSERVE_DECORATOR_IO_CAPTURE_ENABLED", _flag),
+    "spool_dir": ("LODESTREAM_SPOOL_DIR", Path),
+    "spool_max_bytes": ("LODESTREAM_SPOOL_MAX_BYTES", _bytes),
+    "memory_max_bytes": ("LODESTREAM_MEMORY_MAX_BYTES", _bytes),
+    "flush_interval": ("LODESTREAM_FLUSH_INTERVAL", _seconds),
+    "fsync": ("LODESTREAM_FSYNC", _fsync),
+    "emit_starts": ("LODESTREAM_EMIT_STARTS", _flag),
+    "debug": ("LODESTREAM_DEBUG", _flag),
+    "service_name": ("OTEL_SERVICE_NAME", str),
+    "resource_attributes": ("OTEL_RESOURCE_ATTRIBUTES", _pairs),
+}
