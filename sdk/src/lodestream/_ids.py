@@ -5,7 +5,8 @@ import os
 import random
 
 _random = random.Random()  # noqa: S311 - ids are no secrets. Our own: a program may seed the global one
-os.register_at_fork(after_in_child=_random.seed)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
 
 
 def new_trace_id() -> int:

@@ -1,0 +1,267 @@
+"""The client: everything a program says to Lodestream. Nothing raises into it, nothing but `flush` makes it wait."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from opentelemetry import trace
+
+from lodestream._check import check_connection
+from lodestream._fields import ObservationFields, ObservationType, attributes_of
+from lodestream._guard import guarded, log, report, tell
+from lodestream._ids import new_trace_id, seeded_trace_id
+from lodestream._lifecycle import EXIT_SECONDS, renew_after_fork
+from lodestream._otlp import resource_of
+from lodestream._pipeline import Pipeline
+from lodestream._receipt import ConnectionCheck, FlushReceipt
+from lodestream._recorder import CurrentObservation, Recorder, Where
+from lodestream._settings import Fsync, Mask, Settings, default_spool_dir, resolve
+from lodestream._span import Observation
+from lodestream._tracer import TracerProvider, install
+from lodestream._version import __version__
+
+
+class TraceContext(TypedDict, total=False):
+    """Where an observation belongs, when that is known from elsewhere."""
+
+    trace_id: str
+    """32 hex digits."""
+    parent_span_id: str | None
+    """16 hex digits; without it the observation is the trace's root."""
+
+
+class Lodestream:
+    """Settings that are not given come from the environment (see README). `get_client` gives the last one made."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None = None,
+        public_key: str | None = None,
+        secret_key: str | None = None,
+        environment: str | None = None,
+        release: str | None = None,
+        sample_rate: float | None = None,
+        tracing_enabled: bool | None = None,
+        capture_io: bool | None = None,
+        mask: Mask | None = None,
+        spool_dir: str | os.PathLike[str] | None = None,
+        spool_max_bytes: int | None = None,
+        memory_max_bytes: int | None = None,
+        flush_interval: float | None = None,
+        fsync: Fsync | None = None,
+        emit_starts: bool | None = None,
+        debug: bool | None = None,
+        service_name: str | None = None,
+        resource_attributes: Mapping[str, str] | None = None,
+    ) -> None:
+        given = {
+            "endpoint": endpoint,
+            "public_key": public_key,
+            "secret_key": secret_key,
+            "environment": environment,
+            "release": release,
+            "sample_rate": sample_rate,
+            "tracing_enabled": tracing_enabled,
+            "capture_io": capture_io,
+            "mask": mask,
+            "spool_dir": spool_dir,
+            "spool_max_bytes": spool_max_bytes,
+            "memory_max_bytes": memory_max_bytes,
+            "flush_interval": flush_interval,
+            "fsync": fsync,
+            "emit_starts": emit_starts,
+            "debug": debug,
+            "service_name": service_name,
+            "resource_attributes": resource_attributes,
+        }
+        self.settings = resolve(given, os.environ)
+        if self.settings.debug:
+            _log_to_stderr()
+        self._pipeline = self._new_pipeline()
+        self.recorder = Recorder(self.settings, self._pipeline)
+        self.tracer_provider = TracerProvider(self.recorder)
+        renew_after_fork(self)
+        if self.settings.tracing_enabled:
+            install(self.tracer_provider)
+        use_as_default(self)
+
+    # --- Observations -------------------------------------------------------------------------------------------------
+
+    def start_observation(
+        self,
+        *,
+        name: str | None = None,
+        as_type: ObservationType = "span",
+        trace_context: TraceContext | None = None,
+        **fields: Unpack[ObservationFields],
+    ) -> Observation:
+        """A child of what is current, or of what `trace_context` names. Yours to end; it does not become current."""
+        return self.recorder.observe(name, as_type, fields, where=_where(trace_context))
+
+    def start_as_current_observation(
+        self,
+        *,
+        name: str | None = None,
+        as_type: ObservationType = "span",
+        trace_context: TraceContext | None = None,
+        end_on_exit: bool = True,
+        **fields: Unpack[ObservationFields],
+    ) -> CurrentObservation:
+        """The same for `with`: current within the block, an exception is recorded, and it ends with the block."""
+        return self.recorder.observe_as_current(
+            name, as_type, fields, end_on_exit=end_on_exit, where=_where(trace_context)
+        )
+
+    def create_event(
+        self,
+        *,
+        name: str | None = None,
+        trace_context: TraceContext | None = None,
+        **fields: Unpack[ObservationFields],
+    ) -> Observation:
+        """Something that happened at one moment. It has ended."""
+        event = self.recorder.observe(name, "event", fields, where=_where(trace_context))
+        event.end_at_start()
+        return event
+
+    @guarded(None)
+    def update_current_span(self, *, name: str | None = None, **fields: Unpack[ObservationFields]) -> None:
+        """Tell more of the current observation, also when it is a span of another instrumentation."""
+        current = trace.get_current_span()
+        if isinstance(current, Observation):
+            current.update(name=name, **fields)
+        elif current.is_recording():
+            if name is not None:
+                current.update_name(name)
+            current.set_attributes(attributes_of(fields, self.recorder.text))
+
+    def update_current_generation(self, *, name: str | None = None, **fields: Unpack[ObservationFields]) -> None:
+        """The same; it reads better where a model was called."""
+        self.update_current_span(name=name, **fields)
+
+    # --- Ids ----------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def create_trace_id(*, seed: str | None = None) -> str:
+        """A trace id; from the same seed always the same one."""
+        return f"{new_trace_id():032x}" if seed is None else seeded_trace_id(str(seed))
+
+    @staticmethod
+    def get_current_trace_id() -> str | None:
+        """None outside of any trace."""
+        current = trace.get_current_span().get_span_context()
+        return f"{current.trace_id:032x}" if current.is_valid else None
+
+    @staticmethod
+    def get_current_observation_id() -> str | None:
+        """None outside of any trace."""
+        current = trace.get_current_span().get_span_context()
+        return f"{current.span_id:016x}" if current.is_valid else None
+
+    # --- Delivery -----------------------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float = 10.0) -> FlushReceipt:
+        """Wait, at most `timeout` seconds, until all that ended is delivered. What is pending then stays spooled."""
+        try:
+            return self._pipeline.flush(timeout)
+        except Exception as error:
+            report("flush", error)
+            return FlushReceipt(problem=str(error))
+
+    def shutdown(self, timeout: float = EXIT_SECONDS) -> FlushReceipt:
+        """Flush, and stop for good. What could not be delivered is left to the next process that uses the spool."""
+        try:
+            return self._pipeline.close(timeout)
+        except Exception as error:
+            report("shutdown", error)
+            return FlushReceipt(problem=str(error))
+
+    @property
+    def receipt(self) -> FlushReceipt:
+        """What has become of the spans so far, without waiting."""
+        return self._pipeline.receipt()
+
+    @property
+    def position(self) -> str:
+        """Where in the server's log the last delivered spans are, to be given to a read as `wait_for`."""
+        return self._pipeline.position
+
+    def check_connection(self, timeout: float = 5.0) -> ConnectionCheck:
+        """Whether the server answers and takes our key, and if not, what to do. For start-up and for people."""
+        try:
+            return check_connection(self.settings, timeout)
+        except Exception as error:
+            report("check_connection", error)
+            return ConnectionCheck(ok=False, message=str(error))
+
+    def auth_check(self) -> bool:
+        """The same as yes or no; a no is logged with its reason."""
+        check = self.check_connection()
+        if not check.ok:
+            tell("auth_check", check.message)
+        return check.ok
+
+    # --- The process --------------------------------------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """In the child: what was under way is the parent's to deliver; we begin with nothing."""
+        self._pipeline.forget()
+        self._pipeline = self._new_pipeline()
+        self.recorder.sink = self._pipeline
+
+    def _new_pipeline(self) -> Pipeline:
+        return Pipeline(self.settings, resource_of(_resource(self.settings)), _spool_root(self.settings))
+
+
+_default: Lodestream | None = None
+
+
+def use_as_default(client: Lodestream) -> None:
+    """What `get_client` gives from now on."""
+    global _default  # noqa: PLW0603
+    _default = client
+
+
+def get_client() -> Lodestream:
+    """The process's client; made from the environment when there is none."""
+    return _default if _default is not None else Lodestream()
+
+
+def _where(given: TraceContext | None) -> Where | None:
+    return (given.get("trace_id", ""), given.get("parent_span_id")) if given else None
+
+
+def _resource(settings: Settings) -> dict[str, str]:
+    ours = {
+        "telemetry.sdk.name": "lodestream",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": __version__,
+        "service.name": settings.service_name,
+        "lodestream.environment": settings.environment,
+        "lodestream.release": settings.release,
+    }
+    told = {"service.name": "unknown_service:python", **settings.resource_attributes}
+    return told | {key: value for key, value in ours.items() if value}
+
+
+def _spool_root(settings: Settings) -> Path | None:
+    """A folder for each server and key: what is left in it is delivered to where it was meant to go."""
+    try:
+        root = settings.spool_dir or default_spool_dir(os.environ)
+    except RuntimeError as error:
+        tell("the spool", f"spans are kept in memory only, set LODESTREAM_SPOOL_DIR: {error}")
+        return None
+    recipient = f"{settings.endpoint.target}\n{settings.public_key or settings.secret_key}"
+    return root.absolute() / hashlib.sha256(recipient.encode()).hexdigest()[:16]
+
+
+def _log_to_stderr() -> None:
+    log.setLevel(logging.DEBUG)
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        log.addHandler(handler)

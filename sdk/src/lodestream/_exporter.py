@@ -1,0 +1,183 @@
+"""The exporter: takes batches from the spool and delivers them, for as long as it takes."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
+
+from lodestream._guard import log, report, tell
+from lodestream._otlp import request_of
+from lodestream._position import Positions
+from lodestream._spool import Batch, Spool
+from lodestream._transport import Refused, Taken, Transport, Why
+
+_TIMEOUT_SECONDS = 15.0  # the gateway waits 10 s for the log
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 30.0
+_HURRIED_WAIT = 0.5
+_SETUP_WAIT = 30.0
+_LOOK_FOR_ORPHANS_SECONDS = 30.0
+_MOST_FAILURES = 5  # of the server at one request, before its spans are tried one by one
+
+
+class Exporter:
+    """Runs in a thread of its own. `hurry` names the last one who waits for an empty spool, 0 when nobody does."""
+
+    def __init__(
+        self, spool: Spool, transport: Transport, *, interval: float, positions: Positions, hurry: Callable[[], int]
+    ) -> None:
+        self._spool, self._transport, self._interval = spool, transport, interval
+        self._positions, self._hurry = positions, hurry
+        self._stopping = threading.Event()
+        self._random = random.Random()  # noqa: S311 - jitter
+        self._next_look = 0.0
+        self._was_orphan = False
+        self.attempts_failed = 0
+        self.problem = ""
+        """Why the last attempt failed; empty when it did not."""
+
+    def run(self) -> None:
+        """Until `stop`."""
+        attach(set_value("suppress_instrumentation", True, set_value(_SUPPRESS_INSTRUMENTATION_KEY, True)))
+        while not self._stopping.is_set():
+            try:
+                self._step()
+            except Exception as error:
+                report("delivering spans", error)
+                self._pause(_FIRST_WAIT)
+        self._transport.close()
+
+    def stop(self) -> None:
+        """End soon; what is under way is given up and stays in the spool."""
+        self._stopping.set()
+        self._transport.cancel()
+        with self._spool.changed:
+            self._spool.changed.notify_all()
+
+    def _step(self) -> None:
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_FOR_ORPHANS_SECONDS * self._random.uniform(0.8, 1.2)
+            self._spool.adopt()
+        batch = self._spool.take(own=True) if self._is_due() else self._spool.take(own=False) or self._gathered()
+        self._was_orphan = batch is not None and batch.orphan is not None
+        if batch is not None:
+            self._handle(batch)
+
+    def _is_due(self) -> bool:
+        """Whether our own spans come next. Those of others come when there is time, or every other time."""
+        return self._spool.pending > 0 and bool(self._hurry() or self._spool.full or self._was_orphan)
+
+    def _gathered(self) -> Batch | None:
+        """What has come together within the interval since something was there."""
+        spool = self._spool
+        with spool.changed:
+            spool.changed.wait_for(self._woken, max(self._next_look - time.monotonic(), 0.01))
+            if not spool.pending:
+                return None
+            spool.changed.wait_for(lambda: self._stopping.is_set() or bool(self._hurry()) or spool.full, self._interval)
+        return None if self._stopping.is_set() else spool.take(own=True)
+
+    def _woken(self) -> bool:
+        return self._stopping.is_set() or self._spool.pending > 0
+
+    def _handle(self, batch: Batch) -> None:
+        try:
+            dropped = self._deliver(batch.payloads, batch.spans)
+        except BaseException:
+            self._spool.release(batch)
+            raise
+        if dropped is None:
+            self._spool.release(batch)
+        else:
+            self._spool.settle(batch, dropped=dropped)
+
+    def _deliver(self, payloads: Sequence[bytes], spans: int) -> int | None:
+        """Deliver until settled; gives how many spans had to be dropped, None when stopped before the end."""
+        work, dropped, failures = [(list(payloads), spans)], 0, 0
+        while work:
+            these, count = work[-1]
+            outcome = self._transport.send(request_of(these), timeout=_TIMEOUT_SECONDS)
+            if self._stopping.is_set() and isinstance(outcome, Refused):
+                return None
+            if isinstance(outcome, Taken):
+                work.pop()
+                dropped += self._taken(outcome, count)
+                continue
+            self._failed(outcome)
+            failures += outcome.why is Why.BROKEN
+            if outcome.why is Why.INVALID or failures > _MOST_FAILURES:
+                work.pop()
+                if count > 1:
+                    work += _halves(these)
+                else:
+                    dropped += 1
+                    tell("dropped", f"a span was dropped: {outcome.reason}")
+            else:
+                self._wait(outcome)
+            if self._stopping.is_set():
+                return None
+        return dropped
+
+    def _taken(self, outcome: Taken, spans: int) -> int:
+        self.attempts_failed, self.problem = 0, ""
+        self._positions.add(outcome.position)
+        rejected = min(outcome.rejected, spans)
+        log.debug("delivered %d spans, %d were rejected", spans - rejected, rejected)
+        if rejected:
+            tell("rejected", f"the server rejected {rejected} spans for good: {outcome.message}")
+        return rejected
+
+    def _failed(self, outcome: Refused) -> None:
+        with self._spool.changed:
+            self.attempts_failed += 1
+            self.problem = outcome.reason
+            self._spool.changed.notify_all()
+        log.debug("not delivered: %s", outcome.reason)
+        if outcome.why is Why.SETUP:
+            tell("setup", f"spans are kept, they can't be delivered: {outcome.reason}")
+
+    def _wait(self, outcome: Refused) -> None:
+        if outcome.retry_after is not None:
+            self._pause(outcome.retry_after, heed_hurry=False)
+        elif outcome.why is Why.SETUP:
+            self._pause(_SETUP_WAIT)
+        else:
+            longest = min(_FIRST_WAIT * 2 ** min(self.attempts_failed, 16), _LONGEST_WAIT)
+            self._pause(self._random.uniform(longest / 2, longest))
+
+    def _pause(self, seconds: float, *, heed_hurry: bool = True) -> None:
+        """Wait. Somebody who is in a hurry, or gets into one, has it cut short unless the server asked for the time."""
+        seen = self._hurry()
+        if heed_hurry and seen:
+            seconds = min(seconds, _HURRIED_WAIT)
+        spool = self._spool
+        with spool.changed:
+            spool.changed.wait_for(
+                lambda: self._stopping.is_set() or (heed_hurry and self._hurry() not in (0, seen)), seconds
+            )
+
+
+def _halves(payloads: list[bytes]) -> list[tuple[list[bytes], int]]:
+    """The same spans in two requests."""
+    if len(payloads) == 1:
+        payloads = _singles(payloads[0])
+    middle = (len(payloads) + 1) // 2
+    return [(half, sum(map(_spans, half))) for half in (payloads[middle:], payloads[:middle]) if half]
+
+
+def _singles(payload: bytes) -> list[bytes]:
+    """A ResourceSpans as one for each of its spans."""
+    whole = ResourceSpans.FromString(payload)
+    singles = []
+    for scope in whole.scope_spans:
+        for span in scope.spans:
+            single = ResourceSpans(resource=whole.resource, schema_url=whole.schema_url)
+            single.scope_spans.add(scope=scope.scope, schema_url=scope.schema_url).spans.append(span)
+            singles.append(single.SerializeToString())
+    return singles
+
+
+def _spans(payload: bytes) -> int:
+    return sum(len(scope.spans) for scope in ResourceSpans.FromString(payload).scope_spans)

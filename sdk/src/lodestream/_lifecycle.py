@@ -1,0 +1,60 @@
+"""The process forks, and ends: what our parts do then."""
+
+import atexit
+import contextlib
+import os
+import sys
+import weakref
+from typing import Any, Protocol
+
+EXIT_SECONDS = 5.0
+"""What delivering may take of a process's end. What is not delivered then stays in the spool."""
+
+
+class Closable(Protocol):
+    """Delivers what it can within some seconds."""
+
+    def close(self, timeout: float, /) -> Any: ...
+
+
+class Forkable(Protocol):
+    """Begins anew in the child of a fork."""
+
+    def after_fork(self) -> None: ...
+
+
+_closables: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_forkables: "weakref.WeakSet[Any]" = weakref.WeakSet()
+
+
+def close_with_process(closable: Closable) -> None:
+    """Close it when the process ends.
+
+    Children that multiprocessing forked end without running atexit's functions, but with those it knows itself.
+    """
+    _closables.add(closable)
+    if (module := sys.modules.get("multiprocessing.util")) is not None:
+        module.Finalize(None, closable.close, args=(EXIT_SECONDS,), exitpriority=100)
+
+
+def renew_after_fork(forkable: Forkable) -> None:
+    """Tell it, in every child."""
+    _forkables.add(forkable)
+
+
+@atexit.register
+def _close_all() -> None:
+    for closable in list(_closables):
+        with contextlib.suppress(Exception):
+            closable.close(EXIT_SECONDS)
+
+
+def _after_fork_in_child() -> None:
+    _closables.clear()
+    for forkable in list(_forkables):
+        with contextlib.suppress(Exception):
+            forkable.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,203 @@
+"""From a span that ended to the server: the ring, the writer's thread, the spool, the exporter's thread."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lodestream._exporter import Exporter
+from lodestream._guard import guarded, report
+from lodestream._lifecycle import close_with_process
+from lodestream._otlp import scope_spans_of
+from lodestream._position import Positions
+from lodestream._receipt import FlushReceipt
+from lodestream._recorder import Scope
+from lodestream._ring import Ring
+from lodestream._settings import Settings
+from lodestream._span import Observation
+from lodestream._spool import Spool
+from lodestream._transport import Transport
+
+_GATHER_SECONDS = 0.005  # spans that end within it are written together
+_SYNC_SECONDS = 0.5
+_RETRY_DISK_SECONDS = 30.0
+_FRAME_SPANS, _FRAME_BYTES = 64, 256 * 1024
+_EXIT_SECONDS = 1.0
+
+
+class Pipeline:
+    """Nothing runs before the first span: a process may be forked until then without a thought."""
+
+    def __init__(self, settings: Settings, resource: bytes, spool_root: Path | None) -> None:
+        self._settings, self._resource = settings, resource
+        self._ring = Ring(settings.memory_max_bytes)
+        self._spool = Spool(
+            spool_root,
+            max_bytes=settings.spool_max_bytes,
+            memory_max_bytes=settings.memory_max_bytes,
+            fsync=settings.fsync,
+        )
+        self._positions = Positions()
+        self._exporter = Exporter(
+            self._spool,
+            Transport(settings),
+            interval=settings.flush_interval,
+            positions=self._positions,
+            hurry=lambda: self._hurry[-1] if self._hurry else 0,
+        )
+        self._lock = threading.Lock()
+        self._hurry: list[int] = []
+        self._flushes = 0
+        self._threads: tuple[threading.Thread, ...] = ()
+        self._state = "new"
+
+    # --- Any thread of the host's -------------------------------------------------------------------------------------
+
+    def emit(self, span: Observation) -> None:
+        """Take a span. Never waits."""
+        if self._state == "running":
+            self._ring.put(span)
+        elif self._state == "new":
+            self._ring.put(span)
+            self._start()
+        else:
+            self._ring.dropped += 1
+
+    def flush(self, timeout: float, *, give_up: bool = False) -> FlushReceipt:
+        """Wait until every span that ended before is delivered or dropped, at most `timeout` seconds.
+
+        `give_up`: not longer than until an attempt failed, if what is pending is safe on disk.
+        """
+        if self._state != "running":
+            return self.receipt()
+        target, spool, before = self._ring.accepted, self._spool, self._exporter.attempts_failed
+
+        def done() -> bool:
+            settled = spool.counts.delivered + spool.counts.dropped >= target
+            tried = self._exporter.attempts_failed != before
+            return settled or (give_up and tried and spool.on_disk and not self._ring.waiting)
+
+        with self._lock:
+            self._flushes += 1
+            mine = self._flushes
+            self._hurry.append(mine)
+        self._ring.wake()
+        try:
+            with spool.changed:
+                spool.changed.notify_all()
+                spool.changed.wait_for(done, timeout)
+        finally:
+            with self._lock:
+                self._hurry.remove(mine)
+        return self.receipt()
+
+    def receipt(self) -> FlushReceipt:
+        """What has become of the spans so far."""
+        with self._spool.changed:
+            counts, accepted = self._spool.counts, self._ring.accepted
+            pending = accepted - counts.delivered - counts.dropped
+            return FlushReceipt(
+                delivered=counts.delivered,
+                pending=pending,
+                dropped=counts.dropped + self._ring.dropped,
+                adopted=counts.adopted,
+                durable=self._spool.on_disk and not self._ring.waiting,
+                position=self._positions.token,
+                problem=self._exporter.problem if pending else "",
+            )
+
+    @property
+    def position(self) -> str:
+        """Of all that was delivered."""
+        return self._positions.token
+
+    def close(self, timeout: float) -> FlushReceipt:
+        """Deliver what can be within `timeout` seconds, leave the rest in the spool, and end the threads."""
+        receipt = self.flush(timeout, give_up=True)
+        with self._lock:
+            threads, was = self._threads, self._state
+            self._state = "closed"
+        if was != "running":
+            return receipt
+        self._exporter.stop()
+        self._ring.wake()
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(_EXIT_SECONDS)
+        if not any(thread.is_alive() for thread in threads):
+            self._spool.close()
+        return self.receipt()
+
+    def forget(self) -> None:
+        """In the child of a fork: what is in here belongs to the parent."""
+        self._state = "closed"
+        self._spool.forget()
+
+    # --- The writer's thread ------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._state != "new":
+                return
+            write = threading.Thread(target=self._write, name="lodestream-writer", daemon=True)
+            export = threading.Thread(target=self._exporter.run, name="lodestream-exporter", daemon=True)
+            self._state = "running"
+            write.start()
+            export.start()
+            self._threads = (write, export)
+        close_with_process(self)
+
+    def _write(self) -> None:
+        retry_at = time.monotonic() + _RETRY_DISK_SECONDS
+        sync_at = 0.0
+        while True:
+            self._ring.wait(max(sync_at - time.monotonic(), 0) if self._spool.dirty else None)
+            if not self._hurry and self._state == "running":
+                time.sleep(_GATHER_SECONDS)
+            self._write_out()
+            now = time.monotonic()
+            if now >= sync_at:
+                self._sync()
+                sync_at = now + _SYNC_SECONDS
+            if now >= retry_at:
+                self._spool.retry_disk()
+                retry_at = now + _RETRY_DISK_SECONDS
+            if self._state == "closed" and not self._ring.waiting:
+                return
+
+    @guarded(None)
+    def _write_out(self) -> None:
+        while spans := self._ring.take():
+            payloads = list(self._payloads(spans))
+            if lost := len(spans) - sum(count for _, count in payloads):
+                self._spool.count_dropped(lost)
+            if payloads:
+                self._spool.append(payloads)
+
+    @guarded(None)
+    def _sync(self) -> None:
+        self._spool.sync()
+
+    def _payloads(self, spans: Sequence[Observation]) -> Iterator[tuple[bytes, int]]:
+        """ResourceSpans of some spans each. A span that can't be encoded is told, and left out."""
+        by_scope: dict[Scope, list[bytes]] = defaultdict(list)
+        count = size = 0
+        for span in spans:
+            try:
+                encoded = span.as_otlp()
+            except Exception as error:
+                report("encoding a span", error)
+                continue
+            if count == _FRAME_SPANS or (count and size + len(encoded) > _FRAME_BYTES):
+                yield self._payload(by_scope), count
+                by_scope.clear()
+                count = size = 0
+            by_scope[span.scope].append(encoded)
+            count, size = count + 1, size + len(encoded)
+        if count:
+            yield self._payload(by_scope), count
+
+    def _payload(self, by_scope: dict[Scope, list[bytes]]) -> bytes:
+        parts = [scope_spans_of(scope.otlp, spans, scope.schema_url) for scope, spans in by_scope.items()]
+        return b"".join((self._resource, *parts))

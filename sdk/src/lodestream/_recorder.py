@@ -1,0 +1,219 @@
+"""Where observations begin: which trace they belong to, whether it is kept, and what they are told from the start."""
+
+from collections.abc import Callable, Mapping
+from contextvars import Token
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Any, Protocol
+
+from opentelemetry import trace
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import TraceState
+
+from lodestream._context import propagated
+from lodestream._encode import to_text
+from lodestream._fields import AS_ROOT, TYPE, Attributes, known_type
+from lodestream._guard import report, tell
+from lodestream._ids import new_span_id, new_trace_id, parse_id
+from lodestream._otlp import scope_of
+from lodestream._settings import Mask, Settings
+from lodestream._span import Observation, frozen
+from lodestream._version import __version__
+
+Where = tuple[str, str | None]
+"""Trace id and parent span id in hex; without a parent, a root of that trace."""
+MASKING_FAILED = "<masking failed>"
+"""In place of what a mask that raised should have masked."""
+
+
+class Sink(Protocol):
+    """Takes spans that ended. Neither blocks nor raises."""
+
+    def emit(self, span: Observation, /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Who makes the spans: an instrumentation library."""
+
+    name: str
+    version: str = ""
+    schema_url: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def otlp(self) -> bytes:
+        """The scope's field in a ScopeSpans."""
+        return scope_of(self.name, self.version, self.attributes)
+
+
+OURS = Scope("lodestream", __version__)
+
+
+class Recorder:
+    """Makes observations; `sink` is where they go when they end."""
+
+    def __init__(self, settings: Settings, sink: Sink) -> None:
+        self.sink, self.enabled = sink, settings.tracing_enabled
+        self._mask: Mask | None = settings.mask
+        self._below = int(settings.sample_rate * (1 << 64))
+        self._emit_starts = settings.emit_starts
+
+    def text(self, value: Any) -> str:
+        """Content as text. When the mask fails, nothing of it."""
+        if self._mask is not None:
+            value = self._masked(value)
+        return to_text(value)
+
+    def frozen(self, value: Any) -> Any:
+        """The value of an attribute, texts masked."""
+        return frozen(value, self._masked) if self._mask is not None else frozen(value)
+
+    def frozen_attributes(self, attributes: Mapping[str, Any] | None) -> Attributes:
+        """Values that are None are left out, as OpenTelemetry has it."""
+        return {str(key): self.frozen(value) for key, value in (attributes or {}).items() if value is not None}
+
+    def start(
+        self,
+        scope: Scope,
+        name: str,
+        context: Context,
+        attributes: Attributes,
+        *,
+        kind: int = 0,
+        start_ns: int | None = None,
+    ) -> Observation:
+        """A child of the context's span; a root when there is none."""
+        parent = trace.get_current_span(context)
+        parent_id, remote, state = 0, False, None
+        if type(parent) is Observation and parent.trace_number:
+            trace_id, parent_id, sampled, remote, state = (
+                parent.trace_number, parent.span_number, parent.sampled, parent.remote, parent.trace_state
+            )  # fmt: skip
+        elif (its := parent.get_span_context()).is_valid:
+            trace_id, parent_id, sampled, remote, state = (
+                its.trace_id, its.span_id, its.trace_flags.sampled, its.is_remote, its.trace_state
+            )  # fmt: skip
+        else:
+            trace_id = new_trace_id()
+            sampled = self._samples(trace_id)
+        if not self.enabled:
+            return self._passing(scope, name, trace_id if parent_id else 0, parent_id, sampled=sampled, state=state)
+        if sampled and (told := propagated(context)):
+            attributes = {**told, **attributes}
+        return Observation(
+            self, scope, name, trace_id, new_span_id(), parent_id, attributes,
+            recording=sampled, sampled=sampled, kind=kind, start_ns=start_ns, remote_parent=remote, trace_state=state,
+        )  # fmt: skip
+
+    def observe(
+        self,
+        name: str | None,
+        as_type: str,
+        fields: Mapping[str, Any],
+        *,
+        parent: trace.Span | None = None,
+        where: Where | None = None,
+        start_ns: int | None = None,
+    ) -> Observation:
+        """An observation of ours: a child of `parent`, of the ids in `where`, or of what is current."""
+        try:
+            context = get_current()
+            attributes: Attributes = {TYPE: known_type(as_type)}
+            if parent is not None:
+                context = trace.set_span_in_context(parent, context)
+            if where is not None and (given := _given(*where)) is not None:
+                attributes[AS_ROOT] = True
+                context = trace.set_span_in_context(self._placed(*given), context)
+            span = self.start(OURS, str(name or as_type), context, attributes, start_ns=start_ns)
+            if fields:
+                span.update(**fields)
+            self.announce(span)
+        except Exception as error:
+            report("starting an observation", error)
+            return self._passing(OURS, str(name), 0, 0, sampled=False, state=None)
+        return span
+
+    def announce(self, span: Observation) -> None:
+        """Tell that it began, where that is wanted."""
+        if self._emit_starts and span.is_recording():
+            self.sink.emit(span.snapshot())
+
+    def observe_as_current(
+        self,
+        name: str | None,
+        as_type: str,
+        fields: Mapping[str, Any],
+        *,
+        parent: trace.Span | None = None,
+        where: Where | None = None,
+        end_on_exit: bool = True,
+    ) -> "CurrentObservation":
+        """The same, current within a block."""
+        begin = partial(self.observe, name, as_type, fields, parent=parent, where=where)
+        return CurrentObservation(begin, end_on_exit=end_on_exit)
+
+    def _placed(self, trace_id: int, parent_id: int) -> Observation:
+        """Stands for a span elsewhere; with parent id 0 only for its trace."""
+        span = self._passing(OURS, "", trace_id, parent_id, sampled=self._samples(trace_id), state=None)
+        span.remote = True
+        return span
+
+    def _passing(
+        self, scope: Scope, name: str, trace_id: int, span_id: int, *, sampled: bool, state: TraceState | None
+    ) -> Observation:
+        """One that keeps nothing and is, for what is below it, the span it would have been a child of."""
+        return Observation(
+            self, scope, name, trace_id, span_id, 0, {}, recording=False, sampled=sampled, trace_state=state
+        )  # fmt: skip
+
+    def _samples(self, trace_id: int) -> bool:
+        """By the id's last 8 bytes, as OpenTelemetry's samplers decide: all services agree."""
+        return trace_id & 0xFFFF_FFFF_FFFF_FFFF < self._below
+
+    def _masked(self, value: Any) -> Any:
+        try:
+            return self._mask(data=value)  # type: ignore[misc]
+        except Exception as error:
+            tell("mask", f"the mask raised {type(error).__name__}; what it should have masked is left out")
+            return MASKING_FAILED
+
+
+class CurrentObservation:
+    """A context manager: the observation begins and ends with the block, and is current in it."""
+
+    def __init__(
+        self,
+        begin: Callable[[], Observation],
+        *,
+        end_on_exit: bool,
+    ) -> None:
+        self._begin, self._end_on_exit = begin, end_on_exit
+        self._span: Observation | None = None
+        self._token: Token[Context] | None = None
+
+    def __enter__(self) -> Observation:
+        self._span = span = self._begin()
+        self._token = attach(trace.set_span_in_context(span))
+        return span
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if self._token is not None:
+            detach(self._token)
+        if self._span is not None:
+            if error is not None:
+                self._span.fail(error)
+            if self._end_on_exit:
+                self._span.end()
+
+
+def _given(trace_id: str, parent_id: str | None) -> tuple[int, int] | None:
+    """Ids that a caller gave; None, and that is told, when they are none."""
+    try:
+        return parse_id(trace_id, 32), parse_id(parent_id, 16) if parent_id is not None else 0
+    except ValueError as error:
+        tell("given ids", f"{error}; the observation goes where it would have gone without")
+        return None

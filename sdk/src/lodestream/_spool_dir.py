@@ -1,0 +1,100 @@
+"""A process's own folder of segments, held by a lock while the process lives; who gets the lock owns what is left."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # no such locks: no folder is made, spans are kept in memory
+    fcntl = None  # type: ignore[assignment]
+
+_LOCK = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolDir:
+    """A folder whose lock is ours."""
+
+    path: Path
+    lock: int
+
+    def segment(self, number: int) -> Path:
+        """The file of a segment."""
+        return self.path / f"seg-{number:06d}.log"
+
+    def segments(self) -> list[Path]:
+        """Those there are, oldest first."""
+        return sorted(self.path.glob("seg-*.log"))
+
+    def sync(self) -> None:
+        """Make the names of its files durable. Raises OSError."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def leave(self) -> None:
+        """Let somebody else have it."""
+        with contextlib.suppress(OSError):
+            os.close(self.lock)
+
+    def remove(self) -> None:
+        """Delete it, when it holds no segments any more."""
+        if not self.segments():
+            with contextlib.suppress(OSError):
+                (self.path / _LOCK).unlink(missing_ok=True)
+                self.path.rmdir()
+        self.leave()
+
+
+def create_dir(root: Path) -> SpoolDir:
+    """A new folder under the root, readable by its owner only: it holds what people ask and models answer.
+
+    Raises OSError.
+    """
+    if fcntl is None:
+        raise OSError("this platform has no file locks")
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name = uuid.uuid4().hex
+    new = root / f".{name}"  # hidden from those who look for orphans until it is locked
+    new.mkdir(mode=0o700)
+    lock = os.open(new / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        new.rename(root / name)
+    except OSError:
+        os.close(lock)
+        raise
+    return SpoolDir(root / name, lock)
+
+
+def adopt_dirs(root: Path) -> Iterator[SpoolDir]:
+    """The folders of processes that are gone, each given to one caller only. What can't be read is passed over."""
+    try:
+        paths = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if (lock := _locked(path / _LOCK)) is not None:
+                yield SpoolDir(path, lock)
+
+
+def _locked(path: Path) -> int | None:
+    if fcntl is None or not path.exists():
+        return None
+    lock = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        gone = os.fstat(lock).st_nlink == 0
+    except OSError:
+        gone = True
+    if gone:
+        os.close(lock)
+        return None
+    return lock
