@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -84,9 +85,8 @@ class Lodestream:
         self._pipeline = self._new_pipeline()
         self.recorder = Recorder(self.settings, self._pipeline)
         self.tracer_provider = TracerProvider(self.recorder)
+        """For instrumentations that are to be given one; the process's own is ours unless another is installed."""
         renew_after_fork(self)
-        if self.settings.tracing_enabled:
-            install(self.tracer_provider)
         use_as_default(self)
 
     # --- Observations -------------------------------------------------------------------------------------------------
@@ -218,17 +218,24 @@ class Lodestream:
 
 
 _default: Lodestream | None = None
+_making_default = threading.Lock()
 
 
-def use_as_default(client: Lodestream) -> None:
-    """What `get_client` gives from now on."""
-    global _default  # noqa: PLW0603
-    _default = client
+def use_as_default(client: Lodestream | None) -> Lodestream | None:
+    """What `get_client` gives from now on; returns what it gave before."""
+    global _default
+    before, _default = _default, client
+    if client is not None and client.settings.tracing_enabled:
+        install(client.recorder)
+    return before
 
 
 def get_client() -> Lodestream:
     """The process's client; made from the environment when there is none."""
-    return _default if _default is not None else Lodestream()
+    if _default is not None:
+        return _default
+    with _making_default:
+        return _default if _default is not None else Lodestream()
 
 
 def _where(given: TraceContext | None) -> Where | None:

@@ -1,7 +1,6 @@
 """OpenTelemetry's tracing API: what instrumentation libraries see of us."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context, get_current
@@ -17,7 +16,7 @@ class TracerProvider(trace.TracerProvider):
     """Tracers whose spans go where observations go."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+        self.recorder = recorder
 
     def get_tracer(
         self,
@@ -30,16 +29,16 @@ class TracerProvider(trace.TracerProvider):
             str(instrumenting_module_name or ""),
             instrumenting_library_version or "",
             schema_url or "",
-            self._recorder.frozen_attributes(attributes),
+            self.recorder.frozen_attributes(attributes),
         )
-        return Tracer(self._recorder, scope)
+        return Tracer(self, scope)
 
 
 class Tracer(trace.Tracer):
     """Makes spans in the name of one instrumentation library."""
 
-    def __init__(self, recorder: Recorder, scope: Scope) -> None:
-        self._recorder, self._scope = recorder, scope
+    def __init__(self, provider: TracerProvider, scope: Scope) -> None:
+        self._provider, self._scope = provider, scope
 
     def start_span(  # noqa: PLR0917 - OpenTelemetry's signature
         self,
@@ -53,7 +52,7 @@ class Tracer(trace.Tracer):
         set_status_on_exception: bool = True,  # noqa: ARG002
     ) -> trace.Span:
         try:
-            recorder = self._recorder
+            recorder = self._provider.recorder
             span = recorder.start(
                 self._scope,
                 str(name),
@@ -93,12 +92,13 @@ class Tracer(trace.Tracer):
             yield span
 
 
-def install(provider: TracerProvider) -> None:
-    """Make it the process's provider if there is none yet; beside another one, spans still nest through the context."""
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        trace.set_tracer_provider(provider)
+def install(recorder: Recorder) -> None:
+    """Have the process's tracers, those that were handed out already too, use this recorder.
 
-
-def provider_is_ours(provider: Any) -> bool:
-    """Whether spans of the process's provider come to us."""
-    return isinstance(provider, TracerProvider)
+    Beside somebody else's provider, which stays, spans still nest through the context.
+    """
+    current = trace.get_tracer_provider()
+    if isinstance(current, TracerProvider):
+        current.recorder = recorder
+    elif isinstance(current, trace.ProxyTracerProvider):
+        trace.set_tracer_provider(TracerProvider(recorder))

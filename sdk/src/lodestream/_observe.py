@@ -1,0 +1,194 @@
+"""`observe`: a function's calls become observations."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from opentelemetry import trace
+from opentelemetry.context import attach, detach
+
+from lodestream._client import get_client
+from lodestream._fields import ObservationType
+from lodestream._guard import report, tell
+from lodestream._recorder import Where
+from lodestream._span import Observation
+from lodestream._streams import ObservedAsyncGenerator, ObservedGenerator
+
+P = ParamSpec("P")
+R = TypeVar("R")
+ToText = Callable[[list[Any]], Any]
+
+TRACE_ID, PARENT_ID = "lodestream_trace_id", "lodestream_parent_observation_id"
+
+
+@overload
+def observe(func: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def observe(
+    func: None = None,
+    /,
+    *,
+    name: str | None = None,
+    as_type: ObservationType | None = None,
+    capture_input: bool | None = None,
+    capture_output: bool | None = None,
+    transform_to_string: ToText | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def observe(
+    func: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    as_type: ObservationType | None = None,
+    capture_input: bool | None = None,
+    capture_output: bool | None = None,
+    transform_to_string: ToText | None = None,
+) -> Any:
+    """Make each call an observation: its arguments by name are the input, what it returns or yields is the output.
+
+    For functions, coroutine functions and generators of both kinds, with and without parentheses. What the function
+    raises is recorded and raised on. A generator's observation lasts until it is exhausted, closed or collected, and
+    is current while the generator runs, not in between; its output is all that was yielded, texts joined, or what
+    `transform_to_string` makes of the list. A call may say where it belongs with `lodestream_trace_id=` (32 hex digits)
+    and `lodestream_parent_observation_id=` (16), which the function does not see.
+    """
+
+    def decorate(function: Any) -> Any:
+        if isinstance(function, staticmethod | classmethod):
+            return type(function)(decorate(function.__func__))
+        called = _Observed(
+            function,
+            name,
+            as_type or "span",
+            capture_input=capture_input,
+            capture_output=capture_output,
+            to_text=transform_to_string,
+        )
+        return called.coroutine_function() if inspect.iscoroutinefunction(function) else called.function()
+
+    return decorate if func is None else decorate(func)
+
+
+class _Observed:
+    """A function, and how its calls are told."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        as_type: ObservationType,
+        *,
+        capture_input: bool | None,
+        capture_output: bool | None,
+        to_text: ToText | None,
+    ) -> None:
+        self._function = function
+        self._name = name or str(getattr(function, "__name__", type(function).__name__))
+        self._as_type, self._to_text = as_type, to_text
+        self._capture_input, self._capture_output = capture_input, capture_output
+        self._names, self._skip = _parameters(function)
+
+    def function(self) -> Callable[..., Any]:
+        function = self._function
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            observation = self._begin(args, kwargs)
+            if observation is None:
+                return function(*args, **kwargs)
+            token = attach(trace.set_span_in_context(observation))
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:
+                _fail(observation, error)
+                raise
+            finally:
+                detach(token)
+            return self._finish(observation, result)
+
+        return wrapper
+
+    def coroutine_function(self) -> Callable[..., Any]:
+        function = self._function
+
+        @functools.wraps(function)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            observation = self._begin(args, kwargs)
+            if observation is None:
+                return await function(*args, **kwargs)
+            token = attach(trace.set_span_in_context(observation))
+            try:
+                result = await function(*args, **kwargs)
+            except BaseException as error:
+                _fail(observation, error)
+                raise
+            finally:
+                detach(token)
+            return self._finish(observation, result)
+
+        return wrapper
+
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observation | None:
+        """None where nothing is to be observed. Takes what is meant for us out of the keyword arguments."""
+        where = _where(kwargs) if TRACE_ID in kwargs or PARENT_ID in kwargs else None
+        try:
+            client = get_client()
+            if not client.recorder.enabled:
+                return None
+            fields: Mapping[str, Any] = {}
+            if client.settings.capture_io if self._capture_input is None else self._capture_input:
+                fields = {"input": self._arguments(args, kwargs)}
+            return client.recorder.observe(self._name, self._as_type, fields, where=where)
+        except Exception as error:
+            report(f"observing {self._name}", error)
+            return None
+
+    def _finish(self, observation: Observation, result: Any) -> Any:
+        """What the caller gets; with a generator the observation goes on."""
+        if isinstance(result, GeneratorType):
+            return ObservedGenerator(result, observation, self._captures_output(), self._to_text)
+        if isinstance(result, AsyncGeneratorType):
+            return ObservedAsyncGenerator(result, observation, self._captures_output(), self._to_text)
+        if self._captures_output():
+            observation.update(output=result)
+        observation.end()
+        return result
+
+    def _captures_output(self) -> bool:
+        return get_client().settings.capture_io if self._capture_output is None else self._capture_output
+
+    def _arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """By their names; those that have none as "args"."""
+        named = dict(zip(self._names, args[self._skip :], strict=False))
+        if unnamed := args[self._skip + len(self._names) :]:
+            named["args"] = unnamed
+        named.update(kwargs)
+        return named
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], int]:
+    """The names of positional parameters, and how many come before those worth telling: a method's `self`."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some that are written in C
+        return (), 0
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = tuple(parameter.name for parameter in parameters if parameter.kind in positional)
+    skip = 1 if names and names[0] in {"self", "cls"} else 0
+    return names[skip:], skip
+
+
+def _where(kwargs: dict[str, Any]) -> Where | None:
+    trace_id, parent_id = kwargs.pop(TRACE_ID, None), kwargs.pop(PARENT_ID, None)
+    if trace_id is None:
+        if parent_id is not None:
+            tell(PARENT_ID, f"{PARENT_ID} needs {TRACE_ID} beside it; it is ignored")
+        return None
+    return cast("Where", (trace_id, parent_id))
+
+
+def _fail(observation: Observation, error: BaseException) -> None:
+    observation.fail(error)
+    observation.end()

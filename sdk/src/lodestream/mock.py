@@ -1,0 +1,232 @@
+"""A model for demos and tests: the same messages get the same answer, after a time and for tokens as a real one's.
+
+    model = MockModel("mock-large", seed=7)
+    answer = model.chat([{"role": "user", "content": "How long does a refund take?"}])
+    answer.text, answer.usage, answer.time_to_first_token
+
+Its calls are observed as generations, as those of a real model would be by its instrumentation.
+"""
+
+import asyncio
+import datetime as dt
+import hashlib
+import json
+import random
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from lodestream._client import get_client
+from lodestream._recorder import CurrentObservation
+from lodestream._span import Observation
+
+Message = Mapping[str, str]
+"""With "role" and "content"."""
+Reply = Callable[[Sequence[Message]], str]
+
+_CHARS_PER_TOKEN = 4  # the usual rule of thumb for English
+_MESSAGE_TOKENS = 4  # what a chat format adds to each message
+_PROMPT_TOKENS_PER_SECOND = 8_000.0  # reading is that much faster than writing
+_JITTER = 0.2
+
+
+class MockModelError(Exception):
+    """The failure that was asked for with `error_rate`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered."""
+
+    text: str
+    model: str
+    usage: Mapping[str, int]
+    """Tokens: input, output, total."""
+    time_to_first_token: float
+    """Seconds."""
+    seconds: float
+    """Of the whole answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """All that will happen, decided by seed and messages alone."""
+
+    pieces: Sequence[str]
+    input_tokens: int
+    first_seconds: float
+    piece_seconds: float
+    fails: bool
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def usage(self, pieces: int | None = None) -> dict[str, int]:
+        output = len(self.pieces) if pieces is None else pieces
+        return {"input": self.input_tokens, "output": output, "total": self.input_tokens + output}
+
+    @property
+    def seconds(self) -> float:
+        return self.first_seconds + len(self.pieces) * self.piece_seconds
+
+
+class MockModel:
+    """Deterministic: what it answers, how long it takes and whether it fails depend on `seed` and the messages only."""
+
+    def __init__(
+        self,
+        name: str = "mock-large",
+        *,
+        seed: int = 0,
+        reply: Reply | None = None,
+        first_token_seconds: float = 0.15,
+        tokens_per_second: float = 250.0,
+        error_rate: float = 0.0,
+        speed: float = 1.0,
+    ) -> None:
+        """`reply` makes the text, by default from the sentences of the messages that fit the last one best.
+
+        `error_rate` is the share of messages whose calls raise MockModelError. `speed` divides all times that are
+        waited for, not those that are told; float("inf") waits for nothing.
+        """
+        if tokens_per_second <= 0 or speed <= 0 or not 0 <= error_rate <= 1 or first_token_seconds < 0:
+            raise ValueError(
+                "tokens_per_second and speed are above 0, first_token_seconds 0 or more, error_rate 0 to 1"
+            )
+        self.name, self.seed = name, seed
+        self._reply = reply or quote
+        self._first, self._per_token = first_token_seconds, 1 / tokens_per_second
+        self._error_rate, self._speed = error_rate, speed
+
+    def chat(self, messages: Sequence[Message], *, name: str | None = None, **parameters: Any) -> Completion:
+        """The answer at once. `name` is the observation's; `parameters` (temperature and the like) are recorded."""
+        plan = self._plan(messages, parameters)
+        with self._generation(messages, name, parameters) as observation:
+            time.sleep(plan.first_seconds / self._speed)
+            self._begin(observation, plan)
+            time.sleep((plan.seconds - plan.first_seconds) / self._speed)
+            return self._complete(observation, plan)
+
+    async def achat(self, messages: Sequence[Message], *, name: str | None = None, **parameters: Any) -> Completion:
+        """The same without blocking the event loop."""
+        plan = self._plan(messages, parameters)
+        with self._generation(messages, name, parameters) as observation:
+            await asyncio.sleep(plan.first_seconds / self._speed)
+            self._begin(observation, plan)
+            await asyncio.sleep((plan.seconds - plan.first_seconds) / self._speed)
+            return self._complete(observation, plan)
+
+    def stream(self, messages: Sequence[Message], *, name: str | None = None, **parameters: Any) -> Iterator[str]:
+        """The answer token by token."""
+        plan = self._plan(messages, parameters)
+        with self._speaking(messages, name, parameters, plan) as (observation, said):
+            time.sleep(plan.first_seconds / self._speed)
+            self._begin(observation, plan)
+            for piece in plan.pieces:
+                time.sleep(plan.piece_seconds / self._speed)
+                said.append(piece)
+                yield piece
+
+    async def astream(
+        self, messages: Sequence[Message], *, name: str | None = None, **parameters: Any
+    ) -> AsyncIterator[str]:
+        """The same for `async for`."""
+        plan = self._plan(messages, parameters)
+        with self._speaking(messages, name, parameters, plan) as (observation, said):
+            await asyncio.sleep(plan.first_seconds / self._speed)
+            self._begin(observation, plan)
+            for piece in plan.pieces:
+                await asyncio.sleep(plan.piece_seconds / self._speed)
+                said.append(piece)
+                yield piece
+
+    def _plan(self, messages: Sequence[Message], parameters: Mapping[str, Any]) -> _Plan:
+        told = json.dumps([self.name, self.seed, [dict(message) for message in messages], parameters], default=str)
+        chance = random.Random(hashlib.sha256(told.encode()).digest())  # noqa: S311 - a repeatable one is wanted
+        stretch = 1 + chance.uniform(-_JITTER, _JITTER)
+        input_tokens = sum(count_tokens(message["content"]) + _MESSAGE_TOKENS for message in messages)
+        return _Plan(
+            pieces=tokens_of(self._reply(messages)),
+            input_tokens=input_tokens,
+            first_seconds=(self._first + input_tokens / _PROMPT_TOKENS_PER_SECOND) * stretch,
+            piece_seconds=self._per_token * stretch,
+            fails=chance.random() < self._error_rate,
+        )
+
+    def _begin(self, observation: Observation, plan: _Plan) -> None:
+        if plan.fails:
+            raise MockModelError(f"{self.name} is overloaded")
+        observation.update(completion_start_time=dt.datetime.now(dt.UTC))
+
+    def _complete(self, observation: Observation, plan: _Plan) -> Completion:
+        _tell(observation, plan, plan.pieces)
+        return Completion(plan.text, self.name, plan.usage(), plan.first_seconds, plan.seconds)
+
+    def _generation(
+        self, messages: Sequence[Message], name: str | None, parameters: Mapping[str, Any]
+    ) -> CurrentObservation:
+        return get_client().start_as_current_observation(
+            name=name or self.name, as_type="generation", input=messages, model=self.name, model_parameters=parameters
+        )
+
+    @contextmanager
+    def _speaking(
+        self, messages: Sequence[Message], name: str | None, parameters: Mapping[str, Any], plan: _Plan
+    ) -> Iterator[tuple[Observation, list[str]]]:
+        """A generation, and a list for what was said of it; whoever stops listening is told of what was said till then.
+
+        It is not current: between two pieces the caller does as it likes.
+        """
+        said: list[str] = []
+        observation = get_client().start_observation(
+            name=name or self.name, as_type="generation", input=messages, model=self.name, model_parameters=parameters
+        )
+        try:
+            yield observation, said
+        except BaseException as error:
+            observation.fail(error)
+            raise
+        finally:
+            if said:
+                _tell(observation, plan, said)
+            observation.end()
+
+
+def _tell(observation: Observation, plan: _Plan, said: Sequence[str]) -> None:
+    content = {"role": "assistant", "content": "".join(said)}
+    observation.update(output=content, usage_details=plan.usage(len(said)))
+
+
+def count_tokens(text: str) -> int:
+    """About what a model's tokenizer would count."""
+    return -(-len(text) // _CHARS_PER_TOKEN)
+
+
+def tokens_of(text: str) -> list[str]:
+    """The text in as many pieces as it has tokens."""
+    return [text[at : at + _CHARS_PER_TOKEN] for at in range(0, len(text), _CHARS_PER_TOKEN)]
+
+
+def quote(messages: Sequence[Message], sentences: int = 2) -> str:
+    """The sentences of what was said before that share most words with the last message, in their order."""
+    *before, last = messages
+    asked = _words(last["content"])
+    known = [
+        sentence
+        for message in before
+        for paragraph in message["content"].splitlines()
+        if not paragraph.startswith("#")
+        for sentence in re.split(r"(?<=[.!?])\s+", paragraph.strip())
+        if sentence.endswith((".", "!"))
+    ]
+    ranked = sorted(range(len(known)), key=lambda at: (-len(asked & _words(known[at])), at))
+    chosen = [known[at] for at in sorted(ranked[:sentences])]
+    return " ".join(dict.fromkeys(chosen)) or "I do not know."
+
+
+def _words(text: str) -> set[str]:
+    return {word for word in re.findall(r"\w+", text.lower()) if len(word) > 3}

@@ -1,0 +1,115 @@
+"""For the tests of programs that use Lodestream: what they would have sent, without a server.
+
+def test_answers_are_traced():
+    with captured() as told:
+        answer("Where is my order?")
+    assert told.named("answer").output == "On its way."
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from lodestream._client import Lodestream, use_as_default
+from lodestream._fields import INPUT, LEVEL, OUTPUT, TYPE
+from lodestream._span import Observation
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedSpan:
+    """A span that ended, as the server would have got it."""
+
+    otlp: Span
+
+    @property
+    def name(self) -> str:
+        return self.otlp.name
+
+    @property
+    def id(self) -> str:
+        """16 hex digits; the same for `parent_id`, where "" says that it is a root."""
+        return self.otlp.span_id.hex()
+
+    @property
+    def parent_id(self) -> str:
+        return self.otlp.parent_span_id.hex()
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits."""
+        return self.otlp.trace_id.hex()
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Texts, truths, numbers, and lists of those."""
+        return {pair.key: _value(pair.value) for pair in self.otlp.attributes}
+
+    @property
+    def type(self) -> str:
+        """As given with `as_type`; "span" for those of other instrumentations."""
+        return str(self.attributes.get(TYPE, "span"))
+
+    @property
+    def level(self) -> str:
+        return str(self.attributes.get(LEVEL, "DEFAULT"))
+
+    @property
+    def input(self) -> Any:
+        """As it was given, after masking and one way through JSON; the same for `output`."""
+        return _decoded(self.attributes.get(INPUT))
+
+    @property
+    def output(self) -> Any:
+        return _decoded(self.attributes.get(OUTPUT))
+
+
+@dataclass(slots=True)
+class Captured:
+    """The spans that ended, in that order."""
+
+    spans: list[CapturedSpan] = field(default_factory=list)
+
+    def emit(self, span: Observation, /) -> None:
+        """Take a span that ended."""
+        self.spans.append(CapturedSpan(Span.FromString(span.as_otlp())))
+
+    def named(self, name: str) -> CapturedSpan:
+        """The one span of that name. Raises LookupError when there is none, or several."""
+        found = [span for span in self.spans if span.name == name]
+        if len(found) != 1:
+            names = ", ".join(span.name for span in self.spans) or "nothing"
+            raise LookupError(f"{len(found)} spans are named {name!r}; there are: {names}")
+        return found[0]
+
+
+@contextmanager
+def captured(**settings: Any) -> Iterator[Captured]:
+    """Within the block `get_client()` gives a client that sends nothing. `settings` are those of `Lodestream`."""
+    sink = Captured()
+    before = use_as_default(None)
+    client = Lodestream(**{"secret_key": "for tests", "tracing_enabled": True, **settings})
+    client.recorder.sink = sink
+    try:
+        yield sink
+    finally:
+        use_as_default(before)
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(item) for item in value.array_value.values]
+    if kind == "kvlist_value":
+        return {pair.key: _value(pair.value) for pair in value.kvlist_value.values}
+    return getattr(value, kind) if kind else None
+
+
+def _decoded(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        return text

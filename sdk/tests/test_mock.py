@@ -1,0 +1,83 @@
+"""The mock model: the same messages get the same answer."""
+
+import math
+
+import pytest
+from lodestream import get_client
+from lodestream.mock import MockModel, MockModelError
+from lodestream.testing import captured
+
+MESSAGES = [
+    {"role": "system", "content": "# Refunds\nRefunds take five days. Kettles are blue. Returned goods are free."},
+    {"role": "user", "content": "How long do refunds take?"},
+]
+
+
+def model(**settings):
+    return MockModel(speed=math.inf, **settings)
+
+
+def test_the_same_seed_and_messages_get_the_same_answer_time_and_tokens():
+    with captured():
+        first, again, other = model(seed=1).chat(MESSAGES), model(seed=1).chat(MESSAGES), model(seed=2).chat(MESSAGES)
+    assert first == again
+    assert first.seconds != other.seconds
+    assert first.text.startswith("Refunds take five days.")
+    assert first.usage["total"] == first.usage["input"] + first.usage["output"]
+    assert 0 < first.time_to_first_token < first.seconds
+
+
+def test_calls_are_observed_as_generations():
+    with captured() as told:
+        answer = model().chat(MESSAGES, name="answer", temperature=0.2)
+    span = told.named("answer")
+    assert (span.type, span.input) == ("generation", MESSAGES)
+    assert span.output == {"role": "assistant", "content": answer.text}
+    assert span.attributes["lodestream.observation.model.name"] == "mock-large"
+    assert span.attributes["lodestream.observation.model.parameters"] == '{"temperature":0.2}'
+    assert "lodestream.observation.completion_start_time" in span.attributes
+
+
+async def test_streams_say_the_same_token_by_token():
+    with captured() as told:
+        whole = model().chat(MESSAGES)
+        assert (await model().achat(MESSAGES)).text == whole.text
+        assert "".join(model().stream(MESSAGES)) == whole.text
+        assert "".join([piece async for piece in model().astream(MESSAGES)]) == whole.text
+    outputs = [span.output["content"] for span in told.spans]
+    assert outputs == [whole.text] * 4
+
+
+def test_a_stream_that_is_left_is_told_as_far_as_it_went():
+    with captured() as told:
+        pieces = model().stream(MESSAGES)
+        said = next(pieces) + next(pieces)
+        assert get_client().get_current_trace_id() is None
+        pieces.close()
+    assert told.named("mock-large").output == {"role": "assistant", "content": said}
+    assert told.named("mock-large").attributes["lodestream.observation.usage_details"].startswith('{"input":')
+
+
+def test_some_calls_fail_always_the_same_ones():
+    flaky = model(error_rate=0.5)
+
+    def fails(number):
+        try:
+            flaky.chat([{"role": "user", "content": str(number)}])
+        except MockModelError:
+            return True
+        return False
+
+    with captured() as told:
+        failed = [fails(number) for number in range(40)]
+        assert failed == [fails(number) for number in range(40)]
+    assert 8 < sum(failed) < 32
+    assert [span.level == "ERROR" for span in told.spans[:40]] == failed
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"speed": 0}, {"error_rate": 2}, {"tokens_per_second": 0}, {"first_token_seconds": -1}]
+)
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match="speed"):
+        MockModel(**wrong)
