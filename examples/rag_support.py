@@ -9,31 +9,27 @@ the model is a mock that quotes what it was given, so that the same question get
 slow, and the order service fails once: there is something to find. At the end the command line shows what has arrived.
 """
 
-import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import bm25s
-from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from lodestream import Lodestream, get_client, observe, propagate_attributes
+from lodestream.mock import MockModel
 
 ENDPOINT = os.environ.get("LODESTREAM_ENDPOINT", "127.0.0.1:4317")
 SECRET_KEY = os.environ.get("LODESTREAM_SECRET_KEY", "sk-ls-local")  # the key of a stack that `make up` started
 RUN = uuid4().hex[:6]  # keeps the sessions of several runs apart
 
-Message = dict[str, str]
-tracer = trace.get_tracer("examples.rag_support")
+Message = Mapping[str, str]
 
 
 # --- What the customers ask -------------------------------------------------------------------------------------------
@@ -77,40 +73,41 @@ class OrderServiceTimeoutError(Exception):
     """The order service did not answer in time."""
 
 
-def support_question(question: str, chat: Conversation, index: bm25s.BM25) -> str:
-    """Answer a customer; what was said before helps to understand the question. Gives the id of the trace."""
-    about = {"user.id": chat.customer, "session.id": chat.session, "tag.tags": ["support", chat.channel]}
-    with tracer.start_as_current_span("support-question", attributes=about) as span:
-        span.set_attributes({"gen_ai.operation.name": "invoke_agent", "input": question})
-        asked = question
-        if chat.history:
-            asked = ask_model("rewrite-question", "mock-small", [*chat.history, said("user", question)], rewrite)
-        facts = search(asked, index)
-        if order := re.search(r"\border (\d{4})\b", question):
-            facts.insert(0, order_status(order[1]))
-        instructions = said("system", "\n\n".join(facts))
-        answer = ask_model("answer", "mock-large", [instructions, *chat.history, said("user", question)], quote)
-        chat.history += [said("user", question), said("assistant", answer)]
-        span.set_attribute("output", answer)
-        print(
-            f"{chat.customer}: {question}", textwrap.indent(textwrap.fill(answer, 74), "      "), sep="\n", flush=True
-        )
-        return f"{span.get_span_context().trace_id:032x}"
+def support_question(question: str, chat: Conversation) -> str:
+    """Answer a customer, in a trace of its own; gives the trace's id."""
+    with (
+        propagate_attributes(user_id=chat.customer, session_id=chat.session, tags=["support", chat.channel]),
+        get_client().start_as_current_observation(name="support-question", as_type="agent", input=question) as whole,
+    ):
+        reply = answer(question, chat.history)
+        whole.update(output=reply)
+    chat.history += [said("user", question), said("assistant", reply)]
+    print(f"{chat.customer}: {question}", textwrap.indent(textwrap.fill(reply, 74), "      "), sep="\n", flush=True)
+    return whole.trace_id
 
 
-def search(question: str, index: bm25s.BM25, best: int = 3) -> list[str]:
+def answer(question: str, history: Sequence[Message]) -> str:
+    """What was said before helps to understand the question."""
+    asked = question
+    if history:
+        asked = rewriter.chat([*history, said("user", question)], name="rewrite-question").text
+    articles = search(asked)
+    facts = [article["text"] for article in articles]
+    if order := re.search(r"\border (\d{4})\b", question):
+        facts.insert(0, order_status(order[1]))
+    instructions = said("system", "\n\n".join(facts))
+    return writer.chat([instructions, said("user", asked)], name="answer", temperature=0.0).text
+
+
+@observe(as_type="retriever")
+def search(question: str, best: int = 3) -> list[dict[str, Any]]:
     """The articles that fit the question best."""
-    with tracer.start_as_current_span("search", attributes={"gen_ai.operation.name": "retrieval"}) as span:
-        span.set_attribute("gen_ai.retrieval.query.text", question)
-        time.sleep(COLD_SECONDS if any(word in question.lower() for word in COLD_WORDS) else SEARCH_SECONDS)
-        found, scores = index.retrieve(tokenize([question]), k=best, show_progress=False)
-        articles = [ARTICLES[number] for number in found[0]]
-        documents = [
-            {"id": article.splitlines()[0].removeprefix("# "), "score": round(float(score), 2)}
-            for article, score in zip(articles, scores[0], strict=True)
-        ]
-        span.set_attribute("gen_ai.retrieval.documents", json.dumps(documents))
-        return articles
+    time.sleep(COLD_SECONDS if any(word in question.lower() for word in COLD_WORDS) else SEARCH_SECONDS)
+    found, scores = index.retrieve(tokenize([question]), k=best, show_progress=False)
+    return [
+        {"id": ARTICLES[number].splitlines()[0].removeprefix("# "), "score": float(score), "text": ARTICLES[number]}
+        for number, score in zip(found[0], scores[0], strict=True)
+    ]
 
 
 def order_status(number: str) -> str:
@@ -121,41 +118,14 @@ def order_status(number: str) -> str:
         return f"I am sorry, I can not see order {number} at the moment and will write to you within the hour."
 
 
-def look_up_order(number: str) -> str:
-    """Ask the order service. An exception that leaves a span marks it as an error, with the message."""
-    with tracer.start_as_current_span("look-up-order", attributes={"gen_ai.operation.name": "execute_tool"}) as span:
-        span.set_attribute("gen_ai.tool.call.arguments", json.dumps({"order": number}))
-        if number not in ORDERS:
-            time.sleep(ORDER_TIMEOUT_SECONDS)
-            raise OrderServiceTimeoutError(f"no answer about order {number} within {ORDER_TIMEOUT_SECONDS} s")
-        time.sleep(ORDER_SECONDS)
-        span.set_attribute("gen_ai.tool.call.result", ORDERS[number])
-        return ORDERS[number]
-
-
-# --- The mock model ---------------------------------------------------------------------------------------------------
-
-FIRST_TOKEN_SECONDS, TOKEN_SECONDS = {"mock-small": 0.04, "mock-large": 0.15}, 0.004
-
-
-def ask_model(name: str, model: str, messages: Sequence[Message], reply: Callable[[Sequence[Message]], str]) -> str:
-    """What the model replies, after the time that so many tokens take; told in the conventions for generative AI."""
-    with tracer.start_as_current_span(name, attributes={"gen_ai.operation.name": "chat"}) as span:
-        text = reply(messages)
-        received = tokens(text)
-        time.sleep(FIRST_TOKEN_SECONDS[model] + received * TOKEN_SECONDS)
-        span.set_attributes(
-            {
-                "gen_ai.provider.name": "mock",
-                "gen_ai.request.model": model,
-                "gen_ai.input.messages": json.dumps(messages),
-                "gen_ai.output.messages": json.dumps([{"role": "assistant", "content": text}]),
-                "gen_ai.response.time_to_first_chunk": FIRST_TOKEN_SECONDS[model],
-                "gen_ai.usage.input_tokens": sum(tokens(message["content"]) for message in messages),
-                "gen_ai.usage.output_tokens": received,
-            }
-        )
-        return text
+@observe(name="look-up-order", as_type="tool")
+def look_up_order(order: str) -> str:
+    """Ask the order service. An exception that leaves an observed function marks it as an error, with the message."""
+    if order not in ORDERS:
+        time.sleep(ORDER_TIMEOUT_SECONDS)
+        raise OrderServiceTimeoutError(f"no answer about order {order} within {ORDER_TIMEOUT_SECONDS} s")
+    time.sleep(ORDER_SECONDS)
+    return ORDERS[order]
 
 
 def rewrite(messages: Sequence[Message]) -> str:
@@ -164,74 +134,50 @@ def rewrite(messages: Sequence[Message]) -> str:
     return f"{messages[-1]['content']} (asked before: {before})"
 
 
-def quote(messages: Sequence[Message]) -> str:
-    """The first two sentences of the first thing the instructions say, without its title."""
-    first = re.sub(r"^# .*\n+", "", messages[0]["content"]).partition("\n\n")[0]
-    return " ".join(re.split(r"(?<=[.!?])\s+", " ".join(first.split()))[:2])
-
-
-def tokens(text: str) -> int:
-    """Roughly what a model would count."""
-    return len(text) // 4 + 1
-
-
 def said(role: str, content: str) -> Message:
     """A message."""
     return {"role": role, "content": content}
 
 
-# --- Tracing, and looking at what has arrived -------------------------------------------------------------------------
+def tokenize(texts: list[str]) -> bm25s.tokenization.Tokenized:
+    """Words as the retriever counts them."""
+    return bm25s.tokenize(texts, stopwords="en", show_progress=False)
+
+
+rewriter = MockModel("mock-small", reply=rewrite, first_token_seconds=0.04)
+writer = MockModel("mock-large")
+index = bm25s.BM25()
+index.index(tokenize(ARTICLES), show_progress=False)
+
+
+# --- Delivering the traces, and looking at what has arrived -----------------------------------------------------------
 
 
 def main() -> None:
     """Have the conversations, deliver their traces, and show them. Exit code 1: some did not arrive."""
-    provider = TracerProvider(
-        resource=Resource(
-            {"service.name": "rag-support", "deployment.environment.name": "demo", "service.version": "1.2"}
-        )
+    client = Lodestream(
+        endpoint=ENDPOINT,
+        secret_key=SECRET_KEY,
+        environment="demo",
+        release="1.2",
+        service_name="rag-support",
     )
-    exporter = OTLPSpanExporter(
-        endpoint=f"http://{ENDPOINT}", headers={"authorization": f"Bearer {SECRET_KEY}"}, insecure=True
-    )
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
+    if not (check := client.check_connection()).ok:
+        sys.exit(check.message)
+    made = [support_question(question, chat) for chat in CONVERSATIONS for question in chat.questions]
 
-    index = bm25s.BM25()
-    index.index(tokenize(ARTICLES), show_progress=False)
-    made = [support_question(question, chat, index) for chat in CONVERSATIONS for question in chat.questions]
-    provider.shutdown()  # exports what is left
-
-    print(f"\n{len(made)} questions were answered; waiting until their traces can be read …", flush=True)
-    missing = wait_for(set(made))
-    show(made)
-    if missing:
-        sys.exit(f"did not arrive within {PATIENCE_SECONDS} s: {', '.join(sorted(missing))}")
+    receipt = client.shutdown()
+    print(f"\n{len(made)} questions were answered; {receipt.delivered} observations were delivered.", flush=True)
+    if not receipt.complete:
+        sys.exit(f"{receipt.pending} are pending, {receipt.dropped} were dropped: {receipt.problem}")
+    show(made, receipt.position)
 
 
-PATIENCE_SECONDS = 20
-
-
-def wait_for(made: set[str]) -> set[str]:
-    """Wait until the traces can be read; gives those that could not be."""
-    sessions = [option for chat in CONVERSATIONS for option in ("--session", chat.session)]
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        listed = lodestream("traces", "list", *sessions, "--json", quiet=True)
-        arrived = {each["trace_id"] for each in json.loads(listed)["traces"] if each["root_seen"]} if listed else set()
-        if made <= arrived or time.monotonic() > deadline:
-            return made - arrived
-        time.sleep(0.2)
-
-
-def show(made: Sequence[str]) -> None:
-    """All traces in a list; then one with two turns behind it, and the one with the error."""
-    for words_of_command in (
-        ["traces", "list", "-n", str(len(made))],
-        ["traces", "get", made[1]],
-        ["traces", "get", made[5]],
-    ):
-        print(f"\n$ lodestream {' '.join(words_of_command)}", flush=True)
-        lodestream(*words_of_command)
+def show(made: Sequence[str], position: str) -> None:
+    """All traces in a list, once it has all that was delivered; then one of two turns, and the one with the error."""
+    run("traces", "list", "-n", str(len(made)), "--wait-for", position)
+    run("traces", "get", made[1])
+    run("traces", "get", made[5])
     print("\nMore to try:")
     for words_of_command in (
         ["traces", "get", made[5], "--content"],
@@ -243,17 +189,13 @@ def show(made: Sequence[str]) -> None:
         print(f"  $ lodestream {' '.join(words_of_command)}")
 
 
-def lodestream(*words_of_command: str, quiet: bool = False) -> str:
-    """Run the command line on this terminal; when `quiet`, give what it wrote instead, nothing when it failed."""
+def run(*words_of_command: str) -> None:
+    """Run the command line on this terminal."""
+    print(f"\n$ lodestream {' '.join(words_of_command)}", flush=True)
     command = [str(Path(sys.executable).with_name("lodestream")), *words_of_command]
     environment = {**os.environ, "LODESTREAM_ENDPOINT": ENDPOINT, "LODESTREAM_SECRET_KEY": SECRET_KEY}
-    ran = subprocess.run(command, env=environment, text=True, capture_output=quiet, check=False)  # noqa: S603
-    return ran.stdout if quiet else ""
-
-
-def tokenize(texts: list[str]) -> bm25s.tokenization.Tokenized:
-    """Words as the retriever counts them."""
-    return bm25s.tokenize(texts, stopwords="en", show_progress=False)
+    if subprocess.run(command, env=environment, check=False).returncode:  # noqa: S603
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ _CHARS_PER_TOKEN = 4  # the usual rule of thumb for English
 _MESSAGE_TOKENS = 4  # what a chat format adds to each message
 _PROMPT_TOKENS_PER_SECOND = 8_000.0  # reading is that much faster than writing
 _JITTER = 0.2
+_STEM = 6  # characters that tell words apart, whatever their ending
+_HEADING = re.compile(r"^#.*$", re.MULTILINE)
 
 
 class MockModelError(Exception):
@@ -88,7 +90,7 @@ class MockModel:
         error_rate: float = 0.0,
         speed: float = 1.0,
     ) -> None:
-        """`reply` makes the text, by default from the sentences of the messages that fit the last one best.
+        """`reply` makes the text; by default the model quotes what was said before and fits the last message best.
 
         `error_rate` is the share of messages whose calls raise MockModelError. `speed` divides all times that are
         waited for, not those that are told; float("inf") waits for nothing.
@@ -212,21 +214,20 @@ def tokens_of(text: str) -> list[str]:
 
 
 def quote(messages: Sequence[Message], sentences: int = 2) -> str:
-    """The sentences of what was said before that share most words with the last message, in their order."""
+    """The neighbouring sentences said before that share most words with the last message."""
     *before, last = messages
     asked = _words(last["content"])
-    known = [
-        sentence
+    passages = [
+        said[at : at + sentences]
         for message in before
-        for paragraph in message["content"].splitlines()
-        if not paragraph.startswith("#")
-        for sentence in re.split(r"(?<=[.!?])\s+", paragraph.strip())
-        if sentence.endswith((".", "!"))
+        for paragraph in re.split(r"\n\s*\n", _HEADING.sub("\n", message["content"]))
+        for said in [re.split(r"(?<=[.!?])\s+", " ".join(paragraph.split()))]
+        for at in range(len(said))
+        if said[at]
     ]
-    ranked = sorted(range(len(known)), key=lambda at: (-len(asked & _words(known[at])), at))
-    chosen = [known[at] for at in sorted(ranked[:sentences])]
-    return " ".join(dict.fromkeys(chosen)) or "I do not know."
+    best = max(passages, key=lambda passage: len(asked & _words(" ".join(passage))), default=[])
+    return " ".join(best) or "I do not know."
 
 
 def _words(text: str) -> set[str]:
-    return {word for word in re.findall(r"\w+", text.lower()) if len(word) > 3}
+    return {word[:_STEM] for word in re.findall(r"\w+", text.lower()) if len(word) > 4 or word.isdigit()}
