@@ -1,0 +1,149 @@
+"""Builds that are broken on purpose: `python -m tests.torture.mutants NAME -- services.write.gateway` runs one.
+
+Each breaks one promise in the running product, by replacing a function before it starts. The checker has to catch them
+all; what it can't catch, it does not prove.
+"""
+
+import asyncio
+import runpy
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+_GUESSED = 0.2  # seconds between a premature answer and the append
+
+
+def replace(owner: Any, name: str, broken: Callable[..., Any]) -> None:
+    """What is replaced must be there: a mutant of yesterday's code would prove nothing."""
+    assert callable(getattr(owner, name))
+    setattr(owner, name, broken)
+
+
+async def nothing(*_: object) -> None:
+    """Done."""
+
+
+def no_fence() -> None:
+    """Whatever is handed over is folded, and the position is set to its end, whether or not it was folded before."""
+    from services.projections.traces import projector
+    from shared.read_model import progress
+
+    @asynccontextmanager
+    async def unfenced(pool: Any, projection: str, run: Sequence[Any], **_: object) -> AsyncIterator[Any]:
+        async with pool.acquire() as connection, connection.transaction():
+            yield progress.Fenced(connection, run)
+            topic, partition, last = run[0].topic, run[0].partition, run[-1]
+            await connection.execute(progress._BEGIN, projection, topic, partition)
+            await connection.execute(progress._ADVANCE, projection, topic, partition, last.offset + 1, last.appended_at)
+
+    replace(projector, "fence", unfenced)
+
+
+def commit_before_write() -> None:
+    """The position is committed first, the rows in a transaction after it."""
+    from services.projections.traces import projector
+    from shared.read_model import progress
+
+    @asynccontextmanager
+    async def early(pool: Any, projection: str, run: Sequence[Any], **options: Any) -> AsyncIterator[Any]:
+        async with progress.fence(pool, projection, run, **options) as fenced:
+            fresh = fenced.fresh
+        async with pool.acquire() as connection, connection.transaction():
+            yield progress.Fenced(connection, fresh)
+
+    replace(projector, "fence", early)
+
+
+def skip_failed_batches() -> None:
+    """A batch that fails is logged and passed over."""
+    from services.projections.traces import projector
+    from shared.read_model import progress
+
+    commit = projector.Projector._commit_run
+
+    async def commit_or_skip(self: Any, partition: Any, run: Sequence[Any]) -> None:
+        try:
+            await commit(self, partition, run)
+        except (progress.HaltError, progress.SkippedError):
+            raise
+        except Exception:
+            async with progress.fence(self._pool, "traces", run):
+                pass
+
+    replace(projector.Projector, "_commit_run", commit_or_skip)
+
+
+def merge_by_arrival() -> None:
+    """Of several tellings of a span, the one that came last wins."""
+    from services.projections.traces import fold
+
+    distinct = fold._distinct
+    replace(fold, "_distinct", lambda versions: sorted(distinct(versions), key=lambda version: version.part))
+
+
+def count_again() -> None:
+    """A span that is told again is added to its trace's summary again."""
+    from services.projections.traces import merge
+
+    replace(merge, "_sum_up_anew", nothing)
+
+
+def drop_dead_letters() -> None:
+    """What can't be folded is passed over in silence."""
+    from services.projections.traces import apply
+
+    replace(apply, "set_aside", nothing)
+
+
+def ack_before_append() -> None:
+    """The gateway answers at once and appends when it comes to it."""
+    from services.write.gateway import ingest, otlp, writing
+    from shared.event_log.position import Position
+
+    append, later = writing.append_all, set[asyncio.Task[None]]()
+
+    async def append_later(appender: Any, records: Sequence[Any], context: Any, *, most: float) -> list[Position]:
+        async def do() -> None:
+            await asyncio.sleep(_GUESSED)
+            await append(appender, records, context, most=most)
+
+        task = asyncio.create_task(do())
+        later.add(task)
+        task.add_done_callback(later.discard)
+        return [Position(record.topic, 0, 0) for record in records]
+
+    replace(otlp, "append_all", append_later)
+    replace(ingest, "append_all", append_later)
+
+
+def forget_before_ack() -> None:
+    """The SDK takes spans out of its spool when it begins to deliver them."""
+    from lodestream import _exporter
+
+    def handle(self: Any, batch: Any) -> None:
+        self._spool.settle(batch, dropped=0)
+        self._deliver(batch.payloads, batch.spans)
+
+    replace(_exporter.Exporter, "_handle", handle)
+
+
+MUTANTS: Mapping[str, Callable[[], None]] = {
+    mutant.__name__.replace("_", "-"): mutant
+    for mutant in (
+        no_fence, commit_before_write, skip_failed_batches, merge_by_arrival, count_again, drop_dead_letters,
+        ack_before_append, forget_before_ack,
+    )
+}  # fmt: skip
+
+
+def main() -> None:
+    name, separator, module, *arguments = sys.argv[1:]
+    assert separator == "--", __doc__
+    MUTANTS[name]()
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

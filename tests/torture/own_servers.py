@@ -1,0 +1,58 @@
+"""A Kafka and a Postgres of the run's own, to be killed, frozen and cut off at will."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.all_in_one import kafka, postgres
+from services.all_in_one.ports import HOST, find_port
+from services.all_in_one.processes import Ground, Process
+from shared.event_log.topics import create_topics
+from shared.read_model.migrate import migrate
+from shared.runtime.settings import KafkaSettings
+from tests.torture.proxy import Proxy
+
+
+@dataclass(frozen=True, slots=True)
+class OwnServers:
+    """Both run, with topics and tables; `log` is the proxy that Kafka names to whoever comes through it."""
+
+    kafka: Process
+    postgres: Process
+    log: Proxy
+
+
+@asynccontextmanager
+async def own_servers(ground: Ground) -> AsyncIterator[OwnServers]:
+    """Started; stopped at the end."""
+    apart = Ground(Path(tempfile.mkdtemp(dir=ground.data, prefix="servers-")), ground.keeper)
+    second = find_port()
+    broker = await kafka.embed(apart, port=find_port(), progress=lambda _done, _of: None)
+    database = await postgres.embed(apart, port=find_port(), durable=False)
+    try:
+        async with Proxy(f"{HOST}:{second}") as log:
+            _add_listener(apart.data / "kafka" / "server.properties", second, log)
+            await broker.start()
+            await database.start()
+            await create_topics(KafkaSettings(bootstrap_servers=broker.command.address))
+            await migrate(database.command.address)
+            yield OwnServers(broker, database, log)
+    finally:
+        for process in (broker, database):
+            await process.stop()
+        shutil.rmtree(apart.data / "kafka", ignore_errors=True)
+        shutil.rmtree(apart.data / "postgres", ignore_errors=True)
+
+
+def _add_listener(properties: Path, port: int, proxy: Proxy) -> None:
+    """A second door that tells its clients the proxy's address: a broker sends them to where it says it is."""
+    before = dict(line.split("=", 1) for line in properties.read_text(encoding="utf-8").splitlines())
+    more = {
+        "listeners": f"{before['listeners']},PROXIED://{HOST}:{port}",
+        "advertised.listeners": f"{before['advertised.listeners']},PROXIED://{proxy.address}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
+    }
+    properties.write_text("".join(f"{key}={value}\n" for key, value in {**before, **more}.items()), encoding="utf-8")

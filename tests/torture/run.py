@@ -1,0 +1,71 @@
+"""One seeded run: everything up, programs writing, the nemesis at work; then peace, and the checker."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from services.all_in_one.processes import Ground
+from tests.torture.findings import Report
+from tests.torture.nemesis import torment
+from tests.torture.own_servers import own_servers
+from tests.torture.schedule import plan
+from tests.torture.stand import Stand, standing
+
+_CALM_SECONDS = 2.0  # of writing after the last strike
+_SPOOL_BYTES = 4 * 1024 * 1024
+_WAYS = {"otlp": 20.0, "record": 15.0, "sdk": 5.0, "poison": 0.5}  # requests a second
+
+
+async def run(ground: Ground, *, seconds: float, seed: str, say: Callable[[str], None]) -> Report:
+    """Play it and judge it. Everything stays in the ground's folder."""
+    async with own_servers(ground) as servers, _small_disk(ground.data / "spool", say) as small:
+        processes = {"kafka": servers.kafka, "postgres": servers.postgres}
+        addresses = servers.kafka.command.address, servers.postgres.command.address
+        async with standing(ground, *addresses, servers=processes, log=servers.log) as stand:
+            await asyncio.gather(stand.gateway(), *(stand.projection(f"traces-{n}") for n in range(3)))
+            for way, rate in _WAYS.items():
+                await stand.workload(way, seed=seed, rate=rate)
+            watching = asyncio.create_task(stand.watch())
+            targets = [*stand.processes, *stand.proxies, "sessions", *(["spool"] if small else [])]
+            targets.remove("poison")  # its producer speaks to Kafka straight, and has no one to try again for it
+            await torment(stand, plan(seed, seconds, targets), say)
+            await asyncio.sleep(_CALM_SECONDS)
+            await _make_peace(stand)
+            report = await stand.judged()
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            return report
+
+
+async def _make_peace(stand: Stand) -> None:
+    """Workloads settle what is under way; an SDK process delivers what those before it left."""
+    for way in _WAYS:
+        await stand.finish(way)
+    await stand.workload("sdk", "drain", drain=True)
+    await stand.done("drain")
+
+
+@asynccontextmanager
+async def _small_disk(folder: Path, say: Callable[[str], None]) -> AsyncIterator[bool]:
+    """A disk for the spool that can be filled, where one can be made."""
+    folder.mkdir()
+    can = os.geteuid() == 0 and shutil.which("mount") is not None
+    code = await _command("mount", "-t", "tmpfs", "-o", f"size={_SPOOL_BYTES}", "torture", str(folder)) if can else 1
+    if code:
+        say("not done: a full disk, because no small file system can be mounted here")
+    if shutil.which("faketime") is None:
+        say("not done: clocks that jump, because there is no faketime here; spans with absurd clocks are told")
+    try:
+        yield not code
+    finally:
+        if not code:
+            await _command("umount", str(folder))
+
+
+async def _command(*argv: str) -> int:
+    process = await asyncio.create_subprocess_exec(*argv)
+    return await process.wait()

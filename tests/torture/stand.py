@@ -1,0 +1,184 @@
+"""What is tortured: a gateway, projections, workloads and, where they are its own, Kafka and Postgres, all by name."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+
+from services.all_in_one.ports import HOST, find_port
+from services.all_in_one.processes import Command, Ground, Process
+from services.all_in_one.services import SERVICES, service_command
+from shared.read_model.keys import NewKey
+from tests.gateway import new_key
+from tests.log_access import ends
+from tests.read_model import begin_at_the_end
+from tests.torture.checker import Scene
+from tests.torture.findings import Report, report_from
+from tests.torture.proxy import Proxy
+from tests.torture.tables import read_positions
+
+GATEWAY, PROJECTION = "services.write.gateway", "services.projections.traces"
+_START_SECONDS = 120.0  # a server that is down while a service starts comes back within it
+_WATCH_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Stand:
+    """Addresses are straight ones; what goes through a proxy says so."""
+
+    ground: Ground
+    kafka: str
+    postgres: str
+    project: str
+    key: NewKey
+    gateway_port: int
+    proxies: Mapping[str, Proxy]
+    """"client" before the gateway, "rows" before Postgres for the projections, "log" before Kafka for the gateway."""
+    processes: dict[str, Process] = field(default_factory=dict)
+    group: str = field(default_factory=lambda: f"torture-{uuid4().hex[:10]}")
+
+    @property
+    def folder(self) -> Path:
+        """Ledgers, logs, and what the checker reads."""
+        return self.ground.data
+
+    @property
+    def endpoint(self) -> str:
+        """The gateway's, through the proxy."""
+        return self.proxies["client"].address
+
+    @property
+    def spool(self) -> Path:
+        """What all SDK workloads share."""
+        return self.folder / "spool"
+
+    async def gateway(self, name: str = "gateway", *, mutant: str = "", **environment: str) -> Process:
+        """Start the gateway on its port."""
+        log = self.proxies.get("log")
+        kafka = log.address if log else self.kafka
+        its = {"LODESTREAM_POSTGRES": self.postgres, "LODESTREAM_KAFKA": kafka, **environment}
+        return await self._service(GATEWAY, name, mutant, its, port=self.gateway_port)
+
+    async def projection(self, name: str = "traces-0", *, mutant: str = "", **environment: str) -> Process:
+        """Start a projection."""
+        through = urlunsplit(urlsplit(self.postgres)._replace(netloc=f"lodestream@{self.proxies['rows'].address}"))
+        its = {
+            "LODESTREAM_POSTGRES": through,
+            "LODESTREAM_KAFKA": self.kafka,
+            "LODESTREAM_TRACES_GROUP": self.group,
+            **environment,
+        }
+        return await self._service(PROJECTION, name, mutant, its)
+
+    async def workload(self, way: str, name: str = "", *, mutant: str = "", **options: object) -> Process:
+        """Start a workload; options are those of its command line."""
+        endpoint = self.kafka if way == "poison" else self.endpoint
+        options = {"ledgers": self.folder, "endpoint": endpoint, "project": self.project, **options}
+        if way == "sdk":
+            options["spool"] = self.spool
+        switches = [switch for key, value in options.items() if value for switch in _switch(key, value)]
+        environment = {
+            **os.environ,
+            "LODESTREAM_PUBLIC_KEY": self.key.public_key,
+            "LODESTREAM_SECRET_KEY": self.key.secret_key,
+        }
+        argv = (*_python("tests.torture.workload", mutant), way, *switches)
+        return await self._start(Command(name=name or way, argv=argv, environment=environment, grace=60))
+
+    async def done(self, name: str) -> None:
+        """Wait for a workload's end by itself; it must be a good one."""
+        process = self.processes.pop(name)
+        assert await asyncio.wait_for(process.ended(), 90) == 0, process.last_words()
+
+    async def finish(self, name: str) -> None:
+        """Ask a workload to settle what is under way and to end; it must end well."""
+        process = self.processes[name]
+        assert process.pid is not None, process.last_words()
+        os.kill(process.pid, signal.SIGTERM)
+        await self.done(name)
+
+    async def judged(self, *, settle: float = 60.0) -> Report:
+        """What the checker, a process of its own, says once all is folded."""
+        self._note_deaths()
+        report = self.folder / "report.json"
+        report.unlink(missing_ok=True)
+        argv = [*_python("tests.torture.checker", ""), str(self.folder), "--settle", str(settle), "--json", str(report)]
+        checker = self.ground.process(Command(name="checker", argv=argv))
+        await checker.start()
+        try:
+            code = await asyncio.wait_for(checker.ended(), settle + 90)
+        finally:
+            await checker.stop()
+        assert code in {0, 1}, checker.last_words()
+        return report_from(json.loads(report.read_text(encoding="utf-8")))
+
+    async def watch(self) -> None:
+        """Write down the positions, until cancelled."""
+        with (self.folder / "positions.jsonl").open("a", encoding="utf-8") as file:
+            while True:
+                with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    file.write(json.dumps(await read_positions(self.postgres)) + "\n")
+                    file.flush()
+                await asyncio.sleep(_WATCH_SECONDS)
+
+    async def _service(
+        self, module: str, name: str, mutant: str, environment: Mapping[str, str], *, port: int | None = None
+    ) -> Process:
+        known = next(service for service in SERVICES if service.module == module)
+        command = service_command(known, {**os.environ, **environment}, port=port)
+        return await self._start(replace(command, name=name, argv=_python(module, mutant)))
+
+    async def _start(self, command: Command) -> Process:
+        assert command.name not in self.processes, f"{command.name} runs already"
+        process = self.processes[command.name] = self.ground.process(command)
+        await process.start(_START_SECONDS)
+        return process
+
+    def _note_deaths(self) -> None:
+        """Everything that still has a name ought to run."""
+        with (self.folder / "deaths.jsonl").open("a", encoding="utf-8") as file:
+            for name, process in self.processes.items():
+                if process.pid is None:
+                    file.write(json.dumps({"name": name, "words": process.last_words()}) + "\n")
+
+
+@asynccontextmanager
+async def standing(
+    ground: Ground, kafka: str, postgres: str, *, servers: Mapping[str, Process] | None = None, log: Proxy | None = None
+) -> AsyncIterator[Stand]:
+    """A stand on which nothing runs but `servers`, and that begins at the log's end. What it starts ends with it."""
+    project, gateway_port = f"torture-{uuid4().hex[:8]}", find_port()
+    begin = await ends(kafka)
+    await begin_at_the_end(kafka, postgres)
+    Scene(kafka, postgres, [project], begin).write(ground.data)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(Proxy(f"{HOST}:{gateway_port}"))
+        rows = await stack.enter_async_context(Proxy(urlsplit(postgres).netloc.rpartition("@")[2]))
+        proxies = {"client": client, "rows": rows, **({"log": log} if log else {})}
+        key = await new_key(postgres, project)
+        stand = Stand(ground, kafka, postgres, project, key, gateway_port, proxies, dict(servers or {}))
+        try:
+            yield stand
+        finally:
+            for name, process in stand.processes.items():
+                if name not in (servers or {}):
+                    process.kill()
+                    await process.stop()
+
+
+def _python(module: str, mutant: str) -> tuple[str, ...]:
+    launcher = ("tests.torture.mutants", mutant, "--") if mutant else ()
+    return (sys.executable, "-m", *launcher, module)
+
+
+def _switch(key: str, value: object) -> list[str]:
+    return [f"--{key}"] if value is True else [f"--{key}", str(value)]
