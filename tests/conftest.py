@@ -1,5 +1,6 @@
 """Real servers and services for tests. What a test needs and can't have fails it; nothing is skipped."""
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
+import grpc
 import pytest
 
 from services.all_in_one import kafka, postgres
@@ -17,10 +19,14 @@ from services.all_in_one.ports import find_port
 from services.all_in_one.processes import Ground, Process
 from services.all_in_one.services import SERVICES, service_command
 from shared.event_log.topics import create_topics
+from shared.read_model.keys import create_key, create_project
 from shared.read_model.migrate import migrate
+from shared.read_model.postgres import SEARCH_PATH
 from shared.runtime.settings import KafkaSettings
 from tests.all_in_one import StartAllInOne, starting_all_in_one
+from tests.read_model import begin_at_the_end
 from tests.servers import Servers, running_servers
+from tests.stack import Stack
 
 
 @pytest.fixture(scope="session")
@@ -132,6 +138,25 @@ async def service(ground: Ground, servers: Servers) -> AsyncIterator[StartServic
     for process in reversed(started):
         process.kill()
         await process.stop()
+
+
+@pytest.fixture
+async def stack(servers: Servers, database: str, service: StartService) -> AsyncIterator[Stack]:
+    """A gateway, a projection and a query service, with the keys of the projects "acme" and "other"."""
+    await begin_at_the_end(servers.kafka, database)
+    connection = await asyncpg.connect(database, server_settings={"search_path": SEARCH_PATH})
+    keys = {}
+    for project in ("acme", "other"):
+        await create_project(connection, project, project)
+        keys[project] = (await create_key(connection, project)).secret_key
+    await connection.close()
+    environment = {"LODESTREAM_POSTGRES": database, "LODESTREAM_TRACES_GROUP": f"test-{uuid4().hex[:8]}"}
+    _, query = await asyncio.gather(
+        service("services.projections.traces", **environment), service("services.read.query", **environment)
+    )
+    gateway = await service("services.write.gateway", LODESTREAM_QUERY=query.address, **environment)
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        yield Stack(channel, keys, gateway.process)
 
 
 @pytest.fixture

@@ -1,80 +1,17 @@
 """A span on its whole way: OTLP → gateway → Kafka → projection → Postgres → query → the caller, in one place."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import Any
 
-import asyncpg
 import grpc
 import pytest
 from lodestream_proto.v1 import query_pb2 as pb
-from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
 from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, SPAN_TYPE_GENERATION, SPAN_TYPE_RETRIEVER
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from shared.read_model.keys import create_key, create_project
-from shared.read_model.postgres import SEARCH_PATH
 from tests.polling import until
-from tests.read_model import begin_at_the_end
 from tests.records import NOON, span
-
-if TYPE_CHECKING:  # a name of the type stubs only
-    from lodestream_proto.v1.query_pb2_grpc import QueryServiceAsyncStub
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """A gateway with a projection and a query service behind it, and the keys of two projects."""
-
-    channel: grpc.aio.Channel
-    keys: dict[str, str]
-
-    def metadata(self, project: str = "acme") -> tuple[tuple[str, str], ...]:
-        return (("authorization", f"Bearer {self.keys[project]}"),)
-
-    @property
-    def query(self) -> "QueryServiceAsyncStub":
-        return QueryServiceStub(self.channel)
-
-    async def export(self, *spans: Span, project: str = "acme") -> str:
-        request = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])])
-        stub: Any = TraceServiceStub(self.channel)  # type: ignore[no-untyped-call]
-        call = stub.Export(request, metadata=self.metadata(project), timeout=15)
-        await call
-        return str(dict(await call.trailing_metadata() or ())["lodestream-position"])
-
-    async def get(self, number: int, *, project: str = "acme", **options) -> pb.GetTraceResponse:
-        request = pb.GetTraceRequest(trace_id=number.to_bytes(16, "big").hex(), **options)
-        return await self.query.GetTrace(request, metadata=self.metadata(project), timeout=15)
-
-    async def list(self, *, project: str = "acme", **options) -> pb.ListTracesResponse:
-        return await self.query.ListTraces(pb.ListTracesRequest(**options), metadata=self.metadata(project), timeout=15)
-
-
-@pytest.fixture
-async def stack(servers, database, service) -> AsyncIterator[Stack]:
-    await begin_at_the_end(servers.kafka, database)
-    connection = await asyncpg.connect(database, server_settings={"search_path": SEARCH_PATH})
-    keys = {}
-    for project in ("acme", "other"):
-        await create_project(connection, project, project)
-        keys[project] = (await create_key(connection, project)).secret_key
-    await connection.close()
-    environment = {"LODESTREAM_POSTGRES": database, "LODESTREAM_TRACES_GROUP": f"test-{uuid4().hex[:8]}"}
-    _, query = await asyncio.gather(
-        service("services.projections.traces", **environment), service("services.read.query", **environment)
-    )
-    gateway = await service("services.write.gateway", LODESTREAM_QUERY=query.address, **environment)
-    async with grpc.aio.insecure_channel(gateway.address) as channel:
-        yield Stack(channel, keys)
-
-
-def waiting(token: str) -> pb.WaitFor:
-    return pb.WaitFor(position=token, timeout_ms=10_000)
+from tests.stack import Stack, waiting
 
 
 def answer_of_a_question() -> list[Span]:
