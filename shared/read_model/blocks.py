@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import zstandard
 from google.protobuf.message import DecodeError
@@ -32,6 +32,8 @@ class Emitter:
     resource_attributes: dict[str, AnyValue]
     sdk_name: str
     sdk_version: str
+    understood: dict[str, tuple[str, int]] = field(default_factory=dict, compare=False)
+    """Room for what is found out of it once for all its spans: a text by field, and how much of it was cleaned."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,6 +257,28 @@ def test_what_postgres_cannot_hold_is_cleaned_and_counted() -> None:
     assert told.sanitized == 3
 
 
+def test_a_first_token_at_no_time_is_not_told() -> None:
+    for never in (float("inf"), float("nan"), -1, "soon", True):
+        assert understood({"langfuse.observation.completion_start_time": never}).first_token_us is None
+
+
+def test_of_keys_that_tell_of_one_field_the_first_dialect_is_believed_wherever_it_stands() -> None:
+    pairs = [
+        ("user_id", "lodestream.user.id", "langfuse.user.id"),
+        ("session_id", "session.id", "gen_ai.conversation.id"),
+        ("model", "llm.response.model", "gen_ai.request.model"),
+        ("trace_name", "langfuse.trace.name", "traceloop.workflow.name"),
+        ("input_preview", "input.value", "gen_ai.prompt.0.content"),
+        ("input_preview", "traceloop.entity.input", "input"),
+        ("name", "traceloop.entity.name", "gen_ai.tool.name"),
+    ]
+    for field, believed, other in pairs:
+        for keys in ((believed, other), (other, believed)):
+            assert getattr(understood({key: f"by {key}" for key in keys}), field) == f"by {believed}"
+    assert understood({"lodestream.user.id": "", "user.id": "ada"}).user_id == "ada", "an empty name tells nothing"
+    assert understood({"lodestream.observation.input": "", "input": "x"}).input_preview == "", "an empty input does"
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -1,9 +1,10 @@
 """What was told of a span, once or several times, as one row: a pure function of the set of its tellings."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
+from typing import TypeVar
 
 from lodestream_proto.v1.trace_pb2 import LEVEL_DEFAULT, SPAN_TYPE_SPAN
 
@@ -19,8 +20,10 @@ _MOST_SANITIZED = 2**15 - 1
 # A trace sums its spans in a bigint: thousands of absurd ones must fit.
 _MOST_TOKENS = 2**48
 _MOST_PICOS = 2**52
+_NO_PARENT = bytes(8)
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _FIELDS = tuple(field.name for field in fields(Hot) if field.name not in {"as_root", "sanitized"})
+Value = TypeVar("Value")
 
 
 class PoisonedSpanError(ValueError):
@@ -69,9 +72,31 @@ def version(part: Part, source: Source) -> Version:
 def fold(key: SpanKey, versions: Sequence[Version]) -> SpanRow:
     """The row of a span. Order and repetition of the versions do not matter; there must be at least one."""
     if len(versions) == 1:
-        return _row(key, versions, [hot(versions[0].source)])
+        (only,) = versions
+        facts, parent = hot(only.source), _parent(only)
+        return _row(
+            key,
+            facts,
+            start_us=only.start_us,
+            end_us=only.end_us,
+            parent=parent,
+            is_root=parent is None or facts.as_root,
+            sanitized=facts.sanitized + only.clamped,
+            parts=(only.part,),
+        )
     in_order = _distinct(versions)
-    return _row(key, in_order, [hot(each.source) for each in in_order])
+    told = [hot(each.source) for each in in_order]
+    parent = _last(map(_parent, reversed(in_order)))
+    return _row(
+        key,
+        _merge(told),
+        start_us=in_order[-1].start_us,
+        end_us=_last(each.end_us for each in reversed(in_order)),
+        parent=parent,
+        is_root=parent is None or any(hot.as_root for hot in told),
+        sanitized=max(hot.sanitized + each.clamped for hot, each in zip(told, in_order, strict=True)),
+        parts=tuple(sorted(each.part for each in in_order)),
+    )
 
 
 def _distinct(versions: Sequence[Version]) -> list[Version]:
@@ -97,14 +122,27 @@ def _digest(source: Source) -> bytes:
     return digest.digest()
 
 
-def _row(key: SpanKey, versions: Sequence[Version], told: Sequence[Hot]) -> SpanRow:
-    """Later beats earlier, and nothing beats a value with silence."""
-    last = versions[-1]
-    end_us = next((each.end_us for each in reversed(versions) if each.end_us is not None), None)
-    start_us = last.start_us
-    facts = told[-1] if len(told) == 1 else _merge(told)
-    parents = [each.source.span.parent_span_id for each in versions]
-    parent = next((parent for parent in reversed(parents) if len(parent) == 8 and any(parent)), None)
+def _parent(version: Version) -> bytes | None:
+    parent: bytes = version.source.span.parent_span_id
+    return parent if len(parent) == 8 and parent != _NO_PARENT else None
+
+
+def _last(backwards: Iterable[Value | None]) -> Value | None:
+    """Nothing beats a value with silence."""
+    return next((value for value in backwards if value is not None), None)
+
+
+def _row(
+    key: SpanKey,
+    facts: Hot,
+    *,
+    start_us: int,
+    end_us: int | None,
+    parent: bytes | None,
+    is_root: bool,
+    sanitized: int,
+    parts: tuple[Part, ...],
+) -> SpanRow:
     cost = facts.cost or cost_of(facts.model, facts.usage)
     usage_in, usage_out, usage_total = totals(facts.usage)
     project_id, trace_id, span_id, start_day = key
@@ -114,7 +152,7 @@ def _row(key: SpanKey, versions: Sequence[Version], told: Sequence[Hot]) -> Span
         trace_id=trace_id,
         span_id=span_id,
         parent_span_id=parent,
-        is_root=parent is None or any(hot.as_root for hot in told),
+        is_root=is_root,
         name=facts.name or "",
         type=facts.type or SPAN_TYPE_SPAN,
         level=facts.level or LEVEL_DEFAULT,
@@ -142,17 +180,14 @@ def _row(key: SpanKey, versions: Sequence[Version], told: Sequence[Hot]) -> Span
         sdk=facts.sdk,
         input_preview=facts.input_preview,
         output_preview=facts.output_preview,
-        sanitized=min(
-            max(hot.sanitized + each.clamped for hot, each in zip(told, versions, strict=True)), _MOST_SANITIZED
-        ),
-        parts=tuple(sorted(each.part for each in versions)),
+        sanitized=min(sanitized, _MOST_SANITIZED),
+        parts=parts,
     )
 
 
 def _merge(told: Sequence[Hot]) -> Hot:
+    """Later beats earlier."""
     merged = Hot()
     for name in _FIELDS:
-        setattr(
-            merged, name, next((value for hot in reversed(told) if (value := getattr(hot, name)) is not None), None)
-        )
+        setattr(merged, name, _last(getattr(hot, name) for hot in reversed(told)))
     return merged

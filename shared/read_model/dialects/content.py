@@ -7,8 +7,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from shared.read_model.blocks import Source
 from shared.read_model.dialects.fields import Content, Dialect, Found
-from shared.read_model.dialects.hot import told_text
+from shared.read_model.dialects.hot import ask
 from shared.read_model.dialects.order import DIALECTS
+from shared.read_model.dialects.questions import first
 from shared.read_model.dialects.values import Cleaner, mapping_of, plain
 
 _PARAMETERS = "gen_ai.request."
@@ -16,14 +17,19 @@ _MODEL = "gen_ai.request.model"
 _FIELDS = (
     "span_name", "level", "status_message", "model", "provider", "prompt_name", "prompt_version", "trace_name",
     "user_id", "session_id", "tags", "environment", "release", "version", "input", "output", "as_root",
-    "model_parameters", "metadata", "other",
+    "model_parameters", "metadata",
 )  # fmt: skip
-_UNDERSTOOD = frozenset(chain.from_iterable(getattr(dialect, field) for dialect in DIALECTS for field in _FIELDS))
-_UNDERSTOOD_PREFIXES = tuple(
+_TOLD = tuple(chain.from_iterable(dialect.told for dialect in DIALECTS))
+_UNDERSTOOD = frozenset(
     chain(
-        chain.from_iterable(dialect.prefixes for dialect in DIALECTS),
-        (f"{key}." for dialect in DIALECTS for key in dialect.metadata),
+        chain.from_iterable(getattr(dialect, field) for dialect in DIALECTS for field in _FIELDS),
+        chain.from_iterable(told.keys for told in _TOLD),
     )
+)
+_UNDERSTOOD_PREFIXES = (
+    _PARAMETERS,
+    *chain.from_iterable(told.prefixes for told in _TOLD),
+    *(f"{key}." for dialect in DIALECTS for key in dialect.metadata),
 )
 
 
@@ -31,7 +37,8 @@ def content(source: Source) -> Content:
     """What a span carries besides its row. Never raises for what an emitter may send."""
     found = {attribute.key: attribute.value for attribute in source.span.attributes}
     clean = Cleaner()
-    told_input, told_output = told_text(found, "input", source), told_text(found, "output", source)
+    known, asked = ask(source.span)
+    told_input, told_output = (first(asked.get(field), known, source) for field in ("input", "output"))
     return Content(
         input=None if told_input is None else clean.text(told_input),
         output=None if told_output is None else clean.text(told_output),

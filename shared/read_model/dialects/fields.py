@@ -93,16 +93,35 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a convention tells where one key with one value is not enough."""
+
+    read: Callable[[Found, Source], Any]
+    """The answer, or None. It is asked only where the span has something that it reads:"""
+    keys: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    """Beginnings of keys."""
+    events: bool = False
+    """The span's events."""
+
+
+NOT_TOLD = Told(read=lambda _found, _source: None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """The keys one convention uses for each field, the first that is present winning, and what plain keys can't say."""
+    """What one convention tells of each field: by plain keys, the first that is present winning, or by a function.
+
+    Of a field that has both the plain keys come first.
+    """
 
     name: str
-    type_of: Callable[[Found], int | None] = lambda _found: None
-    usage_of: Callable[[Found], Usage | None] = lambda _found: None
-    cost_of: Callable[[Found], dict[str, int] | None] = lambda _found: None
-    first_token_us: Callable[[Found, int], int | None] = lambda _found, _start_ns: None
-    input_of: Callable[[Found, Source], str | None] = lambda _found, _source: None
-    output_of: Callable[[Found, Source], str | None] = lambda _found, _source: None
+    type: Told = NOT_TOLD
+    usage: Told = NOT_TOLD
+    cost: Told = NOT_TOLD
+    first_token_us: Told = NOT_TOLD
+    input_of: Told = NOT_TOLD
+    output_of: Told = NOT_TOLD
     metadata_value: Callable[[AnyValue, Source], Any] = lambda value, _source: plain(value)
     span_name: tuple[str, ...] = ()
     level: tuple[str, ...] = ()
@@ -124,7 +143,8 @@ class Dialect:
     model_parameters: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
     """Keys whose value is metadata as a whole; `key.x` is the entry x of it."""
-    other: tuple[str, ...] = ()
-    """Keys that the functions above read."""
-    prefixes: tuple[str, ...] = ()
-    """Beginnings of keys that the functions above read."""
+
+    @property
+    def told(self) -> tuple[Told, ...]:
+        """All that functions tell."""
+        return self.type, self.usage, self.cost, self.first_token_us, self.input_of, self.output_of

@@ -15,7 +15,7 @@ def indexed(found: Found, prefix: str, *, item: str = "") -> list[Any]:
     tree: dict[str, Any] = {}
     for key, value in found.items():
         if key.startswith(start):
-            _put(tree, key[len(start) :].split(".", _MAX_DEPTH), plain(value))
+            _put(tree, key[len(start) :].split(".", _MAX_DEPTH), value.string_value or plain(value))
     items = _lists(tree)
     if not isinstance(items, list):
         return []
@@ -23,18 +23,17 @@ def indexed(found: Found, prefix: str, *, item: str = "") -> list[Any]:
 
 
 def _put(tree: dict[str, Any], steps: list[str], value: Any) -> None:
-    for step in steps[:-1]:
+    *branches, leaf = steps
+    for step in branches:
         below = tree.setdefault(step, {})
         if not isinstance(below, dict):  # a leaf and a branch of one name: the leaf stays
             return
         tree = below
-    tree.setdefault(steps[-1], value)
+    tree.setdefault(leaf, value)
 
 
-def _lists(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    below = {key: _lists(entry) for key, entry in value.items()}
-    if below and all(key.isdecimal() and key.isascii() for key in below):
+def _lists(branch: dict[str, Any]) -> Any:
+    below = {key: _lists(entry) if isinstance(entry, dict) else entry for key, entry in branch.items()}
+    if (digits := "".join(below)).isdecimal() and digits.isascii() and "" not in below:
         return [below[key] for key in sorted(below, key=int)[:_MAX_ITEMS]]
     return below

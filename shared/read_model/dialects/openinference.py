@@ -13,7 +13,7 @@ from lodestream_proto.v1.trace_pb2 import (
 )
 
 from shared.read_model.blocks import Source
-from shared.read_model.dialects.fields import Dialect, Found, Usage
+from shared.read_model.dialects.fields import Dialect, Found, Told, Usage
 from shared.read_model.dialects.indexed import indexed
 from shared.read_model.dialects.told_by_sdk import cost_from
 from shared.read_model.dialects.usage import CACHE_CREATION, CACHED, INPUT_AUDIO, OUTPUT_AUDIO, REASONING, inclusive
@@ -33,6 +33,7 @@ _KINDS = {
 }
 _KIND = "openinference.span.kind"
 _COUNT = "llm.token_count"
+_WHOLES = tuple(f"{_COUNT}.{whole}" for whole in ("prompt", "completion", "total"))
 _PARTS = {
     CACHED: f"{_COUNT}.prompt_details.cache_read",
     CACHE_CREATION: f"{_COUNT}.prompt_details.cache_write",
@@ -40,21 +41,22 @@ _PARTS = {
     REASONING: f"{_COUNT}.completion_details.reasoning",
     OUTPUT_AUDIO: f"{_COUNT}.completion_details.audio",
 }
+_INPUT_MESSAGES, _OUTPUT_MESSAGES, _DOCUMENTS = "llm.input_messages", "llm.output_messages", "retrieval.documents"
 _COSTS = {"total": "llm.cost.total", "input": "llm.cost.prompt", "output": "llm.cost.completion"}
 
 
-def _type_of(found: Found) -> int | None:
-    return _KINDS.get((text_of(found[_KIND]) or "").upper()) if _KIND in found else None
+def _type_of(found: Found, _source: Source) -> int | None:
+    return _KINDS.get((text_of(found[_KIND]) or "").upper())
 
 
-def _usage_of(found: Found) -> Usage | None:
-    if not any(f"{_COUNT}.{whole}" in found for whole in ("prompt", "completion", "total")):
+def _usage_of(found: Found, _source: Source) -> Usage | None:
+    if not any(whole in found for whole in _WHOLES):
         return None
-    prompt, completion, total = (_number(found, f"{_COUNT}.{key}") for key in ("prompt", "completion", "total"))
-    return inclusive(prompt, completion, total, **{part: _number(found, key) for part, key in _PARTS.items()})
+    wholes = [_number(found, key) for key in _WHOLES]
+    return inclusive(*wholes, **{part: _number(found, key) for part, key in _PARTS.items() if key in found})
 
 
-def _cost_of(found: Found) -> dict[str, int] | None:
+def _cost_of(found: Found, _source: Source) -> dict[str, int] | None:
     return cost_from({kind: _number(found, key) for kind, key in _COSTS.items() if key in found})
 
 
@@ -63,12 +65,12 @@ def _number(found: Found, key: str) -> int | float | None:
 
 
 def _input_of(found: Found, _source: Source) -> str | None:
-    messages = indexed(found, "llm.input_messages", item="message")
+    messages = indexed(found, _INPUT_MESSAGES, item="message")
     return to_json(messages) if messages else None
 
 
 def _output_of(found: Found, _source: Source) -> str | None:
-    for prefix, item in (("llm.output_messages", "message"), ("retrieval.documents", "document")):
+    for prefix, item in ((_OUTPUT_MESSAGES, "message"), (_DOCUMENTS, "document")):
         if items := indexed(found, prefix, item=item):
             return to_json(items)
     return None
@@ -76,11 +78,11 @@ def _output_of(found: Found, _source: Source) -> str | None:
 
 OPENINFERENCE = Dialect(
     name="openinference",
-    type_of=_type_of,
-    usage_of=_usage_of,
-    cost_of=_cost_of,
-    input_of=_input_of,
-    output_of=_output_of,
+    type=Told(read=_type_of, keys=(_KIND,)),
+    usage=Told(read=_usage_of, keys=(*_WHOLES, *_PARTS.values())),
+    cost=Told(read=_cost_of, keys=tuple(_COSTS.values())),
+    input_of=Told(read=_input_of, prefixes=(f"{_INPUT_MESSAGES}.",)),
+    output_of=Told(read=_output_of, prefixes=(f"{_OUTPUT_MESSAGES}.", f"{_DOCUMENTS}.")),
     model=("llm.response.model", "llm.model_name", "embedding.model_name", "reranker.model_name"),
     provider=("llm.provider", "llm.system"),
     session_id=("session.id",),
@@ -91,11 +93,4 @@ OPENINFERENCE = Dialect(
     prompt_name=("prompt.id",),
     model_parameters=("llm.invocation_parameters",),
     metadata=("metadata",),
-    other=(
-        _KIND,
-        *(f"{_COUNT}.{key}" for key in ("prompt", "completion", "total")),
-        *_PARTS.values(),
-        *_COSTS.values(),
-    ),
-    prefixes=("llm.input_messages.", "llm.output_messages.", "retrieval.documents."),
 )

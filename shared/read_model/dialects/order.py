@@ -1,6 +1,4 @@
-"""Which dialects there are, and which one answers first."""
-
-from typing import Any
+"""Which dialects there are, and in which order they are believed."""
 
 from shared.read_model.dialects.fields import Dialect
 from shared.read_model.dialects.langfuse import LANGFUSE
@@ -12,12 +10,3 @@ from shared.read_model.dialects.traceloop import TRACELOOP
 
 DIALECTS: tuple[Dialect, ...] = (LODESTREAM, LANGFUSE, OPENINFERENCE, TRACELOOP, OTEL_GENAI, OTEL)
 """SDKs that speak for themselves before conventions, the more specific convention before the general one."""
-
-
-def first(dialects: tuple[Dialect, ...], question: str, *about: Any) -> Any:
-    """The first answer to a question that is not None."""
-    for dialect in dialects:
-        answer = getattr(dialect, question)(*about)
-        if answer is not None:
-            return answer
-    return None

@@ -1,6 +1,7 @@
 """OpenTelemetry's GenAI conventions: the current attributes, those of v1.36, and messages sent as span events."""
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from lodestream_proto.v1.trace_pb2 import (
@@ -14,7 +15,7 @@ from lodestream_proto.v1.trace_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from shared.read_model.blocks import Source
-from shared.read_model.dialects.fields import Dialect, Found, Usage
+from shared.read_model.dialects.fields import Dialect, Found, Told, Usage
 from shared.read_model.dialects.indexed import indexed
 from shared.read_model.dialects.told_by_sdk import cost_from
 from shared.read_model.dialects.usage import CACHE_CREATION, CACHED, REASONING, inclusive
@@ -44,10 +45,11 @@ _COST = "gen_ai.usage.cost"
 _FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
 _DETAILS = "gen_ai.client.inference.operation.details"
 _INPUT_EVENTS = tuple(f"gen_ai.{role}.message" for role in ("system", "user", "assistant", "tool"))
-_PARAMETERS = "gen_ai.request."
+_INPUT, _OUTPUT, _SYSTEM = "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions"
+_PROMPT, _COMPLETION = "gen_ai.prompt", "gen_ai.completion"
 
 
-def _type_of(found: Found) -> int | None:
+def _type_of(found: Found, _source: Source) -> int | None:
     operation = _OPERATIONS.get(text_of(found[_OPERATION]) or "") if _OPERATION in found else None
     if operation is not None:
         return operation
@@ -56,7 +58,7 @@ def _type_of(found: Found) -> int | None:
     return SPAN_TYPE_GENERATION if any(key in found for key in _MODELS) else None
 
 
-def _usage_of(found: Found) -> Usage | None:
+def _usage_of(found: Found, _source: Source) -> Usage | None:
     """An agent's or a workflow's span repeats the usage of the calls below it, which would count twice."""
     if _OPERATION in found and text_of(found[_OPERATION]) in _AGENTS:
         return None
@@ -66,12 +68,12 @@ def _usage_of(found: Found) -> Usage | None:
     return inclusive(*wholes, **{part: _number(found, keys) for part, keys in _PARTS.items()})
 
 
-def _cost_of(found: Found) -> dict[str, int] | None:
-    return cost_from({"total": number_of(found[_COST])}) if _COST in found else None
+def _cost_of(found: Found, _source: Source) -> dict[str, int] | None:
+    return cost_from({"total": number_of(found[_COST])})
 
 
-def _first_token_us(found: Found, _start_ns: int) -> int | None:
-    seconds = number_of(found[_FIRST_CHUNK]) if _FIRST_CHUNK in found else None
+def _first_token_us(found: Found, _source: Source) -> int | None:
+    seconds = number_of(found[_FIRST_CHUNK])
     return int(seconds * 1_000_000) if seconds is not None and 0 <= seconds < 1_000_000 else None
 
 
@@ -80,19 +82,19 @@ def _number(found: Found, keys: Iterable[str]) -> int | float | None:
 
 
 def _input_of(found: Found, source: Source) -> str | None:
-    messages = _from_details(source.span, "gen_ai.input.messages") or _from_events(source.span, _INPUT_EVENTS)
+    messages = _from_details(source.span, _INPUT) or _from_events(source.span, _INPUT_EVENTS)
     if messages is None:
-        messages = indexed(found, "gen_ai.prompt") or _decoded(found, "gen_ai.input.messages")
-    system = _decoded(found, "gen_ai.system_instructions") or _from_details(source.span, "gen_ai.system_instructions")
+        messages = indexed(found, _PROMPT) or _decoded(found, _INPUT)
+    system = _decoded(found, _SYSTEM) or _from_details(source.span, _SYSTEM)
     if system and isinstance(messages, list):
         messages = [{"role": "system", "parts": system}, *messages]
     return None if messages in (None, []) else to_json(messages)
 
 
 def _output_of(found: Found, source: Source) -> str | None:
-    messages = _from_details(source.span, "gen_ai.output.messages") or _from_events(source.span, ("gen_ai.choice",))
+    messages = _from_details(source.span, _OUTPUT) or _from_events(source.span, ("gen_ai.choice",))
     if messages is None:
-        messages = indexed(found, "gen_ai.completion") or _decoded(found, "gen_ai.output.messages")
+        messages = indexed(found, _COMPLETION) or _decoded(found, _OUTPUT)
     return None if messages in (None, []) else to_json(messages)
 
 
@@ -122,23 +124,19 @@ def _from_events(span: Span, names: tuple[str, ...]) -> list[Any] | None:
 
 OTEL_GENAI = Dialect(
     name="otel_genai",
-    type_of=_type_of,
-    usage_of=_usage_of,
-    cost_of=_cost_of,
-    first_token_us=_first_token_us,
-    input_of=_input_of,
-    output_of=_output_of,
+    type=Told(read=_type_of, keys=(_OPERATION, *_TOOLS, *_MODELS)),
+    usage=Told(
+        read=_usage_of, keys=(_OPERATION, *_INPUT_TOKENS, *_OUTPUT_TOKENS, *_TOTAL_TOKENS, *chain(*_PARTS.values()))
+    ),
+    cost=Told(read=_cost_of, keys=(_COST,)),
+    first_token_us=Told(read=_first_token_us, keys=(_FIRST_CHUNK,)),
+    input_of=Told(read=_input_of, keys=(_INPUT, _SYSTEM), prefixes=(f"{_PROMPT}.",), events=True),
+    output_of=Told(read=_output_of, keys=(_OUTPUT,), prefixes=(f"{_COMPLETION}.",), events=True),
     span_name=("gen_ai.tool.name",),
     model=_MODELS,
     provider=("gen_ai.provider.name", "gen_ai.system"),
     prompt_name=("gen_ai.prompt.name",),
     session_id=("gen_ai.conversation.id",),
-    input=("gen_ai.tool.call.arguments", "gen_ai.retrieval.query.text", "gen_ai.prompt"),
-    output=("gen_ai.tool.call.result", "gen_ai.retrieval.documents", "gen_ai.completion"),
-    other=(
-        _OPERATION, *_TOOLS, *_INPUT_TOKENS, *_OUTPUT_TOKENS, *_TOTAL_TOKENS,
-        *(key for keys in _PARTS.values() for key in keys), _COST, _FIRST_CHUNK,
-        "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions",
-    ),
-    prefixes=("gen_ai.prompt.", "gen_ai.completion.", _PARAMETERS),
-)  # fmt: skip
+    input=("gen_ai.tool.call.arguments", "gen_ai.retrieval.query.text", _PROMPT),
+    output=("gen_ai.tool.call.result", "gen_ai.retrieval.documents", _COMPLETION),
+)

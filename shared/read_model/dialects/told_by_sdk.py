@@ -9,7 +9,7 @@ from typing import Any
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from shared.read_model.blocks import Source
-from shared.read_model.dialects.fields import TYPES, Dialect, Found, Usage
+from shared.read_model.dialects.fields import TYPES, Dialect, Found, Told, Usage
 from shared.read_model.dialects.usage import from_mapping
 from shared.read_model.dialects.values import MAX_BIGINT, mapping_of, number_of, text_of
 
@@ -30,10 +30,10 @@ def sdk_dialect(
 
     return Dialect(
         name=prefix,
-        type_of=_type_of(f"{observation}.type"),
-        usage_of=_usage_of(f"{observation}.usage_details"),
-        cost_of=_cost_of(f"{observation}.cost_details"),
-        first_token_us=_first_token_us(f"{observation}.completion_start_time"),
+        type=_by(f"{observation}.type", _type_of),
+        usage=_by(f"{observation}.usage_details", _usage_of),
+        cost=_by(f"{observation}.cost_details", _cost_of),
+        first_token_us=_by(f"{observation}.completion_start_time", _first_token_us),
         metadata_value=metadata_value,
         level=(f"{observation}.level",),
         status_message=(f"{observation}.status_message",),
@@ -52,31 +52,28 @@ def sdk_dialect(
         as_root=(f"{prefix}.internal.as_root",),
         model_parameters=(f"{observation}.model.parameters",),
         metadata=(f"{observation}.metadata", f"{trace}.metadata"),
-        other=tuple(
-            f"{observation}.{key}" for key in ("type", "usage_details", "cost_details", "completion_start_time")
-        ),
     )
 
 
-def _type_of(key: str) -> Callable[[Found], int | None]:
-    def type_of(found: Found) -> int | None:
-        return TYPES.get(text_of(found[key]) or "") if key in found else None
+def _by(key: str, answer: Callable[[AnyValue, Source], Any]) -> Told:
+    """What one key tells; asked only where it is there."""
 
-    return type_of
+    def read(found: Found, source: Source) -> Any:
+        return answer(found[key], source)
 
-
-def _usage_of(key: str) -> Callable[[Found], Usage | None]:
-    def usage_of(found: Found) -> Usage | None:
-        return from_mapping(mapping_of(found[key])) if key in found else None
-
-    return usage_of
+    return Told(read=read, keys=(key,))
 
 
-def _cost_of(key: str) -> Callable[[Found], dict[str, int] | None]:
-    def cost_of(found: Found) -> dict[str, int] | None:
-        return cost_from(mapping_of(found[key])) if key in found else None
+def _type_of(value: AnyValue, _source: Source) -> int | None:
+    return TYPES.get(text_of(value) or "")
 
-    return cost_of
+
+def _usage_of(value: AnyValue, _source: Source) -> Usage | None:
+    return from_mapping(mapping_of(value))
+
+
+def _cost_of(value: AnyValue, _source: Source) -> dict[str, int] | None:
+    return cost_from(mapping_of(value))
 
 
 def cost_from(raw: dict[str, Any]) -> dict[str, int] | None:
@@ -95,17 +92,12 @@ def _picos(dollars: Any) -> int | None:
         return None
 
 
-def _first_token_us(key: str) -> Callable[[Found, int], int | None]:
-    def first_token_us(found: Found, start_ns: int) -> int | None:
-        if key not in found:
-            return None
-        nanoseconds = number_of(found[key])
-        if nanoseconds is None:
-            nanoseconds = _iso_ns((text_of(found[key]) or "").strip('"'))
-        elapsed = int(nanoseconds - start_ns) // 1000 if nanoseconds is not None else -1
-        return elapsed if 0 <= elapsed <= MAX_BIGINT else None
-
-    return first_token_us
+def _first_token_us(value: AnyValue, source: Source) -> int | None:
+    nanoseconds = number_of(value)
+    if nanoseconds is None:
+        nanoseconds = _iso_ns((text_of(value) or "").strip('"'))
+    elapsed = int(nanoseconds - source.span.start_time_unix_nano) // 1000 if nanoseconds is not None else -1
+    return elapsed if 0 <= elapsed <= MAX_BIGINT else None
 
 
 def _iso_ns(text: str) -> int | None:

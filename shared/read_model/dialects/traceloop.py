@@ -2,7 +2,8 @@
 
 from lodestream_proto.v1.trace_pb2 import SPAN_TYPE_AGENT, SPAN_TYPE_CHAIN, SPAN_TYPE_SPAN, SPAN_TYPE_TOOL
 
-from shared.read_model.dialects.fields import Dialect, Found
+from shared.read_model.blocks import Source
+from shared.read_model.dialects.fields import Dialect, Found, Told
 from shared.read_model.dialects.values import text_of
 
 _KIND = "traceloop.span.kind"
@@ -10,13 +11,13 @@ _KINDS = {"workflow": SPAN_TYPE_CHAIN, "task": SPAN_TYPE_SPAN, "agent": SPAN_TYP
 _PROPERTIES = "traceloop.association.properties"
 
 
-def _type_of(found: Found) -> int | None:
-    return _KINDS.get(text_of(found[_KIND]) or "") if _KIND in found else None
+def _type_of(found: Found, _source: Source) -> int | None:
+    return _KINDS.get(text_of(found[_KIND]) or "")
 
 
 TRACELOOP = Dialect(
     name="traceloop",
-    type_of=_type_of,
+    type=Told(read=_type_of, keys=(_KIND,)),
     span_name=("traceloop.entity.name",),
     trace_name=("traceloop.workflow.name",),
     user_id=(f"{_PROPERTIES}.user_id",),
@@ -26,5 +27,4 @@ TRACELOOP = Dialect(
     input=("traceloop.entity.input",),
     output=("traceloop.entity.output",),
     metadata=(_PROPERTIES,),
-    other=(_KIND,),
 )

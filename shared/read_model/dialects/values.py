@@ -5,6 +5,7 @@ import json
 import math
 from typing import Any
 
+import orjson
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 MAX_BIGINT = 2**63 - 1
@@ -39,6 +40,8 @@ class Cleaner:
 
     def amount(self, value: Any) -> int | None:
         """A count of something: a whole number of at least 0 that a bigint holds; None for anything else."""
+        if type(value) is int and 0 <= value <= MAX_BIGINT:
+            return value
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
             self.count += 1
             return None
@@ -50,9 +53,11 @@ class Cleaner:
 
 def text_of(value: AnyValue) -> str | None:
     """A value as text: strings as they are, anything else as JSON; None for an empty value."""
+    if text := value.string_value:  # most are texts, and asking which costs as much as reading
+        return text
     kind = value.WhichOneof("value")
     if kind == "string_value":
-        return value.string_value
+        return ""
     return None if kind is None else to_json(plain(value))
 
 
@@ -62,7 +67,7 @@ def number_of(value: AnyValue) -> int | float | None:
         case "int_value":
             return value.int_value
         case "double_value":
-            return value.double_value
+            return value.double_value if math.isfinite(value.double_value) else None
         case "string_value":
             return _number(value.string_value)
     return None
@@ -113,7 +118,11 @@ def mapping_of(value: AnyValue) -> dict[str, Any]:
 
 def to_json(value: Any) -> str:
     """JSON text of a plain value, NUL characters cleaned."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("\\u0000", _REPLACEMENT)
+    try:
+        text = orjson.dumps(value).decode()
+    except TypeError:  # a lone surrogate, or a number of more than 64 bits, that came as JSON
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("\\u0000", _REPLACEMENT)
 
 
 def _number(text: str) -> int | float | None:
