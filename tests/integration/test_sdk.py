@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
-from lodestream import Lodestream, observe, propagate_attributes
+from lodestream import Lodestream, ObservationType, observe, propagate_attributes
 from lodestream._client import use_as_default
 from lodestream_proto.v1.trace_pb2 import (
     LEVEL_WARNING,
     SPAN_TYPE_AGENT,
+    SPAN_TYPE_CHAIN,
     SPAN_TYPE_EMBEDDING,
     SPAN_TYPE_EVALUATOR,
     SPAN_TYPE_EVENT,
@@ -81,20 +83,28 @@ async def test_everything_that_is_told_is_read_back(stack: Stack, client: Lodest
     assert ask.content.output == '{"role":"assistant","content":"because"}'
 
 
-@pytest.mark.parametrize(
-    ("as_type", "read"),
-    [
-        ("span", SPAN_TYPE_SPAN), ("generation", SPAN_TYPE_GENERATION), ("embedding", SPAN_TYPE_EMBEDDING),
-        ("agent", SPAN_TYPE_AGENT), ("tool", SPAN_TYPE_TOOL), ("retriever", SPAN_TYPE_RETRIEVER),
-        ("evaluator", SPAN_TYPE_EVALUATOR), ("guardrail", SPAN_TYPE_GUARDRAIL), ("event", SPAN_TYPE_EVENT),
-    ],
-)  # fmt: skip
-async def test_each_type_is_known_on_the_other_side(stack: Stack, client: Lodestream, as_type, read) -> None:
-    observation = client.start_observation(name=as_type, as_type=as_type)
-    observation.end()
+TYPES: dict[ObservationType, Any] = {
+    "span": SPAN_TYPE_SPAN,
+    "generation": SPAN_TYPE_GENERATION,
+    "embedding": SPAN_TYPE_EMBEDDING,
+    "agent": SPAN_TYPE_AGENT,
+    "tool": SPAN_TYPE_TOOL,
+    "chain": SPAN_TYPE_CHAIN,
+    "retriever": SPAN_TYPE_RETRIEVER,
+    "evaluator": SPAN_TYPE_EVALUATOR,
+    "guardrail": SPAN_TYPE_GUARDRAIL,
+    "event": SPAN_TYPE_EVENT,
+}
+
+
+async def test_each_type_is_known_on_the_other_side(stack: Stack, client: Lodestream) -> None:
+    assert set(TYPES) == set(get_args(ObservationType))
+    with client.start_as_current_observation(name="root") as root:
+        for as_type in TYPES:
+            client.start_observation(name=as_type, as_type=as_type).end()
     receipt = await asyncio.to_thread(client.flush)
-    answer = await stack.get(int(observation.trace_id, 16), wait_for=waiting(receipt.position))
-    assert [span.type for span in answer.spans] == [read]
+    answer = await stack.get(int(root.trace_id, 16), wait_for=waiting(receipt.position))
+    assert {span.name: span.type for span in answer.spans if span.parent_span_id} == TYPES
 
 
 async def test_what_is_told_while_the_gateway_is_away_arrives_once_when_it_is_back(
