@@ -36,14 +36,16 @@ class Version:
 
     part: Part
     source: Source
+    trace_id: bytes
+    span_id: bytes
     start_us: int
     end_us: int | None
     clamped: int
 
     def key(self, project_id: str) -> SpanKey:
         """The span this tells of."""
-        span = self.source.span
-        return project_id, span.trace_id, span.span_id, date.fromordinal(_EPOCH_ORDINAL + self.start_us // _DAY_US)
+        day = date.fromordinal(_EPOCH_ORDINAL + self.start_us // _DAY_US)
+        return project_id, self.trace_id, self.span_id, day
 
 
 def version(part: Part, source: Source) -> Version:
@@ -55,18 +57,19 @@ def version(part: Part, source: Source) -> Version:
     Raises PoisonedSpanError for ids that are none.
     """
     span = source.span
-    if len(span.trace_id) != 16 or len(span.span_id) != 8:
+    trace_id, span_id = span.trace_id, span.span_id
+    if len(trace_id) != 16 or len(span_id) != 8:
         raise PoisonedSpanError("trace_id must have 16 bytes and span_id 8")
     latest, clamped = part.received_at_us + _DAY_US, 0
     start = span.start_time_unix_nano // 1000
     if not _MIN_START_US <= start <= latest:
         start, clamped = part.received_at_us, 1
     end: int | None = None
-    if span.end_time_unix_nano:
-        told = span.end_time_unix_nano // 1000
+    if end_ns := span.end_time_unix_nano:
+        told = end_ns // 1000
         end = max(start, told if told <= latest else part.received_at_us)
         clamped += end != told
-    return Version(part, source, start, end, clamped)
+    return Version(part, source, trace_id, span_id, start, end, clamped)
 
 
 def fold(key: SpanKey, versions: Sequence[Version]) -> SpanRow:

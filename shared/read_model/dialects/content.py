@@ -38,7 +38,7 @@ def content(source: Source) -> Content:
     found = {attribute.key: attribute.value for attribute in source.span.attributes}
     clean = Cleaner()
     known, asked = ask(source.span)
-    told_input, told_output = (first(asked.get(field), known, source) for field in ("input", "output"))
+    told_input, told_output = (first(asked.get(field, ()), known, source) for field in ("input", "output"))
     return Content(
         input=None if told_input is None else clean.text(told_input),
         output=None if told_output is None else clean.text(told_output),

@@ -28,7 +28,7 @@ def hot(source: Source) -> Hot:
         answer = first(questions, found, source)
         if answer is not None:
             column, settle = _COLUMNS[field]
-            setattr(fields, column, settle(answer, clean))
+            setattr(fields, column, settle(clean, answer) if settle else answer)
     if fields.name is None:
         fields.name = clean.name(span.name) or None
     status = span.status
@@ -53,11 +53,11 @@ def ask(span: Span) -> tuple[dict[str, AnyValue], Asked]:
         if questions := PLACES[key]:
             found[key] = attribute.value
             for question in questions:
-                if its := asked.get(question.field):
-                    if question not in its:
-                        its.append(question)
-                else:
+                its = asked.get(question.field)
+                if its is None:
                     asked[question.field] = [question]
+                elif question not in its:
+                    its.append(question)
     if span.events:
         for question in OF_EVENTS:
             asked.setdefault(question.field, []).append(question)
@@ -76,32 +76,24 @@ def _told_by(emitter: Emitter) -> dict[str, tuple[str, int]]:
     return emitter.understood
 
 
-def _as_told(answer: Any, _clean: Cleaner) -> Any:
-    return answer
-
-
-def _name(text: str, clean: Cleaner) -> str:
-    return clean.name(text)
-
-
-def _level(text: str, _clean: Cleaner) -> int | None:
+def _level(_clean: Cleaner, text: str) -> int | None:
     return LEVELS.get(text.lower())
 
 
-def _tags(texts: list[str], clean: Cleaner) -> list[str] | None:
+def _tags(clean: Cleaner, texts: list[str]) -> list[str] | None:
     return sorted({clean.name(tag) for tag in texts})[:_MAX_TAGS] or None
 
 
-def _preview(text: str, clean: Cleaner) -> str:
+def _preview(clean: Cleaner, text: str) -> str:
     folded = " ".join(text[:_PREVIEW_USUAL].split())
     if len(folded) <= MAX_PREVIEW < len(text):
         folded = " ".join(text[:_PREVIEW_SOURCE].split())
     return clean.text(folded if len(folded) <= MAX_PREVIEW else folded[: MAX_PREVIEW - 1] + "…")
 
 
-_COLUMNS: dict[str, tuple[str, Callable[[Any, Cleaner], Any]]] = {
-    **{field: (field, _as_told) for field in ("type", "usage", "cost", "first_token_us", "prompt_version", "as_root")},
-    **{field: (field, _name) for field in NAMES},
+_COLUMNS: dict[str, tuple[str, Callable[[Cleaner, Any], Any] | None]] = {
+    **{field: (field, None) for field in ("type", "usage", "cost", "first_token_us", "prompt_version", "as_root")},
+    **{field: (field, Cleaner.name) for field in NAMES},
     "level": ("level", _level),
     "tags": ("tags", _tags),
     "input": ("input_preview", _preview),

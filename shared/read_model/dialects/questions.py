@@ -6,7 +6,6 @@ dialect for each field costs 30 µs a span, walking what is there through this t
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -22,25 +21,26 @@ _MOST_REMEMBERED = 20_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """What one dialect may tell of one field."""
+    """What one dialect may tell of one field: in the value of a key, or in what its function reads."""
 
     field: str
     rank: int
     """Of several questions of a field the smallest that has an answer counts."""
-    ask: Callable[[Found, Source], Any]
-    """The answer, or None."""
+    key: str | None
+    of_value: Callable[[AnyValue], Any]
+    read: Callable[[Found, Source], Any]
+    """Where there is no key."""
 
 
 Asked = dict[str, list[Question]]
 """The questions that a span's attributes may answer, by field."""
 
 
-def first(questions: Sequence[Question] | None, found: Found, source: Source) -> Any:
+def first(questions: Sequence[Question], found: Found, source: Source) -> Any:
     """The first answer to one of the questions of a field; None where there is none."""
-    if not questions:
-        return None
     for question in questions if len(questions) == 1 else sorted(questions, key=_rank):
-        answer = question.ask(found, source)
+        key = question.key
+        answer = question.read(found, source) if key is None else question.of_value(found[key])
         if answer is not None:
             return answer
     return None
@@ -50,25 +50,16 @@ def _rank(question: Question) -> int:
     return question.rank
 
 
-def _text(key: str, found: Found, _source: Source) -> str | None:
-    return text_of(found[key])
+def _telling_text(value: AnyValue) -> str | None:
+    return text_of(value) or None
 
 
-def _telling_text(key: str, found: Found, _source: Source) -> str | None:
-    return text_of(found[key]) or None
-
-
-def _version(key: str, found: Found, _source: Source) -> int | None:
-    number = number_of(found[key])
+def _version(value: AnyValue) -> int | None:
+    number = number_of(value)
     return int(number) if number is not None and 0 <= number < 2**31 else None
 
 
-def _texts(key: str, found: Found, _source: Source) -> list[str]:
-    return texts_of(found[key])
-
-
-def _truth(key: str, found: Found, _source: Source) -> bool | None:
-    value: AnyValue = found[key]
+def _truth(value: AnyValue) -> bool | None:
     return value.bool_value or text_of(value) == "true" or None
 
 
@@ -83,14 +74,14 @@ NAMES = {
     },
 }  # fmt: skip
 """Fields that are a text of one key, and what the dialects call them."""
-_OF_A_KEY: dict[str, Callable[[str, Found, Source], Any]] = {
+_OF_A_VALUE: dict[str, Callable[[AnyValue], Any]] = {
     **dict.fromkeys(NAMES, _telling_text),
     "level": _telling_text,
     "prompt_version": _version,
-    "tags": _texts,
+    "tags": texts_of,
     "as_root": _truth,
-    "input": _text,
-    "output": _text,
+    "input": text_of,
+    "output": text_of,
 }
 _OF_A_FUNCTION = {
     "type": "type", "usage": "usage", "cost": "cost", "first_token_us": "first_token_us", "input": "input_of",
@@ -100,23 +91,26 @@ _OF_A_FUNCTION = {
 
 def _questions() -> Iterator[tuple[Told, Question]]:
     """Every question there is, with what has to be there for it."""
-    for field in dict.fromkeys((*_OF_A_KEY, *_OF_A_FUNCTION)):
-        ranks = count()
-        known: set[str] = set()
+    for field in dict.fromkeys((*_OF_A_VALUE, *_OF_A_FUNCTION)):
+        of_value, function = _OF_A_VALUE.get(field), _OF_A_FUNCTION.get(field)
+        ranks, known = count(), set[str]()
         for dialect in DIALECTS:
-            for told in _told(dialect, field, known):
-                yield told, Question(field, next(ranks), told.read)
+            if of_value:
+                for key in _keys(dialect, field):
+                    if key not in known:  # the dialect before has asked it already
+                        known.add(key)
+                        yield Told(read=_nothing, keys=(key,)), Question(field, next(ranks), key, of_value, _nothing)
+            if function and (told := getattr(dialect, function)) is not NOT_TOLD:
+                yield told, Question(field, next(ranks), None, text_of, told.read)
 
 
-def _told(dialect: Dialect, field: str, known: set[str]) -> Iterator[Told]:
-    """What a dialect tells of a field by plain keys, which need be asked for once only, and by a function."""
-    if of_a_key := _OF_A_KEY.get(field):
-        keys = [key for key in getattr(dialect, NAMES.get(field, field)) if key not in known]
-        known.update(keys)
-        for key in keys:
-            yield Told(read=partial(of_a_key, key), keys=(key,))
-    if (function := _OF_A_FUNCTION.get(field)) and (told := getattr(dialect, function)) is not NOT_TOLD:
-        yield told
+def _keys(dialect: Dialect, field: str) -> tuple[str, ...]:
+    keys: tuple[str, ...] = getattr(dialect, NAMES.get(field, field))
+    return keys
+
+
+def _nothing(_found: Found, _source: Source) -> None:
+    return None
 
 
 class _Places(dict[str, tuple[Question, ...]]):

@@ -36,7 +36,7 @@ class Cleaner:
         if len(value) > MAX_NAME:
             self.count += 1
             value = value[:MAX_NAME]
-        return self.text(value)
+        return self.text(value) if "\0" in value else value
 
     def amount(self, value: Any) -> int | None:
         """A count of something: a whole number of at least 0 that a bigint holds; None for anything else."""
