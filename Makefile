@@ -18,7 +18,10 @@ help: ## list the verbs
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e proto -e sdk -e .
 	@touch $@
 
-setup: .venv/ready ## make the locked environment
+settorture: .venv/ready ## break everything for SECONDS= (60) on the schedule of SEED= (a random one), and judge what is left
+	@$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+up: .venv/ready ## make the locked environment
 
 proto: .venv/ready ## generate proto/gen from the .proto files
 	@rm -rf proto/gen/lodestream_proto && mkdir -p proto/gen/lodestream_proto/v1
@@ -49,4 +52,4 @@ demo: .venv/ready ## start everything and trace a support assistant; up until Ct
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.lock
 	@sh requirements/lock.sh
 
-.PHONY: help setup proto check fix test up demo lock
+.PHONY: help setup proto check fix test torture up demo lock

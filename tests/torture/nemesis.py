@@ -27,6 +27,7 @@ WHERE datname = current_database() AND application_name = 'lodestream-projection
 async def torment(stand: Stand, strikes: Sequence[Strike], say: Callable[[str], None] = lambda _: None) -> None:
     """Returns when every strike has ended and what it struck is back."""
     begin, turns = time.monotonic(), defaultdict[str, asyncio.Lock](asyncio.Lock)
+    end = max((strike.at + strike.lasts for strike in strikes), default=0.0) + 1.0
     with (stand.folder / "nemesis.jsonl").open("a", encoding="utf-8") as file:
 
         def note(strike: Strike, what: str) -> None:
@@ -38,6 +39,9 @@ async def torment(stand: Stand, strikes: Sequence[Strike], say: Callable[[str], 
         async def act(strike: Strike) -> None:
             await asyncio.sleep(begin + strike.at - time.monotonic())
             async with turns[strike.target]:  # a start may take longer than was planned
+                if time.monotonic() - begin + strike.lasts > end:
+                    note(strike, "skip")
+                    return
                 note(strike, "begin")
                 await _ACTIONS[strike.kind](stand, strike.target, strike.lasts)
                 note(strike, "end")

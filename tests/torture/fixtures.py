@@ -1,0 +1,34 @@
+"""Stands of a test's own."""
+
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.all_in_one.processes import Ground
+from tests.servers import Servers
+from tests.torture.own_servers import own_servers
+from tests.torture.stand import Stand, standing
+
+
+@pytest.fixture
+async def stand(ground: Ground, servers: Servers, database: str) -> AsyncIterator[Stand]:
+    """On the session's Kafka and Postgres, which must not be harmed. Nothing runs yet."""
+    async with standing(_apart(ground), servers.kafka, database) as it:
+        yield it
+
+
+@pytest.fixture
+async def own_stand(ground: Ground) -> AsyncIterator[Stand]:
+    """On a Kafka and a Postgres of its own, which may be. Nothing else runs yet."""
+    apart = _apart(ground)
+    async with own_servers(apart) as own:
+        processes, log = {"kafka": own.kafka, "postgres": own.postgres}, own.log
+        addresses = own.kafka.command.address, own.postgres.command.address
+        async with standing(apart, *addresses, servers=processes, log=log) as it:
+            yield it
+
+
+def _apart(ground: Ground) -> Ground:
+    return Ground(Path(tempfile.mkdtemp(dir=ground.data, prefix="stand-")), ground.keeper)

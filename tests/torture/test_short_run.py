@@ -1,0 +1,17 @@
+"""The whole of it, shortly: `make torture` does the same for longer and with other seeds."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from services.all_in_one.processes import Ground
+from tests.torture.run import run
+
+
+@pytest.mark.timeout(240)
+async def test_a_seeded_run_keeps_every_promise(ground: Ground) -> None:
+    own = Ground(Path(tempfile.mkdtemp(dir=ground.data, prefix="torture-")), ground.keeper)
+    report = await run(own, seconds=25, seed="ci", say=print)
+    assert report.clean, "\n".join(report.lines())
+    assert report.counts["tellings_acked"] > 500
