@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-_GUESSED = 0.2  # seconds between a premature answer and the append
+_WHEN_IT_COMES_TO_IT = 0.2  # seconds
 
 
 def replace(owner: Any, name: str, broken: Callable[..., Any]) -> None:
@@ -98,23 +98,22 @@ def drop_dead_letters() -> None:
 
 def ack_before_append() -> None:
     """The gateway answers at once and appends when it comes to it."""
-    from services.write.gateway import ingest, otlp, writing
+    from shared.event_log import append as appending
     from shared.event_log.position import Position
 
-    append, later = writing.append_all, set[asyncio.Task[None]]()
+    append, later = appending.Appender.append, set[asyncio.Task[None]]()
 
-    async def append_later(appender: Any, records: Sequence[Any], context: Any, *, most: float) -> list[Position]:
+    async def append_later(self: Any, records: Sequence[Any], *, within: float) -> list[Position]:
         async def do() -> None:
-            await asyncio.sleep(_GUESSED)
-            await append(appender, records, context, most=most)
+            await asyncio.sleep(_WHEN_IT_COMES_TO_IT)
+            await append(self, records, within=within)
 
         task = asyncio.create_task(do())
         later.add(task)
         task.add_done_callback(later.discard)
         return [Position(record.topic, 0, 0) for record in records]
 
-    replace(otlp, "append_all", append_later)
-    replace(ingest, "append_all", append_later)
+    replace(appending.Appender, "append", append_later)
 
 
 def forget_before_ack() -> None:

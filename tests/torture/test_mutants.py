@@ -56,8 +56,9 @@ async def a_projection_is_killed_before_its_commit(stand: Stand, mutant: str) ->
     return await stand.judged(settle=_SETTLE)
 
 
-async def a_gateway_is_killed_before_the_append(stand: Stand, mutant: str) -> Report:
-    doomed = await stand.gateway("doomed", mutant=mutant, LODESTREAM_FAILPOINTS="gateway.checked=kill@20")
+async def a_gateway_is_killed_before_a_reply(stand: Stand, mutant: str) -> Report:
+    """The log has what it was about to acknowledge, and what it acknowledged before."""
+    doomed = await stand.gateway("doomed", mutant=mutant, LODESTREAM_FAILPOINTS="gateway.acked=kill@20")
     await stand.workload("otlp", requests=60, rate=500)
     assert await asyncio.wait_for(doomed.ended(), 30) == -9
     del stand.processes["doomed"]
@@ -97,7 +98,7 @@ SCHEDULES = {
     a_partition_of_a_batch_fails: {"skip-failed-batches": Kind.LOST},
     a_committed_batch_comes_again: {"no-fence": Kind.LOST},
     a_projection_is_killed_before_its_commit: {"commit-before-write": Kind.LOST},
-    a_gateway_is_killed_before_the_append: {"ack-before-append": Kind.LOST},
+    a_gateway_is_killed_before_a_reply: {"ack-before-append": Kind.LOST},
     a_program_is_killed_with_a_full_spool: {"forget-before-ack": Kind.LOST},
 }
 

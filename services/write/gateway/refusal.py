@@ -17,6 +17,7 @@ from services.write.gateway import metrics
 log = structlog.get_logger()
 Context = grpc.aio.ServicerContext[Any, Any]
 Answer = TypeVar("Answer")
+_SOONEST = 0.1  # seconds; a client that is told to come back at once does so, for ever
 _INTERNAL = "internal error; the gateway's log tells more"
 
 
@@ -43,7 +44,7 @@ class UnavailableError(RefusedError):
     """
 
     def __init__(self, reason: str, *, retry_seconds: float = 1.0) -> None:
-        seconds = min(retry_seconds, 15.0) * random.uniform(1, 2)  # noqa: S311 - jitter
+        seconds = min(max(retry_seconds, _SOONEST), 15.0) * random.uniform(1, 2)  # noqa: S311 - jitter
         super().__init__(grpc.StatusCode.UNAVAILABLE, reason, retry_seconds=seconds)
 
 
