@@ -69,8 +69,9 @@ class Watch:
         consumer = self._assignment.consumer
         idle = sorted(self._assignment.read) if self._assignment.idle else []
         handed_over = {partition: await consumer.position(partition) for partition in idle}
-        starts, ends = await consumer.beginning_offsets(assigned), await consumer.end_offsets(assigned)
+        # Before the ends are asked for: others may fold on meanwhile, and no position may seem to be beyond the log.
         stored = await read_progress(self._pool, NAME, TRACES)
+        starts, ends = await consumer.beginning_offsets(assigned), await consumer.end_offsets(assigned)
         progress = {partition: stored.get(partition.partition, Progress(0)) for partition in assigned}
         for partition, its in progress.items():
             if partition in self._assignment.halted and its.halted_reason is None:
