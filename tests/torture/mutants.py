@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+_FORGET_BLOCKS = 'DELETE FROM span_blocks WHERE partition = $1 AND "offset" = ANY ($2::bigint[])'
 _WHEN_IT_COMES_TO_IT = 0.2  # seconds
 
 
@@ -24,18 +25,38 @@ async def nothing(*_: object) -> None:
     """Done."""
 
 
-def no_fence() -> None:
-    """Whatever is handed over is folded, and the position is set to its end, whether or not it was folded before."""
+def unbroken() -> None:
+    """The product, with one more failpoint: `projection.handed_over`, after the poll and before the fence."""
     from services.projections.traces import projector
     from shared.read_model import progress
+    from shared.runtime.failpoints import failpoint
+
+    @asynccontextmanager
+    async def fence(pool: Any, projection: str, run: Sequence[Any], **options: Any) -> AsyncIterator[Any]:
+        await failpoint("projection.handed_over")
+        async with progress.fence(pool, projection, run, **options) as fenced:
+            yield fenced
+
+    replace(projector, "fence", fence)
+
+
+def no_fence() -> None:
+    """Whatever is handed over is folded, again if it was folded before, and the position is set to its end."""
+    from services.projections.traces import projector
+    from shared.read_model import progress
+    from shared.runtime.failpoints import failpoint
 
     @asynccontextmanager
     async def unfenced(pool: Any, projection: str, run: Sequence[Any], **_: object) -> AsyncIterator[Any]:
+        await failpoint("projection.handed_over")
         async with pool.acquire() as connection, connection.transaction():
+            topic, partition, offsets = run[0].topic, run[0].partition, [record.offset for record in run]
+            await connection.execute(_FORGET_BLOCKS, partition, offsets)
             yield progress.Fenced(connection, run)
-            topic, partition, last = run[0].topic, run[0].partition, run[-1]
             await connection.execute(progress._BEGIN, projection, topic, partition)
-            await connection.execute(progress._ADVANCE, projection, topic, partition, last.offset + 1, last.appended_at)
+            await connection.execute(
+                progress._ADVANCE, projection, topic, partition, offsets[-1] + 1, run[-1].appended_at
+            )
 
     replace(projector, "fence", unfenced)
 
@@ -139,7 +160,7 @@ MUTANTS: Mapping[str, Callable[[], None]] = {
 def main() -> None:
     name, separator, module, *arguments = sys.argv[1:]
     assert separator == "--", __doc__
-    MUTANTS[name]()
+    (unbroken if name == "unbroken" else MUTANTS[name])()
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -22,26 +22,33 @@ async def write(asked: argparse.Namespace, ledger: Ledger) -> None:
     """Append one now and then until told to stop, or until all are there."""
     rng, stop = random.Random(f"{asked.seed}/{asked.life}"), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    producer = AIOKafkaProducer(bootstrap_servers=asked.endpoint, enable_idempotence=True)
-    await producer.start()
+    asked.tell_ready()
+    for _ in range(asked.requests):
+        raw = rng.choice(_MAKERS)(rng, asked.project)
+        send = ledger.intend([Told("", "", "bytes:" + hashlib.sha256(raw).hexdigest())])
+        try:
+            async with asyncio.timeout(20):
+                position = await _append(asked.endpoint, raw, rng.randrange(_PARTITIONS))
+        except (KafkaError, TimeoutError) as error:
+            ledger.learn(send, "unknown", code=type(error).__name__)
+        else:
+            ledger.learn(send, "acked", position=position)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 1 / asked.rate)
+        if stop.is_set():
+            return
+
+
+async def _append(kafka: str, raw: bytes, partition: int) -> str:
+    """The record's position. By a producer of its own: one that a fault broke would fail for ever."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, enable_idempotence=True)
     try:
-        for _ in range(asked.requests):
-            raw = rng.choice(_MAKERS)(rng, asked.project)
-            send = ledger.intend([Told("", "", "bytes:" + hashlib.sha256(raw).hexdigest())])
-            try:
-                async with asyncio.timeout(20):
-                    at = await producer.send_and_wait(_TOPIC, raw, partition=rng.randrange(_PARTITIONS))
-            except (KafkaError, TimeoutError) as error:
-                ledger.learn(send, "unknown", code=type(error).__name__)
-                return  # an idempotent producer that lost its place is of no use any more
-            ledger.learn(send, "acked", position=f"{_TOPIC}:{at.partition}:{at.offset}")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 1 / asked.rate)
-            if stop.is_set():
-                return
+        await producer.start()
+        at = await producer.send_and_wait(_TOPIC, raw, partition=partition)
     finally:
         with suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(producer.stop(), 5)
+    return f"{_TOPIC}:{at.partition}:{at.offset}"
 
 
 def _garbage(rng: random.Random, _project: str) -> bytes:

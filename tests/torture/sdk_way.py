@@ -19,6 +19,7 @@ def write(asked: argparse.Namespace, ledger: Ledger) -> None:
     """Tell small trees of observations until told to stop; with `drain` only one, and wait for what others left."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    asked.tell_ready()
     rng = random.Random(f"{asked.seed}/{asked.life}")
     client = Lodestream(endpoint=asked.endpoint, spool_dir=asked.spool, flush_interval=0.1)  # keys: the environment's
     try:

@@ -82,7 +82,10 @@ class Stand:
     async def workload(self, way: str, name: str = "", *, mutant: str = "", **options: object) -> Process:
         """Start a workload; options are those of its command line."""
         endpoint = self.kafka if way == "poison" else self.endpoint
-        options = {"ledgers": self.folder, "endpoint": endpoint, "project": self.project, **options}
+        name = name or way
+        ready = self.folder / f"{name}.ready"
+        its = {"ledgers": self.folder, "endpoint": endpoint, "project": self.project, "ready": ready}
+        options = {**its, **options}
         if way == "sdk":
             options["spool"] = self.spool
         switches = [switch for key, value in options.items() if value for switch in _switch(key, value)]
@@ -92,7 +95,16 @@ class Stand:
             "LODESTREAM_SECRET_KEY": self.key.secret_key,
         }
         argv = (*_python("tests.torture.workload", mutant), way, *switches)
-        return await self._start(Command(name=name or way, argv=argv, environment=environment, grace=60))
+
+        def forget() -> None:
+            ready.unlink(missing_ok=True)
+
+        async def is_ready() -> bool:
+            return ready.exists()
+
+        return await self._start(
+            Command(name=name, argv=argv, environment=environment, grace=60, clear=forget, ready=is_ready)
+        )
 
     async def done(self, name: str) -> None:
         """Wait for a workload's end by itself; it must be a good one."""
@@ -122,13 +134,17 @@ class Stand:
         return report_from(json.loads(report.read_text(encoding="utf-8")))
 
     async def watch(self) -> None:
-        """Write down the positions, until cancelled."""
+        """Write down the positions again and again, until cancelled."""
+        while True:
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self.note_positions()
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    async def note_positions(self) -> None:
+        """Write down the positions, for the checker to see whether they ever go back."""
+        positions = await read_positions(self.postgres)
         with (self.folder / "positions.jsonl").open("a", encoding="utf-8") as file:
-            while True:
-                with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                    file.write(json.dumps(await read_positions(self.postgres)) + "\n")
-                    file.flush()
-                await asyncio.sleep(_WATCH_SECONDS)
+            file.write(json.dumps(positions) + "\n")
 
     async def _service(
         self, module: str, name: str, mutant: str, environment: Mapping[str, str], *, port: int | None = None

@@ -2,11 +2,15 @@
 
 import asyncio
 
+import psutil
 import pytest
 
+from tests.polling import until
 from tests.torture.findings import Kind, Report
+from tests.torture.log_reader import read_ends
 from tests.torture.mutants import MUTANTS
 from tests.torture.stand import Stand
+from tests.torture.tables import read_positions
 
 _SETTLE = 20.0
 
@@ -27,27 +31,51 @@ async def nothing_happens(stand: Stand, mutant: str) -> Report:
 async def a_partition_of_a_batch_fails(stand: Stand, mutant: str) -> Report:
     """Its batch comes again whole, with those partitions that were folded."""
     await stand.gateway()
-    await stand.workload("otlp", requests=60, rate=500)
-    await stand.done("otlp")
+    await _write(stand, 60)
     await stand.projection(mutant=mutant, LODESTREAM_FAILPOINTS="projection.copied=raise@4")
     return await stand.judged(settle=_SETTLE)
 
 
-async def a_committed_batch_comes_again(stand: Stand, mutant: str) -> Report:
-    """What is folded once must not be folded again, and what comes after it must be."""
+async def a_zombie_wakes_with_a_batch_in_hand(stand: Stand, mutant: str) -> Report:
+    """It was handed records over and fell asleep; somebody else folded them, and what came after, and went."""
     await stand.gateway()
-    await stand.projection(mutant=mutant, LODESTREAM_FAILPOINTS="projection.committed=raise@1")
-    for name in ("first", "second"):
-        await stand.workload("otlp", name, requests=60, rate=500)
-        await stand.done(name)
-    # A build that never gets on is as broken as one that loses, and there is no use in waiting for it.
-    return await stand.judged(settle=5 if mutant else _SETTLE)
+    zombie = await stand.projection(
+        "zombie",
+        mutant=mutant or "unbroken",
+        LODESTREAM_FAILPOINTS="projection.handed_over=pause@1,projection.committed=kill@1",
+    )
+    await _write(stand, 40)
+    await until(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_STOPPED, what="it sleeps")
+    stand.group += "-next"  # nobody waits for the dead
+    other = await stand.projection()
+    await _write(stand, 40)
+    await until(lambda: _caught_up(stand), deadline=30, what="the other has folded all")
+    await other.stop()
+    del stand.processes["traces-0"]
+    await stand.note_positions()
+    zombie.resume()
+    if mutant:
+        assert await asyncio.wait_for(zombie.ended(), 30) == -9, "it commits, and is killed"
+        del stand.processes["zombie"]
+    else:
+        await until(zombie.command.ready, deadline=30, what="it is well")
+    await stand.note_positions()
+    return await stand.judged(settle=1 if mutant else _SETTLE)
+
+
+async def _write(stand: Stand, requests: int) -> None:
+    await stand.workload("otlp", requests=requests, rate=500)
+    await stand.done("otlp")
+
+
+async def _caught_up(stand: Stand) -> bool:
+    positions = await read_positions(stand.postgres)
+    return all(positions.get(partition, 0) == end for partition, end in (await read_ends(stand.kafka)).items())
 
 
 async def a_projection_is_killed_before_its_commit(stand: Stand, mutant: str) -> Report:
     await stand.gateway()
-    await stand.workload("otlp", requests=60, rate=500)
-    await stand.done("otlp")
+    await _write(stand, 60)
     doomed = await stand.projection("doomed", mutant=mutant, LODESTREAM_FAILPOINTS="projection.copied=kill@3")
     assert await asyncio.wait_for(doomed.ended(), 30) == -9
     del stand.processes["doomed"]
@@ -96,7 +124,7 @@ SCHEDULES = {
         "drop-dead-letters": Kind.LOST,
     },
     a_partition_of_a_batch_fails: {"skip-failed-batches": Kind.LOST},
-    a_committed_batch_comes_again: {"no-fence": Kind.LOST},
+    a_zombie_wakes_with_a_batch_in_hand: {"no-fence": Kind.OUT_OF_PROMISE},
     a_projection_is_killed_before_its_commit: {"commit-before-write": Kind.LOST},
     a_gateway_is_killed_before_a_reply: {"ack-before-append": Kind.LOST},
     a_program_is_killed_with_a_full_spool: {"forget-before-ack": Kind.LOST},

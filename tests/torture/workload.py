@@ -86,6 +86,7 @@ async def write(asked: argparse.Namespace, ledger: Ledger) -> None:
     async with grpc.aio.insecure_channel(asked.endpoint, options=OPTIONS) as channel:
         writer = Writer(asked, ledger, channel)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, writer.stop.set)
+        asked.tell_ready()
         await writer.run()
 
 
@@ -99,9 +100,11 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10**9)
     parser.add_argument("--rate", type=float, default=30.0, help="requests a second, at most")
     parser.add_argument("--spool", type=Path, help="for the SDK")
+    parser.add_argument("--ready", type=Path, help="a file to make once SIGTERM is understood")
     parser.add_argument("--drain", action="store_true", help="the SDK only delivers what others left")
     asked = parser.parse_args()
     asked.life = uuid.uuid4().hex[:8]
+    asked.tell_ready = asked.ready.touch if asked.ready else lambda: None
     path = asked.ledgers / f"{asked.way}-{asked.life}.ledger"
     with Ledger(path, way=asked.way, project=asked.project) as ledger:
         if asked.way == "sdk":
