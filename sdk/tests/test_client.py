@@ -2,9 +2,10 @@
 
 import datetime as dt
 import json
+from typing import Any
 
 import pytest
-from lodestream import Lodestream, get_client, observe
+from lodestream import Lodestream, TraceContext, get_client, observe
 from lodestream.testing import captured
 
 
@@ -62,10 +63,15 @@ def test_everything_that_can_be_told_is_on_the_wire():
 
 
 def test_what_makes_no_sense_is_told_and_left_out(caplog):
+    odd: dict[str, Any] = {
+        "as_type": "robot",
+        "level": "LOUD",
+        "completion_start_time": "now",
+        "prompt": "none",
+        "colour": "red",
+    }
     with captured() as told:
-        get_client().start_observation(
-            name="odd", as_type="robot", level="LOUD", completion_start_time="now", prompt="none", colour="red"
-        ).end()
+        get_client().start_observation(name="odd", **odd).end()
     assert set(told.named("odd").attributes) == {"lodestream.observation.type"}
     assert told.named("odd").type == "span"
     for word in ("robot", "LOUD", "completion_start_time", "prompt", "colour"):
@@ -100,7 +106,7 @@ def test_a_block_can_leave_the_end_to_somebody_else():
 
 def test_a_trace_can_be_continued():
     with captured() as told:
-        context = {"trace_id": "12" * 16, "parent_span_id": "34" * 8}
+        context: TraceContext = {"trace_id": "12" * 16, "parent_span_id": "34" * 8}
         get_client().start_observation(name="below", trace_context=context).end()
         get_client().start_observation(name="root", trace_context={"trace_id": "12" * 16}).end()
     below, root = told.named("below"), told.named("root")
@@ -202,7 +208,8 @@ def test_the_last_client_made_is_the_default():
 
 def test_settings_that_make_no_sense_do_not_stop_the_program(caplog):
     with captured():
-        client = Lodestream(secret_key="k", sample_rate=7, endpoint="no port at all:x", flush_interval="soon")
+        odd: dict[str, Any] = {"sample_rate": 7, "endpoint": "no port at all:x", "flush_interval": "soon"}
+        client = Lodestream(secret_key="k", **odd)
     assert client.settings.sample_rate == 1.0
     for name in ("sample_rate", "endpoint", "flush_interval"):
         assert name in caplog.text

@@ -4,6 +4,7 @@ What JSON's own encoder takes, it gets. What it refuses (cycles, NaN, odd keys) 
 careful way.
 """
 
+import codecs
 import dataclasses
 import datetime as dt
 import decimal
@@ -11,14 +12,19 @@ import enum
 import json
 import pathlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import islice
+from json.encoder import encode_basestring
 from typing import Any
 
 MAX_CHARS = 400_000
 """Characters of one encoded value. Input and output together stay below what the log takes in one record."""
 _MAX_DEPTH = 32
-_MAX_ITEMS = 10_000  # a container with more is not tried in one go
+_MAX_ITEMS = 16_000  # what is more than so many items in all is not tried in one go
+_CHARS_PER_ITEM = 32  # characters that count as one
+_MAX_BYTES = 10_000
+_MAX_BITS = 1_024
 _MAX_REPR = 1_000
 _CUT = "…"
 _SCALARS = (str, int, float, bool, type(None))
@@ -26,38 +32,53 @@ _SCALARS = (str, int, float, bool, type(None))
 
 def to_text(value: Any) -> str:
     """Strings as they are, everything else as JSON; at most about MAX_CHARS characters."""
-    if type(value) is str:
-        return value if len(value) <= MAX_CHARS else _shortened(value, MAX_CHARS)
+    if issubclass(type(value), str):
+        return _shortened(str.__str__(value), MAX_CHARS)
     return to_json(value)
 
 
 def to_json(value: Any) -> str:
     """JSON text; containers are cut from the end until it is short enough."""
     try:
-        if not _is_huge(value):
-            text = _encoder.encode(value)
-            if len(text) <= MAX_CHARS:
-                return text
+        text = _AtOnce().encode(value)
+        if len(text) <= MAX_CHARS:
+            return text
     except Exception:  # noqa: S110 - whatever the reason, the careful way copes
         pass
     try:
         return json.dumps(_Careful().plain(value, 0), ensure_ascii=False, separators=(",", ":"))
     except Exception as error:
-        return json.dumps(f"<{type(value).__name__} could not be encoded: {type(error).__name__}>")
+        return json.dumps(_undescribed(value, error))
 
 
-def _is_huge(value: Any) -> bool:
-    """Looks one level deep, where arguments and message lists show their size."""
-    if isinstance(value, dict):
-        return len(value) > _MAX_ITEMS or any(map(_is_long, value.values()))
-    return _is_long(value)
+class _AtOnce:
+    """JSON's own encoder, for what is weighed first: it neither ends early nor knows shared parts."""
 
+    def __init__(self) -> None:
+        self._room = _MAX_ITEMS
 
-def _is_long(value: Any) -> bool:
-    kind = type(value)
-    if kind is str or kind is bytes:
-        return len(value) > MAX_CHARS
-    return (kind is list or kind is dict or kind is tuple or kind is set) and len(value) > _MAX_ITEMS
+    def encode(self, value: Any) -> str:
+        """Raises an exception of whatever kind where the careful way is needed."""
+        self._weigh((value,))
+        encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=self._default)
+        return encoder.encode(value)
+
+    def _default(self, value: Any) -> Any:
+        plain = jsonable(value)
+        self._weigh((plain,))
+        return plain
+
+    def _weigh(self, items: Iterable[Any]) -> None:
+        for item in items:
+            kind = type(item)
+            if kind is str or kind is bytes:
+                self._room -= len(item) // _CHARS_PER_ITEM
+            elif kind is dict or kind is list or kind is tuple or kind is set:
+                self._room -= len(item) + 1
+                if self._room >= 0:
+                    self._weigh(item.values() if kind is dict else item)
+            if self._room < 0:
+                raise ValueError("too large to be encoded in one go")
 
 
 _DEFAULT_REPR: Any = object.__repr__
@@ -71,7 +92,7 @@ class _Careful:
         self._inside: set[int] = set()
 
     def plain(self, value: Any, depth: int) -> Any:
-        if isinstance(value, _SCALARS):
+        if issubclass(type(value), _SCALARS):
             return self._scalar(value)
         if depth >= _MAX_DEPTH or id(value) in self._inside:
             return _CUT
@@ -83,25 +104,34 @@ class _Careful:
                 return self._items(value, depth)
             return self.plain(jsonable(value), depth + 1)
         except Exception as error:
-            return f"<{type(value).__name__} could not be encoded: {type(error).__name__}>"
+            return _undescribed(value, error)
         finally:
             self._inside.discard(id(value))
 
     def _scalar(self, value: Any) -> Any:
         if isinstance(value, str):
-            text = _shortened(str(value), max(self._left, 0))
-            self._left -= len(text)
-            return text
+            return self._text(str.__str__(value))
         self._left -= 8
         if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124
             return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(value), "NaN")
-        if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1024:
-            return f"<an integer of {value.bit_length()} bits>"
+        if isinstance(value, int):
+            bits = value.bit_length()
+            self._left -= bits // 3
+            return value if bits <= _MAX_BITS else f"<an integer of {bits} bits>"
         return value
+
+    def _text(self, value: str) -> str:
+        room = max(self._left, 0)
+        text = _shortened(value, room)
+        size = len(encode_basestring(text))
+        if size > room + _MAX_REPR:  # much of it is escaped
+            text = _shortened(value, room // 6)
+        self._left -= size
+        return text
 
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         plain: dict[str, Any] = {}
-        for key, item in list(value.items()):
+        for key, item in list(islice(value.items(), self._most_items())):
             if self._left <= 0:
                 plain[_CUT] = f"{len(value) - len(plain)} more"
                 break
@@ -112,13 +142,17 @@ class _Careful:
 
     def _items(self, value: Sequence[Any] | AbstractSet[Any], depth: int) -> list[Any]:
         plain: list[Any] = []
-        for item in list(value):
+        for item in list(islice(value, self._most_items())):
             if self._left <= 0:
                 plain.append(f"{_CUT} {len(value) - len(plain)} more")
                 break
             self._left -= 2
             plain.append(self.plain(item, depth + 1))
         return plain
+
+    def _most_items(self) -> int:
+        """That there can be room for, and one to notice that there are more."""
+        return max(self._left, 0) // 2 + 1
 
 
 def jsonable(value: Any) -> Any:
@@ -132,13 +166,13 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, dt.datetime | dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, bytes | bytearray | memoryview):
-        return _text_of_bytes(bytes(value[:_MAX_ITEMS]), len(value))
+        return _text_of_bytes(bytes(value[:_MAX_BYTES]), len(value))
     if isinstance(value, uuid.UUID | pathlib.PurePath | decimal.Decimal | dt.timedelta):
         return str(value)
     if isinstance(value, Mapping):
-        return dict(value)
+        return dict(islice(value.items(), _MAX_ITEMS + 1))
     if isinstance(value, Sequence | AbstractSet):
-        return list(value)
+        return list(islice(value, _MAX_ITEMS + 1))
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         size = getattr(value, "size", 1)
         small = isinstance(size, int) and size <= _MAX_ITEMS
@@ -147,16 +181,23 @@ def jsonable(value: Any) -> Any:
 
 
 def _described(value: Any) -> str:
-    if isinstance(value, BaseException):
-        return _shortened(f"{type(value).__name__}: {value}", _MAX_REPR)
-    if type(value).__repr__ is _DEFAULT_REPR:
-        return f"<{type(value).__module__}.{type(value).__qualname__}>"
-    return _shortened(repr(value), _MAX_REPR)
+    try:
+        if isinstance(value, BaseException):
+            return _shortened(f"{type(value).__name__}: {value}", _MAX_REPR)
+        if type(value).__repr__ is _DEFAULT_REPR:
+            return f"<{type(value).__module__}.{type(value).__qualname__}>"
+        return _shortened(repr(value), _MAX_REPR)
+    except Exception as error:
+        return _undescribed(value, error)
+
+
+def _undescribed(value: Any, error: Exception) -> str:
+    return f"<{type(value).__name__} could not be encoded: {type(error).__name__}>"
 
 
 def _text_of_bytes(head: bytes, size: int) -> str:
     try:
-        text = head.decode()
+        text = codecs.getincrementaldecoder("utf-8")().decode(head, final=size == len(head))
     except UnicodeDecodeError:
         return f"<{size} bytes>"
     return text if size == len(head) else f"{text}{_CUT} ({size} bytes)"
@@ -164,6 +205,3 @@ def _text_of_bytes(head: bytes, size: int) -> str:
 
 def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}{_CUT} ({len(text)} characters)"
-
-
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=jsonable)

@@ -18,6 +18,7 @@ _TIMEOUT_SECONDS = 15.0  # the gateway waits 10 s for the log
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 30.0
 _HURRIED_WAIT = 0.5
 _SETUP_WAIT = 30.0
+_LONGEST_ASKED = 300.0  # of what a server may ask for
 _LOOK_FOR_ORPHANS_SECONDS = 30.0
 _MOST_FAILURES = 5  # of the server at one request, before its spans are tried one by one
 
@@ -114,7 +115,7 @@ class Exporter:
                 else:
                     dropped += 1
                     tell("dropped", f"a span was dropped: {outcome.reason}")
-            else:
+            if outcome.why is not Why.INVALID:
                 self._wait(outcome)
             if self._stopping.is_set():
                 return None
@@ -123,7 +124,7 @@ class Exporter:
     def _taken(self, outcome: Taken, spans: int) -> int:
         self.attempts_failed, self.problem = 0, ""
         self._positions.add(outcome.position)
-        rejected = min(outcome.rejected, spans)
+        rejected = min(max(outcome.rejected, 0), spans)
         log.debug("delivered %d spans, %d were rejected", spans - rejected, rejected)
         if rejected:
             tell("rejected", f"the server rejected {rejected} spans for good: {outcome.message}")
@@ -140,7 +141,8 @@ class Exporter:
 
     def _wait(self, outcome: Refused) -> None:
         if outcome.retry_after is not None:
-            self._pause(outcome.retry_after, heed_hurry=False)
+            asked = min(max(outcome.retry_after, _FIRST_WAIT), _LONGEST_ASKED)
+            self._pause(asked * self._random.uniform(1, 1.1), heed_hurry=False)  # not all clients at the same moment
         elif outcome.why is Why.SETUP:
             self._pause(_SETUP_WAIT)
         else:

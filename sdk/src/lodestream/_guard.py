@@ -3,6 +3,7 @@
 In tests that set LODESTREAM_STRICT it is raised instead.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -13,6 +14,7 @@ from typing import ParamSpec, TypeVar
 log = logging.getLogger("lodestream")
 
 _QUIET_SECONDS = 60.0
+_MAX_SUBJECTS = 1_000
 _told: dict[str, float] = {}
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,8 +25,11 @@ def tell(subject: str, message: str) -> None:
     now = time.monotonic()
     last = _told.get(subject)
     if last is None or now - last >= _QUIET_SECONDS:
+        if len(_told) >= _MAX_SUBJECTS:
+            _told.clear()
         _told[subject] = now
-        log.warning("%s", message)
+        with contextlib.suppress(Exception):  # what a program has logging do may fail
+            log.warning("%s", message)
 
 
 def report(doing: str, error: BaseException) -> None:

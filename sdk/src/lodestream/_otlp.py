@@ -6,6 +6,7 @@ Protobuf joins messages by joining their bytes; that is what makes requests out 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from struct import Struct
+from struct import error as StructError  # noqa: N812 - it is a class
 from typing import Any
 
 _FIXED64 = Struct("<Q").pack
@@ -13,6 +14,8 @@ _FIXED32 = Struct("<I").pack
 _DOUBLE = Struct("<d").pack
 _SHORT = tuple(bytes((number,)) for number in range(0x80))
 _MAX_DEPTH = 16
+_MAX_BITS = 1024  # of integers that are written out: beyond, Python may refuse to
+_LATEST = (1 << 64) - 1
 Event = tuple[str, int, Mapping[str, Any]]
 """Name, Unix time in nanoseconds, attributes."""
 Link = tuple[int, int, str, int, Mapping[str, Any]]
@@ -29,6 +32,14 @@ def varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+def fixed64(number: int) -> bytes:
+    """A time; one that has no place in 64 bits becomes the nearest that has."""
+    try:
+        return _FIXED64(number)
+    except StructError:
+        return _FIXED64(min(max(int(number), 0), _LATEST))
 
 
 def delimited(tag: bytes, payload: bytes) -> bytes:
@@ -73,6 +84,8 @@ def any_value_of(value: Any, depth: int = 0) -> bytes:
         return b"\x10\x01" if value else b"\x10\x00"
     if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
         return b"\x18" + varint(value & 0xFFFF_FFFF_FFFF_FFFF)
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        return any_value_of(f"<an integer of {value.bit_length()} bits>")
     if isinstance(value, float):
         return b"\x21" + _DOUBLE(value)
     if isinstance(value, bytes):
@@ -109,9 +122,9 @@ def span_of(  # noqa: PLR0917
         parts.append(delimited(b"\x1a", text(trace_state)))
     if parent_id:
         parts += (b"\x22\x08", parent_id.to_bytes(8, "big"))
-    parts += (delimited(b"\x2a", text(name)), b"\x30", varint(kind), b"\x39", _FIXED64(start_ns))
+    parts += (delimited(b"\x2a", text(name)), b"\x30", varint(kind), b"\x39", fixed64(start_ns))
     if end_ns:
-        parts += (b"\x41", _FIXED64(end_ns))
+        parts += (b"\x41", fixed64(end_ns))
     parts += attributes_of(b"\x4a", attributes)
     parts += (delimited(b"\x5a", _event(event)) for event in events)
     parts += (delimited(b"\x6a", _link(link)) for link in links)
@@ -168,7 +181,7 @@ def _end_of_resource(frame: bytes) -> int:
 
 def _event(event: Event) -> bytes:
     name, time_ns, attributes = event
-    return b"".join((b"\x09", _FIXED64(time_ns), delimited(b"\x12", text(name)), *attributes_of(b"\x1a", attributes)))
+    return b"".join((b"\x09", fixed64(time_ns), delimited(b"\x12", text(name)), *attributes_of(b"\x1a", attributes)))
 
 
 def _link(link: Link) -> bytes:

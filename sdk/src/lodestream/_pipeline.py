@@ -2,12 +2,11 @@
 
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lodestream._exporter import Exporter
-from lodestream._guard import guarded, report
+from lodestream._guard import guarded, report, tell
 from lodestream._lifecycle import close_with_process
 from lodestream._otlp import scope_spans_of
 from lodestream._position import Positions
@@ -46,7 +45,8 @@ class Pipeline:
             positions=self._positions,
             hurry=lambda: self._hurry[-1] if self._hurry else 0,
         )
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come in where its own thread holds it
+        self._to_start = [None]
         self._hurry: list[int] = []
         self._flushes = 0
         self._threads: tuple[threading.Thread, ...] = ()
@@ -56,21 +56,18 @@ class Pipeline:
 
     def emit(self, span: Observation) -> None:
         """Take a span. Never waits."""
-        if self._state == "running":
-            self._ring.put(span)
-        elif self._state == "new":
-            self._ring.put(span)
+        self._ring.put(span)
+        if self._state == "new":
             self._start()
-        else:
-            self._ring.dropped += 1
 
     def flush(self, timeout: float, *, give_up: bool = False) -> FlushReceipt:
         """Wait until every span that ended before is delivered or dropped, at most `timeout` seconds.
 
         `give_up`: not longer than until an attempt failed, if what is pending is safe on disk.
         """
-        if self._state != "running":
-            return self.receipt()
+        with self._lock:  # not while another thread is just starting ours
+            if self._state != "running":
+                return self.receipt()
         target, spool, before = self._ring.accepted, self._spool, self._exporter.attempts_failed
 
         def done() -> bool:
@@ -86,7 +83,7 @@ class Pipeline:
         try:
             with spool.changed:
                 spool.changed.notify_all()
-                spool.changed.wait_for(done, timeout)
+                spool.changed.wait_for(done, min(timeout, threading.TIMEOUT_MAX))
         finally:
             with self._lock:
                 self._hurry.remove(mine)
@@ -116,36 +113,50 @@ class Pipeline:
         """Deliver what can be within `timeout` seconds, leave the rest in the spool, and end the threads."""
         receipt = self.flush(timeout, give_up=True)
         with self._lock:
-            threads, was = self._threads, self._state
-            self._state = "closed"
-        if was != "running":
+            was, self._state = self._state, "closed"
+            threads = [thread for thread in self._threads if thread.ident is not None]
+        if was == "closed":
             return receipt
         self._exporter.stop()
+        self._ring.close()
         self._ring.wake()
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(_EXIT_SECONDS)
         if not any(thread.is_alive() for thread in threads):
+            self._write_out()  # there is something when no thread could be started
             self._spool.close()
         return self.receipt()
 
     def forget(self) -> None:
         """In the child of a fork: what is in here belongs to the parent."""
         self._state = "closed"
+        self._ring = Ring(0)  # a thread that is not in here may hold the other one's lock
+        self._ring.close()
         self._spool.forget()
 
     # --- The writer's thread ------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        try:
+            self._to_start.pop()  # atomic: a signal handler may be told of a span while its own thread is in here
+        except IndexError:
+            return
         with self._lock:
             if self._state != "new":
                 return
-            write = threading.Thread(target=self._write, name="lodestream-writer", daemon=True)
-            export = threading.Thread(target=self._exporter.run, name="lodestream-exporter", daemon=True)
-            self._state = "running"
-            write.start()
-            export.start()
-            self._threads = (write, export)
+            self._threads = self._threads or (
+                threading.Thread(target=self._write, name="lodestream-writer", daemon=True),
+                threading.Thread(target=self._exporter.run, name="lodestream-exporter", daemon=True),
+            )
+            try:
+                for thread in self._threads:
+                    if thread.ident is None:
+                        thread.start()
+                self._state = "running"
+            except RuntimeError as error:  # too many, or the interpreter is about to end
+                tell("threads", f"no thread can be started, spans wait in memory: {error}")
+                self._to_start.append(None)
         close_with_process(self)
 
     def _write(self) -> None:
@@ -169,7 +180,11 @@ class Pipeline:
     @guarded(None)
     def _write_out(self) -> None:
         while spans := self._ring.take():
-            payloads = list(self._payloads(spans))
+            try:
+                payloads = list(self._payloads(spans))
+            except Exception as error:
+                payloads = []
+                report("encoding spans", error)
             if lost := len(spans) - sum(count for _, count in payloads):
                 self._spool.count_dropped(lost)
             if payloads:
@@ -181,23 +196,26 @@ class Pipeline:
 
     def _payloads(self, spans: Sequence[Observation]) -> Iterator[tuple[bytes, int]]:
         """ResourceSpans of some spans each. A span that can't be encoded is told, and left out."""
-        by_scope: dict[Scope, list[bytes]] = defaultdict(list)
+        heads: dict[Scope, bytes] = {}
+        by_scope: dict[Scope, list[bytes]] = {}
         count = size = 0
         for span in spans:
             try:
                 encoded = span.as_otlp()
+                if span.scope not in heads:
+                    heads[span.scope] = span.scope.otlp
             except Exception as error:
                 report("encoding a span", error)
                 continue
             if count == _FRAME_SPANS or (count and size + len(encoded) > _FRAME_BYTES):
-                yield self._payload(by_scope), count
+                yield self._payload(heads, by_scope), count
                 by_scope.clear()
                 count = size = 0
-            by_scope[span.scope].append(encoded)
+            by_scope.setdefault(span.scope, []).append(encoded)
             count, size = count + 1, size + len(encoded)
         if count:
-            yield self._payload(by_scope), count
+            yield self._payload(heads, by_scope), count
 
-    def _payload(self, by_scope: dict[Scope, list[bytes]]) -> bytes:
-        parts = [scope_spans_of(scope.otlp, spans, scope.schema_url) for scope, spans in by_scope.items()]
+    def _payload(self, heads: Mapping[Scope, bytes], by_scope: Mapping[Scope, Sequence[bytes]]) -> bytes:
+        parts = [scope_spans_of(heads[scope], spans, scope.schema_url) for scope, spans in by_scope.items()]
         return b"".join((self._resource, *parts))

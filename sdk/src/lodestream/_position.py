@@ -2,6 +2,8 @@
 
 import threading
 
+_TOO_LONG = 20  # digits; an offset has 63 bits
+
 
 class Positions:
     """The furthest position of each partition, from tokens like `lodestream.traces:3:1234,lodestream.traces:5:77`."""
@@ -15,7 +17,7 @@ class Positions:
         with self._lock:
             for part in token.split(",") if token else ():
                 partition, _, offset = part.rpartition(":")
-                if partition and offset.isdecimal():
+                if partition and offset.isdecimal() and len(offset) < _TOO_LONG:
                     self._furthest[partition] = max(int(offset), self._furthest.get(partition, -1))
 
     @property

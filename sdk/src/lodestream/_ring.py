@@ -7,7 +7,7 @@ from lodestream._span import Observation
 
 
 class Ring:
-    """Spans that ended and are not yet written. When it is full, new ones are counted and dropped."""
+    """Spans that ended and are not yet written. When it is full or closed, new ones are counted and dropped."""
 
     def __init__(self, max_bytes: int) -> None:
         self._most, self._bytes = max_bytes, 0
@@ -17,13 +17,14 @@ class Ring:
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._asleep = True
         self._taken = False
+        self._closed = False
         self.accepted = 0
         self.dropped = 0
 
     def put(self, span: Observation) -> None:
         """Take a span, and wake the writer if it sleeps."""
         with self._lock:
-            if self._bytes + span.weight > self._most and self._spans:
+            if self._closed or (self._bytes + span.weight > self._most and self._spans):
                 self.dropped += 1
                 return
             self._bytes += span.weight
@@ -32,6 +33,11 @@ class Ring:
             wake, self._asleep = self._asleep, False
         if wake:
             self._bell.put(None)
+
+    def close(self) -> None:
+        """Take no more."""
+        with self._lock:
+            self._closed = True
 
     @property
     def waiting(self) -> bool:

@@ -67,7 +67,7 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
             try:
                 chosen[name] = parse(value)
                 break
-            except (ValueError, TypeError) as error:
+            except Exception as error:
                 tell(source, f"{source}: {error}; it is ignored")
     if unknown := given.keys() - _READ.keys() - {"mask"}:
         tell("settings", f"unknown settings are ignored: {', '.join(sorted(unknown))}")
@@ -84,6 +84,20 @@ def default_spool_dir(environ: Mapping[str, str]) -> Path:
     """Where the state of a user's programs lives. Raises RuntimeError when there is no home."""
     state = environ.get("XDG_STATE_HOME")
     return (Path(state) if state else Path.home() / ".local" / "state") / "lodestream" / "spool"
+
+
+def _key(value: Any) -> str:
+    key = str(value).strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("a key has only printable ASCII characters")
+    return key
+
+
+def _folder(value: Any) -> Path:
+    path = Path(value).expanduser()
+    if "\0" in str(path):
+        raise ValueError(f"{str(path)!r} is not a path")
+    return path
 
 
 def _flag(value: Any) -> bool:
@@ -137,14 +151,14 @@ def _pairs(value: Any) -> Mapping[str, str]:
 
 _READ: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "endpoint": ("LODESTREAM_ENDPOINT", parse_endpoint),
-    "public_key": ("LODESTREAM_PUBLIC_KEY", str),
-    "secret_key": ("LODESTREAM_SECRET_KEY", str),
+    "public_key": ("LODESTREAM_PUBLIC_KEY", _key),
+    "secret_key": ("LODESTREAM_SECRET_KEY", _key),
     "environment": ("LODESTREAM_ENVIRONMENT", str),
     "release": ("LODESTREAM_RELEASE", str),
     "sample_rate": ("LODESTREAM_SAMPLE_RATE", _rate),
     "tracing_enabled": ("LODESTREAM_TRACING_ENABLED", _flag),
     "capture_io": ("LODESTREAM_OBSERVE_DECORATOR_IO_CAPTURE_ENABLED", _flag),
-    "spool_dir": ("LODESTREAM_SPOOL_DIR", Path),
+    "spool_dir": ("LODESTREAM_SPOOL_DIR", _folder),
     "spool_max_bytes": ("LODESTREAM_SPOOL_MAX_BYTES", _bytes),
     "memory_max_bytes": ("LODESTREAM_MEMORY_MAX_BYTES", _bytes),
     "flush_interval": ("LODESTREAM_FLUSH_INTERVAL", _seconds),

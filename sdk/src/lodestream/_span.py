@@ -154,6 +154,8 @@ class Observation(trace.Span):
             return
         if type(value) is str:
             self.weight += len(value)
+        elif not isinstance(value, bool | int | float):
+            self.weight += _weight_of(value)
         attributes[key] = value
 
     # --- OpenTelemetry ------------------------------------------------------------------------------------------------
@@ -266,6 +268,15 @@ def frozen(value: Any, text: Callable[[str], Any] = _as_it_is) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(frozen(item, text) for item in value)
     return text(str(value)[:MAX_CHARS])
+
+
+def _weight_of(value: Any) -> int:
+    """Bytes of a frozen value, roughly."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(len(key) + _weight_of(item) for key, item in value.items())
+    return 8 + sum(map(_weight_of, value)) if isinstance(value, tuple) else 8
 
 
 def _message_of(error: BaseException) -> str:

@@ -5,13 +5,14 @@ after a crash a whole segment is sent again, and the server recognises what it h
 """
 
 import contextlib
+import errno
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lodestream._guard import log, tell
+from lodestream._guard import log, report, tell
 from lodestream._orphans import Orphan, find_orphans, quarantine
 from lodestream._segment import FileStorage, Frame, MemoryStorage, Segment
 from lodestream._settings import MIB, Fsync
@@ -21,6 +22,8 @@ BATCH_SPANS, BATCH_BYTES = 500, 2 * MIB
 """What is delivered at once, at most, but for a single frame that is larger."""
 _SEGMENT_BYTES = 4 * MIB
 _MEMORY_SEGMENT_BYTES = MIB
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
+"""What keeps a segment from being read for a while, and says nothing of the segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,11 @@ class Spool:
         with self.changed:
             waited_for = not self.pending
             try:
-                self._active().append(payloads)
-            except OSError as error:
-                self._to_memory(error)
-                self._active().append(payloads)
+                self._place(payloads)
+            except Exception as error:
+                self.count_dropped(sum(spans for _, spans in payloads))
+                report("spooling spans", error)
+                return
             self._dirty = True
             if self._fsync == "always":
                 self.sync()
@@ -145,7 +149,7 @@ class Spool:
     def take(self, *, own: bool) -> Batch | None:
         """The oldest frames, of this process or of others, at least one; None when there are none.
 
-        They stay until `settle` or `release`.
+        They stay until `settle` or `release`. Raises OSError when they can't be read now and later may be.
         """
         with self.changed:
             for segment, orphan in self._segments(own=own):
@@ -156,6 +160,8 @@ class Spool:
                         segment.in_flight = True
                         return Batch(segment, frames, segment.read(frames), orphan)
                 except OSError as error:
+                    if error.errno in _PASSING:
+                        raise
                     tell("reading the spool", f"a segment of the spool can't be read, its spans are lost: {error}")
                 self._drop(segment, orphan)
             return None
@@ -225,6 +231,13 @@ class Spool:
 
     # --- Segments -----------------------------------------------------------------------------------------------------
 
+    def _place(self, payloads: Sequence[tuple[bytes, int]]) -> None:
+        try:
+            self._active().append(payloads)
+        except OSError as error:
+            self._to_memory(error)
+            self._active().append(payloads)
+
     def _active(self) -> Segment:
         """The segment to append to. Raises OSError."""
         if self._own:
@@ -244,9 +257,14 @@ class Spool:
         return segment
 
     def _finish(self, segment: Segment) -> None:
-        if not segment.on_disk:
-            return
+        """Nothing is appended to it any more."""
         with contextlib.suppress(OSError):
+            if not segment.frames:
+                self._own.remove(segment)
+                segment.storage.delete()
+                return
+            if not segment.on_disk:
+                return
             if self._fsync != "never":
                 segment.storage.sync()
                 if self._dir is not None:

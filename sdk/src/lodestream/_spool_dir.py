@@ -63,12 +63,17 @@ def create_dir(root: Path) -> SpoolDir:
     name = uuid.uuid4().hex
     new = root / f".{name}"  # hidden from those who look for orphans until it is locked
     new.mkdir(mode=0o700)
-    lock = os.open(new / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    lock = None
     try:
+        lock = os.open(new / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         new.rename(root / name)
     except OSError:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
+        with contextlib.suppress(OSError):
+            (new / _LOCK).unlink(missing_ok=True)
+            new.rmdir()
         raise
     return SpoolDir(root / name, lock)
 

@@ -27,8 +27,8 @@ class TracerProvider(trace.TracerProvider):
     ) -> trace.Tracer:
         scope = Scope(
             str(instrumenting_module_name or ""),
-            instrumenting_library_version or "",
-            schema_url or "",
+            str(instrumenting_library_version or ""),
+            str(schema_url or ""),
             self.recorder.frozen_attributes(attributes),
         )
         return Tracer(self, scope)
