@@ -20,11 +20,11 @@ async def folded(stand: Stand) -> int:
 
 async def test_three_projections_with_random_kills(stand: Stand) -> None:
     rng = random.Random(7)
-    moments = [1 + 2.5 * n + rng.random() for n in range(6)]
+    moments = [1 + 2.5 * n + rng.random() for n in range(5)]
     strikes = [Strike(at, "kill", f"traces-{rng.randrange(3)}", rng.uniform(0.1, 2)) for at in moments]
     async with load(stand, projections=3):
         # A start ends when the group has dealt anew, which waits for the sessions of the dead.
-        await torment(stand, [*strikes, Strike(32.0, "drop", "rows", 0.0)])
+        await torment(stand, [*strikes, Strike(20.0, "drop", "rows", 0.0)])
 
 
 async def test_a_zombie_wakes_under_load(stand: Stand) -> None:
@@ -41,7 +41,7 @@ async def test_a_zombie_wakes_under_load(stand: Stand) -> None:
 async def test_a_storm_of_rebalances(stand: Stand) -> None:
     """The group is dealt anew again and again, and the work goes on in between."""
     async with load(stand, projections=2):
-        for _ in range(6):
+        for _ in range(4):
             before = await folded(stand)
             await stand.processes["traces-1"].restart()
             await until(partial(_moved, stand, before), what="the work goes on")

@@ -24,6 +24,7 @@ subscriber = router.subscriber(
     batch_timeout_ms=50,
     auto_offset_reset="earliest",
     session_timeout_ms=15_000,
+    heartbeat_interval_ms=1_000,  # how soon one learns that the group is dealt anew; until then all of it waits
     rebalance_timeout_ms=60_000,
     listener=assignment,
     no_reply=True,
