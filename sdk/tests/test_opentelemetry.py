@@ -53,6 +53,9 @@ def test_beside_another_provider_spans_nest_through_the_context():
     spans = {span.name: span for span in exporter.get_finished_spans()}
     ours = told.named("ours")
     request, query = spans["request"], spans["renamed query"]
+    assert request.context is not None
+    assert query.parent is not None
+    assert query.attributes is not None
     assert ours.parent_id == f"{request.context.span_id:016x}"
     assert ours.trace_id == f"{request.context.trace_id:032x}"
     assert f"{query.parent.span_id:016x}" == ours.id

@@ -146,13 +146,13 @@ class _Careful:
             if self._left <= 0:
                 plain.append(f"{_CUT} {len(value) - len(plain)} more")
                 break
-            self._left -= 2
+            self._left -= 4
             plain.append(self.plain(item, depth + 1))
         return plain
 
     def _most_items(self) -> int:
         """That there can be room for, and one to notice that there are more."""
-        return max(self._left, 0) // 2 + 1
+        return max(self._left, 0) // 4 + 1
 
 
 def jsonable(value: Any) -> Any:

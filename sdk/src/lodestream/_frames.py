@@ -25,7 +25,7 @@ class Found:
 
 
 def framed(payload: bytes) -> bytes:
-    """The frame of a payload."""
+    """The frame of a payload, which is not empty: a disk's zeros would be one."""
     return _HEADER.pack(_MAGIC, len(payload), zlib.crc32(payload)) + payload
 
 
@@ -55,7 +55,9 @@ def _frame_end(data: bytes, at: int) -> int:
         return 0
     magic, length, crc = _HEADER.unpack_from(data, at)
     end = at + HEADER_BYTES + int(length)
-    intact = magic == _MAGIC and end <= len(data) and zlib.crc32(memoryview(data)[at + HEADER_BYTES : end]) == crc
+    intact = (
+        magic == _MAGIC and length and end <= len(data) and zlib.crc32(memoryview(data)[at + HEADER_BYTES : end]) == crc
+    )
     return end if intact else 0
 
 

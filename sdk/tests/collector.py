@@ -1,0 +1,119 @@
+"""A real OTLP server in this process, that answers as it is told to."""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+Answer = Callable[[ExportTraceServiceRequest, Any], ExportTraceServiceResponse]
+"""Raises (by aborting the context) or answers."""
+_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
+
+
+def taken(*, rejected: int = 0, message: str = "", position: str = "") -> Answer:
+    """Take a request; `rejected` spans of it only in words."""
+
+    def answer(_request: ExportTraceServiceRequest, context: Any) -> ExportTraceServiceResponse:
+        if position:
+            context.set_trailing_metadata((("lodestream-position", position),))
+        partial = ExportTracePartialSuccess(rejected_spans=rejected, error_message=message)
+        return ExportTraceServiceResponse(partial_success=partial)
+
+    return answer
+
+
+def refused(code: grpc.StatusCode, *, retry_after: float | None = None) -> Answer:
+    """Refuse a request, with RetryInfo if there is a time after which to come back."""
+
+    def answer(_request: ExportTraceServiceRequest, context: Any) -> ExportTraceServiceResponse:
+        if retry_after is None:
+            context.abort(code, "as scripted")
+        status = status_pb2.Status(code=code.value[0], message="as scripted")
+        delay = Duration()
+        delay.FromNanoseconds(int((retry_after or 0) * 1e9))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+        context.abort_with_status(rpc_status.to_status(status))
+        raise AssertionError("aborting raises")
+
+    return answer
+
+
+def refused_with(name: str, code: grpc.StatusCode) -> Answer:
+    """Refuse requests that have a span of this name."""
+
+    def answer(request: ExportTraceServiceRequest, context: Any) -> ExportTraceServiceResponse:
+        return refused(code)(request, context) if name in names_of(request) else ExportTraceServiceResponse()
+
+    return answer
+
+
+class Collector:
+    """`script` has the answers to come, one a request; after it, `otherwise` answers. It takes by default."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.script: deque[Answer] = deque()
+        self.otherwise: Answer = taken()
+        self.requests: list[ExportTraceServiceRequest] = []
+        """All that came, refused ones too."""
+        self.arrived: list[float] = []
+        """When, by time.monotonic."""
+        self.metadata: list[dict[str, str]] = []
+        self.delivered: Counter[str] = Counter()
+        """How often a span of that name was taken."""
+        self.gone = threading.Event()
+        self._lock = threading.Lock()
+        self._server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+        method: Any = grpc.unary_unary_rpc_method_handler(
+            self._export, response_serializer=ExportTraceServiceResponse.SerializeToString
+        )
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {"Export": method}),))
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self.address = f"127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.gone.set()
+        self._server.stop(None).wait()
+
+    def never(self, request: ExportTraceServiceRequest, context: Any) -> ExportTraceServiceResponse:
+        """An answer that does not come."""
+        self.gone.wait()
+        return refused(grpc.StatusCode.UNAVAILABLE)(request, context)
+
+    def lost(self, request: ExportTraceServiceRequest, context: Any) -> ExportTraceServiceResponse:
+        """Take the request, and say that it was not taken."""
+        with self._lock:
+            self.delivered.update(names_of(request))
+        return refused(grpc.StatusCode.UNAVAILABLE)(request, context)
+
+    def _export(self, data: bytes, context: Any) -> ExportTraceServiceResponse:
+        request = ExportTraceServiceRequest.FromString(data)
+        with self._lock:
+            self.requests.append(request)
+            self.arrived.append(time.monotonic())
+            self.metadata.append({str(key): str(value) for key, value in context.invocation_metadata()})
+            answer = self.script.popleft() if self.script else self.otherwise
+        response = answer(request, context)
+        with self._lock:
+            self.delivered.update(names_of(request))
+        return response
+
+
+def names_of(request: ExportTraceServiceRequest) -> list[str]:
+    """Of its spans, in order."""
+    return [span.name for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]

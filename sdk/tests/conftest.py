@@ -1,0 +1,19 @@
+"""What every test begins with: nothing told yet, and a server where one is asked for."""
+
+from collections.abc import Iterator
+
+import pytest
+from lodestream import _guard
+
+from sdk.tests.collector import Collector
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told_yet() -> None:
+    _guard._told.clear()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        yield server
