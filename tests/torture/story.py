@@ -40,18 +40,19 @@ class Story:
     """Spans told whole; begun and ended later; ended before they are begun; corrected; with absurd clocks; refused."""
 
     def __init__(self, seed: str) -> None:
-        self._random = random.Random(seed)
+        self.random = random.Random(seed)
+        """Whoever tells the story may draw from it, too."""
         self._live: list[_Trace] = []
         self._later: list[Telling] = []
 
     def request(self) -> list[Telling]:
         """Some tellings of several traces."""
-        return [self._telling() for _ in range(self._random.randint(1, _MOST_SPANS))]
+        return [self._telling() for _ in range(self.random.randint(1, _MOST_SPANS))]
 
     def _telling(self) -> Telling:
-        chance = self._random.random()
+        chance = self.random.random()
         if self._later and chance < 0.3:
-            return self._later.pop(self._random.randrange(len(self._later)))
+            return self._later.pop(self.random.randrange(len(self._later)))
         whole = self._span()
         if chance < 0.31:
             whole.start_time_unix_nano = 0  # the gateway refuses it
@@ -66,16 +67,16 @@ class Story:
         if chance < 0.9:  # begun, and ended in another request
             other.end_time_unix_nano, other.name = 0, f"{whole.name} begun"
             del other.attributes[:]
-            other.attributes.append(_attribute("user.id", f"user-{self._random.randrange(50)}"))
+            other.attributes.append(_attribute("user.id", f"user-{self.random.randrange(50)}"))
         else:
             other.end_time_unix_nano, other.name = whole.end_time_unix_nano + 1_000_000, f"{whole.name} corrected"
         pair = [Telling(whole), Telling(other)]
-        self._random.shuffle(pair)
+        self.random.shuffle(pair)
         self._later.append(pair[0])
         return pair[1]
 
     def _span(self) -> Span:
-        rng, trace = self._random, self._trace()
+        rng, trace = self.random, self._trace()
         span_id, parent = rng.randbytes(8), rng.choice(trace.span_ids) if trace.span_ids else b""
         trace.span_ids.append(span_id)
         start = time.time_ns() - rng.randrange(1_000_000_000)
@@ -97,8 +98,8 @@ class Story:
 
     def _trace(self) -> _Trace:
         if len(self._live) < _LIVE_TRACES:
-            self._live.append(_Trace(self._random.randbytes(16)))
-        chosen = self._random.choice(self._live)
+            self._live.append(_Trace(self.random.randbytes(16)))
+        chosen = self.random.choice(self._live)
         if len(chosen.span_ids) >= _LONGEST_TRACE:
             self._live.remove(chosen)
             return self._trace()

@@ -19,6 +19,7 @@ from tests.torture.story import Story, Telling, export_request
 from tests.torture.ways import OPTIONS, Answer, Attempt, export, record
 
 _WORKERS = 4
+_BURST = 6  # requests that a worker sends at once, now and then: those that arrive together may share a record
 _LONGEST_WAIT, _LAST_RETRIES = 1.0, 15.0  # seconds: between attempts; for what is not settled when the end is asked
 
 
@@ -28,7 +29,7 @@ class Writer:
     def __init__(self, asked: argparse.Namespace, ledger: Ledger, channel: grpc.aio.Channel) -> None:
         self._asked, self._ledger, self._channel = asked, ledger, channel
         self._story = Story(f"{asked.seed}/{asked.life}")
-        self._random = self._story._random
+        self._random = self._story.random
         self._before: deque[list[Telling]] = deque(maxlen=50)
         self._left = asked.requests
         self.stop = asyncio.Event()
@@ -38,14 +39,17 @@ class Writer:
 
     async def _work(self) -> None:
         while self._left > 0 and not self.stop.is_set():
-            self._left -= 1
-            if self._before and self._random.random() < 0.08:
-                await self._send(self._random.choice(self._before))
-            else:
-                tellings = self._story.request()
-                await self._send(tellings)
-                self._before.append(tellings)
-            await self._pause(_WORKERS / self._asked.rate)
+            together = min(self._left, 1 if self._random.random() < 0.9 else _BURST)
+            self._left -= together
+            await asyncio.gather(*(self._send(self._next()) for _ in range(together)))
+            await self._pause(_WORKERS * together / self._asked.rate)
+
+    def _next(self) -> list[Telling]:
+        """What to tell now: something new, or the same as before."""
+        if self._before and self._random.random() < 0.08:
+            return self._random.choice(self._before)
+        self._before.append(self._story.request())
+        return self._before[-1]
 
     async def _send(self, tellings: list[Telling]) -> None:
         known = self._random.random() >= 0.01
