@@ -92,7 +92,8 @@ class Collector:
 
     def never(self, request: ExportTraceServiceRequest, context: Any) -> ExportTraceServiceResponse:
         """An answer that does not come."""
-        self.gone.wait()
+        while context.is_active() and not self.gone.wait(0.02):
+            pass
         return refused(grpc.StatusCode.UNAVAILABLE)(request, context)
 
     def lost(self, request: ExportTraceServiceRequest, context: Any) -> ExportTraceServiceResponse:

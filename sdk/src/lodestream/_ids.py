@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import string
 
 _random = random.Random()  # noqa: S311 - ids are no secrets. Our own: a program may seed the global one
 if hasattr(os, "register_at_fork"):
@@ -27,7 +28,8 @@ def parse_id(text: str, digits: int) -> int:
 
     Raises ValueError naming what is wrong.
     """
-    number = int(text, 16) if isinstance(text, str) and len(text) == digits and text.isalnum() else 0
+    is_hex = isinstance(text, str) and len(text) == digits and not set(text) - set(string.hexdigits)
+    number = int(text, 16) if is_hex else 0
     if not number:
         raise ValueError(f"{text!r} is not an id: {digits} hex digits, not all zeros")
     return number

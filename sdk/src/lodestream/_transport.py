@@ -98,11 +98,7 @@ class Transport:
         if self._channel is None:
             self._channel = open_channel(self.endpoint)
         export: Any = self._channel.unary_unary(_EXPORT, response_deserializer=ExportTraceServiceResponse.FromString)
-        try:
-            call = export.future(request, timeout=timeout, metadata=self._metadata)
-        except ValueError:  # its message would tell the key
-            return Refused(Why.SETUP, "the key has characters that can't be sent")
-        self._call = call
+        self._call = call = export.future(request, timeout=timeout, metadata=self._metadata)
         if self._cancelled:
             call.cancel()
         try:
