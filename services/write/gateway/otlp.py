@@ -14,10 +14,11 @@ from services.write.gateway.admission import Admission
 from services.write.gateway.producer import producer_of
 from services.write.gateway.records import Envelope, new_event_id
 from services.write.gateway.refusal import Context, answering, the_request
+from services.write.gateway.sharing import Sharing
 from services.write.gateway.validation import RefusedSpan
-from services.write.gateway.writing import append_all, check
+from services.write.gateway.writing import Checked, append_all, append_shared, check
 from shared.event_log.append import Appender
-from shared.event_log.position import to_token
+from shared.event_log.position import Position, to_token
 from shared.runtime.settings import GatewaySettings
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
@@ -31,6 +32,7 @@ class TraceService:
 
     def __init__(self, settings: GatewaySettings, admission: Admission, appender: Appender) -> None:
         self._settings, self._admission, self._appender = settings, admission, appender
+        self._sharing = Sharing(appender, ack_seconds=settings.ack_seconds)
 
     async def export(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
         """Export, bytes to bytes: what is no request is refused by us, with a reason."""
@@ -47,14 +49,20 @@ class TraceService:
                 producer = producer_of(context, request)
                 return Envelope(project_id, producer, new_event_id(), received_at, received_at)
 
-            checked = check(otlp_request, envelope, field="request", max_spans=self._settings.max_spans)
+            checked = check(otlp_request, envelope, field="request", max_spans=self._settings.max_spans, share=True)
             self._admission.count_spans(project_id, checked.spans)
-            positions = await append_all(self._appender, checked.records, context, most=self._settings.ack_seconds)
+            positions = await self._append(checked, context)
         metrics.SPANS.labels("accepted").inc(checked.kept)
         metrics.SPANS.labels("refused").inc(len(checked.refused))
         if positions:
             context.set_trailing_metadata(((POSITION, to_token(positions)),))
         return ExportTraceServiceResponse(partial_success=_partial(checked.refused)).SerializeToString()
+
+    async def _append(self, checked: Checked, context: Context) -> list[Position]:
+        most = self._settings.ack_seconds
+        if checked.small:
+            return [await append_shared(self._sharing, checked.small, context, most=most)]
+        return await append_all(self._appender, checked.records, context, most=most)
 
 
 def _partial(refused: Sequence[RefusedSpan]) -> ExportTracePartialSuccess | None:
