@@ -19,6 +19,7 @@ from shared.event_log.codec import Recorded, read
 from shared.event_log.topics import TRACES
 from shared.read_model.blocks import compress, open_block, sources_of
 from shared.read_model.dialects import hot
+from shared.runtime.garbage import collect_rarely
 
 
 def records(*, spans: int, count: int) -> list[tuple[int, bytes]]:
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
+    collect_rarely()
     values = records(spans=options.spans_per_record, count=options.records)
     found, spans = steps(values), options.spans_per_record * options.records
     for name, step in found.items():

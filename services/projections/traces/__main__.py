@@ -12,6 +12,7 @@ import uvloop
 from faststream.asgi import AsgiFastStream
 
 from services.projections.traces.app import create_app
+from shared.runtime.garbage import collect_rarely
 from shared.runtime.settings import MetricsSettings
 from shared.runtime.telemetry import configure_logging
 
@@ -71,6 +72,7 @@ async def _live(app: AsgiFastStream, stop: asyncio.Event) -> None:
 def main() -> None:
     """Log, run, and exit with 1 when something else than a signal ended it."""
     configure_logging("projection-traces")
+    collect_rarely()
     sys.exit(uvloop.run(serve(create_app())))
 
 

@@ -15,7 +15,7 @@ from lodestream_proto.v1.trace_pb2 import (
 
 from services.projections.traces.rows import Busy, SpanRow, TraceRow
 
-_KINDS = {
+_KINDS: dict[int, str] = {
     SPAN_TYPE_RETRIEVER: "retrieval",
     SPAN_TYPE_EMBEDDING: "retrieval",
     SPAN_TYPE_GENERATION: "generation",

@@ -1,0 +1,62 @@
+"""What the processes of a stack use: CPU seconds, memory, and how busy the whole machine is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """CPU seconds since the beginning, of a process by its role, and of the machine."""
+
+    by_role: Mapping[str, float]
+    busy: float
+    total: float
+
+    def since(self, earlier: "Used") -> "Used":
+        """What was used between two looks."""
+        return Used(
+            {role: used - earlier.by_role.get(role, 0.0) for role, used in self.by_role.items()},
+            self.busy - earlier.busy,
+            self.total - earlier.total,
+        )
+
+
+def used(pids: Mapping[str, int]) -> Used:
+    """CPU seconds of processes with their children, those that have ended too."""
+    times = psutil.cpu_times()
+    total = sum(times)
+    return Used(
+        {role: _seconds(psutil.Process(pid)) for role, pid in pids.items()}, total - times.idle - times.iowait, total
+    )
+
+
+def memory(pids: Mapping[str, int]) -> dict[str, int]:
+    """Resident bytes, what processes of one role share counted once."""
+    return {role: sum(_memory(each) for each in _family(psutil.Process(pid))) for role, pid in pids.items()}
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+def _seconds(process: psutil.Process) -> float:
+    itself = process.cpu_times()
+    ended = float(itself.children_user + itself.children_system)
+    alive = 0.0
+    for each in _family(process):
+        try:
+            times = each.cpu_times()
+        except psutil.NoSuchProcess:  # counted at the next look, among those that have ended
+            continue
+        alive += times.user + times.system
+    return alive + ended
+
+
+def _memory(process: psutil.Process) -> int:
+    try:
+        full = process.memory_full_info()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
+    return int(getattr(full, "pss", full.uss))
