@@ -18,10 +18,7 @@ help: ## list the verbs
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e proto -e sdk -e .
 	@touch $@
 
-settorture: .venv/ready ## break everything for SECONDS= (60) on the schedule of SEED= (a random one), and judge what is left
-	@$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
-
-up: .venv/ready ## make the locked environment
+setup: .venv/ready ## make the locked environment
 
 proto: .venv/ready ## generate proto/gen from the .proto files
 	@rm -rf proto/gen/lodestream_proto && mkdir -p proto/gen/lodestream_proto/v1
@@ -42,6 +39,9 @@ fix: .venv/ready ## format, and mend what can be mended by itself
 
 test: .venv/ready ## all tests, on real servers (ARGS="-k name" to choose)
 	@$(BIN)/pytest $(ARGS)
+
+torture: .venv/ready ## break everything for SECONDS= (60) on the schedule of SEED= (a random one), and judge what is left
+	@$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 up: .venv/ready ## start everything on this machine (ARGS=--ephemeral keeps nothing, ARGS=--servers-only)
 	@$(BIN)/python -m services.all_in_one $(ARGS)
