@@ -17,8 +17,9 @@ import uvloop
 
 from benchmarks.workload import Export, exports
 
-_EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-_REMEMBERED = 50
+EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+_REMEMBERED = 2_000
+"""Requests to choose from; many more than a batch of the projection holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +132,7 @@ class _Sender:
     async def _client(self) -> None:
         options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1))
         async with grpc.aio.insecure_channel(self._address, options=options) as channel:
-            call: Any = channel.unary_unary(_EXPORT)
+            call: Any = channel.unary_unary(EXPORT)
             while not self._stopping:
                 await self._turn()
                 await self._send(call)

@@ -23,8 +23,8 @@ from shared.read_model.dead_letters import WHOLE_RECORD, DeadLetter
 from shared.read_model.progress import HaltError, SkippedError, fence, halt
 from shared.runtime.failpoints import failpoint
 
-IN_FLIGHT = 3
-"""Transactions at a time: while Postgres works for one, Python folds for another."""
+IN_FLIGHT = 6
+"""Transactions at a time: while Postgres works for some, Python folds for another. With 3 Python waited at times."""
 
 
 class PartitionsMissingError(Exception):

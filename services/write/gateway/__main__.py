@@ -15,7 +15,6 @@ from shared.event_log.append import Appender
 from shared.event_log.topics import TRACES
 from shared.read_model.authentication import Authenticator
 from shared.read_model.postgres import connect_pool
-from shared.runtime.garbage import collect_rarely
 from shared.runtime.serving import Health, serve
 from shared.runtime.settings import GatewaySettings, InitSettings, KafkaSettings, PostgresSettings
 from shared.runtime.telemetry import configure_logging, serve_metrics
@@ -60,7 +59,6 @@ async def run(settings: GatewaySettings) -> None:
 def main() -> None:
     """Serve with the environment's settings."""
     configure_logging("gateway")
-    collect_rarely()
     serve_metrics()
     try:
         uvloop.run(run(GatewaySettings()))
