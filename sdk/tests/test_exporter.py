@@ -86,6 +86,7 @@ def test_the_receipt_says_where_in_the_log(telling: Telling, collector: Collecto
         told.tell("a")
         assert told.pipeline.flush(10).pending == 0
     assert told.pipeline.position == "t:0:5,t:1:7"
+    assert len(collector.requests) == 4
 
 
 # --- Servers that refuse for now --------------------------------------------------------------------------------------

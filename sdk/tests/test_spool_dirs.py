@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import os
 import stat
 import subprocess
 import sys
@@ -120,13 +119,18 @@ def test_what_is_none_of_ours_is_passed_over(tmp_path: Path) -> None:
     assert list(find_orphans(tmp_path / "file.bad")) == []
 
 
-def test_a_folder_that_was_removed_meanwhile_is_not_adopted(tmp_path: Path) -> None:
-    folder = create_dir(tmp_path)
-    late = os.open(folder.path / "lock", os.O_RDWR)
-    folder.remove()
+def test_a_folder_that_is_removed_while_it_is_being_adopted_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, flock = create_dir(tmp_path), fcntl.flock
+
+    def too_late(descriptor: int, operation: int) -> None:
+        folder.remove()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
     assert list(adopt_dirs(tmp_path)) == []
-    assert os.fstat(late).st_nlink == 0
-    os.close(late)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_empty_folders_are_removed(tmp_path: Path) -> None:
