@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from lodestream._batch import Batch
 from lodestream._endpoint import parse_endpoint
 from lodestream._ids import new_span_id
 from lodestream._otlp import request_of, resource_of, scope_of, scope_spans_of, span_of
 from lodestream._pipeline import Pipeline
 from lodestream._recorder import Recorder
 from lodestream._settings import Settings
-from lodestream._spool import Batch, Spool
+from lodestream._spool import Spool
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from sdk.tests.collector import names_of

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lodestream._batch import BATCH_BYTES, BATCH_SPANS
 from lodestream._frames import HEADER_BYTES
 from lodestream._settings import Fsync
-from lodestream._spool import BATCH_BYTES, BATCH_SPANS, Spool
+from lodestream._spool import Spool
 
 from sdk.tests.telling import delivered, names_in, new_spool, payload, segments
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
+from lodestream._batch import Batch
 from lodestream._guard import log, report, tell
 from lodestream._otlp import request_of
 from lodestream._position import Positions
-from lodestream._spool import Batch, Spool
+from lodestream._spool import Spool
 from lodestream._transport import Refused, Taken, Transport, Why
 
 _TIMEOUT_SECONDS = 15.0  # the gateway waits 10 s for the log

@@ -12,32 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lodestream._batch import BATCH_BYTES, BATCH_SPANS, Batch, first_frames
 from lodestream._guard import log, report, tell
 from lodestream._orphans import Orphan, find_orphans, quarantine
-from lodestream._segment import FileStorage, Frame, MemoryStorage, Segment
+from lodestream._segment import FileStorage, MemoryStorage, Segment
 from lodestream._settings import MIB, Fsync
 from lodestream._spool_dir import SpoolDir, create_dir
 
-BATCH_SPANS, BATCH_BYTES = 500, 2 * MIB
-"""What is delivered at once, at most, but for a single frame that is larger."""
 _SEGMENT_BYTES = 4 * MIB
 _MEMORY_SEGMENT_BYTES = MIB
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
 """What keeps a segment from being read for a while, and says nothing of the segment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Neighbouring frames of one segment, to be delivered together."""
-
-    segment: Segment
-    frames: Sequence[Frame]
-    payloads: Sequence[bytes]
-    orphan: Orphan | None
-
-    @property
-    def spans(self) -> int:
-        return sum(frame.spans for frame in self.frames)
 
 
 @dataclass(slots=True)
@@ -156,7 +141,7 @@ class Spool:
                 try:
                     if orphan is not None and not segment.frames:
                         self._recover(segment, orphan)
-                    if frames := _first(segment.frames):
+                    if frames := first_frames(segment.frames):
                         segment.in_flight = True
                         return Batch(segment, frames, segment.read(frames), orphan)
                 except OSError as error:
@@ -337,15 +322,3 @@ class Spool:
                 segment.storage.delete()
         except OSError as error:
             log.debug("removing a segment: %s", error)
-
-
-def _first(frames: deque[Frame]) -> list[Frame]:
-    taken: list[Frame] = []
-    spans = size = 0
-    for frame in frames:
-        spans += frame.spans
-        size += frame.end - frame.begin
-        if taken and (spans > BATCH_SPANS or size > BATCH_BYTES):
-            break
-        taken.append(frame)
-    return taken
