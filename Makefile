@@ -49,7 +49,10 @@ up: .venv/ready ## start everything on this machine (ARGS=--ephemeral keeps noth
 demo: .venv/ready ## start everything and trace a support assistant; up until Ctrl-C (ARGS=--exit ends it)
 	@$(BIN)/python -m services.all_in_one --run examples/rag_support.py $(ARGS)
 
+bench: .venv/ready ## measure the server on this machine, some ten minutes (ARGS="--seconds 15" is shorter)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.lock
 	@sh requirements/lock.sh
 
-.PHONY: help setup proto check fix test torture up demo lock
+.PHONY: help setup proto check fix test torture up demo bench lock

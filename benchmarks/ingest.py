@@ -141,7 +141,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--duplicates", type=float, default=0.0, help="share of requests that are sent again, 0 … 1")
     parser.add_argument("--payload-bytes", type=int, help="size of every span's input")
     parser.add_argument("--rate", type=float, help="spans a second; default: as many as are kept up with")
-    parser.add_argument("--room", type=int, default=40_000, help="spans that may be acknowledged and not yet visible")
+    parser.add_argument("--room", type=int, default=150_000, help="spans that may be acknowledged and not yet visible")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

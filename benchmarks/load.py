@@ -35,7 +35,7 @@ class Load:
     """The size of every span's input; None: the usual spans."""
     spans_per_second: float | None = None
     """None: as fast as the answers and the room for what is not visible yet allow."""
-    room: int = 40_000
+    room: int = 150_000
     """Spans acknowledged and not yet visible, beyond which no more is sent: the rates measured can be kept up."""
 
 

@@ -79,6 +79,19 @@ def best_of(step: Callable[[], Any], rounds: int) -> float:
     return min(took)
 
 
+def show(values: list[tuple[int, bytes]], *, rounds: int, profile: bool = False) -> None:
+    """Print µs a span for each step; on request where project() spends them."""
+    collect_rarely()
+    found = steps(values)
+    spans = sum(Event.FromString(raw).spans_recorded.span_count for _, raw in values)
+    for name, step in found.items():
+        print(f"{name:36} {1e6 * best_of(step, rounds) / spans:6.2f} µs a span")
+    if profile:
+        with cProfile.Profile() as profiler:
+            found["project() (both, and folding)"]()
+        pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
+
+
 def main() -> None:
     """Print µs a span for each step; with --profile, where project() spends them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.project", description=main.__doc__)
@@ -87,15 +100,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
-    collect_rarely()
     values = records(spans=options.spans_per_record, count=options.records)
-    found, spans = steps(values), options.spans_per_record * options.records
-    for name, step in found.items():
-        print(f"{name:36} {1e6 * best_of(step, options.rounds) / spans:6.2f} µs a span")
-    if options.profile:
-        with cProfile.Profile() as profile:
-            found["project() (both, and folding)"]()
-        pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+    show(values, rounds=options.rounds, profile=options.profile)
 
 
 if __name__ == "__main__":

@@ -82,23 +82,25 @@ async def measure(stack: Stack, *, spans_per_second: float, spans_per_export: in
     }  # fmt: skip
 
 
-async def main() -> None:
-    """Print one line."""
+async def show(*, spans_per_second: float, spans_per_export: int, seconds: float) -> None:
+    """Measure on a stack of its own and print one line."""
+    async with fresh_stack() as stack:
+        found = await measure(
+            stack, spans_per_second=spans_per_second, spans_per_export=spans_per_export, seconds=seconds
+        )
+    figures = ", ".join(f"{name} {milliseconds:.0f} ms" for name, milliseconds in found.items())
+    print(f"{spans_per_second:,.0f} spans/s, {spans_per_export} an export: {figures}")
+
+
+def main() -> None:
+    """Measure as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.visible", description=__doc__)
     parser.add_argument("--rate", type=float, default=1_000, help="spans a second")
     parser.add_argument("--spans-per-export", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=30)
     options = parser.parse_args()
-    async with fresh_stack() as stack:
-        found = await measure(
-            stack,
-            spans_per_second=options.rate,
-            spans_per_export=options.spans_per_export,
-            seconds=options.seconds,
-        )
-    figures = ", ".join(f"{name} {milliseconds:.0f} ms" for name, milliseconds in found.items())
-    print(f"{options.rate:,.0f} spans/s, {options.spans_per_export} an export: {figures}")
+    asyncio.run(show(spans_per_second=options.rate, spans_per_export=options.spans_per_export, seconds=options.seconds))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
