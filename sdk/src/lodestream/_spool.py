@@ -9,12 +9,12 @@ import errno
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from lodestream._batch import BATCH_BYTES, BATCH_SPANS, Batch, first_frames
 from lodestream._guard import log, report, tell
 from lodestream._orphans import Orphan, find_orphans, quarantine
+from lodestream._receipt import Counts
 from lodestream._segment import FileStorage, MemoryStorage, Segment
 from lodestream._settings import MIB, Fsync
 from lodestream._spool_dir import SpoolDir, create_dir
@@ -23,19 +23,6 @@ _SEGMENT_BYTES = 4 * MIB
 _MEMORY_SEGMENT_BYTES = MIB
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
 """What keeps a segment from being read for a while, and says nothing of the segment."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """Spans of this process, and what was found of others."""
-
-    delivered: int = 0
-    dropped: int = 0
-    adopted: int = 0
-    """Delivered on behalf of processes that are gone."""
-    adopted_dropped: int = 0
-    bad_frames: int = 0
-    """Damaged places in their segments."""
 
 
 class Spool:
@@ -157,7 +144,7 @@ class Spool:
             segment = batch.segment
             segment.in_flight = False
             segment.settle(len(batch.frames))
-            self._count(batch.orphan, batch.spans - dropped, dropped)
+            self.counts.add(batch.spans - dropped, dropped, own=batch.orphan is None)
             if not segment.frames:
                 self._remove(segment, batch.orphan)
             self.changed.notify_all()
@@ -247,14 +234,12 @@ class Spool:
             if not segment.frames:
                 self._own.remove(segment)
                 segment.storage.delete()
-                return
-            if not segment.on_disk:
-                return
-            if self._fsync != "never":
-                segment.storage.sync()
-                if self._dir is not None:
-                    self._dir.sync()
-            segment.storage.close()
+            elif segment.on_disk:
+                if self._fsync != "never":
+                    segment.storage.sync()
+                    if self._dir is not None:
+                        self._dir.sync()
+                segment.storage.close()  # not when it was deleted: what is open can still be read
 
     def _to_memory(self, error: OSError) -> None:
         if not self._disk_failed:
@@ -275,8 +260,7 @@ class Spool:
                 with contextlib.suppress(OSError):
                     if orphan is not None and not segment.frames:
                         self._recover(segment, orphan)
-                lost = segment.spans
-                tell("spool bound", f"the spool holds {most} bytes at most: the oldest {lost} spans were dropped")
+                tell("spool bound", f"the spool holds {most} bytes at most: {segment.spans} of the oldest were dropped")
                 self._drop(segment, orphan)
 
     def _segments(self, *, own: bool | None = None) -> Iterator[tuple[Segment, Orphan | None]]:
@@ -294,18 +278,10 @@ class Spool:
             quarantine(self._root, orphan, damaged)
 
     def _drop(self, segment: Segment, orphan: Orphan | None) -> None:
-        self._count(orphan, 0, segment.spans)
+        self.counts.add(0, segment.spans, own=orphan is None)
         segment.settle(len(segment.frames))
         self._remove(segment, orphan)
         self.changed.notify_all()
-
-    def _count(self, orphan: Orphan | None, delivered: int, dropped: int) -> None:
-        if orphan is None:
-            self.counts.delivered += delivered
-            self.counts.dropped += dropped
-        else:
-            self.counts.adopted += delivered
-            self.counts.adopted_dropped += dropped
 
     def _remove(self, segment: Segment, orphan: Orphan | None) -> None:
         try:
