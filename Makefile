@@ -52,7 +52,11 @@ demo: .venv/ready ## start everything and trace a support assistant; up until Ct
 bench: .venv/ready ## measure the server on this machine, some ten minutes (ARGS="--seconds 15" is shorter)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+docs: .venv/ready ## write docs/asyncapi-*.json, what each projection reads
+	@for name in $(notdir $(patsubst %/__main__.py,%,$(wildcard services/projections/*/__main__.py))); do \
+	    $(BIN)/python -m services.projections.$$name --asyncapi > docs/asyncapi-$$name.json; done
+
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.lock
 	@sh requirements/lock.sh
 
-.PHONY: help setup proto check fix test torture up demo bench lock
+.PHONY: help setup proto check fix test torture up demo bench docs lock

@@ -12,9 +12,9 @@ from lodestream_proto.v1.event_pb2 import Event, Producer
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 
 from benchmarks.workload import exports
-from services.projections.traces.copy_format import copy_data, pack_block, pack_span, pack_trace
-from services.projections.traces.projection import Projected, project
-from services.projections.traces.summary import summarise
+from services.projections.traces.folding.projection import Projected, project
+from services.projections.traces.folding.summary import summarise
+from services.projections.traces.storing.copy_format import copy_data, pack_block, pack_span, pack_trace
 from shared.event_log.codec import Recorded, read
 from shared.event_log.topics import TRACES
 from shared.read_model.blocks import compress, open_block, sources_of

@@ -20,7 +20,7 @@ from services.all_in_one.stack import Running, running_stack
 from shared.read_model.postgres import SEARCH_PATH
 
 _ROLES = {"gateway": "gateway", "traces": "projection", "kafka": "Kafka", "postgres": "Postgres"}
-_SPANS = re.compile(r'^lodestream_projection_spans_total\{projection="traces"\} (\S+)$', re.MULTILINE)
+_SPANS = re.compile(r'^lodestream_projection_items_total\{projection="traces"\} (\S+)$', re.MULTILINE)
 # The quota is for tenants; here one sends all.
 _SETTINGS = {
     "LODESTREAM_GATEWAY_QUOTA_BYTES_PER_SECOND": "1e12",

@@ -7,14 +7,16 @@ from typing import TypeVar
 
 import asyncpg
 
-from services.projections.traces.partitions import Partitions
-from services.projections.traces.projector import Projector
-from services.projections.traces.tables import NAME, prepare_connection
+from services.projections.traces.folding.projection import Projected
+from services.projections.traces.storing.partitions import Partitions
+from services.projections.traces.storing.tables import NAME, prepare_connection
+from services.projections.traces.traces import TracesProjection
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import TRACES
 from shared.read_model.postgres import connect_pool
 from shared.read_model.progress import Progress, read_progress
+from shared.read_model.projecting.projector import Projector
 
 T = TypeVar("T")
 TABLES = ("spans", "span_blocks", "traces", "dead_letters", "projection_positions")
@@ -24,7 +26,7 @@ TABLES = ("spans", "span_blocks", "traces", "dead_letters", "projection_position
 class Projecting:
     """One process's projector and its connections."""
 
-    projector: Projector
+    projector: Projector[Projected]
     pool: asyncpg.Pool
 
     async def fold(self, *records: Recorded) -> None:
@@ -57,7 +59,7 @@ async def projecting(dsn: str) -> AsyncIterator[Projecting]:
     """A projector on this database."""
     pool = await connect_pool(dsn, application="test", max_size=8, init=prepare_connection)
     try:
-        yield Projecting(Projector(pool, Partitions(pool), Assignment()), pool)
+        yield Projecting(Projector(pool, TracesProjection(Partitions(pool)), Assignment()), pool)
     finally:
         await pool.close()
 

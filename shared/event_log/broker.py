@@ -15,7 +15,9 @@ from aiokafka import ConsumerRecord
 from faststream import AckPolicy, BaseMiddleware
 from faststream.exceptions import NackMessage
 from faststream.kafka import KafkaBroker, KafkaRouter
+from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from shared.event_log.assignment import Assignment
 from shared.event_log.codec import Recorded, read
 from shared.runtime.settings import KafkaSettings
 
@@ -42,6 +44,23 @@ def kafka_broker(settings: KafkaSettings, *, client_id: str) -> KafkaBroker:
         middlewares=[BackOff()],
         graceful_timeout=10,
         logger=quiet,
+    )
+
+
+def read_batches(router: KafkaRouter, topic: str, *, group: str, listener: Assignment) -> BatchSubscriber:
+    """Declare that a service reads a topic in batches, from where `listener` says."""
+    return router.subscriber(
+        topic,
+        group_id=group,
+        batch=True,
+        max_records=256,
+        batch_timeout_ms=50,
+        auto_offset_reset="earliest",
+        session_timeout_ms=15_000,
+        heartbeat_interval_ms=1_000,  # how soon one learns that the group is dealt anew; until then all of it waits
+        rebalance_timeout_ms=60_000,
+        listener=listener,
+        no_reply=True,
     )
 
 

@@ -10,12 +10,18 @@ SEARCH_PATH = "traces, lodestream"
 
 
 async def connect_pool(
-    dsn: str, *, application: str, min_size: int = 1, max_size: int = 4, **options: Any
+    dsn: str,
+    *,
+    application: str,
+    search_path: str = SEARCH_PATH,
+    min_size: int = 1,
+    max_size: int = 4,
+    **options: Any,
 ) -> asyncpg.Pool:
     """A pool whose every call ends: bounded waits to connect and to answer, so that a frozen server costs seconds."""
     server_settings = {
         "application_name": f"lodestream-{application}",
-        "search_path": SEARCH_PATH,
+        "search_path": search_path,
         "timezone": "UTC",
         **options.pop("server_settings", {}),
     }

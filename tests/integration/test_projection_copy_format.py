@@ -6,11 +6,11 @@ import asyncpg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.projections.traces import copy_format
-from services.projections.traces.copy_format import copy_data, pack_block, pack_span
-from services.projections.traces.rows import BlockRow, Part, SpanRow
-from services.projections.traces.stored import span_row
-from services.projections.traces.tables import SQL
+from services.projections.traces.folding.rows import BlockRow, Part, SpanRow
+from services.projections.traces.storing import copy_format
+from services.projections.traces.storing.copy_format import copy_data, pack_block, pack_span
+from services.projections.traces.storing.stored import span_row
+from services.projections.traces.storing.tables import SQL
 from shared.read_model.postgres import SEARCH_PATH, load_sql
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)

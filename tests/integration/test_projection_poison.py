@@ -82,7 +82,7 @@ async def test_a_span_that_trips_a_dialect_costs_only_itself(projection, monkeyp
             raise KeyError("nobody thought of this")
         return hot(source)
 
-    monkeypatch.setattr("services.projections.traces.fold.hot", trip)
+    monkeypatch.setattr("services.projections.traces.folding.fold.hot", trip)
     await projection.fold(record([span(1, 1), span(1, 2, name="tripping"), span(1, 3)], offset=0))
     (letter,) = await letters(projection)
     assert (letter["item"], letter["reason"]) == (1, "KeyError: 'nobody thought of this'")

@@ -27,8 +27,8 @@ async def nothing(*_: object) -> None:
 
 def unbroken() -> None:
     """The product, with one more failpoint: `projection.handed_over`, after the poll and before the fence."""
-    from services.projections.traces import projector
     from shared.read_model import progress
+    from shared.read_model.projecting import projector
     from shared.runtime.failpoints import failpoint
 
     @asynccontextmanager
@@ -42,8 +42,8 @@ def unbroken() -> None:
 
 def no_fence() -> None:
     """Whatever is handed over is folded, again if it was folded before, and the position is set to its end."""
-    from services.projections.traces import projector
     from shared.read_model import progress
+    from shared.read_model.projecting import projector
     from shared.runtime.failpoints import failpoint
 
     @asynccontextmanager
@@ -63,8 +63,8 @@ def no_fence() -> None:
 
 def commit_before_write() -> None:
     """The position is committed first, the rows in a transaction after it."""
-    from services.projections.traces import projector
     from shared.read_model import progress
+    from shared.read_model.projecting import projector
 
     @asynccontextmanager
     async def early(pool: Any, projection: str, run: Sequence[Any], **options: Any) -> AsyncIterator[Any]:
@@ -78,8 +78,8 @@ def commit_before_write() -> None:
 
 def skip_failed_batches() -> None:
     """A batch that fails is logged and passed over."""
-    from services.projections.traces import projector
     from shared.read_model import progress
+    from shared.read_model.projecting import projector
 
     commit = projector.Projector._commit_run
 
@@ -97,7 +97,7 @@ def skip_failed_batches() -> None:
 
 def merge_by_arrival() -> None:
     """Of several tellings of a span, the one that came last wins."""
-    from services.projections.traces import fold
+    from services.projections.traces.folding import fold
 
     distinct = fold._distinct
     replace(fold, "_distinct", lambda versions: sorted(distinct(versions), key=lambda version: version.part))
@@ -105,14 +105,14 @@ def merge_by_arrival() -> None:
 
 def count_again() -> None:
     """A span that is told again is added to its trace's summary again."""
-    from services.projections.traces import merge
+    from services.projections.traces.storing import merge
 
     replace(merge, "_sum_up_anew", nothing)
 
 
 def drop_dead_letters() -> None:
     """What can't be folded is passed over in silence."""
-    from services.projections.traces import apply
+    from services.projections.traces.storing import apply
 
     replace(apply, "set_aside", nothing)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.projections.traces.breaker import Breaker, Outcome
+from shared.read_model.projecting.breaker import Breaker, Outcome
 
 
 @pytest.mark.parametrize(

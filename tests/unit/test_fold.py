@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from services.projections.traces.fold import PoisonedSpanError, Version, fold, version
-from services.projections.traces.projection import project
-from services.projections.traces.rows import Part, SpanRow
-from services.projections.traces.summary import summarise, union
+from services.projections.traces.folding.fold import PoisonedSpanError, Version, fold, version
+from services.projections.traces.folding.projection import project
+from services.projections.traces.folding.rows import Part, SpanRow
+from services.projections.traces.folding.summary import summarise, union
 from shared.event_log.codec import Recorded
 from shared.read_model.blocks import open_block, sources_of
 from tests.records import NOON, at, event, record, span

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from services.projections.traces.watch import STUCK_SECONDS, Watch
 from shared.event_log.assignment import Assignment
+from shared.read_model.projecting.watch import STUCK_SECONDS, Watch
 
 ZERO, ONE = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -21,7 +21,7 @@ def assignment() -> Assignment:
 
 def watch_of(assignment: Assignment) -> Watch:
     nothing: Any = None
-    return Watch(nothing, nothing, assignment)
+    return Watch(nothing, "traces", "t", assignment)
 
 
 def test_reading_what_it_was_assigned_is_well(assignment: Assignment) -> None:
@@ -49,7 +49,7 @@ def test_halted(assignment: Assignment) -> None:
 
 def test_lagging_is_well_while_it_moves(assignment: Assignment, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
-    monkeypatch.setattr("services.projections.traces.watch.time.monotonic", lambda: now)
+    monkeypatch.setattr("shared.read_model.projecting.watch.time.monotonic", lambda: now)
     watch = watch_of(assignment)
     watch.saw({ZERO: 5}, {ZERO: 100})
     now += STUCK_SECONDS

@@ -1,6 +1,7 @@
 """The traces projection's app: its route, what reaches the handler, its pages, its AsyncAPI document."""
 
 from collections.abc import MutableMapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from faststream import AckPolicy
@@ -8,11 +9,11 @@ from faststream.kafka import TestKafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
 
 from services.projections.traces.app import create_app
-from services.projections.traces.asyncapi import DOCUMENT, document
 from services.projections.traces.subscriber import router, subscriber
 from shared.event_log.broker import kafka_broker
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import TRACES
+from shared.read_model.projecting.asyncapi import document
 from shared.runtime.settings import KafkaSettings
 from tests.records import event, span
 
@@ -66,8 +67,9 @@ def test_nothing_is_acknowledged_before_it_is_folded() -> None:
 
 
 def test_the_document_of_the_topics_is_up_to_date() -> None:
-    """Written by `python -m services.projections.traces.asyncapi`."""
-    assert DOCUMENT.read_text(encoding="utf-8") == document()
+    """Written by `make docs`."""
+    written = Path(__file__).parents[2] / "docs" / "asyncapi-traces.json"
+    assert written.read_text(encoding="utf-8") == document(create_app)
 
 
 async def ask(path: str) -> tuple[int, bytes]:
@@ -89,7 +91,7 @@ async def test_the_pages_are_there() -> None:
     assert (status, body) == (503, b'{"status":"unavailable","reason":"waits for Kafka and Postgres"}')
     status, body = await ask("/metrics")
     assert status == 200
-    assert b"lodestream_projection_spans" in body
+    assert b"lodestream_projection_items" in body
     status, body = await ask("/docs")
     assert status == 200
     assert b"asyncapi" in body.lower()

@@ -1,18 +1,5 @@
-"""What the projection tells Prometheus: the whole list."""
+"""What the traces projection tells Prometheus beside what all projections tell."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter
 
-RECORDS = Counter("lodestream_projection_records", "Records folded", ["projection"])
-SPANS = Counter("lodestream_projection_spans", "Spans told in the records folded", ["projection"])
-DEAD_LETTERS = Counter("lodestream_projection_dead_letters", "Spans and records set aside", ["projection"])
 SLOW_PATHS = Counter("lodestream_projection_slow_paths", "Batches that met spans already stored", ["projection"])
-BATCH_SECONDS = Histogram(
-    "lodestream_projection_batch_seconds", "One partition's batch, fence to commit", ["projection"]
-)
-LAG = Gauge("lodestream_projection_lag_records", "Records in the log, not yet folded", ["projection", "partition"])
-HALTED = Gauge(
-    "lodestream_projection_halted", "1: the partition stopped until somebody decides", ["projection", "partition"]
-)
-GROUP_AHEAD = Counter(
-    "lodestream_projection_group_ahead", "Group offsets found ahead of the fence and ignored", ["projection"]
-)

@@ -5,7 +5,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from services.projections.traces.rows import BlockRow, Part, SpanRow
+from services.projections.traces.folding.rows import BlockRow, Part, SpanRow
 
 _SAME = tuple(name for name in SpanRow.__slots__ if name not in {"usage", "cost", "parts"})
 

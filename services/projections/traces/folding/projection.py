@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 
-from services.projections.traces.copy_format import microseconds
-from services.projections.traces.fold import PoisonedSpanError, Version, fold, version
-from services.projections.traces.rows import BlockKey, BlockRow, Part, SpanKey, SpanRow
+from services.projections.traces.folding.fold import PoisonedSpanError, Version, fold, version
+from services.projections.traces.folding.rows import BlockKey, BlockRow, Part, SpanKey, SpanRow
+from services.projections.traces.storing.copy_format import microseconds
 from shared.event_log.codec import Recorded
 from shared.read_model.blocks import Source, UnreadableBlockError, open_block, sources_of
 from shared.read_model.dead_letters import DeadLetter, whole

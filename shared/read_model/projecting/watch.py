@@ -1,34 +1,28 @@
-"""Keeps an eye on the projection: lag, halted partitions, tomorrow's tables, and whether it moves."""
+"""Keeps an eye on a projection: lag, halted partitions, and whether it moves."""
 
 import asyncio
 import time
-from datetime import UTC, datetime
 
 import asyncpg
 import structlog
 from aiokafka import TopicPartition
 
-from services.projections.traces import metrics
-from services.projections.traces.partitions import Partitions
-from services.projections.traces.places import outside
-from services.projections.traces.tables import NAME
 from shared.event_log.assignment import Assignment
-from shared.event_log.topics import TRACES
 from shared.read_model.progress import Progress, halt, read_progress
+from shared.read_model.projecting import metrics
+from shared.read_model.projecting.places import outside
 
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 2
-_MAKE_AHEAD_SECONDS = 3600
 STUCK_SECONDS = 60
 
 
 class Watch:
     """Looks every few seconds; what it last saw is what /health answers with."""
 
-    def __init__(self, pool: asyncpg.Pool, partitions: Partitions, assignment: Assignment) -> None:
-        self._pool = pool
-        self._partitions = partitions
+    def __init__(self, pool: asyncpg.Pool, projection: str, topic: str, assignment: Assignment) -> None:
+        self._pool, self._projection, self._topic = pool, projection, topic
         self._assignment = assignment
         self._lag: dict[TopicPartition, int] = {}
         self._next_offsets: dict[TopicPartition, int] = {}
@@ -36,12 +30,8 @@ class Watch:
 
     async def run(self) -> None:
         """Look until cancelled. A server that is away is no reason to stop looking."""
-        made_ahead_at = float("-inf")
         while True:
             try:
-                if time.monotonic() - made_ahead_at > _MAKE_AHEAD_SECONDS:
-                    await self._partitions.make_ahead(datetime.now(UTC).date())
-                    made_ahead_at = time.monotonic()
                 await self._look()
             except Exception as error:
                 log.warning("could not look at the progress", error=f"{type(error).__name__}: {error}")
@@ -70,7 +60,7 @@ class Watch:
         idle = sorted(self._assignment.read) if self._assignment.idle else []
         handed_over = {partition: await consumer.position(partition) for partition in idle}
         # Before the ends are asked for: others may fold on meanwhile, and no position may seem to be beyond the log.
-        stored = await read_progress(self._pool, NAME, TRACES)
+        stored = await read_progress(self._pool, self._projection, self._topic)
         starts, ends = await consumer.beginning_offsets(assigned), await consumer.end_offsets(assigned)
         progress = {partition: stored.get(partition.partition, Progress(0)) for partition in assigned}
         for partition, its in progress.items():
@@ -78,7 +68,7 @@ class Watch:
                 self._assignment.place()
             reason = outside(its.next_offset, starts[partition], ends[partition])
             if reason and partition in self._assignment.read:
-                next_offset = await halt(self._pool, NAME, partition.topic, partition.partition, reason)
+                next_offset = await halt(self._pool, self._projection, partition.topic, partition.partition, reason)
                 self._assignment.halt(partition, next_offset, reason)
         for partition, position in handed_over.items():
             if progress[partition].next_offset < position and self._assignment.idle:
@@ -95,5 +85,5 @@ class Watch:
         metrics.LAG.clear()
         metrics.HALTED.clear()
         for partition, records in lag.items():
-            metrics.LAG.labels(NAME, partition.partition).set(records)
-            metrics.HALTED.labels(NAME, partition.partition).set(partition in self._assignment.halted)
+            metrics.LAG.labels(self._projection, partition.partition).set(records)
+            metrics.HALTED.labels(self._projection, partition.partition).set(partition in self._assignment.halted)

@@ -10,7 +10,7 @@ from struct import Struct
 
 import orjson
 
-from services.projections.traces.rows import BlockRow, SpanRow, TraceRow
+from services.projections.traces.folding.rows import BlockRow, SpanRow, TraceRow
 
 SPAN_COLUMNS = (
     "start_day", "is_root", "type", "level", "start_at", "received_at", "input_tokens", "output_tokens", "total_tokens",

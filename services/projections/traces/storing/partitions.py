@@ -1,12 +1,17 @@
 """The tables' partitions: one a UTC day, made ahead, and one for everything long before the first day."""
 
+import asyncio
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
+import structlog
+
+log = structlog.get_logger()
 
 AHEAD = timedelta(days=3)
 BEHIND = timedelta(days=7)
+_MAKE_AHEAD_SECONDS, _RETRY_SECONDS = 3_600, 10
 _TABLES = ("spans", "span_blocks")
 _LOCK = 0x70617274  # "part": one process at a time makes partitions
 _NAME = "%Y%m%d"
@@ -19,6 +24,17 @@ class Partitions:
         self._pool = pool
         self._known: dict[str, set[date]] = {}
         self._floor: dict[str, date] = {}
+
+    async def keep_ahead(self) -> None:
+        """Make partitions ahead for ever; without the database later."""
+        while True:
+            try:
+                await self.make_ahead(datetime.now(UTC).date())
+            except Exception as error:
+                log.warning("could not make partitions ahead", error=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                await asyncio.sleep(_MAKE_AHEAD_SECONDS)
 
     async def make_ahead(self, today: date) -> None:
         """Make today's partitions and those of the next days."""

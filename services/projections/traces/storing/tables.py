@@ -10,7 +10,9 @@ from typing import TypeVar
 
 import asyncpg
 
-from services.projections.traces.copy_format import (
+from services.projections.traces.folding.rows import BlockRow, SpanKey, SpanRow, TraceRow
+from services.projections.traces.folding.summary import summarise
+from services.projections.traces.storing.copy_format import (
     BLOCK_COLUMNS,
     SPAN_COLUMNS,
     TRACE_COLUMNS,
@@ -19,8 +21,6 @@ from services.projections.traces.copy_format import (
     pack_span,
     pack_trace,
 )
-from services.projections.traces.rows import BlockRow, SpanKey, SpanRow, TraceRow
-from services.projections.traces.summary import summarise
 from shared.read_model.postgres import load_sql
 
 NAME = "traces"

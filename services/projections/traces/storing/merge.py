@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from services.projections.traces.projection import refold, sources_in
-from services.projections.traces.rows import BlockKey, Part, SpanKey, SpanRow
-from services.projections.traces.stored import block_row, parts_of, span_row
-from services.projections.traces.summary import summarise
-from services.projections.traces.tables import SQL, add_to_traces, copy_spans, copy_traces, key_of
+from services.projections.traces.folding.projection import refold, sources_in
+from services.projections.traces.folding.rows import BlockKey, Part, SpanKey, SpanRow
+from services.projections.traces.folding.summary import summarise
+from services.projections.traces.storing.stored import block_row, parts_of, span_row
+from services.projections.traces.storing.tables import SQL, add_to_traces, copy_spans, copy_traces, key_of
 from shared.read_model.blocks import Source
 from shared.read_model.postgres import load_sql
 

@@ -15,9 +15,9 @@ log = structlog.get_logger()
 _LONGEST_PAUSE = 10.0
 
 
-async def wait_for_postgres(dsn: str) -> None:
-    """Return when Postgres answers and holds the tables."""
-    await _wait_for("postgres", lambda: _tables_are_there(dsn))
+async def wait_for_postgres(dsn: str, schema: str) -> None:
+    """Return when Postgres answers and holds this version's tables of a schema."""
+    await _wait_for("postgres", lambda: _tables_are_there(dsn, schema))
 
 
 async def wait_for_topic(settings: KafkaSettings, topic: str) -> None:
@@ -39,13 +39,13 @@ async def _wait_for(what: str, look: Callable[[], Awaitable[str | None]]) -> Non
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-async def _tables_are_there(dsn: str) -> str | None:
+async def _tables_are_there(dsn: str, schema: str) -> str | None:
     connection = await asyncpg.connect(dsn, timeout=5)
     try:
-        found = await connection.fetchval("SELECT to_regclass('traces.spans') IS NOT NULL")
+        found = await connection.fetchval("SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1)", schema)
     finally:
         await connection.close()
-    return None if found else "the tables are missing: run python -m shared.read_model.migrate"
+    return None if found else f"the tables of {schema} are missing: run python -m shared.read_model.migrate"
 
 
 async def _topic_is_there(settings: KafkaSettings, topic: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from lodestream_proto.v1.trace_pb2 import LEVEL_DEFAULT, SPAN_TYPE_SPAN
 
-from services.projections.traces.rows import Part, SpanKey, SpanRow
+from services.projections.traces.folding.rows import Part, SpanKey, SpanRow
 from shared.read_model.blocks import Source
 from shared.read_model.dialects import Hot, hot
 from shared.read_model.dialects.usage import totals

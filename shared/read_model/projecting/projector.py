@@ -3,47 +3,37 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from datetime import date
 from itertools import groupby
 from operator import attrgetter, itemgetter
+from typing import Generic
 
 import asyncpg
 from aiokafka import TopicPartition
 
-from services.projections.traces import metrics
-from services.projections.traces.apply import apply
-from services.projections.traces.breaker import Breaker, Outcome
-from services.projections.traces.partitions import Partitions
-from services.projections.traces.places import outside
-from services.projections.traces.projection import Projected, project
-from services.projections.traces.tables import NAME
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import Recorded
 from shared.read_model.dead_letters import WHOLE_RECORD, DeadLetter
 from shared.read_model.progress import HaltError, SkippedError, fence, halt
+from shared.read_model.projecting import metrics
+from shared.read_model.projecting.breaker import Breaker, Outcome
+from shared.read_model.projecting.places import outside
+from shared.read_model.projecting.projection import Prepared, Projection
 from shared.runtime.failpoints import failpoint
 
 IN_FLIGHT = 6
 """Transactions at a time: while Postgres works for some, Python folds for another. With 3 Python waited at times."""
 
 
-class PartitionsMissingError(Exception):
-    """Some of the tables' partitions were missing; they are there now."""
-
-    def __init__(self) -> None:
-        super().__init__("some of the tables' partitions were missing")
-
-
-class Projector:
+class Projector(Generic[Prepared]):
     """Folds batches.
 
     Raises what may pass (a lost connection, a deadlock), so that the batch comes again; halts a partition that must not
     go on.
     """
 
-    def __init__(self, pool: asyncpg.Pool, partitions: Partitions, assignment: Assignment) -> None:
+    def __init__(self, pool: asyncpg.Pool, projection: Projection[Prepared], assignment: Assignment) -> None:
         self._pool = pool
-        self._partitions = partitions
+        self._projection = projection
         self._assignment = assignment
         self._turn = asyncio.Semaphore(IN_FLIGHT)
         self._breakers: dict[TopicPartition, Breaker] = {}
@@ -65,7 +55,7 @@ class Projector:
         partition = TopicPartition(run[0].topic, run[0].partition)
         async with self._turn:
             try:
-                with metrics.BATCH_SECONDS.labels(NAME).time():
+                with metrics.BATCH_SECONDS.labels(self._projection.name).time():
                     await self._commit_run(partition, run)
             except SkippedError as skipped:
                 await self._read_again(partition, skipped.next_offset)
@@ -73,28 +63,37 @@ class Projector:
                 await self._halt(partition, str(reason))
 
     async def _commit_run(self, partition: TopicPartition, run: Sequence[Recorded]) -> None:
-        projected = project(run)  # before the fence: nobody waits for our arithmetic
-        await self._partitions.ensure(**days_of(projected))
+        projection = self._projection
+        prepared = await projection.prepare(run)
         hole_at = self._asked_again.get(partition)
-        async with fence(self._pool, NAME, run, hole_at=hole_at) as fenced:
+        async with fence(self._pool, projection.name, run, hole_at=hole_at) as fenced:
             fresh = fenced.fresh
             if not fresh:
                 return
             if len(fresh) < len(run):
-                projected = project(fresh)
-            letters = await apply(fenced.connection, fresh, projected)
-            if letters and await self._partitions.restore(**days_of(projected)):
-                raise PartitionsMissingError
-            outcomes = outcomes_of(fresh, letters)
+                prepared = await projection.prepare(fresh)
+            letters = await projection.write(fenced.connection, fresh, prepared)
+            outcomes = self._outcomes(fresh, letters)
             breaker = self._breakers.get(partition, Breaker()).after(outcomes)
             if breaker.tripped:
                 raise HaltError(breaker.tripped)
         await failpoint("projection.committed")
         self._breakers[partition] = breaker
         self._asked_again.pop(partition, None)
-        metrics.RECORDS.labels(NAME).inc(len(fresh))
-        metrics.SPANS.labels(NAME).inc(sum(outcome.good for outcome in outcomes))
-        metrics.DEAD_LETTERS.labels(NAME).inc(len(letters))
+        metrics.RECORDS.labels(projection.name).inc(len(fresh))
+        metrics.ITEMS.labels(projection.name).inc(sum(outcome.good for outcome in outcomes))
+        metrics.DEAD_LETTERS.labels(projection.name).inc(len(letters))
+
+    def _outcomes(self, records: Sequence[Recorded], letters: Sequence[DeadLetter]) -> list[Outcome]:
+        """How each record went, in order."""
+        bad = Counter(letter.offset for letter in letters)
+        whole = {letter.offset for letter in letters if letter.item == WHOLE_RECORD}
+        return [
+            Outcome(0, 1)
+            if record.offset in whole or record.event is None
+            else Outcome(max(0, self._projection.items(record.event) - bad[record.offset]), bad[record.offset])
+            for record in records
+        ]
 
     async def _read_again(self, partition: TopicPartition, next_offset: int) -> None:
         consumer = self._assignment.consumer
@@ -106,26 +105,6 @@ class Projector:
         self._assignment.read_again_from(partition, next_offset)
 
     async def _halt(self, partition: TopicPartition, reason: str) -> None:
-        next_offset = await halt(self._pool, NAME, partition.topic, partition.partition, reason)
+        next_offset = await halt(self._pool, self._projection.name, partition.topic, partition.partition, reason)
         self._breakers.pop(partition, None)
         self._assignment.halt(partition, next_offset, reason)
-
-
-def outcomes_of(records: Sequence[Recorded], letters: Sequence[DeadLetter]) -> list[Outcome]:
-    """How each record went, in order."""
-    bad = Counter(letter.offset for letter in letters)
-    whole = {letter.offset for letter in letters if letter.item == WHOLE_RECORD}
-    return [
-        Outcome(0, 1)
-        if record.offset in whole or record.event is None
-        else Outcome(max(0, record.event.spans_recorded.span_count - bad[record.offset]), bad[record.offset])
-        for record in records
-    ]
-
-
-def days_of(projected: Projected) -> dict[str, set[date]]:
-    """The partitions that a batch needs."""
-    return {
-        "start_days": {row.start_day for row in projected.spans},
-        "received_days": {block.received_at.date() for block in projected.blocks},
-    }

@@ -6,11 +6,9 @@ import asyncpg
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.projections.traces import metrics
-from services.projections.traces.tables import NAME
 from shared.event_log.assignment import Place
-from shared.event_log.topics import TRACES
 from shared.read_model.progress import Progress, halt, read_progress
+from shared.read_model.projecting import metrics
 
 log = structlog.get_logger()
 
@@ -18,14 +16,14 @@ log = structlog.get_logger()
 class Places:
     """Finds the places of newly assigned partitions."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: asyncpg.Pool, projection: str, topic: str) -> None:
+        self._pool, self._projection, self._topic = pool, projection, topic
 
     async def find(
         self, consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
     ) -> Mapping[TopicPartition, Place]:
         """The place of each; a partition whose next record the log does not hold is halted, never reset."""
-        stored = await read_progress(self._pool, NAME, TRACES)
+        stored = await read_progress(self._pool, self._projection, self._topic)
         starts = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
         places = {}
@@ -33,10 +31,20 @@ class Places:
             progress = stored.get(partition.partition, Progress(0))
             reason = progress.halted_reason or outside(progress.next_offset, starts[partition], ends[partition])
             if reason and not progress.halted_reason:
-                await halt(self._pool, NAME, partition.topic, partition.partition, reason)
+                await halt(self._pool, self._projection, partition.topic, partition.partition, reason)
             places[partition] = Place(progress.next_offset, reason)
-            await _compare(consumer, partition, progress.next_offset)
+            await self._compare(consumer, partition, progress.next_offset)
         return places
+
+    async def _compare(self, consumer: AIOKafkaConsumer, partition: TopicPartition, next_offset: int) -> None:
+        """Group offsets are for tools. One ahead of the rows would mislead whoever watches it, so it is told."""
+        committed = await consumer.committed(partition)
+        if committed is not None and committed > next_offset:
+            metrics.GROUP_AHEAD.labels(self._projection).inc()
+            log.warning(
+                "group offset ahead of the rows; it is ignored",
+                partition=partition.partition, group_offset=committed, next_offset=next_offset,
+            )  # fmt: skip
 
 
 def outside(next_offset: int, log_start: int, log_end: int) -> str | None:
@@ -48,14 +56,3 @@ def outside(next_offset: int, log_start: int, log_end: int) -> str | None:
     if next_offset > log_end:
         return f"the log was replaced or cut: it ends at {log_end}, the position is {next_offset}"
     return None
-
-
-async def _compare(consumer: AIOKafkaConsumer, partition: TopicPartition, next_offset: int) -> None:
-    """Group offsets are for tools. One ahead of the rows would mislead whoever watches it, so it is told."""
-    committed = await consumer.committed(partition)
-    if committed is not None and committed > next_offset:
-        metrics.GROUP_AHEAD.labels(NAME).inc()
-        log.warning(
-            "group offset ahead of the rows; it is ignored",
-            partition=partition.partition, group_offset=committed, next_offset=next_offset,
-        )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from faststream.asgi import AsgiResponse, get
 
-from services.projections.traces.watch import Watch
+from shared.read_model.projecting.watch import Watch
 
 
 class Health:

@@ -1,0 +1,1 @@
+"""Records to rows, purely: spans from what was told of them, summaries from spans."""

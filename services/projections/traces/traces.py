@@ -1,0 +1,62 @@
+"""The traces projection: records to rows before the fence, rows to tables within."""
+
+from collections.abc import Sequence
+from datetime import date
+
+import asyncpg
+from lodestream_proto.v1.event_pb2 import Event
+
+from services.projections.traces.folding.projection import Projected, project
+from services.projections.traces.storing.apply import apply
+from services.projections.traces.storing.partitions import Partitions
+from services.projections.traces.storing.tables import NAME
+from shared.event_log.codec import Recorded
+from shared.event_log.topics import TRACES
+from shared.read_model.dead_letters import DeadLetter
+
+
+class PartitionsMissingError(Exception):
+    """Some of the tables' partitions were missing; they are there now."""
+
+    def __init__(self) -> None:
+        super().__init__("some of the tables' partitions were missing")
+
+
+class TracesProjection:
+    """Spans become rows of `spans`, `span_blocks` and `traces`."""
+
+    name = NAME
+    topic = TRACES
+
+    def __init__(self, partitions: Partitions) -> None:
+        self._partitions = partitions
+
+    def items(self, event: Event) -> int:
+        """Its spans."""
+        return event.spans_recorded.span_count
+
+    async def prepare(self, records: Sequence[Recorded]) -> Projected:
+        """All the arithmetic, and the tables' partitions."""
+        projected = project(records)
+        await self._partitions.ensure(**days_of(projected))
+        return projected
+
+    async def write(
+        self, connection: asyncpg.Connection, records: Sequence[Recorded], prepared: Projected
+    ) -> list[DeadLetter]:
+        """Write the rows.
+
+        Raises PartitionsMissingError when somebody removed partitions meanwhile.
+        """
+        letters = await apply(connection, records, prepared)
+        if letters and await self._partitions.restore(**days_of(prepared)):
+            raise PartitionsMissingError
+        return letters
+
+
+def days_of(projected: Projected) -> dict[str, set[date]]:
+    """The partitions that a batch needs."""
+    return {
+        "start_days": {row.start_day for row in projected.spans},
+        "received_days": {block.received_at.date() for block in projected.blocks},
+    }

@@ -1,0 +1,40 @@
+"""What one projection adds to the ground that all of them share."""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import asyncpg
+from lodestream_proto.v1.event_pb2 import Event
+
+from shared.event_log.codec import Recorded
+from shared.read_model.dead_letters import DeadLetter
+
+Prepared = TypeVar("Prepared")
+
+
+class Projection(Protocol[Prepared]):
+    """Which records come to what, and how that is written."""
+
+    name: str
+    """In the positions, the dead letters and the metrics; also the schema of its tables."""
+    topic: str
+
+    def items(self, event: Event) -> int:
+        """How many things of their own, each of which may be set aside, an event tells."""
+        ...
+
+    async def prepare(self, records: Sequence[Recorded]) -> Prepared:
+        """What can be done before the fence is taken, so that nobody waits for it. Records of one partition, in order.
+
+        What can't be folded is no error: it becomes a dead letter when it is written.
+        """
+        ...
+
+    async def write(
+        self, connection: asyncpg.Connection, records: Sequence[Recorded], prepared: Prepared
+    ) -> list[DeadLetter]:
+        """Write what the records were prepared to, in the fence's transaction; returns what was set aside there.
+
+        Raises what may pass; the batch comes again.
+        """
+        ...
