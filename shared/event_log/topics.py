@@ -9,6 +9,8 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from shared.runtime.settings import KafkaSettings
 
 TRACES = "lodestream.traces"
+SCORES = "lodestream.scores"
+PROMPTS = "lodestream.prompts"
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 """The largest record the log takes; `message.max.bytes` of the brokers must not be below."""
 
@@ -21,7 +23,7 @@ class Topic:
     partitions: int = 12
 
 
-TOPICS = (Topic(TRACES),)
+TOPICS = (Topic(TRACES), Topic(SCORES), Topic(PROMPTS))
 
 
 async def create_topics(settings: KafkaSettings) -> list[str]:

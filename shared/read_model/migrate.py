@@ -16,7 +16,7 @@ from shared.runtime.settings import PostgresSettings
 
 READER_ROLE = "lodestream_reader"
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_SCHEMAS = ("lodestream", "traces")
+_SCHEMAS = ("lodestream", *sorted(folder.name for folder in _MIGRATIONS.iterdir() if folder.name != "lodestream"))
 _LOCK = 0x6C6F6465  # "lode": one migration at a time in a database
 _ATTEMPTS = 20
 _LOCK_TIMEOUT = "30s"  # what a step may wait for a table others use

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-SEARCH_PATH = "traces, lodestream"
+SEARCH_PATH = "traces, scores, prompts, lodestream"
 
 
 async def connect_pool(

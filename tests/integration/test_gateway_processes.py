@@ -34,7 +34,7 @@ async def test_two_processes_share_a_port_and_one_may_leave(
         async with opened(first.address, key) as door:  # a connection each: the kernel deals them out
             return (await door.export(request_of(span(number, 1))))[1]
 
-    calls = 'lodestream_gateway_calls_total{code="OK",method="Export"}'
+    calls = 'lodestream_calls_total{code="OK",method="Export"}'
 
     async def write_until_both_have_served() -> bool:
         await asyncio.gather(*(write(number) for number in range(1, 9)))

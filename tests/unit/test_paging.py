@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.read.query.paging import MAX_SIZE, from_token, page_size, to_token
-from services.read.query.refusal import RefusedError
+from shared.runtime.refusal import RefusedError
 
 
 @given(st.binary(), st.integers(-(2**63), 2**63 - 1), st.text(st.characters(exclude_categories=["Cs"])))

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.query_pb2 import TraceFilter
 from lodestream_proto.v1.trace_pb2 import LEVEL_UNSPECIFIED
 
-from services.read.query.refusal import invalid
+from shared.runtime.refusal import InvalidError
 
 _PICOS = 10**12
 _MAX_VALUES = 100
@@ -90,24 +90,24 @@ def to_datetime(field: str, timestamp: Timestamp) -> datetime:
     try:
         return timestamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise invalid(field, "the time is out of range") from None
+        raise InvalidError(field, "the time is out of range") from None
 
 
 def _values(field: str, values: Sequence[str]) -> list[str]:
     if len(values) > _MAX_VALUES:
-        raise invalid(f"filter.{field}", f"{len(values)} values; at most {_MAX_VALUES}")
+        raise InvalidError(f"filter.{field}", f"{len(values)} values; at most {_MAX_VALUES}")
     return [_text(field, value) for value in values]
 
 
 def _text(field: str, value: str) -> str:
     if "\0" in value:
-        raise invalid(f"filter.{field}", "a NUL character can't be looked for")
+        raise InvalidError(f"filter.{field}", "a NUL character can't be looked for")
     return value
 
 
 def _picos(field: str, dollars: float) -> int:
     if not 0 <= dollars < 9_000_000:
-        raise invalid(field, "must be a number of at least 0 and below 9,000,000")
+        raise InvalidError(field, "must be a number of at least 0 and below 9,000,000")
     return round(dollars * _PICOS)
 
 

@@ -13,21 +13,24 @@ from grpc import StatusCode
 from lodestream_proto.v1.query_pb2 import Freshness, WaitFor
 
 from services.read.query.nouns import timestamp
-from services.read.query.refusal import RefusedError, invalid
 from shared.event_log.position import InvalidPositionError, Position, from_token
-from shared.event_log.topics import TOPICS, TRACES
+from shared.event_log.topics import PROMPTS, SCORES, TOPICS, TRACES
+from shared.runtime.refusal import InvalidError, RefusedError
 from shared.runtime.settings import KafkaSettings
 
 log = structlog.get_logger()
 
-PROJECTION = "traces"
+PROJECTIONS = {TRACES: "traces", SCORES: "scores", PROMPTS: "prompts"}
+"""Which projection reads a topic."""
 _PARTITIONS = {topic.name: topic.partitions for topic in TOPICS}
 _LOOK_SECONDS = 0.25
 _DEFAULT_WAIT_MS, _MAX_WAIT_MS = 5_000, 30_000
 _LONGEST_PAUSE = 0.1
 _POSITIONS = """
-SELECT partition, next_offset, last_record_at FROM projection_positions WHERE projection = $1 AND topic = $2
+SELECT topic, partition, next_offset, last_record_at FROM projection_positions
+WHERE (projection, topic) IN (SELECT * FROM unnest($1::text[], $2::text[]))
 """
+_Place = tuple[str, int]  # topic, partition
 
 
 class LogEnds:
@@ -35,12 +38,12 @@ class LogEnds:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self.ends: Mapping[int, int] = {}
+        self.ends: Mapping[_Place, int] = {}
         self.known_at = datetime.fromtimestamp(0, UTC)
 
     async def run(self) -> None:
         """Keep asking until cancelled."""
-        partitions = [TopicPartition(TRACES, n) for n in range(_PARTITIONS[TRACES])]
+        partitions = [TopicPartition(topic, n) for topic in PROJECTIONS for n in range(_PARTITIONS[topic])]
         while True:
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._settings.bootstrap_servers,
@@ -52,7 +55,7 @@ class LogEnds:
                 while True:
                     asked_at = datetime.now(UTC)
                     ends = await consumer.end_offsets(partitions)
-                    self.ends = {partition.partition: end for partition, end in ends.items()}
+                    self.ends = {(place.topic, place.partition): end for place, end in ends.items()}
                     self.known_at = asked_at
                     await asyncio.sleep(_LOOK_SECONDS)
             except (KafkaError, OSError) as error:
@@ -62,13 +65,14 @@ class LogEnds:
                 await consumer.stop()
 
 
-async def freshness(pool: asyncpg.Pool, log_ends: LogEnds) -> Freshness:
-    """Up to when an answer that is read after this call is complete."""
-    rows = await pool.fetch(_POSITIONS, PROJECTION, TRACES)
+async def freshness(pool: asyncpg.Pool, log_ends: LogEnds, topics: Sequence[str] = (TRACES,)) -> Freshness:
+    """Up to when an answer that is read from these topics' projections after this call is complete."""
+    folded = await _positions_of(pool, topics)
     complete_until, lag = log_ends.known_at, 0
-    folded = {row["partition"]: row for row in rows}
-    for partition, end in log_ends.ends.items():
-        row = folded.get(partition)
+    for place, end in log_ends.ends.items():
+        if place[0] not in topics:
+            continue
+        row = folded.get(place)
         behind = end - (row["next_offset"] if row else 0)
         if behind > 0:
             lag += behind
@@ -104,18 +108,23 @@ def _positions(token: str) -> Sequence[Position]:
     try:
         positions = from_token(token)
     except InvalidPositionError as error:
-        raise invalid("wait_for.position", str(error)) from None
+        raise InvalidError("wait_for.position", str(error)) from None
     for position in positions:
-        if position.topic != TRACES or position.partition >= _PARTITIONS[TRACES]:
-            raise invalid("wait_for.position", f"{position.topic}:{position.partition} is not of this read model")
+        if position.topic not in PROJECTIONS or position.partition >= _PARTITIONS[position.topic]:
+            raise InvalidError("wait_for.position", f"{position.topic}:{position.partition} is no partition of the log")
     return positions
 
 
 async def _missing(pool: asyncpg.Pool, positions: Sequence[Position]) -> list[str]:
-    rows = await pool.fetch(_POSITIONS, PROJECTION, TRACES)
-    folded = {row["partition"]: row["next_offset"] for row in rows}
+    folded = await _positions_of(pool, sorted({position.topic for position in positions}))
+    next_offsets = {place: row["next_offset"] for place, row in folded.items()}
     return [
-        f"{position.topic}:{position.partition}:{position.offset} (it is at {folded.get(position.partition, 0)})"
+        f"{position.topic}:{position.partition}:{position.offset} (it is at {next_offset})"
         for position in positions
-        if folded.get(position.partition, 0) <= position.offset
+        if (next_offset := next_offsets.get((position.topic, position.partition), 0)) <= position.offset
     ]
+
+
+async def _positions_of(pool: asyncpg.Pool, topics: Sequence[str]) -> dict[_Place, asyncpg.Record]:
+    rows = await pool.fetch(_POSITIONS, [PROJECTIONS[topic] for topic in topics], topics)
+    return {(row["topic"], row["partition"]): row for row in rows}

@@ -11,12 +11,12 @@ from lodestream_proto.v1.trace_pb2 import SpanContent, SpanEvent, SpanLink
 
 from services.read.query import nouns
 from services.read.query.critical_path import Node, critical_path
-from services.read.query.refusal import invalid, not_found
 from services.read.query.traces import SQL, find_trace
 from shared.read_model.blocks import Source, UnreadableBlockError, open_block, sources_of
 from shared.read_model.dialects import content
 from shared.read_model.dialects.values import plain, to_json
 from shared.read_model.postgres import load_sql
+from shared.runtime.refusal import InvalidError, NotFoundError
 
 _GET_SPANS = load_sql(SQL / "get_spans.sql")
 _GET_BLOCKS = load_sql(SQL / "get_blocks.sql")
@@ -35,7 +35,7 @@ async def get_trace(pool: asyncpg.Pool, project_id: str, request: GetTraceReques
     trace_id = parse_trace_id(request.trace_id)
     row = await find_trace(pool, project_id, trace_id)
     if row is None:
-        raise not_found(f"trace {request.trace_id}")
+        raise NotFoundError(f"trace {request.trace_id}")
     days = row["start_at"].date(), row["last_start_at"].date()
     rows = _one_each(await pool.fetch(_GET_SPANS, project_id, trace_id, *days))
     critical = critical_path(
@@ -64,7 +64,7 @@ def parse_trace_id(text: str) -> bytes:
     except ValueError:
         trace_id = b""
     if len(trace_id) != 16 or len(text) != 32:
-        raise invalid("trace_id", "must be 32 hex digits")
+        raise InvalidError("trace_id", "must be 32 hex digits")
     return trace_id
 
 

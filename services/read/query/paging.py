@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from services.read.query.refusal import invalid
+from shared.runtime.refusal import InvalidError
 
 DEFAULT_SIZE, MAX_SIZE = 50, 1_000
 
@@ -15,7 +15,7 @@ DEFAULT_SIZE, MAX_SIZE = 50, 1_000
 def page_size(asked: int) -> int:
     """How many rows a page has."""
     if asked > MAX_SIZE:
-        raise invalid("page_size", f"{asked} is more than {MAX_SIZE}")
+        raise InvalidError("page_size", f"{asked} is more than {MAX_SIZE}")
     return asked or DEFAULT_SIZE
 
 
@@ -34,11 +34,11 @@ def from_token(request: bytes, token: str, *kinds: type) -> list[str | int | Non
     try:
         fingerprint, *last = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (ValueError, TypeError, binascii.Error):
-        raise invalid("page_token", "it is not a token of this service") from None
+        raise InvalidError("page_token", "it is not a token of this service") from None
     if fingerprint != _fingerprint(request):
-        raise invalid("page_token", "it belongs to a request with another filter or sort")
+        raise InvalidError("page_token", "it belongs to a request with another filter or sort")
     if len(last) != len(kinds) or any(not isinstance(key, kind | None) for key, kind in zip(last, kinds, strict=True)):
-        raise invalid("page_token", "it is not a token of this service")
+        raise InvalidError("page_token", "it is not a token of this service")
     keys: list[str | int | None] = last
     return keys
 

@@ -4,18 +4,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import asyncpg
-import grpc
 from lodestream_proto.v1 import query_pb2 as pb
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceServicer
 
 from services.read.query.freshness import LogEnds, freshness, wait_for
 from services.read.query.get_trace import get_trace
-from services.read.query.refusal import Context, RefusedError, answering
+from services.read.query.refusal import answering
 from services.read.query.sessions import get_session, list_sessions
 from services.read.query.status import get_status
 from services.read.query.tail import tail_traces
 from services.read.query.traces import list_traces
-from shared.read_model.authentication import Authenticator, KeysUnavailableError, UnauthenticatedError
+from shared.read_model.authentication import Authenticator
+from shared.read_model.caller import project_of
+from shared.runtime.refusal import Context
 
 Response = TypeVar(
     "Response", pb.GetTraceResponse, pb.ListTracesResponse, pb.ListSessionsResponse, pb.GetSessionResponse
@@ -44,39 +45,29 @@ class QueryService(QueryServiceServicer):
 
     async def GetStatus(self, _request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: N802
         async def answer() -> pb.GetStatusResponse:
-            project_id = await self._project(context)
+            project_id = await project_of(self._keys, context)
             fresh = await freshness(self._pool, self._log_ends)
             response = await get_status(self._pool, project_id, self._log_ends)
             response.freshness.CopyFrom(fresh)
             return response
 
-        return await answering(context, answer)
+        return await answering("GetStatus", context, answer)
 
     async def TailTraces(self, request: pb.TailTracesRequest, context: Context) -> AsyncIterator[pb.TailTracesResponse]:  # noqa: N802
-        project_id = await answering(context, lambda: self._project(context))
+        project_id = await answering("TailTraces", context, lambda: project_of(self._keys, context))
         changes = tail_traces(self._pool, project_id, request)
         while True:
-            yield await answering(context, changes.__anext__)
+            yield await answering("TailTraces", context, changes.__anext__)
 
     async def _read(
         self, read: Callable[[asyncpg.Pool, str, Any], Awaitable[Response]], request: Any, context: Context
     ) -> Response:
         async def answer() -> Response:
-            project_id = await self._project(context)
+            project_id = await project_of(self._keys, context)
             await wait_for(self._pool, request.wait_for, context.time_remaining())
             fresh = await freshness(self._pool, self._log_ends)  # before the read: what comes later only adds
             response = await read(self._pool, project_id, request)
             response.freshness.CopyFrom(fresh)
             return response
 
-        return await answering(context, answer)
-
-    async def _project(self, context: Context) -> str:
-        metadata = dict(context.invocation_metadata() or ())
-        authorization = metadata.get("authorization")
-        try:
-            return await self._keys.project_of(authorization if isinstance(authorization, str) else None)
-        except UnauthenticatedError as error:
-            raise RefusedError(grpc.StatusCode.UNAUTHENTICATED, str(error)) from None
-        except KeysUnavailableError as error:
-            raise RefusedError(grpc.StatusCode.UNAVAILABLE, str(error)) from None
+        return await answering(type(request).__name__.removesuffix("Request"), context, answer)

@@ -15,9 +15,9 @@ from lodestream_proto.v1.trace_pb2 import SessionSummary
 from services.read.query import nouns
 from services.read.query.filters import Conditions, add_filter
 from services.read.query.paging import from_token, page_size, to_token
-from services.read.query.refusal import invalid, not_found
 from services.read.query.traces import SQL, start_key, summaries, traces_of_session
 from shared.read_model.postgres import load_sql
+from shared.runtime.refusal import InvalidError, NotFoundError
 
 LIST_SESSIONS = load_sql(SQL / "list_sessions.sql")
 _DOLLAR = 10**12
@@ -58,13 +58,13 @@ async def get_session(pool: asyncpg.Pool, project_id: str, request: GetSessionRe
     Raises RefusedError: NOT_FOUND when the project has no such session.
     """
     if not request.session_id or "\0" in request.session_id:
-        raise invalid("session_id", "must be a session's id")
+        raise InvalidError("session_id", "must be a session's id")
     size = page_size(request.page_size)
     conditions = Conditions(project_id)
     conditions.add("session_id = {}", request.session_id)
     found = await _fetch(pool, conditions, after="", limit=1)
     if not found:
-        raise not_found(f"session {request.session_id!r}")
+        raise NotFoundError(f"session {request.session_id!r}")
     bound = request.session_id.encode()
     after = from_token(bound, request.page_token, int, str)
     rows = await traces_of_session(pool, project_id, request.session_id, size=size, after=after)

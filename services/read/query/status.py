@@ -5,9 +5,8 @@ from collections import defaultdict
 import asyncpg
 from lodestream_proto.v1.query_pb2 import GetStatusResponse, PartitionStatus, ProjectionStatus
 
-from services.read.query.freshness import PROJECTION, LogEnds
+from services.read.query.freshness import PROJECTIONS, LogEnds
 from services.read.query.traces import SQL
-from shared.event_log.topics import TRACES
 from shared.read_model.postgres import load_sql
 
 _GET_STATUS = load_sql(SQL / "get_status.sql")
@@ -18,14 +17,15 @@ async def get_status(pool: asyncpg.Pool, project_id: str, log_ends: LogEnds) -> 
     """Every projection's partitions, and the project's dead letters."""
     partitions: dict[tuple[str, str], dict[int, PartitionStatus]] = defaultdict(dict)
     # A projection that has not begun with a partition has all of it before it.
-    partitions[PROJECTION, TRACES] = {number: PartitionStatus(partition=number) for number in log_ends.ends}
+    for topic, number in log_ends.ends:
+        partitions[PROJECTIONS[topic], topic][number] = PartitionStatus(partition=number)
     for row in await pool.fetch(_GET_STATUS):
         partitions[row["projection"], row["topic"]][row["partition"]] = PartitionStatus(
             partition=row["partition"], next_offset=row["next_offset"], halted_reason=row["halted_reason"] or ""
         )
-    for its in partitions.values():
+    for (_, topic), its in partitions.items():
         for number, status in its.items():
-            status.end_offset = max(log_ends.ends.get(number, 0), status.next_offset)
+            status.end_offset = max(log_ends.ends.get((topic, number), 0), status.next_offset)
     return GetStatusResponse(
         projections=[
             ProjectionStatus(projection=projection, topic=topic, partitions=[its[number] for number in sorted(its)])

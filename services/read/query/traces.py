@@ -20,8 +20,8 @@ from lodestream_proto.v1.trace_pb2 import TraceSummary
 from services.read.query.filters import Conditions, add_filter
 from services.read.query.nouns import microseconds_since_1970, trace_summary
 from services.read.query.paging import from_token, page_size, to_token
-from services.read.query.refusal import invalid
 from shared.read_model.postgres import load_sql
+from shared.runtime.refusal import InvalidError
 
 SQL = Path(__file__).parent / "sql"
 LIST_TRACES = load_sql(SQL / "list_traces.sql")
@@ -45,7 +45,7 @@ async def list_traces(pool: asyncpg.Pool, project_id: str, request: ListTracesRe
     size, sort = page_size(request.page_size), request.sort or TRACE_SORT_START_TIME
     ascending = request.order == SORT_ORDER_ASCENDING
     if sort != TRACE_SORT_START_TIME and sort not in _EXPRESSIONS:
-        raise invalid("sort", f"{request.sort} is no sort of this service")
+        raise InvalidError("sort", f"{request.sort} is no sort of this service")
     bound = ListTracesRequest(filter=request.filter, sort=sort, order=request.order).SerializeToString(
         deterministic=True
     )
@@ -56,7 +56,7 @@ async def list_traces(pool: asyncpg.Pool, project_id: str, request: ListTracesRe
     if last := from_token(bound, request.page_token, kind, str):
         key, trace_id = last
         if not isinstance(trace_id, str) or key is None:
-            raise invalid("page_token", "it is not a token of this service")
+            raise InvalidError("page_token", "it is not a token of this service")
         _go_on(conditions, expression, key, trace_id, ascending=ascending)
     rows = await fetch_traces(
         pool, conditions, order=f"{expression} {'ASC' if ascending else 'DESC'}, trace_id", limit=size + 1
@@ -110,7 +110,7 @@ def _go_on(conditions: Conditions, expression: str, key: str | int, trace_id: st
     try:
         behind = conditions.parameter(bytes.fromhex(trace_id))
     except ValueError:
-        raise invalid("page_token", "it is not a token of this service") from None
+        raise InvalidError("page_token", "it is not a token of this service") from None
     than = ">" if ascending else "<"
     # The first comparison lets an index stop where the page begins.
     conditions.add_raw(f"{expression} {than}= {value} AND ({expression} {than} {value} OR trace_id > {behind})")

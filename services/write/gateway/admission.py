@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import grpc
-
 from services.write.gateway import metrics
 from services.write.gateway.quota import Quotas
-from services.write.gateway.refusal import Context, OverQuotaError, RefusedError, UnavailableError
+from services.write.gateway.refusal import OverQuotaError
 from shared.event_log.append import Appender
-from shared.read_model.authentication import Authenticator, KeysUnavailableError, UnauthenticatedError
+from shared.read_model.authentication import Authenticator
+from shared.read_model.caller import project_of
+from shared.runtime.refusal import Context, UnavailableError
 from shared.runtime.settings import GatewaySettings
 
 
@@ -39,14 +39,7 @@ class Admission:
 
         Raises RefusedError.
         """
-        metadata = dict(context.invocation_metadata() or ())
-        authorization = metadata.get("authorization")
-        try:
-            return await self._keys.project_of(authorization if isinstance(authorization, str) else None)
-        except UnauthenticatedError as error:
-            raise RefusedError(grpc.StatusCode.UNAUTHENTICATED, str(error)) from None
-        except KeysUnavailableError as error:
-            raise UnavailableError(str(error), retry_seconds=5) from None
+        return await project_of(self._keys, context)
 
     async def admit(self, context: Context) -> str:
         """The project of the call's API key, when a request of its may be read now.

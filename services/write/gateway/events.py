@@ -13,10 +13,10 @@ from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 
 from services.write.gateway.producer import limited, producer_of
 from services.write.gateway.records import Envelope, new_event_id
-from services.write.gateway.refusal import Context, InvalidError
 from services.write.gateway.wire import WireError, reason_of, split
 from services.write.gateway.writing import Checked, check
 from shared.read_model.blocks import UnreadableBlockError, decompress
+from shared.runtime.refusal import Context, InvalidError
 from shared.runtime.settings import GatewaySettings
 
 OTLP_REQUEST = "spans_recorded.otlp_request"

@@ -16,19 +16,12 @@ from lodestream_proto.v1.ingest_pb2 import (
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
 from services.write.gateway.events import OTLP_REQUEST, CheckedEvent, check_event, read_events
-from services.write.gateway.refusal import (
-    Context,
-    InvalidError,
-    OverQuotaError,
-    UnavailableError,
-    answering,
-    exhausted,
-    the_request,
-)
+from services.write.gateway.refusal import OverQuotaError, exhausted, the_request
 from services.write.gateway.wire import WireError, split
 from services.write.gateway.writing import append_all
 from shared.event_log.append import Appender
 from shared.event_log.position import to_token
+from shared.runtime.refusal import Context, InvalidError, UnavailableError, answering
 from shared.runtime.settings import GatewaySettings
 
 SERVICE = "lodestream_proto.v1.IngestService"

@@ -4,7 +4,6 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from shared.event_log.append import Appender
 
-CALLS = Counter("lodestream_gateway_calls", "Writes by method and status code", ["method", "code"])
 SPANS = Counter("lodestream_gateway_spans", "Spans: accepted (the log has them) or refused one by one", ["outcome"])
 APPEND_SECONDS = Histogram("lodestream_gateway_append_seconds", "From append to the log's acknowledgement")
 REQUEST_BYTES = Gauge("lodestream_gateway_request_bytes", "Bytes of requests being handled")

@@ -13,12 +13,13 @@ from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
 from services.write.gateway.producer import producer_of
 from services.write.gateway.records import Envelope, new_event_id
-from services.write.gateway.refusal import Context, answering, the_request
+from services.write.gateway.refusal import the_request
 from services.write.gateway.sharing import Sharing
 from services.write.gateway.validation import RefusedSpan
 from services.write.gateway.writing import Checked, append_all, append_shared, check
 from shared.event_log.append import Appender
 from shared.event_log.position import Position, to_token
+from shared.runtime.refusal import Context, answering
 from shared.runtime.settings import GatewaySettings
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"

@@ -3,7 +3,7 @@
 from lodestream_proto.v1.event_pb2 import Producer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from services.write.gateway.refusal import Context
+from shared.runtime.refusal import Context
 
 _MAX_TEXT = 128
 _SDK = {"telemetry.sdk.name", "telemetry.sdk.language", "telemetry.sdk.version"}

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 from lodestream_proto.v1 import query_pb2
 
-from services.write.gateway.refusal import Context
+from shared.runtime.refusal import Context
 
 _SERVICE = query_pb2.DESCRIPTOR.services_by_name["QueryService"]
 _OF_THE_CONNECTION = ("grpc-", ":", "user-agent", "content-type")

@@ -1,51 +1,10 @@
-"""Refusals: a call that is not answered ends here, with a status, a reason and, where it may pass, when to retry."""
+"""What is the gateway's own in refusing: quotas, as each kind of client understands them; calls without a message."""
 
-import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
 
 import grpc
-import structlog
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import RetryInfo
-from google.rpc.status_pb2 import Status
 
-from services.write.gateway import metrics
-
-log = structlog.get_logger()
-Context = grpc.aio.ServicerContext[Any, Any]
-Answer = TypeVar("Answer")
-_SOONEST = 0.1  # seconds; a client that is told to come back at once does so, for ever
-_INTERNAL = "internal error; the gateway's log tells more"
-
-
-class RefusedError(Exception):
-    """A call is not answered: the status and the reason, and after how many seconds it may be tried again."""
-
-    def __init__(self, code: grpc.StatusCode, reason: str, *, retry_seconds: float | None = None) -> None:
-        super().__init__(reason)
-        self.code, self.reason, self.retry_seconds = code, reason, retry_seconds
-
-
-class InvalidError(RefusedError):
-    """The request can't be taken, now or later; `field` names where it is wrong."""
-
-    def __init__(self, field: str, why: str) -> None:
-        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {why}")
-        self.field, self.why = field, why
-
-
-class UnavailableError(RefusedError):
-    """Nothing is known to be stored; the same request may be sent again.
-
-    OTLP's way to say so is UNAVAILABLE with RetryInfo: its clients drop the data on a bare RESOURCE_EXHAUSTED.
-    """
-
-    def __init__(self, reason: str, *, retry_seconds: float = 1.0) -> None:
-        seconds = min(max(retry_seconds, _SOONEST), 15.0) * random.uniform(1, 2)  # noqa: S311 - jitter
-        super().__init__(grpc.StatusCode.UNAVAILABLE, reason, retry_seconds=seconds)
+from shared.runtime.refusal import InvalidError, RefusedError, UnavailableError
 
 
 class OverQuotaError(UnavailableError):
@@ -57,41 +16,8 @@ def exhausted(over: OverQuotaError) -> RefusedError:
     return RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, over.reason, retry_seconds=over.retry_seconds)
 
 
-async def answering(method: str, context: Context, call: Callable[[], Awaitable[Answer]]) -> Answer:
-    """The call's answer, or its refusal as a status. What nobody foresaw is logged, and told as INTERNAL only."""
-    code = grpc.StatusCode.CANCELLED
-    try:
-        answer = await call()
-        code = grpc.StatusCode.OK
-    except RefusedError as refused:
-        code = refused.code
-        await context.abort(code, refused.reason, details_of(refused))
-    except asyncio.CancelledError:
-        raise
-    except Exception:
-        log.exception("a call failed", method=method)
-        code = grpc.StatusCode.INTERNAL
-        await context.abort(code, _INTERNAL)
-    finally:
-        metrics.CALLS.labels(method, code.name).inc()
-    return answer
-
-
 async def the_request(requests: AsyncIterator[bytes]) -> bytes:
     """The message of a unary call. Registered as streams, such calls are judged before their bytes are read."""
     async for request in requests:
         return request
     raise InvalidError("request", "the call has no message, or one that is too large")
-
-
-def details_of(refused: RefusedError) -> tuple[tuple[str, str | bytes], ...]:
-    """Trailing metadata: google.rpc.Status with RetryInfo, and gRPC's own push-back, where a retry makes sense."""
-    if refused.retry_seconds is None:
-        return ()
-    milliseconds = int(refused.retry_seconds * 1000)
-    delay = Duration()
-    delay.FromMilliseconds(milliseconds)
-    packed = AnyMessage()
-    packed.Pack(RetryInfo(retry_delay=delay))
-    status = Status(code=refused.code.value[0], message=refused.reason, details=[packed])
-    return ("grpc-status-details-bin", status.SerializeToString()), ("grpc-retry-pushback-ms", str(milliseconds))

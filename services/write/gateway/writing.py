@@ -8,7 +8,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from services.write.gateway import metrics
 from services.write.gateway.records import MAX_BLOCK_BYTES, Envelope, split_records
-from services.write.gateway.refusal import Answer, Context, InvalidError, UnavailableError
 from services.write.gateway.sharing import SMALL_BYTES, Sharing, SmallRequest
 from services.write.gateway.validation import RefusedSpan, count_spans, find_faults, part_of, places_of, spans_of
 from services.write.gateway.wire import WireError, read_request
@@ -16,6 +15,7 @@ from shared.event_log.append import Appender, LogUnavailableError, Record
 from shared.event_log.position import Position
 from shared.read_model.blocks import compress
 from shared.runtime.failpoints import failpoint
+from shared.runtime.refusal import Answer, Context, InvalidError, UnavailableError
 
 _ANSWER_SECONDS = 0.2  # left of the caller's deadline to answer in
 

@@ -41,6 +41,7 @@ class Event(_message.Message):
     PROMPT_VERSION_CREATED_FIELD_NUMBER: _builtins.int
     PROMPT_LABELS_MOVED_FIELD_NUMBER: _builtins.int
     PROMPT_ARCHIVED_FIELD_NUMBER: _builtins.int
+    PROMPT_LABEL_ROLLED_BACK_FIELD_NUMBER: _builtins.int
     DATASET_CREATED_FIELD_NUMBER: _builtins.int
     DATASET_ITEM_RECORDED_FIELD_NUMBER: _builtins.int
     DATASET_ITEM_ARCHIVED_FIELD_NUMBER: _builtins.int
@@ -72,6 +73,8 @@ class Event(_message.Message):
     @_builtins.property
     def prompt_archived(self) -> _prompt_event_pb2.PromptArchived: ...
     @_builtins.property
+    def prompt_label_rolled_back(self) -> _prompt_event_pb2.PromptLabelRolledBack: ...
+    @_builtins.property
     def dataset_created(self) -> _experiment_event_pb2.DatasetCreated: ...
     @_builtins.property
     def dataset_item_recorded(self) -> _experiment_event_pb2.DatasetItemRecorded: ...
@@ -100,6 +103,7 @@ class Event(_message.Message):
         prompt_version_created: _prompt_event_pb2.PromptVersionCreated | None = ...,
         prompt_labels_moved: _prompt_event_pb2.PromptLabelsMoved | None = ...,
         prompt_archived: _prompt_event_pb2.PromptArchived | None = ...,
+        prompt_label_rolled_back: _prompt_event_pb2.PromptLabelRolledBack | None = ...,
         dataset_created: _experiment_event_pb2.DatasetCreated | None = ...,
         dataset_item_recorded: _experiment_event_pb2.DatasetItemRecorded | None = ...,
         dataset_item_archived: _experiment_event_pb2.DatasetItemArchived | None = ...,
@@ -108,11 +112,11 @@ class Event(_message.Message):
         experiment_finished: _experiment_event_pb2.ExperimentFinished | None = ...,
         experiment_cancelled: _experiment_event_pb2.ExperimentCancelled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset_created", b"dataset_created", "dataset_item_archived", b"dataset_item_archived", "dataset_item_recorded", b"dataset_item_recorded", "experiment_cancelled", b"experiment_cancelled", "experiment_finished", b"experiment_finished", "experiment_item_finished", b"experiment_item_finished", "experiment_requested", b"experiment_requested", "occurred_at", b"occurred_at", "payload", b"payload", "producer", b"producer", "prompt_archived", b"prompt_archived", "prompt_labels_moved", b"prompt_labels_moved", "prompt_version_created", b"prompt_version_created", "received_at", b"received_at", "score_config_defined", b"score_config_defined", "score_recorded", b"score_recorded", "score_retracted", b"score_retracted", "spans_recorded", b"spans_recorded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset_created", b"dataset_created", "dataset_item_archived", b"dataset_item_archived", "dataset_item_recorded", b"dataset_item_recorded", "experiment_cancelled", b"experiment_cancelled", "experiment_finished", b"experiment_finished", "experiment_item_finished", b"experiment_item_finished", "experiment_requested", b"experiment_requested", "occurred_at", b"occurred_at", "payload", b"payload", "producer", b"producer", "prompt_archived", b"prompt_archived", "prompt_label_rolled_back", b"prompt_label_rolled_back", "prompt_labels_moved", b"prompt_labels_moved", "prompt_version_created", b"prompt_version_created", "received_at", b"received_at", "score_config_defined", b"score_config_defined", "score_recorded", b"score_recorded", "score_retracted", b"score_retracted", "spans_recorded", b"spans_recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_created", b"dataset_created", "dataset_item_archived", b"dataset_item_archived", "dataset_item_recorded", b"dataset_item_recorded", "event_id", b"event_id", "experiment_cancelled", b"experiment_cancelled", "experiment_finished", b"experiment_finished", "experiment_item_finished", b"experiment_item_finished", "experiment_requested", b"experiment_requested", "occurred_at", b"occurred_at", "payload", b"payload", "producer", b"producer", "project_id", b"project_id", "prompt_archived", b"prompt_archived", "prompt_labels_moved", b"prompt_labels_moved", "prompt_version_created", b"prompt_version_created", "received_at", b"received_at", "score_config_defined", b"score_config_defined", "score_recorded", b"score_recorded", "score_retracted", b"score_retracted", "spans_recorded", b"spans_recorded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_created", b"dataset_created", "dataset_item_archived", b"dataset_item_archived", "dataset_item_recorded", b"dataset_item_recorded", "event_id", b"event_id", "experiment_cancelled", b"experiment_cancelled", "experiment_finished", b"experiment_finished", "experiment_item_finished", b"experiment_item_finished", "experiment_requested", b"experiment_requested", "occurred_at", b"occurred_at", "payload", b"payload", "producer", b"producer", "project_id", b"project_id", "prompt_archived", b"prompt_archived", "prompt_label_rolled_back", b"prompt_label_rolled_back", "prompt_labels_moved", b"prompt_labels_moved", "prompt_version_created", b"prompt_version_created", "received_at", b"received_at", "score_config_defined", b"score_config_defined", "score_recorded", b"score_recorded", "score_retracted", b"score_retracted", "spans_recorded", b"spans_recorded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["spans_recorded", "score_recorded", "score_retracted", "score_config_defined", "prompt_version_created", "prompt_labels_moved", "prompt_archived", "dataset_created", "dataset_item_recorded", "dataset_item_archived", "experiment_requested", "experiment_item_finished", "experiment_finished", "experiment_cancelled"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["spans_recorded", "score_recorded", "score_retracted", "score_config_defined", "prompt_version_created", "prompt_labels_moved", "prompt_archived", "prompt_label_rolled_back", "dataset_created", "dataset_item_recorded", "dataset_item_archived", "experiment_requested", "experiment_item_finished", "experiment_finished", "experiment_cancelled"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 

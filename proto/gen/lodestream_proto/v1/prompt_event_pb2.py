@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lodestream_proto/v1/prompt_event.proto\x12\x13lodestream_proto.v1\"\xd2\x01\n\x14PromptVersionCreated\x12\x13\n\x0bprompt_name\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12/\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x1f.lodestream_proto.v1.ChatPromptH\x00\x12\x13\n\x0b\x63onfig_json\x18\x04 \x01(\t\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x0c\n\x04tags\x18\x06 \x03(\t\x12\x16\n\x0e\x63ommit_message\x18\x07 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x08 \x01(\tB\t\n\x07\x63ontent\"\x8f\x01\n\x11PromptLabelsMoved\x12\x13\n\x0bprompt_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x1e\n\x11\x65xpected_revision\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\tB\x14\n\x12_expected_revision\"5\n\x0ePromptArchived\x12\x13\n\x0bprompt_name\x18\x01 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\"@\n\nChatPrompt\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32#.lodestream_proto.v1.ChatPromptItem\"d\n\x0e\x43hatPromptItem\x12\x33\n\x07message\x18\x01 \x01(\x0b\x32 .lodestream_proto.v1.ChatMessageH\x00\x12\x15\n\x0bplaceholder\x18\x02 \x01(\tH\x00\x42\x06\n\x04kind\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lodestream_proto/v1/prompt_event.proto\x12\x13lodestream_proto.v1\"\xd2\x01\n\x14PromptVersionCreated\x12\x13\n\x0bprompt_name\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12/\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x1f.lodestream_proto.v1.ChatPromptH\x00\x12\x13\n\x0b\x63onfig_json\x18\x04 \x01(\t\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x0c\n\x04tags\x18\x06 \x03(\t\x12\x16\n\x0e\x63ommit_message\x18\x07 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x08 \x01(\tB\t\n\x07\x63ontent\"\x8f\x01\n\x11PromptLabelsMoved\x12\x13\n\x0bprompt_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x1e\n\x11\x65xpected_revision\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\tB\x14\n\x12_expected_revision\"\x81\x01\n\x15PromptLabelRolledBack\x12\x13\n\x0bprompt_name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x1e\n\x11\x65xpected_revision\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\tB\x14\n\x12_expected_revision\"5\n\x0ePromptArchived\x12\x13\n\x0bprompt_name\x18\x01 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\"@\n\nChatPrompt\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32#.lodestream_proto.v1.ChatPromptItem\"d\n\x0e\x43hatPromptItem\x12\x33\n\x07message\x18\x01 \x01(\x0b\x32 .lodestream_proto.v1.ChatMessageH\x00\x12\x15\n\x0bplaceholder\x18\x02 \x01(\tH\x00\x42\x06\n\x04kind\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROMPTVERSIONCREATED']._serialized_end=274
   _globals['_PROMPTLABELSMOVED']._serialized_start=277
   _globals['_PROMPTLABELSMOVED']._serialized_end=420
-  _globals['_PROMPTARCHIVED']._serialized_start=422
-  _globals['_PROMPTARCHIVED']._serialized_end=475
-  _globals['_CHATPROMPT']._serialized_start=477
-  _globals['_CHATPROMPT']._serialized_end=541
-  _globals['_CHATPROMPTITEM']._serialized_start=543
-  _globals['_CHATPROMPTITEM']._serialized_end=643
-  _globals['_CHATMESSAGE']._serialized_start=645
-  _globals['_CHATMESSAGE']._serialized_end=689
+  _globals['_PROMPTLABELROLLEDBACK']._serialized_start=423
+  _globals['_PROMPTLABELROLLEDBACK']._serialized_end=552
+  _globals['_PROMPTARCHIVED']._serialized_start=554
+  _globals['_PROMPTARCHIVED']._serialized_end=607
+  _globals['_CHATPROMPT']._serialized_start=609
+  _globals['_CHATPROMPT']._serialized_end=673
+  _globals['_CHATPROMPTITEM']._serialized_start=675
+  _globals['_CHATPROMPTITEM']._serialized_end=775
+  _globals['_CHATMESSAGE']._serialized_start=777
+  _globals['_CHATMESSAGE']._serialized_end=821
 # @@protoc_insertion_point(module_scope)

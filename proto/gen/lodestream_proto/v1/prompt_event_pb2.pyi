@@ -68,7 +68,7 @@ Global___PromptVersionCreated: _TypeAlias = PromptVersionCreated  # noqa: Y015
 
 @_typing.final
 class PromptLabelsMoved(_message.Message):
-    """Labels were asked to point at a version. A label belongs to whoever moved it last in log order."""
+    """Labels were asked to point at a version. A label belongs to whoever moved it last in log order. "latest" moves by itself."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -79,6 +79,7 @@ class PromptLabelsMoved(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     prompt_name: _builtins.str
     version: _builtins.int
+    """0: the labels are taken off."""
     expected_revision: _builtins.int
     """Set: the move holds only if the prompt is still at this revision; otherwise it is recorded and refused."""
     author: _builtins.str
@@ -104,8 +105,41 @@ class PromptLabelsMoved(_message.Message):
 Global___PromptLabelsMoved: _TypeAlias = PromptLabelsMoved  # noqa: Y015
 
 @_typing.final
+class PromptLabelRolledBack(_message.Message):
+    """A label was asked to go back to the version that held it before its last move in log order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_NAME_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    prompt_name: _builtins.str
+    label: _builtins.str
+    expected_revision: _builtins.int
+    """As in PromptLabelsMoved."""
+    author: _builtins.str
+    def __init__(
+        self,
+        *,
+        prompt_name: _builtins.str = ...,
+        label: _builtins.str = ...,
+        expected_revision: _builtins.int | None = ...,
+        author: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "author", b"author", "expected_revision", b"expected_revision", "label", b"label", "prompt_name", b"prompt_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
+    _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_revision) -> _WhichOneofReturnType__expected_revision | None: ...
+
+Global___PromptLabelRolledBack: _TypeAlias = PromptLabelRolledBack  # noqa: Y015
+
+@_typing.final
 class PromptArchived(_message.Message):
-    """A prompt was withdrawn from use; its history stays."""
+    """A prompt was withdrawn from use: reads find it no more, its history stays. A new version brings it back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -29,6 +29,7 @@ class _ScoreTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScoreType.V
     SCORE_TYPE_NUMERIC: _ScoreType.ValueType  # 1
     SCORE_TYPE_CATEGORICAL: _ScoreType.ValueType  # 2
     SCORE_TYPE_BOOLEAN: _ScoreType.ValueType  # 3
+    SCORE_TYPE_TEXT: _ScoreType.ValueType  # 4
 
 class ScoreType(_ScoreType, metaclass=_ScoreTypeEnumTypeWrapper): ...
 
@@ -36,6 +37,7 @@ SCORE_TYPE_UNSPECIFIED: ScoreType.ValueType  # 0
 SCORE_TYPE_NUMERIC: ScoreType.ValueType  # 1
 SCORE_TYPE_CATEGORICAL: ScoreType.ValueType  # 2
 SCORE_TYPE_BOOLEAN: ScoreType.ValueType  # 3
+SCORE_TYPE_TEXT: ScoreType.ValueType  # 4
 Global___ScoreType: _TypeAlias = ScoreType  # noqa: Y015
 
 class _ScoreSource:
@@ -230,21 +232,25 @@ class ScoreValue(_message.Message):
     NUMERIC_FIELD_NUMBER: _builtins.int
     CATEGORICAL_FIELD_NUMBER: _builtins.int
     BOOLEAN_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     numeric: _builtins.float
     categorical: _builtins.str
     boolean: _builtins.bool
+    text: _builtins.str
+    """1 to 500 characters, in words; never averaged."""
     def __init__(
         self,
         *,
         numeric: _builtins.float = ...,
         categorical: _builtins.str = ...,
         boolean: _builtins.bool = ...,
+        text: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "kind", b"kind", "numeric", b"numeric"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "kind", b"kind", "numeric", b"numeric", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "kind", b"kind", "numeric", b"numeric"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "kind", b"kind", "numeric", b"numeric", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["numeric", "categorical", "boolean"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["numeric", "categorical", "boolean", "text"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
