@@ -167,7 +167,7 @@ async def test_sessions_are_their_traces(stack: Stack) -> None:
         (pb.ListTracesRequest(page_token="x"), "page_token"),
         (pb.ListTracesRequest(sort=99), "sort"),  # type: ignore[arg-type]
         (pb.ListTracesRequest(wait_for=pb.WaitFor(position="nonsense")), "wait_for.position"),
-        (pb.ListTracesRequest(wait_for=pb.WaitFor(position="lodestream.scores:0:1")), "wait_for.position"),
+        (pb.ListTracesRequest(wait_for=pb.WaitFor(position="lodestream.dreams:0:1")), "wait_for.position"),
         (pb.ListTracesRequest(filter=pb.TraceFilter(min_cost_usd=float("nan"))), "filter.min_cost_usd"),
         (pb.ListTracesRequest(filter=pb.TraceFilter(names=["\0"])), "filter.names"),
     ],
