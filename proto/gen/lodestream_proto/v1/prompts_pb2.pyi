@@ -498,7 +498,7 @@ class WatchPromptsResponse(_message.Message):
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptOutcome]:
         """What has changed, or is told for the first time. Empty: a sign of life, at least every 15 seconds, which says that
-        all that was sent before is still so.
+        what the caller has is still so. The first response comes at once, empty when the caller knows everything.
         """
 
     def __init__(
