@@ -12,7 +12,7 @@ from services.write.gateway.admission import Admission
 from services.write.gateway.first_key import seed
 from services.write.gateway.server import PortTakenError, create_server, query_channel, tell_health
 from shared.event_log.append import Appender
-from shared.event_log.topics import TRACES
+from shared.event_log.topics import PROMPTS, TRACES
 from shared.read_model.authentication import Authenticator
 from shared.read_model.postgres import connect_pool
 from shared.runtime.serving import Health, serve
@@ -32,7 +32,7 @@ async def run(settings: GatewaySettings) -> None:
     """
     postgres = PostgresSettings()
     pool = await connect_pool(postgres.dsn, application="gateway", min_size=0, max_size=4, command_timeout=5)
-    appender = Appender(KafkaSettings(), topics=[TRACES], client_id="lodestream-gateway")
+    appender = Appender(KafkaSettings(), topics=[TRACES, PROMPTS], client_id="lodestream-gateway")
     metrics.watch(appender)
     beside = [asyncio.create_task(seed(pool, InitSettings()))]
     try:

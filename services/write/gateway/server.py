@@ -3,11 +3,14 @@
 import asyncio
 
 import grpc
+from lodestream_proto.v1 import query_pb2
 
 from services.write.gateway import ingest, otlp, proxy
 from services.write.gateway.admission import Admission
 from services.write.gateway.ingest import IngestService
 from services.write.gateway.otlp import TraceService
+from services.write.gateway.prompts import service as prompts
+from services.write.gateway.prompts.writes import Writes
 from shared.event_log.append import Appender
 from shared.runtime.serving import Health
 from shared.runtime.settings import MIB, GatewaySettings
@@ -17,6 +20,7 @@ _QUERY_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
+_QUERY_SERVICE = query_pb2.DESCRIPTOR.services_by_name["QueryService"]
 _LOOK_SECONDS = 0.5
 _Handlers = dict[str, "grpc.RpcMethodHandler[bytes, bytes]"]
 
@@ -46,7 +50,8 @@ def create_server(
         (
             grpc.method_handlers_generic_handler(otlp.SERVICE, export),
             grpc.method_handlers_generic_handler(ingest.SERVICE, record),
-            proxy.handlers(query),
+            grpc.method_handlers_generic_handler(_QUERY_SERVICE.full_name, proxy.forwarded(query, _QUERY_SERVICE)),
+            prompts.handlers(Writes(settings, admission, appender, query), query),
         )
     )
     address = f"{settings.host}:{settings.port}"
