@@ -997,3 +997,80 @@ class GetVerdictResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetVerdictResponse: _TypeAlias = GetVerdictResponse  # noqa: Y015
+
+@_typing.final
+class GetPromptHeadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPromptHeadRequest: _TypeAlias = GetPromptHeadRequest  # noqa: Y015
+
+@_typing.final
+class GetPromptHeadResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEAD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def head(self) -> Global___PromptHead: ...
+    def __init__(
+        self,
+        *,
+        head: Global___PromptHead | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPromptHeadResponse: _TypeAlias = GetPromptHeadResponse  # noqa: Y015
+
+@_typing.final
+class PromptHead(_message.Message):
+    """A prompt as it is now, for reads by label: where its labels point, and what the versions there hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """0: the project has no prompt of this name."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelHolder]:
+        """Sorted; "latest" among them, whose version is the highest there is. Empty: reads find nothing, the prompt is
+        unknown or archived.
+        """
+
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptVersion]:
+        """Those that labels point to, without labels and revision; each once. Any may be missing when they are many and
+        large: such a version is read by its number.
+        """
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        labels: _abc.Iterable[Global___LabelHolder] | None = ...,
+        versions: _abc.Iterable[Global___PromptVersion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "revision", b"revision", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptHead: _TypeAlias = PromptHead  # noqa: Y015
