@@ -98,11 +98,6 @@ class PromptServiceStub:
                 request_serializer=lodestream__proto_dot_v1_dot_prompts__pb2.GetVerdictRequest.SerializeToString,
                 response_deserializer=lodestream__proto_dot_v1_dot_prompts__pb2.GetVerdictResponse.FromString,
                 _registered_method=True)
-        self.GetPromptHead = channel.unary_unary(
-                '/lodestream_proto.v1.PromptService/GetPromptHead',
-                request_serializer=lodestream__proto_dot_v1_dot_prompts__pb2.GetPromptHeadRequest.SerializeToString,
-                response_deserializer=lodestream__proto_dot_v1_dot_prompts__pb2.GetPromptHeadResponse.FromString,
-                _registered_method=True)
 
 
 class PromptServiceServicer:
@@ -192,13 +187,6 @@ class PromptServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def GetPromptHead(self, request, context):
-        """All that caches hold of a prompt, at one revision. For the gateway; an unknown name is an answer as well.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_PromptServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -261,11 +249,6 @@ def add_PromptServiceServicer_to_server(servicer, server):
                     servicer.GetVerdict,
                     request_deserializer=lodestream__proto_dot_v1_dot_prompts__pb2.GetVerdictRequest.FromString,
                     response_serializer=lodestream__proto_dot_v1_dot_prompts__pb2.GetVerdictResponse.SerializeToString,
-            ),
-            'GetPromptHead': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetPromptHead,
-                    request_deserializer=lodestream__proto_dot_v1_dot_prompts__pb2.GetPromptHeadRequest.FromString,
-                    response_serializer=lodestream__proto_dot_v1_dot_prompts__pb2.GetPromptHeadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -596,33 +579,6 @@ class PromptService:
             '/lodestream_proto.v1.PromptService/GetVerdict',
             lodestream__proto_dot_v1_dot_prompts__pb2.GetVerdictRequest.SerializeToString,
             lodestream__proto_dot_v1_dot_prompts__pb2.GetVerdictResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetPromptHead(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/lodestream_proto.v1.PromptService/GetPromptHead',
-            lodestream__proto_dot_v1_dot_prompts__pb2.GetPromptHeadRequest.SerializeToString,
-            lodestream__proto_dot_v1_dot_prompts__pb2.GetPromptHeadResponse.FromString,
             options,
             channel_credentials,
             insecure,

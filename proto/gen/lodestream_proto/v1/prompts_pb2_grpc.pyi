@@ -57,8 +57,6 @@ class PromptServiceStub:
     """What generations made with each version were like."""
     GetVerdict: _grpc.UnaryUnaryMultiCallable[_prompts_pb2.GetVerdictRequest, _prompts_pb2.GetVerdictResponse]
     """The verdict on a command, once the read model has it. For the gateway, and for clients that lost an answer."""
-    GetPromptHead: _grpc.UnaryUnaryMultiCallable[_prompts_pb2.GetPromptHeadRequest, _prompts_pb2.GetPromptHeadResponse]
-    """All that caches hold of a prompt, at one revision. For the gateway; an unknown name is an answer as well."""
 
 @_typing.type_check_only
 class PromptServiceAsyncStub(PromptServiceStub):
@@ -89,8 +87,6 @@ class PromptServiceAsyncStub(PromptServiceStub):
     """What generations made with each version were like."""
     GetVerdict: _aio.UnaryUnaryMultiCallable[_prompts_pb2.GetVerdictRequest, _prompts_pb2.GetVerdictResponse]  # type: ignore[assignment]
     """The verdict on a command, once the read model has it. For the gateway, and for clients that lost an answer."""
-    GetPromptHead: _aio.UnaryUnaryMultiCallable[_prompts_pb2.GetPromptHeadRequest, _prompts_pb2.GetPromptHeadResponse]  # type: ignore[assignment]
-    """All that caches hold of a prompt, at one revision. For the gateway; an unknown name is an answer as well."""
 
 class PromptServiceServicer(metaclass=_abc_1.ABCMeta):
     """Prompts: versions that never change, labels that move. A prompt's revision counts the changes of it that the log has
@@ -190,13 +186,5 @@ class PromptServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_prompts_pb2.GetVerdictResponse, _abc.Awaitable[_prompts_pb2.GetVerdictResponse]]:
         """The verdict on a command, once the read model has it. For the gateway, and for clients that lost an answer."""
-
-    @_abc_1.abstractmethod
-    def GetPromptHead(
-        self,
-        request: _prompts_pb2.GetPromptHeadRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_prompts_pb2.GetPromptHeadResponse, _abc.Awaitable[_prompts_pb2.GetPromptHeadResponse]]:
-        """All that caches hold of a prompt, at one revision. For the gateway; an unknown name is an answer as well."""
 
 def add_PromptServiceServicer_to_server(servicer: PromptServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
