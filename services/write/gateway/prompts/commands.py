@@ -9,17 +9,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.event_pb2 import Event, Producer
 
-from services.write.gateway.prompts.checks import (
+from services.write.gateway.records import new_event_id
+from services.write.gateway.wire import reason_of
+from shared.event_log.append import Record
+from shared.event_log.topics import PROMPTS
+from shared.read_model.prompt_rules import (
     check_archival,
     check_creation,
     check_move,
     check_roll_back,
     command_id,
 )
-from services.write.gateway.records import new_event_id
-from services.write.gateway.wire import reason_of
-from shared.event_log.append import Record
-from shared.event_log.topics import PROMPTS
 from shared.runtime.refusal import InvalidError
 
 

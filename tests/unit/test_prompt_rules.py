@@ -17,8 +17,8 @@ from lodestream_proto.v1.prompt_event_pb2 import (
     PromptVersionCreated,
 )
 
-from services.write.gateway.prompts.checks import MAX_PROMPT_BYTES, check_creation, check_selector
 from services.write.gateway.prompts.commands import KINDS, read_command
+from shared.read_model.prompt_rules import MAX_PROMPT_BYTES, check_creation, check_selector
 from shared.runtime.refusal import InvalidError
 
 
