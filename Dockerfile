@@ -1,17 +1,22 @@
 # One image for every process; the command is the role, for example `python -m services.write.gateway`.
 FROM python:3.11-slim AS build
 WORKDIR /build
-# The locked packages first: they change seldom, and this layer is kept until they do.
-COPY requirements/runtime.lock requirements/
+# The locked packages first: they change seldom, and these layers are kept until they do. What builds stays out of the
+# environment that is taken along.
+COPY requirements/build.lock requirements/runtime.lock requirements/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m venv /opt/lodestream \
- && /opt/lodestream/bin/pip install --disable-pip-version-check --require-hashes -r requirements/runtime.lock
+    python -m venv tools \
+ && tools/bin/pip install --disable-pip-version-check --require-hashes -r requirements/build.lock \
+ && python -m venv --without-pip /opt/lodestream \
+ && tools/bin/pip --python /opt/lodestream/bin/python install \
+    --disable-pip-version-check --require-hashes -r requirements/runtime.lock
 COPY pyproject.toml ./
 COPY proto proto
 COPY sdk sdk
 COPY shared shared
 COPY services services
-RUN /opt/lodestream/bin/pip install --disable-pip-version-check --no-deps --no-build-isolation ./proto ./sdk .
+RUN tools/bin/pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir wheels ./proto ./sdk . \
+ && tools/bin/pip --python /opt/lodestream/bin/python install --disable-pip-version-check --no-deps --no-index wheels/*
 
 FROM python:3.11-slim
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin lodestream

@@ -5,5 +5,6 @@ compile() { .venv/bin/uv pip compile --quiet --universal --python-version 3.11 -
     --no-emit-package lodestream --no-emit-package lodestream-proto --no-emit-package lodestream-server "$@"; }
 compile requirements/bootstrap.in -o requirements/bootstrap.lock
 compile pyproject.toml --extra embedded --group build --group dev -o requirements/dev.lock
-compile pyproject.toml --group build -c requirements/dev.lock -o requirements/runtime.lock
+compile pyproject.toml -c requirements/dev.lock -o requirements/runtime.lock
+compile --group build -c requirements/dev.lock -o requirements/build.lock
 .venv/bin/python -m services.all_in_one.jars > requirements/kafka.lock.new && mv requirements/kafka.lock.new requirements/kafka.lock
