@@ -55,17 +55,19 @@ async def serve(app: AsgiFastStream) -> int:
 
 async def _project(app: AsgiFastStream, stop: asyncio.Event) -> None:
     """The application's whole life; a stop during its start ends the start."""
-    life = asyncio.create_task(_live(app, stop))
+    started = asyncio.Event()
+    life = asyncio.create_task(_live(app, started, stop))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({life, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if not app.running:
+    if not started.is_set():
         life.cancel()
     with suppress(asyncio.CancelledError):
         await life
 
 
-async def _live(app: AsgiFastStream, stop: asyncio.Event) -> None:
+async def _live(app: AsgiFastStream, started: asyncio.Event, stop: asyncio.Event) -> None:
     async with app.start_lifespan_context():
+        started.set()
         log.info("projecting")
         await stop.wait()
 
