@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from docker.errors import DockerException  # type: ignore[import-untyped]
 from testcontainers.core.container import DockerContainer
 
 from services.all_in_one.ports import HOST, find_port
@@ -17,6 +18,10 @@ from shared.event_log.topics import MAX_RECORD_BYTES
 from tests.polling import until
 
 VARIABLES = ("LODESTREAM_KAFKA", "LODESTREAM_POSTGRES", "LODESTREAM_REDIS")
+
+
+class ContainersUnavailableError(Exception):
+    """Containers were asked for where there is no Docker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,15 @@ async def _nothing(given: Mapping[str, str]) -> AsyncIterator[Mapping[str, str]]
 
 @asynccontextmanager
 async def _containers(given: Mapping[str, str]) -> AsyncIterator[Mapping[str, str]]:
-    """What is not given, from the images that docker-compose.yml runs."""
+    """What is not given, from the images that docker-compose.yml runs.
+
+    Raises ContainersUnavailableError.
+    """
     makers = {"LODESTREAM_KAFKA": _kafka, "LODESTREAM_POSTGRES": _postgres, "LODESTREAM_REDIS": _valkey}
-    made = {name: maker() for name, maker in makers.items() if name not in given}
+    try:
+        made = {name: maker() for name, maker in makers.items() if name not in given}
+    except DockerException as error:
+        raise ContainersUnavailableError(f"LODESTREAM_TEST_SERVERS=containers needs Docker: {error}") from error
     try:
         for container, _, _ in made.values():
             await asyncio.to_thread(container.start)
