@@ -36,6 +36,9 @@ class Command:
     clear: Callable[[], None] = _nothing
     """Makes way before each start for what a killed one may have left."""
     ready: Probe = _at_once
+    """Has it started?"""
+    healthy: Probe | None = None
+    """Does it fare well, its dependencies included? What `ready` says where None."""
     environment: Mapping[str, str] | None = None
     """The whole environment; ours where None."""
     user: tuple[int, int] | None = None

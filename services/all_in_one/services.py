@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from services.all_in_one.ports import HOST, find_port
 from services.all_in_one.processes import Command
@@ -11,11 +12,15 @@ from shared.runtime.probe import grpc_serves, http_healthy
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where a service serves gRPC: the variable that tells it its port, and the one that tells others its address."""
+    """Where a service serves gRPC, and which one its health is asked of."""
 
     port_variable: str
+    """Tells it its port."""
     usual_port: int
     address_variable: str
+    """Tells others its address."""
+    serves: str
+    """The full name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +36,13 @@ class Service:
         return self.module.rpartition(".")[2]
 
 
+_QUERY = "lodestream_proto.v1.QueryService"
+_OTLP = "opentelemetry.proto.collector.trace.v1.TraceService"
 # In the order in which they start; they stop in the reverse one.
 SERVICES = (
     Service("services.projections.traces"),
-    Service("services.read.query", Door("LODESTREAM_QUERY_PORT", 4319, "LODESTREAM_QUERY")),
-    Service("services.write.gateway", Door("LODESTREAM_GATEWAY_PORT", 4317, "LODESTREAM_ENDPOINT")),
+    Service("services.read.query", Door("LODESTREAM_QUERY_PORT", 4319, "LODESTREAM_QUERY", _QUERY)),
+    Service("services.write.gateway", Door("LODESTREAM_GATEWAY_PORT", 4317, "LODESTREAM_ENDPOINT", _OTLP)),
 )
 _USUAL_METRICS_PORT = 9464  # of the first; the others follow
 # A first project with a key that everybody knows: this stack listens on this machine only.
@@ -53,17 +60,20 @@ def service_command(
     """How the service is started with this environment, on free ports where none are given, and when it is ready."""
     metrics_port = metrics_port or find_port()
     its_environment = {**environment, "LODESTREAM_METRICS_HOST": HOST, "LODESTREAM_METRICS_PORT": str(metrics_port)}
-    address, answers = f"{HOST}:{metrics_port}", http_healthy
+    address = f"{HOST}:{metrics_port}"
+    ready = healthy = partial(http_healthy, address)
     if service.door:
         port = port or find_port()
         its_environment[service.door.port_variable] = str(port)
-        address, answers = f"{HOST}:{port}", grpc_serves
+        address = f"{HOST}:{port}"
+        ready, healthy = partial(grpc_serves, address), partial(grpc_serves, address, service.door.serves)
     return Command(
         name=service.name,
         argv=(sys.executable, "-m", service.module),
         address=address,
         environment=its_environment,
-        ready=lambda: answers(address),
+        ready=ready,
+        healthy=healthy,
     )
 
 

@@ -1,4 +1,7 @@
-"""A started process is kept running: when it ends, why is told, and it is started again after a growing pause."""
+"""A started process is kept running: when it ends, why is told, and it is started again after a growing pause.
+
+While it runs it is asked how it fares; a process that is not healthy is told of, and left to mend itself.
+"""
 
 import asyncio
 import math
@@ -11,7 +14,10 @@ from typing import NoReturn
 from services.all_in_one.processes import Process, StartFailedError
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds
+_LOOK = 3.0  # seconds between two questions
 _LONG_RUN = 60.0  # seconds after which an end counts as the first one again
+
+READY, NOT_HEALTHY = "ready", "not healthy"
 
 
 @dataclass(slots=True)
@@ -19,7 +25,7 @@ class Supervised:
     """A process and how it fares."""
 
     process: Process
-    state: str = "ready"
+    state: str = READY
     restarts: int = 0
     reason: str = ""
     """Why it ended the last time, with its last words."""
@@ -35,8 +41,7 @@ async def keep_running(supervised: Supervised, changed: Callable[[Supervised], N
     """Watch a started process for ever; `changed` is called at every change of its state."""
     process, failures = supervised.process, 0
     began = time.monotonic()
-    await process.ended()
-    supervised.reason = process.last_words()
+    await _until_it_ends(supervised, changed)
     while True:
         failures = 0 if time.monotonic() - began > _LONG_RUN else failures
         pause = pause_after(failures)
@@ -53,7 +58,21 @@ async def keep_running(supervised: Supervised, changed: Callable[[Supervised], N
         except StartFailedError as failure:
             supervised.reason = str(failure)
             continue
-        supervised.state = "ready"
+        supervised.state = READY
         changed(supervised)
-        await process.ended()
-        supervised.reason = process.last_words()
+        await _until_it_ends(supervised, changed)
+
+
+async def _until_it_ends(supervised: Supervised, changed: Callable[[Supervised], None]) -> None:
+    process = supervised.process
+    asked = process.command.healthy or process.command.ready
+    end = asyncio.ensure_future(process.ended())
+    try:
+        while not (await asyncio.wait([end], timeout=_LOOK))[0]:
+            state = READY if await asked() else NOT_HEALTHY
+            if state != supervised.state and not end.done():
+                supervised.state = state
+                changed(supervised)
+    finally:
+        end.cancel()
+    supervised.reason = process.last_words()

@@ -12,11 +12,11 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 _PATIENCE = 3.0  # seconds for the answer
 
 
-async def grpc_serves(address: str) -> bool:
-    """The gRPC server as a whole says SERVING."""
+async def grpc_serves(address: str, service: str = "") -> bool:
+    """SERVING is said of a gRPC service by its full name, of the process as a whole by default."""
     async with grpc.aio.insecure_channel(address) as channel:
         try:
-            answer = await HealthStub(channel).Check(HealthCheckRequest(), timeout=_PATIENCE)
+            answer = await HealthStub(channel).Check(HealthCheckRequest(service=service), timeout=_PATIENCE)
         except grpc.aio.AioRpcError:
             return False
         return bool(answer.status == HealthCheckResponse.SERVING)
@@ -45,8 +45,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m shared.runtime.probe", description=main.__doc__)
     parser.add_argument("kind", choices=["grpc", "http"])
     parser.add_argument("address", metavar="HOST:PORT")
+    parser.add_argument("service", nargs="?", default="", help="of a grpc process: the full name of a service of it")
     asked = parser.parse_args()
-    ready = asyncio.run((grpc_serves if asked.kind == "grpc" else http_healthy)(asked.address))
+    question = grpc_serves(asked.address, asked.service) if asked.kind == "grpc" else http_healthy(asked.address)
+    ready = asyncio.run(question)
     sys.exit(0 if ready else 1)
 
 

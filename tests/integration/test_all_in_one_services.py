@@ -28,6 +28,10 @@ async def test_every_service_is_up_and_a_killed_one_comes_back(
         "sk-ls-local",
     )
     assert f"export LODESTREAM_ENDPOINT={environment['LODESTREAM_ENDPOINT']}\n" in one.said()
+    os.kill(one.processes()["query"]["pid"], signal.SIGSTOP)
+    await until(lambda: one.processes()["query"]["state"] == "not healthy", deadline=30, what="its silence to be seen")
+    os.kill(one.processes()["query"]["pid"], signal.SIGCONT)
+    await one.ready(*NAMES)
     for name in NAMES:
         os.kill(one.processes()[name]["pid"], signal.SIGKILL)
     await until(

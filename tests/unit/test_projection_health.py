@@ -6,7 +6,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from shared.event_log.assignment import Assignment
-from shared.read_model.projecting.watch import STUCK_SECONDS, Watch
+from shared.read_model.projecting.watch import SILENT_SECONDS, STUCK_SECONDS, Watch
 
 ZERO, ONE = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -55,9 +55,25 @@ def test_lagging_is_well_while_it_moves(assignment: Assignment, monkeypatch: pyt
     now += STUCK_SECONDS
     watch.saw({ZERO: 6}, {ZERO: 99})
     now += STUCK_SECONDS
+    watch.saw({ZERO: 6}, {ZERO: 99})
     assert watch.sickness is None
     now += 1
     watch.saw({ZERO: 6}, {ZERO: 99})
     assert watch.sickness == f"lags 99 records behind and has not moved for {STUCK_SECONDS} s"
     watch.saw({ZERO: 105}, {ZERO: 0})
+    assert watch.sickness is None
+
+
+def test_a_watch_that_sees_nothing_any_more_is_not_well(
+    assignment: Assignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr("shared.read_model.projecting.watch.time.monotonic", lambda: now)
+    watch = watch_of(assignment)
+    watch.saw({ZERO: 5}, {ZERO: 0})
+    now += SILENT_SECONDS
+    assert watch.sickness is None
+    now += 1
+    assert watch.sickness == f"Kafka or Postgres has not answered for {SILENT_SECONDS + 1} s"
+    watch.saw({ZERO: 5}, {ZERO: 0})
     assert watch.sickness is None

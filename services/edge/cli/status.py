@@ -22,7 +22,7 @@ from services.edge.cli.render.tables import footer
 def status(*, gateway: Gateway, as_json: AsJson = False) -> None:
     """Show the processes of a stack started here, and each projection's lag.
 
-    Ends with 1 when a process is down, a projection has stopped, or the gateway does not answer.
+    Ends with 1 when a process is not ready, a projection has stopped, or the gateway does not answer.
 
     \b
     Examples:
@@ -70,11 +70,11 @@ def _show(stack: LocalStack | None, known: GetStatusResponse | None) -> None:
 
 
 def _healthy(stack: LocalStack | None, known: GetStatusResponse | None) -> bool:
-    down = [process for process in stack.processes if process.pid is None] if stack else []
+    unready = [process for process in stack.processes if process.state != "ready"] if stack else []
     halted = [
         partition
         for projection in (known.projections if known else [])
         for partition in projection.partitions
         if partition.halted_reason
     ]
-    return not down and not halted
+    return not unready and not halted

@@ -9,6 +9,7 @@ import uvloop
 from lodestream_proto.v1.query_pb2_grpc import add_QueryServiceServicer_to_server
 
 from services.read.query.freshness import LogEnds
+from services.read.query.health import tell_health
 from services.read.query.service import QueryService
 from shared.read_model.authentication import Authenticator
 from shared.read_model.migrate import reader_dsn
@@ -22,29 +23,32 @@ log = structlog.get_logger()
 
 async def run(settings: QuerySettings) -> None:
     """Serve. Kafka may be away: answers then say up to when completeness is known."""
-    pool = await _pool(settings)
+    postgres = PostgresSettings()
+    dsn = postgres.reader_dsn or reader_dsn(postgres.dsn)
+    pool = await _pool(dsn, settings)
     log_ends = LogEnds(KafkaSettings())
-    watching = asyncio.create_task(log_ends.run())
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_metadata_size", 16 * 1024)])
     add_QueryServiceServicer_to_server(QueryService(pool, Authenticator(pool), log_ends), server)
+    health = Health(server)
     port = server.add_insecure_port(f"{settings.host}:{settings.port}")
     log.info("listening", address=f"{settings.host}:{port}")
+    beside = [asyncio.create_task(log_ends.run()), asyncio.create_task(tell_health(health, dsn))]
     try:
-        await serve(server, Health(server), grace=settings.grace_seconds)
+        await serve(server, health, grace=settings.grace_seconds)
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         pool.terminate()
 
 
-async def _pool(settings: QuerySettings) -> asyncpg.Pool:
+async def _pool(dsn: str, settings: QuerySettings) -> asyncpg.Pool:
     """Connections that can only SELECT, as soon as Postgres answers for the first time."""
-    postgres = PostgresSettings()
     milliseconds = str(round(settings.statement_seconds * 1000))
     while True:
         try:
             return await connect_pool(
-                postgres.reader_dsn or reader_dsn(postgres.dsn),
+                dsn,
                 application="query",
                 max_size=settings.connections,
                 command_timeout=settings.statement_seconds + 2,

@@ -10,7 +10,8 @@ import uvloop
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
 from services.write.gateway.first_key import seed
-from services.write.gateway.server import PortTakenError, create_server, query_channel, tell_health
+from services.write.gateway.health import tell_health
+from services.write.gateway.server import PortTakenError, create_server, query_channel
 from shared.event_log.append import Appender
 from shared.event_log.topics import PROMPTS, TRACES
 from shared.read_model.authentication import Authenticator
@@ -30,9 +31,9 @@ async def run(settings: GatewaySettings) -> None:
 
     Raises PortTakenError.
     """
-    postgres = PostgresSettings()
+    postgres, kafka = PostgresSettings(), KafkaSettings()
     pool = await connect_pool(postgres.dsn, application="gateway", min_size=0, max_size=4, command_timeout=5)
-    appender = Appender(KafkaSettings(), topics=[TRACES, PROMPTS], client_id="lodestream-gateway")
+    appender = Appender(kafka, topics=[TRACES, PROMPTS], client_id="lodestream-gateway")
     metrics.watch(appender)
     beside = [asyncio.create_task(seed(pool, InitSettings()))]
     try:
@@ -40,7 +41,7 @@ async def run(settings: GatewaySettings) -> None:
             server, port = create_server(settings, Admission(settings, Authenticator(pool), appender), appender, query)
             health = Health(server)
             await asyncio.gather(appender.start(wait=_PATIENCE), asyncio.wait(beside, timeout=_PATIENCE))
-            beside.append(asyncio.create_task(tell_health(health, appender)))
+            beside.append(asyncio.create_task(tell_health(health, appender, kafka, query)))
             log.info("serving", address=f"{settings.host}:{port}")
             await serve(
                 server,

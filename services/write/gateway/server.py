@@ -1,7 +1,5 @@
 """The gRPC server: its limits and its services, on one port."""
 
-import asyncio
-
 import grpc
 from lodestream_proto.v1 import query_pb2
 
@@ -12,7 +10,6 @@ from services.write.gateway.otlp import TraceService
 from services.write.gateway.prompts import service as prompts
 from services.write.gateway.prompts.writes import Writes
 from shared.event_log.append import Appender
-from shared.runtime.serving import Health
 from shared.runtime.settings import MIB, GatewaySettings
 
 _QUERY_OPTIONS = (
@@ -20,8 +17,7 @@ _QUERY_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
-_QUERY_SERVICE = query_pb2.DESCRIPTOR.services_by_name["QueryService"]
-_LOOK_SECONDS = 0.5
+QUERY_SERVICE = query_pb2.DESCRIPTOR.services_by_name["QueryService"]
 _Handlers = dict[str, "grpc.RpcMethodHandler[bytes, bytes]"]
 
 
@@ -50,7 +46,7 @@ def create_server(
         (
             grpc.method_handlers_generic_handler(otlp.SERVICE, export),
             grpc.method_handlers_generic_handler(ingest.SERVICE, record),
-            grpc.method_handlers_generic_handler(_QUERY_SERVICE.full_name, proxy.forwarded(query, _QUERY_SERVICE)),
+            grpc.method_handlers_generic_handler(QUERY_SERVICE.full_name, proxy.forwarded(query, QUERY_SERVICE)),
             prompts.handlers(Writes(settings, admission, appender, query), query),
         )
     )
@@ -64,14 +60,6 @@ def create_server(
 def query_channel(settings: GatewaySettings) -> grpc.aio.Channel:
     """To the query service, connected when needed."""
     return grpc.aio.insecure_channel(settings.query, options=_QUERY_OPTIONS)
-
-
-async def tell_health(health: Health, appender: Appender) -> None:
-    """Say for ever whether writes are taken. The process as a whole serves also without the log: it forwards reads."""
-    while True:
-        for service in (otlp.SERVICE, ingest.SERVICE):
-            await health.set(service, serving=appender.unavailable is None)
-        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _options(settings: GatewaySettings) -> list[tuple[str, int]]:

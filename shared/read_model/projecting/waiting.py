@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 import structlog
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
+from shared.event_log.presence import has_topic
 from shared.runtime.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -49,12 +49,5 @@ async def _tables_are_there(dsn: str, schema: str) -> str | None:
 
 
 async def _topic_is_there(settings: KafkaSettings, topic: str) -> str | None:
-    client = AIOKafkaClient(bootstrap_servers=settings.bootstrap_servers, client_id="lodestream-waiting")
-    try:
-        await client.bootstrap()
-        client.set_topics([topic])
-        await client.force_metadata_update()
-        partitions = client.cluster.partitions_for_topic(topic)
-    finally:
-        await client.close()
-    return None if partitions else f"the topic {topic} is missing: run python -m shared.event_log.topics"
+    there = await has_topic(settings, topic)
+    return None if there else f"the topic {topic} is missing: run python -m shared.event_log.topics"

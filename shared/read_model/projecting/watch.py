@@ -16,6 +16,7 @@ log = structlog.get_logger()
 
 _LOOK_SECONDS = 2
 STUCK_SECONDS = 60
+SILENT_SECONDS = 10
 
 
 class Watch:
@@ -26,7 +27,7 @@ class Watch:
         self._assignment = assignment
         self._lag: dict[TopicPartition, int] = {}
         self._next_offsets: dict[TopicPartition, int] = {}
-        self._moved_at = time.monotonic()
+        self._moved_at = self._looked_at = time.monotonic()
 
     async def run(self) -> None:
         """Look until cancelled. A server that is away is no reason to stop looking."""
@@ -47,6 +48,8 @@ class Watch:
             return f"partition {partition.partition} is halted: {reason}"
         if waiting := self._assignment.assigned - self._assignment.read:
             return f"{len(waiting)} partitions wait for their positions"
+        if (silent := time.monotonic() - self._looked_at) > SILENT_SECONDS:
+            return f"Kafka or Postgres has not answered for {silent:.0f} s"
         if any(self._lag.values()) and time.monotonic() - self._moved_at > STUCK_SECONDS:
             return f"lags {sum(self._lag.values())} records behind and has not moved for {STUCK_SECONDS} s"
         return None
@@ -79,6 +82,7 @@ class Watch:
 
     def saw(self, next_offsets: dict[TopicPartition, int], lag: dict[TopicPartition, int]) -> None:
         """What has been seen: the position and the lag of each partition."""
+        self._looked_at = time.monotonic()
         if next_offsets != self._next_offsets or not any(lag.values()):
             self._moved_at = time.monotonic()
         self._next_offsets, self._lag = next_offsets, lag

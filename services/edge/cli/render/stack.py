@@ -67,7 +67,7 @@ def _end(projection: ProjectionStatus) -> int:
 
 def _state(process: LocalProcess) -> Text:
     times = f", restarted {process.restarts}x" if process.restarts else ""
-    return Text(inert(process.state) + times, style="green" if process.pid is not None else "red")
+    return Text(inert(process.state) + times, style="green" if process.state == "ready" else "red")
 
 
 def _memory(process: LocalProcess) -> str:
