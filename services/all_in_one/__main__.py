@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from services.all_in_one import status
-from services.all_in_one.data_dir import STATUS, InUseError, held, stop_leftovers
+from services.all_in_one.data_dir import STATUS, InUseError, UnusableError, held, stop_leftovers
 from services.all_in_one.jars import JarError
 from services.all_in_one.keeper import Keeper
 from services.all_in_one.processes import Ground, StartFailedError
@@ -41,10 +42,11 @@ class Options:
 def main() -> None:
     """Exit codes: 0 asked to end, 1 something did not start or the script failed, 2 the command line is wrong."""
     options = _parse(sys.argv[1:])
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a Kafka that is away is told of in our own words
     try:
         with _ground(options) as ground:
             code = asyncio.run(_run(ground, options))
-    except (StartFailedError, InUseError, JarError, OSError) as failure:
+    except (StartFailedError, InUseError, UnusableError, JarError, OSError) as failure:
         console.print(f"error: {failure}", style="red", soft_wrap=True)
         code = 1
     except KeyboardInterrupt:  # before the loop could listen for it

@@ -16,6 +16,10 @@ STATUS = "status.json"
 _PATIENCE = 30.0  # seconds for the keeper of a killed run to stop what that left
 
 
+class UnusableError(Exception):
+    """The folder can't be made or written to. The message names it, and the reason."""
+
+
 class InUseError(Exception):
     """Another all_in_one runs on this folder. The message names its process."""
 
@@ -24,10 +28,15 @@ class InUseError(Exception):
 def held(folder: Path) -> Iterator[int]:
     """The folder is ours while the file descriptor given, or a copy of it, is open.
 
-    Raises InUseError when another all_in_one lives there. Waits for the keeper of one that was killed.
+    Raises UnusableError, and InUseError when another all_in_one lives there. Waits for the keeper of a killed one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UnusableError(
+            f"{folder} can't hold the data: {error.strerror}; --data-dir names another folder"
+        ) from error
     try:
         end = time.monotonic() + _PATIENCE
         while not _taken(lock):

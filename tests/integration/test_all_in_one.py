@@ -153,3 +153,10 @@ async def test_a_script_runs_with_the_addresses_and_its_exit_code_is_ours(
     one = await all_in_one("--servers-only", "--run", str(script), "--exit", **places)
     assert await asyncio.wait_for(one.child.wait(), 60) == 7
     assert "the script ran" in one.said()
+
+
+async def test_a_folder_that_cannot_hold_data_is_told_by_name(all_in_one: StartAllInOne, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    one = await all_in_one("--servers-only")
+    assert await asyncio.wait_for(one.child.wait(), 30) == 1
+    assert one.said() == f"error: {tmp_path}/data can't hold the data: File exists; --data-dir names another folder\n"
