@@ -139,3 +139,17 @@ async def test_a_producer_whose_broker_is_frozen_is_discarded_in_seconds(private
         assert isinstance(producer, AIOKafkaProducer)
     finally:
         kafka.resume()
+
+
+async def test_metadata_is_asked_for_at_a_bounded_rate(servers: Servers) -> None:
+    """Whoever asks again at once waits: a broker that starts has partitions without leaders for seconds."""
+    producer = make_producer(KafkaSettings(bootstrap_servers=servers.kafka), "test")
+    await producer.start()
+    try:
+        begin, asked = time.monotonic(), 0
+        while time.monotonic() - begin < 0.5:
+            await producer.client.force_metadata_update()
+            asked += 1
+        assert asked <= 7
+    finally:
+        await discard(producer)
