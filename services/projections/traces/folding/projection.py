@@ -30,7 +30,8 @@ class Projected:
 def project(records: Sequence[Recorded]) -> Projected:
     """Fold records of one partition. A span told several times in them has one row of all its tellings.
 
-    Never raises: what trips us, a span or a whole record, is set aside with the reason.
+    What trips us, a span or a whole record, is set aside with the reason. Raises only MemoryError: another time, there
+    may be room.
     """
     projected = Projected()
     told: dict[SpanKey, list[Version]] = {}
@@ -39,6 +40,8 @@ def project(records: Sequence[Recorded]) -> Projected:
             block = _block(record)
             sources = sources_in(block)
             received_at_us = microseconds(block.received_at)
+        except MemoryError:
+            raise
         except Exception as error:
             projected.dead_letters.append(whole(record, _reason(error)))
             continue
@@ -47,12 +50,16 @@ def project(records: Sequence[Recorded]) -> Projected:
             try:
                 each = version(Part(received_at_us, record.partition, record.offset, source.index), source)
                 told.setdefault(each.key(block.project_id), []).append(each)
+            except MemoryError:
+                raise
             except Exception as error:
                 projected.dead_letters.append(span_letter(record, source, _reason(error)))
     by_offset = {record.offset: record for record in records}
     for key, versions in told.items():
         try:
             projected.spans.append(fold(key, versions))
+        except MemoryError:
+            raise
         except Exception as error:
             reason = _reason(error)
             projected.dead_letters += [
