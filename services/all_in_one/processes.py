@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ from services.all_in_one.probes import Probe
 
 # A child waits at this door until the keeper knows it; when we die before, the read ends and it never becomes a server.
 _DOOR = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh")
+# A process with threads of gRPC had better not fork: gRPC's handlers run in the child, and may crash it. Python forks
+# (and does not vfork) to start a child as another user, so the child becomes that user by itself.
+_BECOME = "import os, sys; gid, uid = map(int, sys.argv[1:3]); os.setgroups([]); os.setgid(gid); os.setuid(uid); "
+_BECOME += "os.execv(sys.argv[3], sys.argv[3:])"
 _BIGGEST_LOG = 10 * 1024 * 1024  # bytes; a longer one is set aside as .1 at the next start
 _LINES_OF_A_REASON = 6
 
@@ -94,11 +99,11 @@ class Process:
     async def _spawn(self) -> asyncio.subprocess.Process:
         assert self.pid is None, f"{self.command.name} is running"
         await asyncio.to_thread(self.command.clear)
-        user, group = self.command.user or (None, None)
         with _open_log(self.log) as log:
             self._log_start = log.seek(0, os.SEEK_END)
             child = self._child = await asyncio.create_subprocess_exec(
                 *_DOOR,
+                *_become(self.command.user),
                 *self.command.argv,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
@@ -106,9 +111,6 @@ class Process:
                 env=None if self.command.environment is None else dict(self.command.environment),
                 cwd=self.log.parent,
                 start_new_session=True,  # Ctrl-C on our terminal is ours alone: we stop the children in order
-                user=user,
-                group=group,
-                extra_groups=None if user is None else [],
             )
         self._reaped = False
         self._keeper.watch(child.pid, self.command.stop_signal, self.command.grace)
@@ -204,6 +206,11 @@ class Ground:
                 raise StartFailedError(f"{command.name} failed: {process.last_words()}")
         finally:
             await process.stop()
+
+
+def _become(user: tuple[int, int] | None) -> Sequence[str]:
+    """What a command follows, to run as this user and group."""
+    return () if user is None else (sys.executable, "-I", "-S", "-c", _BECOME, str(user[1]), str(user[0]))
 
 
 def _open_log(path: Path) -> BinaryIO:
