@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
+from shared.runtime.failpoints import failpoint
+
 log = structlog.get_logger()
 
 _DRAIN_SECONDS = 30
@@ -79,11 +81,13 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.wait_for(self._idle.wait(), _DRAIN_SECONDS)
         except TimeoutError:
             log.warning("gave partitions up with a batch in flight; its transaction is fenced", partitions=len(revoked))
+        await failpoint("assignment.revoked")
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Pause, then place."""
         self.consumer.pause(*assigned)
         self.assigned = frozenset(assigned)
+        await failpoint("assignment.assigned")
         self.place()
 
     def place(self) -> None:

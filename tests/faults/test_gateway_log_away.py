@@ -63,7 +63,7 @@ async def test_a_frozen_broker_is_told_within_ten_seconds_and_costs_no_memory(st
     outcomes: list[grpc.aio.AioRpcError | float] = []
     took: list[float] = []
     number = 1
-    while time.monotonic() - begin < 20:
+    while time.monotonic() - begin < 15:
         number += 1
         called = time.monotonic()
         outcomes += await asyncio.gather(*(stand.write(1000 * number + n, 400_000) for n in range(8)))

@@ -23,8 +23,7 @@ async def test_three_projections_with_random_kills(stand: Stand) -> None:
     moments = [1 + 2.5 * n + rng.random() for n in range(5)]
     strikes = [Strike(at, "kill", f"traces-{rng.randrange(3)}", rng.uniform(0.1, 2)) for at in moments]
     async with load(stand, projections=3):
-        # A start ends when the group has dealt anew, which waits for the sessions of the dead.
-        await torment(stand, [*strikes, Strike(20.0, "drop", "rows", 0.0)])
+        await torment(stand, [*strikes, Strike(14.0, "drop", "rows", 0.0)])
 
 
 async def test_a_zombie_wakes_under_load(stand: Stand) -> None:

@@ -26,10 +26,10 @@ async def test_postgres_freezes_under_the_projection(own_stand: Stand) -> None:
     """Transactions hang in the middle; the gateway goes on acknowledging, because the log is the truth."""
     async with load(own_stand, projections=2):
         acked = _acked(own_stand)
-        freezing = asyncio.create_task(torment(own_stand, [Strike(2.0, "freeze", "postgres", 15.0)]))
-        await asyncio.sleep(5)
+        freezing = asyncio.create_task(torment(own_stand, [Strike(1.0, "freeze", "postgres", 10.0)]))
+        await asyncio.sleep(4)
         asleep = _acked(own_stand)
-        await asyncio.sleep(5)
+        await asyncio.sleep(4)
         assert acked < asleep < _acked(own_stand), "writes are acknowledged all the while"
         await freezing
 
