@@ -110,7 +110,8 @@ def main() -> None:
         sys.exit(2)
     if asked.json:
         asked.json.write_text(json.dumps(report.as_json(), indent=1), encoding="utf-8")
-    sys.stdout.write("\n".join(report.lines()) + "\n")
+    conclusion = "every promise was kept" if report.clean else f"{len(report.findings)} promises were broken"
+    sys.stdout.write("\n".join([*report.lines(), conclusion]) + "\n")
     sys.exit(0 if report.clean else 1)
 
 

@@ -24,6 +24,15 @@ class Kind(enum.StrEnum):
     """Another promise: a position, an order, a summary, a fence, a process that died by itself."""
 
 
+_MEANINGS = {
+    Kind.LOST: "acknowledged, or in the SDK's spool, and not where it has to be",
+    Kind.DUPLICATED: "there, or counted, more often than it was sent",
+    Kind.INVENTED: "there, and nobody sent it, or it was refused for good",
+    Kind.ALTERED: "there, and it says something else",
+    Kind.OUT_OF_PROMISE: "another promise broken: a position, an order, a summary, a fence, a process that died",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One broken promise, and where to look."""
@@ -62,14 +71,17 @@ class Report:
         }
 
     def lines(self) -> Iterator[str]:
-        """For people."""
-        yield "looked at   " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in self.counts.items())
+        """For people: what was looked at, then what was found of each kind."""
+        counts = self.counts
+        yield "looked at   " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
         by_kind = Counter(finding.kind for finding in self.findings)
-        for kind in Kind:
-            yield f"{kind.value:<15} {by_kind[kind]}"
-            its = [finding for finding in self.findings if finding.kind is kind]
-            yield from _samples(its)
-        yield "every promise was kept" if self.clean else f"{len(self.findings)} promises were broken"
+        yield f"{'verdict':<16}{'found':>6}   meaning"
+        for kind, meaning in _MEANINGS.items():
+            yield f"{kind.value:<16}{by_kind[kind]:>6}   {meaning}"
+            yield from _samples([finding for finding in self.findings if finding.kind is kind])
+        fates = [counts.get(f"unsure_{fate}", 0) for fate in ("stored", "absent")]
+        meaning = f"nobody was told what became of it; {fates[0]} are stored, {fates[1]} are not, and either is right"
+        yield f"{'unsure':<16}{sum(fates):>6}   {meaning}"
 
 
 def report_from(document: dict[str, Any]) -> Report:

@@ -5,7 +5,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -14,9 +14,11 @@ import psutil
 from services.all_in_one.processes import Process
 from tests.torture.schedule import Strike
 from tests.torture.stand import Stand
+from tests.torture.starts import Starts
 
-_START_SECONDS = 120.0
 _DELAY, _RATE = 0.15, 40_000.0  # seconds a chunk; bytes a second
+_ROOM = 4 * 1024 * 1024  # bytes of address space that are left to who is squeezed
+_WRONG = 20 * 3600.0  # seconds by which a clock jumps; a projection bends what is further off than a day
 _COMMIT = b"COMMIT;"
 _SESSIONS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -25,8 +27,8 @@ WHERE datname = current_database() AND application_name = 'lodestream-projection
 
 
 async def torment(stand: Stand, strikes: Sequence[Strike], say: Callable[[str], None] = lambda _: None) -> None:
-    """Returns when every strike has ended and what it struck is back."""
-    begin, turns = time.monotonic(), defaultdict[str, asyncio.Lock](asyncio.Lock)
+    """Returns when every strike has ended and what it struck is back. What ends by itself meanwhile is an error."""
+    begin, turns, starts = time.monotonic(), defaultdict[str, asyncio.Lock](asyncio.Lock), Starts()
     end = max((strike.at + strike.lasts for strike in strikes), default=0.0) + 1.0
     with (stand.folder / "nemesis.jsonl").open("a", encoding="utf-8") as file:
 
@@ -38,34 +40,75 @@ async def torment(stand: Stand, strikes: Sequence[Strike], say: Callable[[str], 
 
         async def act(strike: Strike) -> None:
             await asyncio.sleep(begin + strike.at - time.monotonic())
-            async with turns[strike.target]:  # a start may take longer than was planned
+            async with turns[strike.target]:  # a gentle end may take longer than was planned
                 if time.monotonic() - begin + strike.lasts > end:
                     note(strike, "skip")
                     return
+                starts.check(strike.target)
                 note(strike, "begin")
-                await _ACTIONS[strike.kind](stand, strike.target, strike.lasts)
+                await _ACTIONS[strike.kind](stand, strike, starts)
                 note(strike, "end")
 
         async with asyncio.TaskGroup() as group:
             for strike in strikes:
                 group.create_task(act(strike))
+        await starts.ready()
 
 
-async def _kill(stand: Stand, target: str, lasts: float) -> None:
-    process = stand.processes[target]
+async def _kill(stand: Stand, strike: Strike, starts: Starts) -> None:
+    process = _running(stand, strike.target)
     process.kill()
     await process.ended()
-    await asyncio.sleep(lasts)
-    await process.start(_START_SECONDS)
+    await asyncio.sleep(strike.lasts)
+    await starts.again(strike.target, process)
 
 
-async def _restart(stand: Stand, target: str, _lasts: float) -> None:
-    await stand.processes[target].restart(_START_SECONDS)
+async def _restart(stand: Stand, strike: Strike, starts: Starts) -> None:
+    process = _running(stand, strike.target)
+    await process.stop()
+    await starts.again(strike.target, process)
 
 
-async def _freeze(stand: Stand, target: str, lasts: float) -> None:
-    with frozen(stand.processes[target]):
-        await asyncio.sleep(lasts)
+async def _freeze(stand: Stand, strike: Strike, _starts: Starts) -> None:
+    with frozen(_running(stand, strike.target)):
+        await asyncio.sleep(strike.lasts)
+
+
+async def _squeeze(stand: Stand, strike: Strike, starts: Starts) -> None:
+    """Hardly any memory is to be had. Who dies of it is started again, as one that the kernel killed for it."""
+    process = _running(stand, strike.target)
+    squeezed = psutil.Process(process.pid)
+    with suppress(psutil.NoSuchProcess):
+        usual = squeezed.rlimit(psutil.RLIMIT_AS)
+        squeezed.rlimit(psutil.RLIMIT_AS, (squeezed.memory_info().vms + _ROOM, usual[1]))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.ended(), strike.lasts)
+        squeezed.rlimit(psutil.RLIMIT_AS, usual)
+    if process.pid is None:
+        await starts.again(strike.target, process)
+
+
+async def _set_ahead(stand: Stand, strike: Strike, _starts: Starts) -> None:
+    await _clock_is_wrong(stand, strike, _WRONG)
+
+
+async def _set_back(stand: Stand, strike: Strike, _starts: Starts) -> None:
+    await _clock_is_wrong(stand, strike, -_WRONG)
+
+
+async def _clock_is_wrong(stand: Stand, strike: Strike, seconds: float) -> None:
+    stand.set_clock(strike.target, seconds)
+    try:
+        await asyncio.sleep(strike.lasts)
+    finally:
+        stand.set_clock(strike.target, 0)
+
+
+def _running(stand: Stand, target: str) -> Process:
+    """Whoever is struck has to be alive: what died by itself must not be brought back in silence."""
+    process = stand.processes[target]
+    assert process.pid is not None, f"{target} ended by itself: {process.last_words()}"
+    return process
 
 
 @contextmanager
@@ -83,48 +126,48 @@ def frozen(process: Process) -> Iterator[None]:
                 each.resume()
 
 
-async def _cut(stand: Stand, target: str, lasts: float) -> None:
-    stand.proxies[target].cut()
-    await _healed(stand, target, lasts)
+async def _cut(stand: Stand, strike: Strike, _starts: Starts) -> None:
+    stand.proxies[strike.target].cut()
+    await _healed(stand, strike)
 
 
-async def _half_open(stand: Stand, target: str, lasts: float) -> None:
-    stand.proxies[target].half_open()
-    await _healed(stand, target, lasts)
+async def _half_open(stand: Stand, strike: Strike, _starts: Starts) -> None:
+    stand.proxies[strike.target].half_open()
+    await _healed(stand, strike)
 
 
-async def _delay(stand: Stand, target: str, lasts: float) -> None:
-    stand.proxies[target].delay(_DELAY)
-    await _healed(stand, target, lasts)
+async def _delay(stand: Stand, strike: Strike, _starts: Starts) -> None:
+    stand.proxies[strike.target].delay(_DELAY)
+    await _healed(stand, strike)
 
 
-async def _limit(stand: Stand, target: str, lasts: float) -> None:
-    stand.proxies[target].limit(_RATE)
-    await _healed(stand, target, lasts)
+async def _limit(stand: Stand, strike: Strike, _starts: Starts) -> None:
+    stand.proxies[strike.target].limit(_RATE)
+    await _healed(stand, strike)
 
 
-async def _drop(stand: Stand, target: str, _lasts: float) -> None:
-    stand.proxies[target].drop()
+async def _drop(stand: Stand, strike: Strike, _starts: Starts) -> None:
+    stand.proxies[strike.target].drop()
 
 
-async def _lose_commit(stand: Stand, target: str, lasts: float) -> None:
-    stand.proxies[target].lose(_COMMIT, reply=False)
-    await _healed(stand, target, lasts)
+async def _lose_commit(stand: Stand, strike: Strike, _starts: Starts) -> None:
+    stand.proxies[strike.target].lose(_COMMIT, reply=False)
+    await _healed(stand, strike)
 
 
-async def _lose_commit_reply(stand: Stand, target: str, lasts: float) -> None:
-    stand.proxies[target].lose(_COMMIT, reply=True)
-    await _healed(stand, target, lasts)
+async def _lose_commit_reply(stand: Stand, strike: Strike, _starts: Starts) -> None:
+    stand.proxies[strike.target].lose(_COMMIT, reply=True)
+    await _healed(stand, strike)
 
 
-async def _healed(stand: Stand, target: str, lasts: float) -> None:
+async def _healed(stand: Stand, strike: Strike) -> None:
     try:
-        await asyncio.sleep(lasts)
+        await asyncio.sleep(strike.lasts)
     finally:
-        stand.proxies[target].heal()
+        stand.proxies[strike.target].heal()
 
 
-async def _terminate(stand: Stand, _target: str, _lasts: float) -> None:
+async def _terminate(stand: Stand, _strike: Strike, _starts: Starts) -> None:
     """The server may be down at this moment, by another strike."""
     try:
         connection = await asyncpg.connect(stand.postgres, timeout=3, command_timeout=3)
@@ -136,12 +179,12 @@ async def _terminate(stand: Stand, _target: str, _lasts: float) -> None:
         return
 
 
-async def _fill(stand: Stand, _target: str, lasts: float) -> None:
+async def _fill(stand: Stand, strike: Strike, _starts: Starts) -> None:
     """No byte is left on the small disk of the spool."""
     filler = stand.spool / ".filler"
     await asyncio.to_thread(_write_until_full, filler)
     try:
-        await asyncio.sleep(lasts)
+        await asyncio.sleep(strike.lasts)
     finally:
         filler.unlink()
 
@@ -155,10 +198,13 @@ def _write_until_full(path: Path) -> None:
             return
 
 
-_ACTIONS: Mapping[str, Callable[[Stand, str, float], Awaitable[None]]] = {
+_ACTIONS: Mapping[str, Callable[[Stand, Strike, Starts], Awaitable[None]]] = {
     "kill": _kill,
     "restart": _restart,
     "freeze": _freeze,
+    "squeeze": _squeeze,
+    "set-ahead": _set_ahead,
+    "set-back": _set_back,
     "cut": _cut,
     "half-open": _half_open,
     "delay": _delay,

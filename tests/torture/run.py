@@ -3,9 +3,10 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from services.all_in_one.processes import Ground
 from tests.torture.findings import Report
@@ -13,6 +14,7 @@ from tests.torture.nemesis import torment
 from tests.torture.own_servers import own_servers
 from tests.torture.schedule import plan
 from tests.torture.stand import Stand, standing
+from tests.torture.tally import tell_how_it_goes
 
 _CALM_SECONDS = 2.0  # of writing after the last strike
 _SPOOL_BYTES = 4 * 1024 * 1024
@@ -21,32 +23,44 @@ _WAYS = {"otlp": 20.0, "record": 15.0, "sdk": 5.0, "poison": 0.5}  # requests a 
 
 async def run(ground: Ground, *, seconds: float, seed: str, say: Callable[[str], None]) -> Report:
     """Play it and judge it. Everything stays in the ground's folder."""
+    say("starting Kafka, Postgres, a gateway, three projections, and programs that write: " + ", ".join(_WAYS))
     async with own_servers(ground) as servers, _small_disk(ground.data / "spool", say) as small:
         processes = {"kafka": servers.kafka, "postgres": servers.postgres}
         addresses = servers.kafka.command.address, servers.postgres.command.address
         async with standing(ground, *addresses, servers=processes, log=servers.log) as stand:
+            stand.jumping = True
             await asyncio.gather(stand.gateway(), *(stand.projection(f"traces-{n}") for n in range(3)))
             for way, rate in _WAYS.items():
                 await stand.workload(way, seed=seed, rate=rate)
-            watching = asyncio.create_task(stand.watch())
             targets = [*stand.processes, *stand.proxies, "sessions", *(["spool"] if small else [])]
             targets.remove("poison")  # its producer speaks to Kafka straight, and has no one to try again for it
-            await torment(stand, plan(seed, seconds, targets), say)
-            await asyncio.sleep(_CALM_SECONDS)
-            await _make_peace(stand)
-            report = await stand.judged()
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
-            return report
+            strikes = plan(seed, seconds, targets)
+            say(f"everything is up; {len(strikes)} strikes in {seconds:.0f} s")
+            async with _beside(stand.watch()):
+                async with _beside(tell_how_it_goes(stand.folder, stand.postgres, say)):
+                    await torment(stand, strikes, say)
+                    await asyncio.sleep(_CALM_SECONDS)
+                say("peace: programs settle what is under way, an SDK process delivers what killed ones left")
+                await _make_peace(stand)
+                say("judging: ledgers against the log, the log against the tables, once all is folded")
+                return await stand.judged()
 
 
 async def _make_peace(stand: Stand) -> None:
-    """Workloads settle what is under way; an SDK process delivers what those before it left."""
     for way in _WAYS:
         await stand.finish(way)
     await stand.workload("sdk", "drain", drain=True)
     await stand.done("drain")
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -56,9 +70,7 @@ async def _small_disk(folder: Path, say: Callable[[str], None]) -> AsyncIterator
     can = os.geteuid() == 0 and shutil.which("mount") is not None
     code = await _command("mount", "-t", "tmpfs", "-o", f"size={_SPOOL_BYTES}", "torture", str(folder)) if can else 1
     if code:
-        say("not done: a full disk, because no small file system can be mounted here")
-    if shutil.which("faketime") is None:
-        say("not done: clocks that jump, because there is no faketime here; spans with absurd clocks are told")
+        say("not done: a full disk under the SDK's spool, because no small file system can be mounted here")
     try:
         yield not code
     finally:

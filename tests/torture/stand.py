@@ -22,6 +22,7 @@ from tests.gateway import new_key
 from tests.log_access import ends
 from tests.read_model import begin_at_the_end
 from tests.torture.checker import Scene
+from tests.torture.clock import set_clock
 from tests.torture.findings import Report, report_from
 from tests.torture.proxy import Proxy
 from tests.torture.tables import read_positions
@@ -45,6 +46,8 @@ class Stand:
     """"client" before the gateway, "rows" before Postgres for the projections, "log" before Kafka for the gateway."""
     processes: dict[str, Process] = field(default_factory=dict)
     group: str = field(default_factory=lambda: f"torture-{uuid4().hex[:10]}")
+    jumping: bool = False
+    """Whether what is started from now on has a clock that can be set."""
 
     @property
     def folder(self) -> Path:
@@ -94,7 +97,7 @@ class Stand:
             "LODESTREAM_PUBLIC_KEY": self.key.public_key,
             "LODESTREAM_SECRET_KEY": self.key.secret_key,
         }
-        argv = (*_python("tests.torture.workload", mutant), way, *switches)
+        argv = (*self._python("tests.torture.workload", name, mutant), way, *switches)
 
         def forget() -> None:
             ready.unlink(missing_ok=True)
@@ -118,12 +121,17 @@ class Stand:
         os.kill(process.pid, signal.SIGTERM)
         await self.done(name)
 
+    def set_clock(self, name: str, seconds: float) -> None:
+        """By how much the clock of this process is wrong from now on; it has one only if the stand was `jumping`."""
+        set_clock(self._clock(name), seconds)
+
     async def judged(self, *, settle: float = 60.0) -> Report:
         """What the checker, a process of its own, says once all is folded."""
         self._note_deaths()
         report = self.folder / "report.json"
         report.unlink(missing_ok=True)
-        argv = [*_python("tests.torture.checker", ""), str(self.folder), "--settle", str(settle), "--json", str(report)]
+        options = ("--settle", str(settle), "--json", str(report))
+        argv = [sys.executable, "-m", "tests.torture.checker", str(self.folder), *options]
         checker = self.ground.process(Command(name="checker", argv=argv))
         await checker.start()
         try:
@@ -151,7 +159,19 @@ class Stand:
     ) -> Process:
         known = next(service for service in SERVICES if service.module == module)
         command = service_command(known, {**os.environ, **environment}, port=port)
-        return await self._start(replace(command, name=name, argv=_python(module, mutant)))
+        return await self._start(replace(command, name=name, argv=self._python(module, name, mutant)))
+
+    def _python(self, module: str, name: str, mutant: str) -> tuple[str, ...]:
+        launchers: list[str] = []
+        if self.jumping:
+            self.set_clock(name, 0)
+            launchers += ["tests.torture.clock", str(self._clock(name)), "--"]
+        if mutant:
+            launchers += ["tests.torture.mutants", mutant, "--"]
+        return (sys.executable, "-m", *launchers, module)
+
+    def _clock(self, name: str) -> Path:
+        return self.folder / f"{name}.clock"
 
     async def _start(self, command: Command) -> Process:
         assert command.name not in self.processes, f"{command.name} runs already"
@@ -189,11 +209,6 @@ async def standing(
                 if name not in (servers or {}):
                     process.kill()
                     await process.stop()
-
-
-def _python(module: str, mutant: str) -> tuple[str, ...]:
-    launcher = ("tests.torture.mutants", mutant, "--") if mutant else ()
-    return (sys.executable, "-m", *launcher, module)
 
 
 def _switch(key: str, value: object) -> list[str]:

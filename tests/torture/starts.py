@@ -1,0 +1,32 @@
+"""Starts that the nemesis does not wait for: what was killed may be struck again before it is ready."""
+
+import asyncio
+
+from services.all_in_one.processes import Process
+
+_DEADLINE = 120.0
+"""Seconds; a server that is down while a service starts comes back within it."""
+
+
+class Starts:
+    """Of processes by name. A start that fails because its process was struck meanwhile is made again by the strike."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+
+    def check(self, name: str) -> None:
+        """Raise StartFailedError if the last start has failed by itself."""
+        if (task := self._under_way.get(name)) and task.done():
+            task.result()
+
+    async def again(self, name: str, process: Process) -> None:
+        """Begin to start what has been made to end."""
+        await process.ended()
+        if before := self._under_way.pop(name, None):
+            await asyncio.gather(before, return_exceptions=True)
+        self._under_way[name] = asyncio.create_task(process.start(_DEADLINE))
+
+    async def ready(self) -> None:
+        """Wait until everything is. Raises StartFailedError when something does not come up."""
+        await asyncio.gather(*self._under_way.values())
+        self._under_way.clear()
