@@ -11,20 +11,23 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 ARGUMENT, RESULT = "a" * 1_500, "b" * 800
 PER_TRACE = 5
+Prepared = tuple[Callable[[str], str], Callable[[], Any], Callable[[], float]]
+"""The traced function; what delivers all so far; what delivers all, ends, and tells how many were delivered."""
 
 
 def work(_text: str) -> str:
     return RESULT
 
 
-def prepare_none() -> tuple[Callable[[str], str], Callable[[], float]]:
-    return work, lambda: 0.0
+def prepare_none() -> Prepared:
+    return work, lambda: None, lambda: 0.0
 
 
-def prepare_lodestream() -> tuple[Callable[[str], str], Callable[[], float]]:
+def prepare_lodestream() -> Prepared:
     from lodestream import get_client, observe
 
     client = get_client()
@@ -33,10 +36,10 @@ def prepare_lodestream() -> tuple[Callable[[str], str], Callable[[], float]]:
         receipt = client.shutdown()
         return receipt.delivered
 
-    return observe(work), finish
+    return observe(work), client.flush, finish
 
 
-def prepare_opentelemetry() -> tuple[Callable[[str], str], Callable[[], float]]:
+def prepare_opentelemetry() -> Prepared:
     """The API by hand, with both payloads as attributes."""
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
@@ -58,10 +61,10 @@ def prepare_opentelemetry() -> tuple[Callable[[str], str], Callable[[], float]]:
         provider.shutdown()
         return float("nan")
 
-    return traced, finish
+    return traced, provider.force_flush, finish
 
 
-def prepare_langfuse() -> tuple[Callable[[str], str], Callable[[], float]]:
+def prepare_langfuse() -> Prepared:
     from langfuse import get_client, observe
 
     client = get_client()
@@ -70,14 +73,16 @@ def prepare_langfuse() -> tuple[Callable[[str], str], Callable[[], float]]:
         client.shutdown()
         return float("nan")
 
-    return observe(work), finish
+    return observe(work), client.flush, finish
 
 
 def main() -> None:
     name, calls, rate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    call, finish = globals()[f"prepare_{name}"]()
+    call, flush, finish = globals()[f"prepare_{name}"]()
     for _ in range(50):
         call(ARGUMENT)
+    if not os.environ["LODESTREAM_ENDPOINT"].endswith(":1"):  # there is a server
+        flush()  # what is imported and connected once is not of the calls
     cpu_before, in_calls = time.process_time(), 0.0
     begun = time.perf_counter()
     for number in range(0, calls, PER_TRACE):

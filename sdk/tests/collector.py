@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 Answer = Callable[[ExportTraceServiceRequest, Any], ExportTraceServiceResponse]
 """Raises (by aborting the context) or answers."""
@@ -72,6 +73,8 @@ class Collector:
         self.metadata: list[dict[str, str]] = []
         self.delivered: Counter[str] = Counter()
         """How often a span of that name was taken."""
+        self.ids: dict[str, set[bytes]] = defaultdict(set)
+        """The ids of those: what the server keeps once, however often it is delivered."""
         self.gone = threading.Event()
         self._lock = threading.Lock()
         self._server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
@@ -98,8 +101,7 @@ class Collector:
 
     def lost(self, request: ExportTraceServiceRequest, context: Any) -> ExportTraceServiceResponse:
         """Take the request, and say that it was not taken."""
-        with self._lock:
-            self.delivered.update(names_of(request))
+        self._take(request)
         return refused(grpc.StatusCode.UNAVAILABLE)(request, context)
 
     def _export(self, data: bytes, context: Any) -> ExportTraceServiceResponse:
@@ -110,11 +112,27 @@ class Collector:
             self.metadata.append({str(key): str(value) for key, value in context.invocation_metadata()})
             answer = self.script.popleft() if self.script else self.otherwise
         response = answer(request, context)
-        with self._lock:
-            self.delivered.update(names_of(request))
+        self._take(request)
         return response
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """How many spans have a name, each counted once."""
+        with self._lock:
+            return {name: len(ids) for name, ids in self.ids.items()}
+
+    def _take(self, request: ExportTraceServiceRequest) -> None:
+        with self._lock:
+            for span in spans_of(request):
+                self.delivered[span.name] += 1
+                self.ids[span.name].add(span.span_id)
 
 
 def names_of(request: ExportTraceServiceRequest) -> list[str]:
     """Of its spans, in order."""
-    return [span.name for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]
+    return [span.name for span in spans_of(request)]
+
+
+def spans_of(request: ExportTraceServiceRequest) -> Iterator[Span]:
+    """In order."""
+    return (span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans)

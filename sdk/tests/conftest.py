@@ -1,11 +1,13 @@
 """What every test begins with: nothing told yet, and a server where one is asked for."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from lodestream import _guard
 
 from sdk.tests.collector import Collector
+from sdk.tests.programs import Programs
 
 
 @pytest.fixture(autouse=True)
@@ -17,3 +19,8 @@ def _nothing_told_yet() -> None:
 def collector() -> Iterator[Collector]:
     with Collector() as server:
         yield server
+
+
+@pytest.fixture
+def programs(tmp_path: Path, collector: Collector) -> Programs:
+    return Programs(tmp_path, collector.address)

@@ -1,8 +1,9 @@
 """Whether the server can be reached, in words that say what to do."""
 
+from lodestream._outcome import Taken, Why
 from lodestream._receipt import ConnectionCheck
 from lodestream._settings import Settings
-from lodestream._transport import Taken, Transport, Why
+from lodestream._transport import Transport
 
 
 def check_connection(settings: Settings, timeout: float) -> ConnectionCheck:

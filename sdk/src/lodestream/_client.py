@@ -12,9 +12,10 @@ from opentelemetry import trace
 
 from lodestream._check import check_connection
 from lodestream._fields import ObservationFields, ObservationType, attributes_of
+from lodestream._forks import renew_after_fork
 from lodestream._guard import guarded, log, report, tell
 from lodestream._ids import new_trace_id, seeded_trace_id
-from lodestream._lifecycle import EXIT_SECONDS, renew_after_fork
+from lodestream._lifecycle import EXIT_SECONDS
 from lodestream._otlp import resource_of
 from lodestream._pipeline import Pipeline
 from lodestream._receipt import ConnectionCheck, FlushReceipt
@@ -218,7 +219,7 @@ class Lodestream:
 
 
 _default: Lodestream | None = None
-_making_default = threading.Lock()
+_making_default = threading.RLock()  # a signal handler may come in that traces
 
 
 def use_as_default(client: Lodestream | None) -> Lodestream | None:

@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
 from lodestream._batch import Batch
 from lodestream._guard import log, report, tell
 from lodestream._otlp import request_of
+from lodestream._outcome import Refused, Taken, Why
 from lodestream._position import Positions
+from lodestream._splitting import halves
 from lodestream._spool import Spool
-from lodestream._transport import Refused, Taken, Transport, Why
+from lodestream._transport import Transport
 
 _TIMEOUT_SECONDS = 15.0  # the gateway waits 10 s for the log
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 30.0
@@ -35,7 +36,7 @@ class Exporter:
         self._stopping = threading.Event()
         self._random = random.Random()  # noqa: S311 - jitter
         self._next_look = 0.0
-        self._was_orphan = False
+        self._was_orphan = self._stranded = False
         self.attempts_failed = 0
         self.problem = ""
         """Why the last attempt failed; empty when it did not."""
@@ -59,7 +60,10 @@ class Exporter:
             self._spool.changed.notify_all()
 
     def _step(self) -> None:
-        if time.monotonic() >= self._next_look:
+        if self._stranded:
+            self._spool.hand_over()
+            self._pause(_LOOK_FOR_ORPHANS_SECONDS)
+        elif time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _LOOK_FOR_ORPHANS_SECONDS * self._random.uniform(0.8, 1.2)
             self._spool.adopt()
         batch = self._spool.take(own=True) if self._is_due() else self._spool.take(own=False) or self._gathered()
@@ -108,11 +112,14 @@ class Exporter:
                 dropped += self._taken(outcome, count)
                 continue
             self._failed(outcome)
+            self._stranded = outcome.why is Why.STRANDED
+            if self._stranded:
+                return None
             failures += outcome.why is Why.BROKEN
             if outcome.why is Why.INVALID or failures > _MOST_FAILURES:
                 work.pop()
                 if count > 1:
-                    work += _halves(these)
+                    work += halves(these)
                 else:
                     dropped += 1
                     tell("dropped", f"a span was dropped: {outcome.reason}")
@@ -137,7 +144,7 @@ class Exporter:
             self.problem = outcome.reason
             self._spool.changed.notify_all()
         log.debug("not delivered: %s", outcome.reason)
-        if outcome.why is Why.SETUP:
+        if outcome.why in (Why.SETUP, Why.STRANDED):
             tell("setup", f"spans are kept, they can't be delivered: {outcome.reason}")
 
     def _wait(self, outcome: Refused) -> None:
@@ -160,27 +167,3 @@ class Exporter:
             spool.changed.wait_for(
                 lambda: self._stopping.is_set() or (heed_hurry and self._hurry() not in (0, seen)), seconds
             )
-
-
-def _halves(payloads: list[bytes]) -> list[tuple[list[bytes], int]]:
-    """The same spans in two requests."""
-    if len(payloads) == 1:
-        payloads = _singles(payloads[0])
-    middle = (len(payloads) + 1) // 2
-    return [(half, sum(map(_spans, half))) for half in (payloads[middle:], payloads[:middle]) if half]
-
-
-def _singles(payload: bytes) -> list[bytes]:
-    """A ResourceSpans as one for each of its spans."""
-    whole = ResourceSpans.FromString(payload)
-    singles = []
-    for scope in whole.scope_spans:
-        for span in scope.spans:
-            single = ResourceSpans(resource=whole.resource, schema_url=whole.schema_url)
-            single.scope_spans.add(scope=scope.scope, schema_url=scope.schema_url).spans.append(span)
-            singles.append(single.SerializeToString())
-    return singles
-
-
-def _spans(payload: bytes) -> int:
-    return sum(len(scope.spans) for scope in ResourceSpans.FromString(payload).scope_spans)

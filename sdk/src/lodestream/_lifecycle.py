@@ -1,4 +1,4 @@
-"""The process forks, and ends: what our parts do then."""
+"""The process ends: what our parts do then."""
 
 import atexit
 import contextlib
@@ -17,14 +17,7 @@ class Closable(Protocol):
     def close(self, timeout: float, /) -> Any: ...
 
 
-class Forkable(Protocol):
-    """Begins anew in the child of a fork."""
-
-    def after_fork(self) -> None: ...
-
-
 _closables: "weakref.WeakSet[Any]" = weakref.WeakSet()
-_forkables: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 def close_with_process(closable: Closable) -> None:
@@ -37,11 +30,6 @@ def close_with_process(closable: Closable) -> None:
         module.Finalize(None, closable.close, args=(EXIT_SECONDS,), exitpriority=100)
 
 
-def renew_after_fork(forkable: Forkable) -> None:
-    """Tell it, in every child."""
-    _forkables.add(forkable)
-
-
 @atexit.register
 def _close_all() -> None:
     for closable in list(_closables):
@@ -49,12 +37,5 @@ def _close_all() -> None:
             closable.close(EXIT_SECONDS)
 
 
-def _after_fork_in_child() -> None:
-    _closables.clear()
-    for forkable in list(_forkables):
-        with contextlib.suppress(Exception):
-            forkable.after_fork()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=_closables.clear)

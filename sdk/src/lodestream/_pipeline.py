@@ -18,7 +18,9 @@ from lodestream._span import Observation
 from lodestream._spool import Spool
 from lodestream._transport import Transport
 
-_GATHER_SECONDS = 0.005  # spans that end within it are written together
+_GATHER_SECONDS = 0.02
+"""Spans that end within it are written together; a SIGKILL takes what is not written. At 2,000 spans a second 5 ms cost
+a sixth more CPU (35 µs a span instead of 30), 50 ms save nothing."""
 _SYNC_SECONDS = 0.5
 _RETRY_DISK_SECONDS = 30.0
 _FRAME_SPANS, _FRAME_BYTES = 64, 256 * 1024

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
-
 from lodestream._frames import HEADER_BYTES, find_frames, framed
+from lodestream._splitting import count_spans
 
 
 class Frame(NamedTuple):
@@ -169,6 +167,6 @@ class MemoryStorage:
 def _count_spans(payload: bytes) -> int:
     """0 for what is no ResourceSpans."""
     try:
-        return sum(len(scope.spans) for scope in ResourceSpans.FromString(payload).scope_spans)
-    except DecodeError:
+        return count_spans(payload)
+    except ValueError:
         return 0

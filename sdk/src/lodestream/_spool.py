@@ -154,6 +154,24 @@ class Spool:
         with self.changed:
             batch.segment.in_flight = False
 
+    def hand_over(self) -> None:
+        """Leave what is on disk to other processes, now: this one can't deliver it. It stays pending here."""
+        with self.changed:
+            self.sync()
+            for segment in [segment for segment in self._own if segment.on_disk]:
+                self._own.remove(segment)
+                with contextlib.suppress(OSError):
+                    segment.storage.close() if segment.frames else segment.storage.delete()
+            for orphan in self._orphans:
+                for segment in orphan.segments:
+                    with contextlib.suppress(OSError):
+                        segment.storage.close()
+                orphan.folder.leave()
+            self._orphans.clear()
+            if self._dir is not None:
+                self._dir.remove()
+                self._dir = None
+
     def count_dropped(self, spans: int) -> None:
         """Spans that could not even be written."""
         with self.changed:

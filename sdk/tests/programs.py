@@ -1,0 +1,70 @@
+"""Programs that trace, in processes of their own: to be forked, ended and killed."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+PREAMBLE = """
+import os, signal, sys, time, threading
+from lodestream import get_client, observe
+
+@observe
+def work(name):
+    get_client().update_current_span(name=name)
+
+def durable():
+    while not get_client().receipt.durable:
+        time.sleep(0.001)
+
+def adopted(spans):
+    get_client().flush()
+    end = time.monotonic() + 30
+    while get_client().receipt.adopted < spans and time.monotonic() < end:
+        time.sleep(0.01)
+"""
+"""`durable` returns when what was told survives the process, `adopted` when so much of others was delivered."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """They spool in one place and deliver to one address."""
+
+    spool: Path
+    address: str
+
+    def start(self, program: str, **environment: str) -> "subprocess.Popen[str]":
+        """A program that begins with the PREAMBLE."""
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "LODESTREAM_ENDPOINT": self.address,
+                "LODESTREAM_SECRET_KEY": "sk",
+                "LODESTREAM_SPOOL_DIR": str(self.spool),
+                **environment,
+            },
+        )
+
+    def run(self, program: str, **environment: str) -> str:
+        """What a program that ends well, and complains of nothing, has printed."""
+        with self.start(program, **environment) as child:
+            out, err = child.communicate(timeout=90)
+        assert child.returncode == 0, err
+        assert not err
+        return out
+
+    def left(self) -> list[Path]:
+        """Files that hold what was not delivered."""
+        return [path for path in self.spool.rglob("seg-*") if path.stat().st_size]
+
+    def deliver_left(self, spans: int) -> None:
+        """Have the next process deliver what others left: so many spans, perhaps none."""
+        self.run(f"work('next')\nadopted({spans})")
+        assert self.left() == []

@@ -1,0 +1,128 @@
+"""The gate to gRPC: a fork waits until nobody is inside, for a bounded time, and lets those inside know."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from lodestream._gate import MOST_SECONDS, PATIENCE_SECONDS, THREADS_SECONDS, Gate
+
+from sdk.tests.polling import until
+
+
+class Caller:
+    """Is inside until it is interrupted, or for ever."""
+
+    def __init__(self, gate: Gate, *, stubborn: bool = False) -> None:
+        self.stubborn, self.events = stubborn, list[str]()
+        self._leave, self._gate = threading.Event(), gate
+        self.thread = threading.Thread(target=self._call)
+
+    def _call(self) -> None:
+        with self._gate.entered(self):
+            self.events.append("inside")
+            self._leave.wait(30)
+        self.events.append("left")
+
+    def admitted(self) -> None: ...
+
+    def interrupt(self) -> None:
+        self.events.append("interrupted")
+        if not self.stubborn:
+            self._leave.set()
+
+    def hang_up(self) -> None:
+        self.events.append("hung up")
+
+    def strand(self) -> None:
+        self.events.append("stranded")
+
+    def end(self) -> None:
+        self._leave.set()
+        self.thread.join()
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def caller(gate: Gate) -> Iterator[Caller]:
+    made = Caller(gate)
+    made.thread.start()
+    until(lambda: made.events)
+    yield made
+    made.end()
+
+
+def test_a_fork_interrupts_who_is_inside_and_closes_what_is_open(gate: Gate, caller: Caller) -> None:
+    begun = time.monotonic()
+    gate.before_fork()
+    assert time.monotonic() - begun < PATIENCE_SECONDS + MOST_SECONDS
+    assert caller.events[:2] == ["inside", "interrupted"]
+    assert caller.events[-1] == "hung up" or caller.events[-2:] == ["hung up", "left"]
+    gate.after_fork_in_parent()
+
+
+def test_nobody_comes_in_while_a_thread_forks(gate: Gate) -> None:
+    gate.before_fork()
+    gate.before_fork()  # it is hooked in twice
+    later = Caller(gate)
+    later.thread.start()
+    gate.after_fork_in_parent()
+    later.thread.join(0.05)
+    assert later.events == []
+    gate.after_fork_in_parent()
+    until(lambda: later.events == ["inside"])
+    later.end()
+
+
+def test_a_fork_does_not_wait_for_ever(gate: Gate) -> None:
+    stubborn = Caller(gate, stubborn=True)
+    stubborn.thread.start()
+    until(lambda: stubborn.events)
+    begun = time.monotonic()
+    gate.before_fork()
+    assert MOST_SECONDS <= time.monotonic() - begun < 2 * MOST_SECONDS + THREADS_SECONDS
+    assert "hung up" not in stubborn.events
+    gate.after_fork_in_child(survives=True)
+    assert not gate.usable
+    assert stubborn.events[-1] == "stranded"
+    stubborn.end()
+
+
+@pytest.mark.parametrize("survives", [True, False])
+def test_a_child_of_a_fork_that_asked_for_nothing(gate: Gate, survives: bool) -> None:
+    """As uWSGI forks. Nobody was inside; whether gRPC still ran is not known."""
+    gate.after_fork_in_child(survives=survives)
+    assert gate.usable is survives
+
+
+def test_a_child_of_a_fork_that_asked_for_nothing_with_a_call_under_way(gate: Gate, caller: Caller) -> None:
+    gate.after_fork_in_child(survives=True)
+    assert not gate.usable
+
+
+def test_grandchildren_can_not_send_where_children_can_not(gate: Gate, caller: Caller) -> None:
+    gate.after_fork_in_child(survives=True)
+    gate.before_fork()
+    gate.after_fork_in_child(survives=True)
+    assert not gate.usable
+
+
+def test_two_threads_may_fork_at_once(gate: Gate) -> None:
+    turns: list[str] = []
+
+    def fork() -> None:
+        gate.before_fork()
+        turns.append("begun")
+        turns.append("done")
+        gate.after_fork_in_parent()
+
+    threads = [threading.Thread(target=fork) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert turns == ["begun", "done"] * 8
