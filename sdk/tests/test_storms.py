@@ -34,7 +34,7 @@ def test_children_that_end_without_a_word_leave_their_spans_to_the_next(
 
 def test_workers_that_are_forked_before_they_serve(programs: Programs, collector: Collector) -> None:
     """As gunicorn does it: the application is loaded first, workers that die are replaced, SIGTERM ends all."""
-    programs.run(
+    with programs.start(
         """
         work("loaded")
         def serve(number):
@@ -71,12 +71,14 @@ def test_workers_that_are_forked_before_they_serve(programs: Programs, collector
         for pid in workers: os.kill(pid, signal.SIGTERM)
         for pid in workers: assert os.waitpid(pid, 0)[1] == 0
         """
-    )
-    killed = sum(1 for number in range(2) for _ in range(40) if not collector.kept.get(f"request of {number}"))
-    programs.deliver_left(killed) if programs.left() else None
-    assert {name: count for name, count in collector.kept.items() if name != "next"} == {
+    ) as process:
+        _, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err  # on a machine that is starved a worker may say that it leaves its spans
+    programs.deliver_left(6 * 40 + 2 - sum(collector.kept.values()))
+    assert collector.kept == {
         "loaded": 1,
         "supervising": 1,
+        "next": 1,
         **{f"request of {number}": 40 for number in (0, 1, 2, 3, 10, 11)},
     }
 
@@ -159,7 +161,8 @@ def test_signal_handlers_and_finalizers_may_end_observations(programs: Programs,
             work("main")
         signal.setitimer(signal.ITIMER_REAL, 0)
         gc.collect()
-        assert get_client().flush().complete
+        receipt = get_client().flush(60)
+        assert receipt.complete, receipt
         """
     )
     assert (collector.kept["main"], collector.kept["finalizer"]) == (2000, 2000)
