@@ -13,7 +13,7 @@ import asyncpg
 import grpc
 import pytest
 
-from services.all_in_one import kafka, postgres
+from services.all_in_one import kafka, postgres, valkey
 from services.all_in_one.keeper import Keeper
 from services.all_in_one.ports import find_port
 from services.all_in_one.processes import Ground, Process
@@ -94,6 +94,22 @@ async def private_postgres(ground: Ground) -> AsyncIterator[PrivateServer]:
         started.append(process)
         await process.start()
         await migrate(process.command.address)
+        return process
+
+    yield start
+    for process in started:
+        await process.stop()
+
+
+@pytest.fixture
+async def private_redis(ground: Ground) -> AsyncIterator[PrivateServer]:
+    """Starts a Valkey of the test's own; `.command.address` is its url."""
+    started: list[Process] = []
+
+    async def start() -> Process:
+        process = await valkey.embed(_apart(ground), port=find_port())
+        started.append(process)
+        await process.start()
         return process
 
     yield start

@@ -39,12 +39,14 @@ async def serve(
     *,
     grace: float,
     turn_away: float = 0.0,
+    at_drain: Callable[[], None] | None = None,
     before_stop: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
     Health says NOT_SERVING; after `turn_away` seconds (for load balancers to notice) new calls are refused and those
-    under way have `grace` seconds to finish. `before_stop` runs once no call is under way any more.
+    under way have `grace` seconds to finish. `at_drain` runs then, to end those that would never finish; `before_stop`
+    runs once no call is under way any more.
     """
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -55,6 +57,8 @@ async def serve(
     log.info("draining", grace=grace)
     await health.drain()
     await asyncio.sleep(turn_away)
+    if at_drain:
+        at_drain()
     await server.stop(grace)
     if before_stop:
         await before_stop()

@@ -72,6 +72,8 @@ class GatewaySettings(_Settings):
     quota_burst_seconds: float = Field(default=5.0, gt=0)
     ack_seconds: float = Field(default=9.0, gt=0, le=60)
     """The longest a request waits for the log, deadline of the caller or not."""
+    prompt_memory_bytes: int = Field(default=64 * MIB, ge=0)
+    """Of prompts remembered, about."""
     turn_away_seconds: float = Field(default=1.0, ge=0)
     """After SIGTERM: between saying NOT_SERVING and refusing new calls."""
     grace_seconds: float = Field(default=10.0, ge=0)

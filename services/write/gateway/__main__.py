@@ -11,6 +11,7 @@ from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
 from services.write.gateway.first_key import seed
 from services.write.gateway.health import tell_health
+from services.write.gateway.prompts.service import prompt_service
 from services.write.gateway.server import PortTakenError, create_server, query_channel
 from shared.event_log.append import Appender
 from shared.event_log.topics import PROMPTS, TRACES
@@ -37,8 +38,12 @@ async def run(settings: GatewaySettings) -> None:
     metrics.watch(appender)
     beside = [asyncio.create_task(seed(pool, InitSettings()))]
     try:
-        async with query_channel(settings) as query:
-            server, port = create_server(settings, Admission(settings, Authenticator(pool), appender), appender, query)
+        admission = Admission(settings, Authenticator(pool), appender)
+        async with (
+            query_channel(settings) as query,
+            prompt_service(settings, admission, appender, query) as prompts,
+        ):
+            server, port = create_server(settings, admission, appender, query, prompts)
             health = Health(server)
             await asyncio.gather(appender.start(wait=_PATIENCE), asyncio.wait(beside, timeout=_PATIENCE))
             beside.append(asyncio.create_task(tell_health(health, appender, kafka, query)))
@@ -48,6 +53,7 @@ async def run(settings: GatewaySettings) -> None:
                 health,
                 turn_away=settings.turn_away_seconds,
                 grace=settings.grace_seconds,
+                at_drain=prompts.drain,
                 before_stop=partial(appender.stop, grace=settings.flush_seconds),
             )
     finally:

@@ -7,6 +7,13 @@ from shared.event_log.append import Appender
 SPANS = Counter("lodestream_gateway_spans", "Spans: accepted (the log has them) or refused one by one", ["outcome"])
 APPEND_SECONDS = Histogram("lodestream_gateway_append_seconds", "From append to the log's acknowledgement")
 REQUEST_BYTES = Gauge("lodestream_gateway_request_bytes", "Bytes of requests being handled")
+PROMPT_READS = Counter(
+    "lodestream_gateway_prompt_reads", "Prompts by where they were found: memory, redis, query or stale", ["found"]
+)
+READ_FROM_MEMORY = PROMPT_READS.labels("memory")
+PROMPT_WATCHERS = Gauge("lodestream_gateway_prompt_watchers", "Open streams of WatchPrompts")
+PROMPT_CHANGES = Counter("lodestream_gateway_prompt_changes", "Responses with changes sent to watching clients")
+REDIS_AWAY = Gauge("lodestream_gateway_redis_unavailable", "1: Redis has failed and is left alone for some seconds")
 _APPEND_BYTES = Gauge("lodestream_gateway_append_bytes", "Bytes of records not acknowledged yet")
 _APPEND_AGE = Gauge("lodestream_gateway_oldest_append_seconds", "Age of the oldest record not acknowledged yet")
 _LOG_AWAY = Gauge("lodestream_gateway_log_unavailable", "1: writes are refused, the log does not take them")

@@ -7,8 +7,7 @@ from services.write.gateway import ingest, otlp, proxy
 from services.write.gateway.admission import Admission
 from services.write.gateway.ingest import IngestService
 from services.write.gateway.otlp import TraceService
-from services.write.gateway.prompts import service as prompts
-from services.write.gateway.prompts.writes import Writes
+from services.write.gateway.prompts.service import PromptService
 from shared.event_log.append import Appender
 from shared.runtime.settings import MIB, GatewaySettings
 
@@ -26,7 +25,11 @@ class PortTakenError(OSError):
 
 
 def create_server(
-    settings: GatewaySettings, admission: Admission, appender: Appender, query: grpc.aio.Channel
+    settings: GatewaySettings,
+    admission: Admission,
+    appender: Appender,
+    query: grpc.aio.Channel,
+    prompts: PromptService,
 ) -> tuple[grpc.aio.Server, int]:
     """The server, not started, and the port it will listen on.
 
@@ -47,7 +50,7 @@ def create_server(
             grpc.method_handlers_generic_handler(otlp.SERVICE, export),
             grpc.method_handlers_generic_handler(ingest.SERVICE, record),
             grpc.method_handlers_generic_handler(QUERY_SERVICE.full_name, proxy.forwarded(query, QUERY_SERVICE)),
-            prompts.handlers(Writes(settings, admission, appender, query), query),
+            prompts.handlers(),
         )
     )
     address = f"{settings.host}:{settings.port}"

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.event_pb2 import Event, Producer
 
+from services.write.gateway.prompts.requests import read
 from services.write.gateway.records import new_event_id
-from services.write.gateway.wire import reason_of
 from shared.event_log.append import Record
 from shared.event_log.topics import PROMPTS
 from shared.read_model.prompt_rules import (
@@ -20,7 +20,6 @@ from shared.read_model.prompt_rules import (
     check_roll_back,
     command_id,
 )
-from shared.runtime.refusal import InvalidError
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +66,7 @@ def read_command(kind: Kind, request: bytes) -> Command:
 
     Raises InvalidError naming the field that is wrong.
     """
-    try:
-        asked: Any = kind.request.FromString(request)
-    except DecodeError as error:
-        raise InvalidError("request", f"is no {kind.request.DESCRIPTOR.name}: {reason_of(error)}") from None
+    asked: Any = read(kind.request, request)
     payload = getattr(asked, kind.field)
     kind.check(payload, kind.field)
     return Command(kind, command_id(asked.command_id) if asked.command_id else new_event_id(), payload)

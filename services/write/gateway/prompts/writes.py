@@ -14,6 +14,7 @@ from lodestream_proto.v1.query_pb2 import WaitFor
 from services.write.gateway.admission import Admission
 from services.write.gateway.producer import producer_of
 from services.write.gateway.prompts.commands import Command, Kind, read_command
+from services.write.gateway.prompts.store import Store
 from services.write.gateway.proxy import metadata_of
 from services.write.gateway.refusal import OverQuotaError, exhausted, the_request
 from services.write.gateway.writing import append_all
@@ -41,8 +42,9 @@ class Writes:
         admission: Admission,
         appender: Appender,
         query: grpc.aio.Channel,
+        store: Store,
     ) -> None:
-        self._settings, self._admission, self._appender = settings, admission, appender
+        self._settings, self._admission, self._appender, self._store = settings, admission, appender, store
         self._get_verdict: Any = query.unary_unary(
             "/lodestream_proto.v1.PromptService/GetVerdict",
             request_serializer=pb.GetVerdictRequest.SerializeToString,
@@ -71,6 +73,7 @@ class Writes:
         verdict = await self._verdict(command, position, context)
         if verdict.refusal:
             raise RefusedError(_CODES.get(verdict.refusal, grpc.StatusCode.FAILED_PRECONDITION), verdict.reason)
+        self._store.reach((project_id, command.prompt_name), position, verdict.revision)
         return kind.answer(verdict, position).SerializeToString()
 
     async def _verdict(self, command: Command, position: str, context: Context) -> pb.GetVerdictResponse:

@@ -1,0 +1,189 @@
+"""Who watches prompts has their present value at once and each change at once, never an older one after a newer one."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from uuid import uuid4
+
+import asyncpg
+import grpc
+import pytest
+from lodestream_proto.v1.prompts_pb2 import PromptSelector, WatchedPrompt, WatchPromptsRequest
+
+from shared.read_model.keys import revoke_key
+from shared.read_model.postgres import SEARCH_PATH
+from shared.read_model.prompt_cache import PromptCache
+from tests.conftest import RunningService, StartService
+from tests.gateway import MODULE, metric, new_key, opened, refusal
+from tests.polling import until
+from tests.prompt_reading import Project, Reader, Truth, head_of, serving, truth_of
+from tests.servers import Servers
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """A gateway and one project."""
+
+    gateway: RunningService
+    truth: Truth
+    acme: Project
+    reader: Reader
+    database: str
+
+
+@pytest.fixture
+async def stand(servers: Servers, database: str, service: StartService) -> AsyncIterator[Stand]:
+    project_id = f"acme-{uuid4().hex[:8]}"
+    key = await new_key(database, project_id)
+    truth, redis = truth_of({key.secret_key: project_id}), PromptCache(servers.redis, seconds=2)
+    async with serving(truth) as query:
+        gateway = await service(MODULE, LODESTREAM_POSTGRES=database, LODESTREAM_QUERY=query)
+        async with opened(gateway.address, key) as door:
+            acme = Project(project_id, truth, redis)
+            yield Stand(gateway, truth, acme, Reader(door, gateway.address), database)
+    await redis.aclose()
+
+
+async def test_the_present_value_comes_at_once_and_then_each_change(stand: Stand) -> None:
+    await stand.acme.change(head_of("a", 3, production=1))
+    watch = stand.reader.watch("a", "unknown")
+    first = await watch.read()
+    assert [(outcome.prompt.name, outcome.found.text, outcome.revision) for outcome in first.changes] == [
+        ("a", "a v1", 3),
+        ("unknown", "", 0),
+    ]
+    for revision in range(4, 10):
+        began = time.monotonic()
+        await stand.acme.change(head_of("a", revision, production=revision))
+        (outcome,) = (await watch.read()).changes
+        assert (outcome.found.version, outcome.revision) == (revision, revision)
+        assert time.monotonic() - began < 3
+    await stand.acme.change(head_of("unknown", 1, production=1))
+    (outcome,) = (await watch.read()).changes
+    assert outcome.found.text == "unknown v1"
+    await stand.acme.change(head_of("a", 10, archived=True, production=9))
+    (outcome,) = (await watch.read()).changes
+    assert (outcome.HasField("found"), outcome.revision) == (False, 10)
+    watch.cancel()
+
+
+async def test_who_comes_back_is_told_only_what_is_new(stand: Stand) -> None:
+    await stand.acme.change(head_of("a", 3, production=1))
+    watch = stand.reader.watch("a", known=3)
+    assert list((await watch.read()).changes) == [], "at once, and empty"
+    await stand.acme.change(head_of("a", 4, production=2))
+    assert [outcome.revision for outcome in (await watch.read()).changes] == [4]
+    watch.cancel()
+    await stand.acme.change(head_of("a", 5, production=3))
+    again = stand.reader.watch("a", known=4)
+    assert [outcome.revision for outcome in (await again.read()).changes] == [5]
+    again.cancel()
+
+
+async def test_each_selector_is_told_what_it_means(stand: Stand) -> None:
+    await stand.acme.change(head_of("a", 1, production=1, canary=3))
+    selectors = [
+        PromptSelector(name="a"),
+        PromptSelector(name="a", label="canary"),
+        PromptSelector(name="a", version=2),
+        PromptSelector(name="a", label="nobody"),
+    ]
+    request = WatchPromptsRequest(prompts=[WatchedPrompt(prompt=selector) for selector in selectors])
+    watch = stand.reader.prompts.WatchPrompts(request, metadata=stand.reader.door.bearer)
+    first = await watch.read()
+    assert [outcome.prompt for outcome in first.changes] == selectors
+    assert [outcome.found.version for outcome in first.changes] == [1, 3, 2, 0]
+    watch.cancel()
+
+
+async def test_a_hundred_who_watch_are_told_at_once_for_one_look(stand: Stand) -> None:
+    await stand.acme.change(head_of("a", 1, production=1))
+    async with AsyncExitStack() as connections:
+        readers = [await connections.enter_async_context(stand.reader.apart()) for _ in range(4)]
+        watches = [reader.watch("a") for reader in readers * 25]
+        assert {(await watch.read()).changes[0].revision for watch in watches} == {1}
+        assert metric(stand.gateway.metrics, "lodestream_gateway_prompt_watchers") == 100
+        found = r'lodestream_gateway_prompt_reads_total\{found="redis"\}'
+        before = metric(stand.gateway.metrics, found)
+        began = time.monotonic()
+        await stand.acme.change(head_of("a", 2, production=2))
+        seen = await asyncio.gather(*(watch.read() for watch in watches))
+        assert time.monotonic() - began < 3
+        assert {response.changes[0].revision for response in seen} == {2}
+        assert metric(stand.gateway.metrics, found) == before + 1
+        for watch in watches:
+            watch.cancel()
+
+        async def gone() -> bool:
+            return await asyncio.to_thread(metric, stand.gateway.metrics, "lodestream_gateway_prompt_watchers") == 0
+
+        await until(gone, what="nothing left of those who hung up")
+
+
+async def test_a_slow_client_gets_the_newest_and_no_backlog(stand: Stand) -> None:
+    text = "x" * 500_000
+    await stand.acme.change(head_of("a", 1, text=text, production=1))
+    watch = stand.reader.watch("a")
+    for revision in range(2, 60):
+        await stand.acme.change(head_of("a", revision, text=text, production=1))
+    revisions: list[int] = []
+    while not revisions or revisions[-1] < 59:
+        revisions += [outcome.revision for outcome in (await watch.read()).changes]
+    assert revisions == sorted(set(revisions))
+    assert len(revisions) < 59, "what was superseded before it could be sent is not sent"
+    watch.cancel()
+
+
+async def test_a_key_that_is_revoked_ends_the_stream(stand: Stand, service: StartService) -> None:
+    await stand.acme.change(head_of("a", 1, production=1))
+    watch = stand.reader.watch("a")
+    await watch.read()
+    connection = await asyncpg.connect(stand.database, server_settings={"search_path": SEARCH_PATH})
+    await revoke_key(connection, stand.reader.door.key.public_key)
+    await connection.close()
+
+    async def ended() -> bool:
+        try:
+            await watch.read()
+        except grpc.aio.AioRpcError as error:
+            return error.code() == grpc.StatusCode.UNAUTHENTICATED
+        return False
+
+    await until(ended, deadline=90, what="gateways remember a key for a minute, and look at it with each sign of life")
+
+
+async def test_signs_of_life_come_and_mean_that_all_still_holds(stand: Stand) -> None:
+    await stand.acme.change(head_of("a", 1, production=1))
+    watch = stand.reader.watch("a")
+    await watch.read()
+    began = time.monotonic()
+    assert list((await watch.read()).changes) == []
+    assert time.monotonic() - began < 15
+    watch.cancel()
+
+
+async def test_at_the_end_streams_are_closed_so_that_clients_go_elsewhere(stand: Stand) -> None:
+    await stand.acme.change(head_of("a", 1, production=1))
+    watch = stand.reader.watch("a")
+    await watch.read()
+    began = time.monotonic()
+    stopping = asyncio.create_task(stand.gateway.process.stop())
+    error = await refusal(watch.read())
+    assert (error.code(), error.details()) == (
+        grpc.StatusCode.UNAVAILABLE,
+        "the gateway is going away: connect again",
+    )
+    await stopping
+    assert time.monotonic() - began < 8, "nobody waits for streams that would never end"
+
+
+async def test_what_cannot_be_watched_is_told(stand: Stand) -> None:
+    for names, why in (
+        (["a|b"], 'prompts[0].prompt.name: has a "|"'),
+        ([], "prompts: are missing"),
+        (["a"] * 1_001, "prompts: are 1001; at most 1000 are taken"),
+    ):
+        error = await refusal(stand.reader.watch(*names).read())
+        assert (error.code(), error.details()) == (grpc.StatusCode.INVALID_ARGUMENT, why)
