@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from lodestream_proto.v1.prompt_cache_pb2 import PromptHead
 from lodestream_proto.v1.prompts_pb2 import GetPromptResponse, PromptOutcome, PromptSelector, PromptVersion
 
-PRODUCTION = "production"
+from shared.read_model.prompt_heads import PRODUCTION
+
 _OVERHEAD = 1_000
 """Bytes of a head in memory, beside what it holds."""
 

@@ -15,10 +15,11 @@ from lodestream_proto.v1.prompts_pb2 import (
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
 from services.write.gateway.prompts.caller import caller_of
-from services.write.gateway.prompts.head import PRODUCTION, Head
+from services.write.gateway.prompts.head import Head
 from services.write.gateway.prompts.memory import Key
 from services.write.gateway.prompts.requests import check_count, read
 from services.write.gateway.prompts.store import Store
+from shared.read_model.prompt_heads import PRODUCTION
 from shared.read_model.prompt_rules import check_selector
 from shared.runtime.refusal import Context, NotFoundError, RefusedError, answering
 
