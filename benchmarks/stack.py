@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import asyncpg
 
 from services.all_in_one.keeper import Keeper
 from services.all_in_one.processes import Ground
-from services.all_in_one.services import SERVICES
+from services.all_in_one.services import SERVICES, Service
 from services.all_in_one.stack import Running, running_stack
 from shared.read_model.postgres import SEARCH_PATH
 
@@ -76,12 +76,12 @@ class Stack:
 
 
 @asynccontextmanager
-async def fresh_stack(**settings: str) -> AsyncIterator[Stack]:
+async def fresh_stack(services: Sequence[Service] = SERVICES, **settings: str) -> AsyncIterator[Stack]:
     """A stack in a temporary folder; `settings` are further environment variables of its services."""
     folder = Path(tempfile.mkdtemp(prefix="lodestream-benchmark-"))
     os.environ.update({**_SETTINGS, **settings})
     with Keeper(remove=folder) as keeper:
-        async with running_stack(Ground(folder, keeper), services=SERVICES, say=lambda _: None) as running:
+        async with running_stack(Ground(folder, keeper), services=services, say=lambda _: None) as running:
             yield Stack(running)
 
 

@@ -19,7 +19,7 @@ from shared.read_model.progress import Progress, read_progress
 from shared.read_model.projecting.projector import Projector
 
 T = TypeVar("T")
-TABLES = ("spans", "span_blocks", "traces", "dead_letters", "projection_positions")
+TABLES = ("spans", "span_blocks", "traces", "sessions", "dead_letters", "projection_positions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Projecting:
     async def dump(self, *tables: str) -> dict[str, list[str]]:
         """Tables as texts, in key order, to be compared; by default the spans and the summaries."""
         rows = {}
-        for table in tables or ("spans", "traces"):
+        for table in tables or ("spans", "traces", "sessions"):
             query = f"SELECT to_jsonb(t)::text AS row FROM {table} AS t ORDER BY 1"
             rows[table] = [record["row"] for record in await self.pool.fetch(query)]
         return rows

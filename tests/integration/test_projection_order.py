@@ -10,6 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from shared.event_log.codec import Recorded
 from tests.projecting import batches, projecting
 from tests.records import Value, record, span
+from tests.sessions import sessions_that_must_be
 
 KINDS = ("LLM", "RETRIEVER", "TOOL", "CHAIN")
 
@@ -56,6 +57,7 @@ async def test_the_tables_do_not_depend_on_the_order(database, seed: int) -> Non
         await projection.fold(*records)
         expected = await projection.dump()
         assert expected["traces"]
+        assert expected["sessions"] == await sessions_that_must_be(projection.pool)
         for _ in range(6):
             await projection.empty()
             shuffled = [*records, *choose.choices(records, k=3)]

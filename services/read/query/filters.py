@@ -6,22 +6,24 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.query_pb2 import TraceFilter
-from lodestream_proto.v1.trace_pb2 import LEVEL_UNSPECIFIED
+from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, LEVEL_UNSPECIFIED
 
 from shared.runtime.refusal import InvalidError
 
 _PICOS = 10**12
 _MAX_VALUES = 100
+# As the indexes have them: migrations/traces/0003_pre_read_indexes.sql.
+NAME, LATENCY = "coalesce(name, '')", "coalesce(latency_us, -1)"
 _ANY_OF = {
-    "names": "name",
+    "names": NAME,
     "user_ids": "user_id",
     "session_ids": "session_id",
     "environments": "environment",
     "releases": "release",
 }
 _BOUNDS = {
-    "min_latency_us": "latency_us >= {}",
-    "max_latency_us": "latency_us <= {}",
+    "min_latency_us": f"{LATENCY} >= {{}} AND latency_us IS NOT NULL",
+    "max_latency_us": f"{LATENCY} BETWEEN 0 AND {{}}",
     "min_tokens": "total_tokens >= {}",
     "max_tokens": "total_tokens <= {}",
 }
@@ -45,9 +47,22 @@ class Conditions:
         """A condition with one `{}` where the value goes."""
         self._conditions.append(condition.format(self.parameter(value)))
 
+    def add_any_of(self, column: str, values: Sequence[str]) -> None:
+        """One value is compared, for its index gives rows in order; of several any will do."""
+        if len(values) == 1:
+            self.add(f"{column} = {{}}", values[0])
+        else:
+            self.add(f"{column} = ANY({{}}::text[])", list(values))
+
     def add_raw(self, condition: str) -> None:
         """A condition that has its placeholders already."""
         self._conditions.append(condition)
+
+    def take(self) -> str:
+        """The conditions so far as `sql()` has them, which are then no longer here; their parameters stay."""
+        taken = self.sql()
+        self._conditions.clear()
+        return taken
 
     def sql(self) -> str:
         """`AND …`, or nothing."""
@@ -65,11 +80,11 @@ def add_filter(conditions: Conditions, wanted: TraceFilter) -> None:
         conditions.add("start_at < {}", to_datetime("filter.start_before", wanted.start_before))
     for field, column in _ANY_OF.items():
         if values := _values(field, getattr(wanted, field)):
-            conditions.add(f"{column} = ANY({{}}::text[])", values)
+            conditions.add_any_of(column, values)
     if tags := _values("tags", wanted.tags):
-        conditions.add("tags @> {}::text[]", tags)
+        conditions.add("tags @> {}::text[] AND tags <> '{{}}'", tags)
     if wanted.min_level != LEVEL_UNSPECIFIED:
-        conditions.add("level >= {}", wanted.min_level)
+        conditions.add_raw(f"level >= {int(wanted.min_level)}")  # a constant: the index holds only some levels
     for field, condition in _BOUNDS.items():
         if wanted.HasField(field):  # type: ignore[arg-type]
             conditions.add(condition, getattr(wanted, field))
@@ -77,9 +92,17 @@ def add_filter(conditions: Conditions, wanted: TraceFilter) -> None:
         if wanted.HasField(field):  # type: ignore[arg-type]
             conditions.add(condition, _picos(f"filter.{field}", getattr(wanted, field)))
     if wanted.HasField("has_error"):
-        conditions.add("(level_counts[4] > 0) = {}", wanted.has_error)
+        conditions.add_raw(f"level {'>=' if wanted.has_error else '<'} {LEVEL_ERROR}")
     if wanted.name_contains:
-        conditions.add("name ILIKE {}", f"%{_escaped(_text('name_contains', wanted.name_contains))}%")
+        conditions.add(f"{NAME} ILIKE {{}}", containing(wanted.name_contains))
+
+
+def containing(text: str) -> str:
+    """The pattern of names that contain a text.
+
+    Raises RefusedError for a text that no name can contain.
+    """
+    return f"%{_escaped(_text('name_contains', text))}%"
 
 
 def to_datetime(field: str, timestamp: Timestamp) -> datetime:

@@ -18,7 +18,7 @@ from shared.read_model.dialects.values import plain, to_json
 from shared.read_model.postgres import load_sql
 from shared.runtime.refusal import InvalidError, NotFoundError
 
-_GET_SPANS = load_sql(SQL / "get_spans.sql")
+GET_SPANS = load_sql(SQL / "get_spans.sql")
 _GET_BLOCKS = load_sql(SQL / "get_blocks.sql")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_NS = 253_402_300_799 * 10**9  # the end of the year 9999, the last that a Timestamp holds
@@ -37,7 +37,7 @@ async def get_trace(pool: asyncpg.Pool, project_id: str, request: GetTraceReques
     if row is None:
         raise NotFoundError(f"trace {request.trace_id}")
     days = row["start_at"].date(), row["last_start_at"].date()
-    rows = _one_each(await pool.fetch(_GET_SPANS, project_id, trace_id, *days))
+    rows = _one_each(await pool.fetch(GET_SPANS, project_id, trace_id, *days))
     critical = critical_path(
         Node(span["span_id"], span["parent_span_id"], span["start_at"], span["end_at"]) for span in rows
     )

@@ -1,5 +1,6 @@
-"""ListSessions and GetSession: traces by the session they belong to."""
+"""ListSessions and GetSession: sessions, and the traces that belong to one."""
 
+from datetime import UTC
 from typing import Any
 
 import asyncpg
@@ -10,46 +11,35 @@ from lodestream_proto.v1.query_pb2 import (
     ListSessionsResponse,
     TraceFilter,
 )
-from lodestream_proto.v1.trace_pb2 import SessionSummary
+from lodestream_proto.v1.trace_pb2 import SessionSummary, Tokens
 
 from services.read.query import nouns
 from services.read.query.filters import Conditions, add_filter
-from services.read.query.paging import from_token, page_size, to_token
-from services.read.query.traces import SQL, start_key, summaries, traces_of_session
+from services.read.query.paging import page_size
+from services.read.query.sorts import BY_ACTIVITY, page_of
+from services.read.query.traces import SQL, Statement, too_long, traces_of_session
 from shared.read_model.postgres import load_sql
 from shared.runtime.refusal import InvalidError, NotFoundError
 
 LIST_SESSIONS = load_sql(SQL / "list_sessions.sql")
 _DOLLAR = 10**12
-_AFTER = """
-HAVING max(start_at) <= timestamptz 'epoch' + {0}::bigint * interval '1 microsecond' AND (
-    max(start_at) < timestamptz 'epoch' + {0}::bigint * interval '1 microsecond' OR session_id > {1}
-)"""
+_MOST = 2**63 - 1
+# At least one of the session's traces must be as asked for.
+_WITH_A_TRACE = "session_id IN (SELECT session_id FROM traces WHERE project_id = $1 AND session_id IS NOT NULL{})"
 
 
 async def list_sessions(pool: asyncpg.Pool, project_id: str, request: ListSessionsRequest) -> ListSessionsResponse:
     """A page of sessions, newest activity first.
 
-    Raises RefusedError naming the field that can't be used.
+    Raises RefusedError naming the field that can't be used, or what to narrow when the database needs too long.
     """
-    size = page_size(request.page_size)
-    wanted = TraceFilter(user_ids=request.user_ids, environments=request.environments)
-    for field in ("start_from", "start_before"):
-        if request.HasField(field):
-            getattr(wanted, field).CopyFrom(getattr(request, field))
-    bound = wanted.SerializeToString(deterministic=True)
-    conditions = Conditions(project_id)
-    add_filter(conditions, wanted)
-    after = ""
-    if last := from_token(bound, request.page_token, int, str):
-        after = _AFTER.format(conditions.parameter(last[0]), conditions.parameter(last[1]))
-    rows = await _fetch(pool, conditions, after=after, limit=size + 1)
-    token = ""
-    if len(rows) > size:
-        token = to_token(
-            bound, [nouns.microseconds_since_1970(rows[size - 1]["last_start_at"]), rows[size - 1]["session_id"]]
-        )
-    return ListSessionsResponse(sessions=[_summary(row) for row in rows[:size]], next_page_token=token)
+    statement = list_statement(project_id, request)
+    try:
+        rows = await pool.fetch(statement.sql, *statement.parameters)
+    except asyncpg.QueryCanceledError:
+        raise too_long("user_ids or environments") from None
+    shown, token = page_of(rows, page_size(request.page_size), BY_ACTIVITY, _bound(request))
+    return ListSessionsResponse(sessions=[_summary(row) for row in shown], next_page_token=token)
 
 
 async def get_session(pool: asyncpg.Pool, project_id: str, request: GetSessionRequest) -> GetSessionResponse:
@@ -59,23 +49,51 @@ async def get_session(pool: asyncpg.Pool, project_id: str, request: GetSessionRe
     """
     if not request.session_id or "\0" in request.session_id:
         raise InvalidError("session_id", "must be a session's id")
-    size = page_size(request.page_size)
-    conditions = Conditions(project_id)
+    size, conditions = page_size(request.page_size), Conditions(project_id)
     conditions.add("session_id = {}", request.session_id)
-    found = await _fetch(pool, conditions, after="", limit=1)
-    if not found:
+    statement = _statement(conditions, limit=1)
+    row = await pool.fetchrow(statement.sql, *statement.parameters)
+    if row is None:
         raise NotFoundError(f"session {request.session_id!r}")
-    bound = request.session_id.encode()
-    after = from_token(bound, request.page_token, int, str)
-    rows = await traces_of_session(pool, project_id, request.session_id, size=size, after=after)
-    token = to_token(bound, start_key(rows[size - 1])) if len(rows) > size else ""
-    return GetSessionResponse(session=_summary(found[0]), traces=summaries(rows[:size]), next_page_token=token)
+    traces, token = await traces_of_session(
+        pool, project_id, request.session_id, size=size, page_token=request.page_token
+    )
+    return GetSessionResponse(session=_summary(row), traces=traces, next_page_token=token)
 
 
-async def _fetch(pool: asyncpg.Pool, conditions: Conditions, *, after: str, limit: int) -> list[asyncpg.Record]:
+def list_statement(project_id: str, request: ListSessionsRequest) -> Statement:
+    """A page and one row more.
+
+    Raises RefusedError naming the field that can't be used.
+    """
+    conditions, wanted = Conditions(project_id), _wanted(request)
+    add_filter(conditions, wanted)
+    if of_a_trace := conditions.take():
+        conditions.add_raw(_WITH_A_TRACE.format(of_a_trace))
+    if request.HasField("start_from"):  # follows from the above, and lets the index end there
+        conditions.add("last_start_at >= {}", request.start_from.ToDatetime(tzinfo=UTC))
+    BY_ACTIVITY.go_on(conditions, _bound(request), request.page_token, ascending=False)
+    return _statement(conditions, limit=page_size(request.page_size) + 1)
+
+
+def _statement(conditions: Conditions, *, limit: int) -> Statement:
     placeholder = conditions.parameter(limit)
-    statement = LIST_SESSIONS.format(conditions=conditions.sql(), after=after, limit=placeholder)
-    return list(await pool.fetch(statement, *conditions.parameters))
+    order = BY_ACTIVITY.order(ascending=False)
+    sql = LIST_SESSIONS.format(conditions=conditions.sql(), order=order, limit=placeholder)
+    return Statement(sql, conditions.parameters)
+
+
+def _wanted(request: ListSessionsRequest) -> TraceFilter:
+    wanted = TraceFilter(user_ids=request.user_ids, environments=request.environments)
+    for field in ("start_from", "start_before"):
+        if request.HasField(field):
+            getattr(wanted, field).CopyFrom(getattr(request, field))
+    return wanted
+
+
+def _bound(request: ListSessionsRequest) -> bytes:
+    """What must be the same from page to page."""
+    return _wanted(request).SerializeToString(deterministic=True)
 
 
 def _summary(row: Any) -> SessionSummary:
@@ -87,6 +105,6 @@ def _summary(row: Any) -> SessionSummary:
         error_count=row["error_count"],
         user_ids=row["user_ids"],
         environments=row["environments"],
-        tokens=nouns.tokens(row),
-        cost_usd=row["cost_picos"] / _DOLLAR,
+        tokens=Tokens(**{kind: min(int(row[f"{kind}_tokens"]), _MOST) for kind in ("input", "output", "total")}),
+        cost_usd=int(row["cost_picos"]) / _DOLLAR,
     )

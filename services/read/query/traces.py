@@ -1,77 +1,80 @@
 """ListTraces: filters, sorts, and pages that go on where the last one ended."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+from grpc import StatusCode
 from lodestream_proto.v1.query_pb2 import (
     SORT_ORDER_ASCENDING,
-    TRACE_SORT_COST,
-    TRACE_SORT_LATENCY,
-    TRACE_SORT_NAME,
     TRACE_SORT_START_TIME,
-    TRACE_SORT_TOKENS,
-    TRACE_SORT_UNSPECIFIED,
     ListTracesRequest,
     ListTracesResponse,
     TraceFilter,
 )
 from lodestream_proto.v1.trace_pb2 import TraceSummary
 
-from services.read.query.filters import Conditions, add_filter
-from services.read.query.nouns import microseconds_since_1970, trace_summary
-from services.read.query.paging import from_token, page_size, to_token
+from services.read.query.filters import NAME, Conditions, add_filter
+from services.read.query.names import names_containing
+from services.read.query.nouns import trace_summary
+from services.read.query.paging import page_size
+from services.read.query.sorts import BY_START, TRACE_SORTS, page_of
 from shared.read_model.postgres import load_sql
-from shared.runtime.refusal import InvalidError
+from shared.runtime.refusal import InvalidError, RefusedError
 
 SQL = Path(__file__).parent / "sql"
 LIST_TRACES = load_sql(SQL / "list_traces.sql")
 
-# What a sort compares; never null, so that a page's end can be compared with. Times are µs since 1970 in a token.
-_EXPRESSIONS = {
-    TRACE_SORT_LATENCY: "coalesce(latency_us, -1)",
-    TRACE_SORT_COST: "cost_picos",
-    TRACE_SORT_TOKENS: "total_tokens",
-    TRACE_SORT_NAME: "coalesce(name, '')",
-}
-_START = "start_at"
-_FROM_US = "timestamptz 'epoch' + {} * interval '1 microsecond'"
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A query and its parameters."""
+
+    sql: str
+    parameters: list[Any]
 
 
 async def list_traces(pool: asyncpg.Pool, project_id: str, request: ListTracesRequest) -> ListTracesResponse:
     """A page of summaries.
 
+    Raises RefusedError naming the field that can't be used, or what to narrow when the database needs too long.
+    """
+    bound, size = _bound(request), page_size(request.page_size)
+    try:
+        names = None
+        if request.filter.name_contains:
+            names = await names_containing(pool, project_id, request.filter.name_contains)
+        statement = list_statement(project_id, request, names=names)
+        rows = await pool.fetch(statement.sql, *statement.parameters)
+    except asyncpg.QueryCanceledError:
+        raise too_long("filter.names, user_ids, session_ids, environments, releases or tags") from None
+    rows, token = page_of(rows, size, TRACE_SORTS[request.sort or TRACE_SORT_START_TIME], bound)
+    return ListTracesResponse(traces=summaries(rows), next_page_token=token)
+
+
+def list_statement(project_id: str, request: ListTracesRequest, *, names: list[str] | None = None) -> Statement:
+    """A page and one row more. `names`: those that contain filter.name_contains, where known.
+
     Raises RefusedError naming the field that can't be used.
     """
-    size, sort = page_size(request.page_size), request.sort or TRACE_SORT_START_TIME
-    ascending = request.order == SORT_ORDER_ASCENDING
-    if sort != TRACE_SORT_START_TIME and sort not in _EXPRESSIONS:
+    sort, ascending = TRACE_SORTS.get(request.sort or TRACE_SORT_START_TIME), request.order == SORT_ORDER_ASCENDING
+    if sort is None:
         raise InvalidError("sort", f"{request.sort} is no sort of this service")
-    bound = ListTracesRequest(filter=request.filter, sort=sort, order=request.order).SerializeToString(
-        deterministic=True
-    )
-    conditions = Conditions(project_id)
-    add_filter(conditions, request.filter)
-    kind = str if sort == TRACE_SORT_NAME else int
-    expression = _EXPRESSIONS.get(sort, _START)
-    if last := from_token(bound, request.page_token, kind, str):
-        key, trace_id = last
-        if not isinstance(trace_id, str) or key is None:
-            raise InvalidError("page_token", "it is not a token of this service")
-        _go_on(conditions, expression, key, trace_id, ascending=ascending)
-    rows = await fetch_traces(
-        pool, conditions, order=f"{expression} {'ASC' if ascending else 'DESC'}, trace_id", limit=size + 1
-    )
-    token = ""
-    if len(rows) > size:
-        token = to_token(bound, [_key(rows[size - 1], sort), rows[size - 1]["trace_id"].hex()])
-    return ListTracesResponse(traces=[trace_summary(row) for row in rows[:size]], next_page_token=token)
+    wanted, conditions = TraceFilter(), Conditions(project_id)
+    wanted.CopyFrom(request.filter)
+    if names is not None:
+        wanted.ClearField("name_contains")
+        conditions.add_any_of(NAME, names)
+    add_filter(conditions, wanted)
+    sort.go_on(conditions, _bound(request), request.page_token, ascending=ascending)
+    return _statement(conditions, order=sort.order(ascending=ascending), limit=page_size(request.page_size) + 1)
 
 
 async def fetch_traces(pool: asyncpg.Pool, conditions: Conditions, *, order: str, limit: int) -> list[asyncpg.Record]:
     """Rows of list_traces.sql; `order` is text of ours."""
-    placeholder = conditions.parameter(limit)
-    statement = LIST_TRACES.format(conditions=conditions.sql(), order=order, limit=placeholder)
-    return list(await pool.fetch(statement, *conditions.parameters))
+    statement = _statement(conditions, order=order, limit=limit)
+    return list(await pool.fetch(statement.sql, *statement.parameters))
 
 
 async def find_trace(pool: asyncpg.Pool, project_id: str, trace_id: bytes) -> asyncpg.Record | None:
@@ -83,47 +86,39 @@ async def find_trace(pool: asyncpg.Pool, project_id: str, trace_id: bytes) -> as
 
 
 async def traces_of_session(
-    pool: asyncpg.Pool, project_id: str, session_id: str, *, size: int, after: list[str | int | None] | None
-) -> list[asyncpg.Record]:
-    """A session's traces, oldest first, one more than `size` when there are."""
-    conditions = Conditions(project_id)
-    add_filter(conditions, TraceFilter(session_ids=[session_id]))
-    if after and isinstance(after[0], int) and isinstance(after[1], str):
-        _go_on(conditions, _START, after[0], after[1], ascending=True)
-    return await fetch_traces(pool, conditions, order="start_at, trace_id", limit=size + 1)
+    pool: asyncpg.Pool, project_id: str, session_id: str, *, size: int, page_token: str
+) -> tuple[list[TraceSummary], str]:
+    """A page of a session's traces, oldest first, and the next one's token."""
+    bound, conditions = session_id.encode(), Conditions(project_id)
+    conditions.add_any_of("session_id", [session_id])
+    BY_START.go_on(conditions, bound, page_token, ascending=True)
+    rows = await fetch_traces(pool, conditions, order=BY_START.order(ascending=True), limit=size + 1)
+    shown, token = page_of(rows, size, BY_START, bound)
+    return summaries(shown), token
 
 
-def summaries(rows: list[asyncpg.Record]) -> list[TraceSummary]:
+def summaries(rows: Any) -> list[TraceSummary]:
     """Rows as messages."""
     return [trace_summary(row) for row in rows]
 
 
-def start_key(row: asyncpg.Record) -> list[str | int | None]:
-    """Where a page that is sorted by start ends."""
-    return [_key(row, TRACE_SORT_START_TIME), row["trace_id"].hex()]
+def too_long(fields: str) -> RefusedError:
+    """The database was given up on; nothing is answered rather than a part."""
+    return RefusedError(
+        StatusCode.DEADLINE_EXCEEDED,
+        "the query took too long and was ended, so there is no answer, not even a part; "
+        f"ask for less time (filter.start_from, filter.start_before), or also by {fields}",
+    )
 
 
-def _go_on(conditions: Conditions, expression: str, key: str | int, trace_id: str, *, ascending: bool) -> None:
-    value = conditions.parameter(key)
-    if expression == _START:
-        value = _FROM_US.format(f"{value}::bigint")
-    try:
-        behind = conditions.parameter(bytes.fromhex(trace_id))
-    except ValueError:
-        raise InvalidError("page_token", "it is not a token of this service") from None
-    than = ">" if ascending else "<"
-    # The first comparison lets an index stop where the page begins.
-    conditions.add_raw(f"{expression} {than}= {value} AND ({expression} {than} {value} OR trace_id > {behind})")
+def _statement(conditions: Conditions, *, order: str, limit: int) -> Statement:
+    placeholder = conditions.parameter(limit)
+    return Statement(
+        LIST_TRACES.format(conditions=conditions.sql(), order=order, limit=placeholder), conditions.parameters
+    )
 
 
-def _key(row: asyncpg.Record, sort: int) -> str | int:
-    match sort:
-        case _ if sort in (TRACE_SORT_START_TIME, TRACE_SORT_UNSPECIFIED):
-            return microseconds_since_1970(row["start_at"])
-        case _ if sort == TRACE_SORT_LATENCY:
-            return -1 if row["latency_us"] is None else int(row["latency_us"])
-        case _ if sort == TRACE_SORT_COST:
-            return int(row["cost_picos"])
-        case _ if sort == TRACE_SORT_TOKENS:
-            return int(row["total_tokens"])
-    return str(row["name"] or "")
+def _bound(request: ListTracesRequest) -> bytes:
+    """What must be the same from page to page."""
+    kept = ListTracesRequest(filter=request.filter, sort=request.sort or TRACE_SORT_START_TIME, order=request.order)
+    return kept.SerializeToString(deterministic=True)

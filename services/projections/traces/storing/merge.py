@@ -21,7 +21,7 @@ _READ_PARTS = load_sql(SQL / "read_parts.sql")
 _READ_BLOCKS = load_sql(SQL / "read_blocks.sql")
 _DELETE_SPANS = load_sql(SQL / "delete_spans.sql")
 _READ_SPANS = load_sql(SQL / "read_spans.sql")
-_DELETE_TRACES = load_sql(SQL / "delete_traces.sql")
+_REPLACE_TRACES = load_sql(SQL / "replace_traces.sql")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -73,8 +73,8 @@ async def _sum_up_anew(connection: asyncpg.Connection, traces: Collection[tuple[
     if not traces:
         return
     records = await connection.fetch(_READ_SPANS, *_columns(traces, 2))
-    await connection.execute(_DELETE_TRACES, *_columns(traces, 2))
-    await copy_traces(connection, summarise(map(span_row, records)))
+    await copy_traces(connection, summarise(map(span_row, records)), table="staged_traces")
+    await connection.execute(_REPLACE_TRACES)
 
 
 def _key(record: asyncpg.Record) -> SpanKey:

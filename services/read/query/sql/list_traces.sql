@@ -3,6 +3,7 @@ SELECT
     trace_id, name, user_id, session_id, tags, environment, release, version, start_at, end_at, latency_us,
     root_span_id, root_status_message, root_input_preview, root_output_preview, level, span_count, type_counts,
     level_counts, input_tokens, output_tokens, total_tokens, cost_picos, last_start_at, last_received_at,
+    coalesce(latency_us, -1) AS known_latency_us, coalesce(name, '') AS known_name,
     busy_us(retrieval_busy) AS retrieval_us,
     busy_us(generation_busy) AS generation_us,
     busy_us(tool_busy) AS tool_us,

@@ -1,0 +1,42 @@
+-- Summaries that were made anew, from staged_traces, in the place of what is stored. Updated and not deleted, so that the
+-- trigger that keeps the sessions sees what each was and what it is.
+WITH staged AS (DELETE FROM staged_traces RETURNING *)
+UPDATE traces SET
+    start_at = staged.start_at,
+    end_at = staged.end_at,
+    last_start_at = staged.last_start_at,
+    received_at = staged.received_at,
+    last_received_at = staged.last_received_at,
+    root_start_at = staged.root_start_at,
+    root_span_id = staged.root_span_id,
+    root_name = staged.root_name,
+    root_trace_name = staged.root_trace_name,
+    root_user_id = staged.root_user_id,
+    root_session_id = staged.root_session_id,
+    root_environment = staged.root_environment,
+    root_release = staged.root_release,
+    root_version = staged.root_version,
+    root_status_message = staged.root_status_message,
+    root_input_preview = staged.root_input_preview,
+    root_output_preview = staged.root_output_preview,
+    any_trace_name = staged.any_trace_name,
+    any_user_id = staged.any_user_id,
+    any_session_id = staged.any_session_id,
+    any_environment = staged.any_environment,
+    any_release = staged.any_release,
+    any_version = staged.any_version,
+    tags = staged.tags,
+    level = staged.level,
+    span_count = staged.span_count,
+    type_counts = staged.type_counts,
+    level_counts = staged.level_counts,
+    input_tokens = staged.input_tokens,
+    output_tokens = staged.output_tokens,
+    total_tokens = staged.total_tokens,
+    cost_picos = staged.cost_picos,
+    retrieval_busy = staged.retrieval_busy,
+    generation_busy = staged.generation_busy,
+    tool_busy = staged.tool_busy,
+    child_busy = staged.child_busy
+FROM staged
+WHERE traces.project_id = staged.project_id AND traces.trace_id = staged.trace_id

@@ -1,0 +1,108 @@
+"""What a list can be ordered by, and going on where a page ended. Pure.
+
+A sort's keys run all one way and end with one that is unique, so that an index read forwards or backwards serves it and
+"behind this row" is one comparison of rows. The indexes are in migrations/traces/0003_pre_read_indexes.sql.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from lodestream_proto.v1.query_pb2 import (
+    TRACE_SORT_COST,
+    TRACE_SORT_LATENCY,
+    TRACE_SORT_NAME,
+    TRACE_SORT_START_TIME,
+    TRACE_SORT_TOKENS,
+)
+
+from services.read.query.filters import LATENCY, NAME, Conditions
+from services.read.query.nouns import microseconds_since_1970
+from services.read.query.paging import from_token, to_token
+from shared.runtime.refusal import InvalidError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Kind(Enum):
+    """What a key is. A token holds times as µs since 1970 and ids in hex."""
+
+    NUMBER = int
+    TEXT = str
+    TIME = datetime
+    ID = bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """Expressions, never null, the last one unique, each with the column of a row that it is in."""
+
+    keys: tuple[tuple[str, str, Kind], ...]
+
+    def order(self, *, ascending: bool) -> str:
+        """ORDER BY this."""
+        return ", ".join(f"{expression} {'ASC' if ascending else 'DESC'}" for expression, _, _ in self.keys)
+
+    def token(self, request: bytes, row: Mapping[str, Any]) -> str:
+        """The token of the page after this row; `request` is what must not change."""
+        return to_token(request, [_told(row[column], kind) for _, column, kind in self.keys])
+
+    def go_on(self, conditions: Conditions, request: bytes, token: str, *, ascending: bool) -> None:
+        """Only what is behind the token's row; all when there is no token.
+
+        Raises RefusedError for what is no token of this request.
+        """
+        kinds = [kind for _, _, kind in self.keys]
+        told = from_token(request, token, *(int if kind in {Kind.NUMBER, Kind.TIME} else str for kind in kinds))
+        if told is None:
+            return
+        values = [conditions.parameter(_meant(value, kind)) for value, kind in zip(told, kinds, strict=True)]
+        expressions = [expression for expression, _, _ in self.keys]
+        conditions.add_raw(f"({', '.join(expressions)}) {'>' if ascending else '<'} ({', '.join(values)})")
+
+
+_ID = ("trace_id", "trace_id", Kind.ID)
+_START = ("start_at", "start_at", Kind.TIME)
+BY_START = Sort((_START, _ID))
+TRACE_SORTS: Mapping[int, Sort] = {
+    TRACE_SORT_START_TIME: BY_START,
+    TRACE_SORT_LATENCY: Sort(((LATENCY, "known_latency_us", Kind.NUMBER), _ID)),
+    TRACE_SORT_COST: Sort((("cost_picos", "cost_picos", Kind.NUMBER), _ID)),
+    TRACE_SORT_TOKENS: Sort((("total_tokens", "total_tokens", Kind.NUMBER), _ID)),
+    TRACE_SORT_NAME: Sort(((NAME, "known_name", Kind.TEXT), _START, _ID)),
+}
+BY_ACTIVITY = Sort((("last_start_at", "last_start_at", Kind.TIME), ("session_id", "session_id", Kind.TEXT)))
+"""Of sessions."""
+
+
+def page_of(rows: Sequence[Any], size: int, sort: Sort, request: bytes) -> tuple[Sequence[Any], str]:
+    """The rows to show and the next page's token, of one row more than `size` where there are more."""
+    return rows[:size], sort.token(request, rows[size - 1]) if len(rows) > size else ""
+
+
+def _told(value: Any, kind: Kind) -> str | int:
+    match kind:
+        case Kind.TIME:
+            return microseconds_since_1970(value)
+        case Kind.ID:
+            return str(value.hex())
+    told: str | int = value
+    return told
+
+
+def _meant(value: str | int | None, kind: Kind) -> Any:
+    try:
+        match value, kind:
+            case int(), Kind.TIME:
+                return _EPOCH + timedelta(microseconds=value)
+            case str(), Kind.ID:
+                return bytes.fromhex(value)
+            case int(), Kind.NUMBER if abs(value) < 2**63:
+                return value
+            case str(), Kind.TEXT if "\0" not in value:
+                return value
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidError("page_token", "it is not a token of this service")
