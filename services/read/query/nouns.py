@@ -89,9 +89,8 @@ def tokens(row: Mapping[str, Any]) -> Tokens:
 
 def timestamp(moment: datetime) -> Timestamp:
     """A time as protobuf has it."""
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
+    seconds, microseconds = divmod(microseconds_since_1970(moment), 1_000_000)
+    return Timestamp(seconds=seconds, nanos=1_000 * microseconds)
 
 
 def microseconds_between(start: datetime, end: datetime) -> int:

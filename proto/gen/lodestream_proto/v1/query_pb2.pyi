@@ -352,6 +352,8 @@ Global___ListTracesResponse: _TypeAlias = ListTracesResponse  # noqa: Y015
 
 @_typing.final
 class ListSessionsRequest(_message.Message):
+    """Sessions with at least one trace that is as asked for; each is shown whole."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     START_FROM_FIELD_NUMBER: _builtins.int
@@ -362,11 +364,11 @@ class ListSessionsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     WAIT_FOR_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Default 50, at most 1,000. Newest activity first."""
+    """Default 50, at most 1,000. Newest activity first: the session whose latest span began last."""
     page_token: _builtins.str
     @_builtins.property
     def start_from(self) -> _timestamp_pb2.Timestamp:
-        """Sessions with a trace that starts in [start_from, start_before)."""
+        """The trace starts in [start_from, start_before)."""
 
     @_builtins.property
     def start_before(self) -> _timestamp_pb2.Timestamp: ...
