@@ -123,6 +123,12 @@ class TracesProjectionSettings(_Settings):
     group: str = Field(default="lodestream-traces", validation_alias="LODESTREAM_TRACES_GROUP", min_length=1)
 
 
+class PromptsProjectionSettings(_Settings):
+    """The prompts projection. Processes of one group share the partitions; each group has a database of its own."""
+
+    group: str = Field(default="lodestream-prompts", validation_alias="LODESTREAM_PROMPTS_GROUP", min_length=1)
+
+
 class PriceSettings(_Settings):
     """What tokens cost: a file of prices instead of the one that is shipped."""
 

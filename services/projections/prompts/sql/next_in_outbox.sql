@@ -1,0 +1,5 @@
+SELECT project_id, name
+FROM prompt_outbox
+WHERE (project_id, name) > ($1, $2)
+ORDER BY project_id, name
+LIMIT $3
