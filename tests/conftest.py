@@ -18,12 +18,13 @@ from services.all_in_one.keeper import Keeper
 from services.all_in_one.ports import find_port
 from services.all_in_one.processes import Ground, Process
 from services.all_in_one.services import SERVICES, service_command
-from shared.event_log.topics import create_topics
+from shared.event_log.topics import PROMPTS, create_topics
 from shared.read_model.keys import create_key, create_project
 from shared.read_model.migrate import migrate
 from shared.read_model.postgres import SEARCH_PATH
 from shared.runtime.settings import KafkaSettings
 from tests.all_in_one import StartAllInOne, starting_all_in_one
+from tests.prompts import forget_prompts
 from tests.read_model import begin_at_the_end
 from tests.servers import Servers, running_servers
 from tests.stack import Stack
@@ -158,17 +159,26 @@ async def service(ground: Ground, servers: Servers) -> AsyncIterator[StartServic
 
 @pytest.fixture
 async def stack(servers: Servers, database: str, service: StartService) -> AsyncIterator[Stack]:
-    """A gateway, a projection and a query service, with the keys of the projects "acme" and "other"."""
+    """A gateway, the projections and a query service, with the keys of the projects "acme" and "other"."""
     await begin_at_the_end(servers.kafka, database)
+    await begin_at_the_end(servers.kafka, database, "prompts", PROMPTS)
+    await forget_prompts(servers.redis)
     connection = await asyncpg.connect(database, server_settings={"search_path": SEARCH_PATH})
     keys = {}
     for project in ("acme", "other"):
         await create_project(connection, project, project)
         keys[project] = (await create_key(connection, project)).secret_key
     await connection.close()
-    environment = {"LODESTREAM_POSTGRES": database, "LODESTREAM_TRACES_GROUP": f"test-{uuid4().hex[:8]}"}
-    _, query = await asyncio.gather(
-        service("services.projections.traces", **environment), service("services.read.query", **environment)
+    group = f"test-{uuid4().hex[:8]}"
+    environment = {
+        "LODESTREAM_POSTGRES": database,
+        "LODESTREAM_TRACES_GROUP": group,
+        "LODESTREAM_PROMPTS_GROUP": f"{group}-prompts",
+    }
+    query, *_ = await asyncio.gather(
+        service("services.read.query", **environment),
+        service("services.projections.traces", **environment),
+        service("services.projections.prompts", **environment),
     )
     gateway = await service("services.write.gateway", LODESTREAM_QUERY=query.address, **environment)
     async with grpc.aio.insecure_channel(gateway.address) as channel:

@@ -13,12 +13,12 @@ from shared.event_log.position import Position
 from shared.event_log.topics import TRACES
 
 
-async def append(kafka: str, values: Iterable[tuple[int, bytes]]) -> None:
-    """Append (partition, bytes) pairs to the topic of traces; returns when all are acknowledged."""
+async def append(kafka: str, values: Iterable[tuple[int, bytes]], *, topic: str = TRACES) -> None:
+    """Append (partition, bytes) pairs to a topic; returns when all are acknowledged."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka, enable_idempotence=True, max_batch_size=1_000_000)
     await producer.start()
     try:
-        confirmations = [await producer.send(TRACES, value, partition=partition) for partition, value in values]
+        confirmations = [await producer.send(topic, value, partition=partition) for partition, value in values]
         for confirmation in confirmations:
             await confirmation
     finally:
@@ -55,10 +55,10 @@ async def read_range(kafka: str, begin: Mapping[int, int]) -> list[Recorded]:
     ]
 
 
-async def ends(kafka: str) -> dict[int, int]:
-    """The offset that each partition of the topic writes next."""
+async def ends(kafka: str, topic: str = TRACES) -> dict[int, int]:
+    """The offset that each partition of a topic writes next."""
     async with consumer_of(kafka) as consumer:
-        partitions = [TopicPartition(TRACES, n) for n in range(12)]
+        partitions = [TopicPartition(topic, n) for n in range(12)]
         return {partition.partition: end for partition, end in (await consumer.end_offsets(partitions)).items()}
 
 

@@ -14,6 +14,7 @@ from lodestream_proto.v1.prompt_event_pb2 import (
     PromptLabelsMoved,
     PromptVersionCreated,
 )
+from redis.asyncio import Redis
 
 from services.projections.prompts.prompts import Prepared, PromptsProjection
 from shared.event_log.assignment import Assignment
@@ -107,6 +108,12 @@ async def deciding(dsn: str) -> AsyncIterator[Deciding]:
         yield Deciding(Projector(pool, PromptsProjection(), Assignment()), pool)
     finally:
         await pool.close()
+
+
+async def forget_prompts(redis: str) -> None:
+    """Empty the cache: what other tests have left there would be newer than what a fresh database holds."""
+    async with Redis.from_url(redis) as client:
+        await client.flushall()
 
 
 def _event(**payload: Any) -> Event:

@@ -71,14 +71,14 @@ def shows(address: str, sample: str) -> Callable[[], Awaitable[bool]]:
     return shown
 
 
-async def begin_at_the_end(kafka: str, dsn: str) -> None:
+async def begin_at_the_end(kafka: str, dsn: str, projection: str = "traces", topic: str = TRACES) -> None:
     """Let a database's projection begin after what other tests have left in the log."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.executemany(
             "INSERT INTO lodestream.projection_positions (projection, topic, partition, next_offset)"
-            " VALUES ('traces', $1, $2, $3)",
-            [(TRACES, partition, end) for partition, end in (await ends(kafka)).items()],
+            " VALUES ($1, $2, $3, $4)",
+            [(projection, topic, partition, end) for partition, end in (await ends(kafka, topic)).items()],
         )
     finally:
         await connection.close()

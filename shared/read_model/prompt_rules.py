@@ -98,7 +98,7 @@ def check_selector(selector: PromptSelector, path: str) -> None:
     """Raises InvalidError when nothing can be called so."""
     check_name(selector.name, f"{path}.name")
     if selector.HasField("label"):
-        _check_label(selector.label, f"{path}.label")
+        check_label(selector.label, f"{path}.label")
     elif selector.HasField("version") and not 0 < selector.version <= MAX_VERSION:
         raise InvalidError(f"{path}.version", f"is {selector.version}; versions count from 1")
 
@@ -120,12 +120,13 @@ def _check_labels(labels: Sequence[str], path: str) -> None:
 
 
 def _check_movable(label: str, path: str) -> None:
-    _check_label(label, path)
+    check_label(label, path)
     if label == "latest":
         raise InvalidError(path, '"latest" moves by itself')
 
 
-def _check_label(label: str, path: str) -> None:
+def check_label(label: str, path: str) -> None:
+    """Raises InvalidError when no label can be so."""
     if len(label) > MAX_LABEL or not _LABEL.fullmatch(label):
         raise InvalidError(path, f"is not one to {MAX_LABEL} of a-z, 0-9, _, -, .")
 

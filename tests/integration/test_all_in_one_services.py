@@ -16,7 +16,12 @@ NAMES = [service.name for service in SERVICES]
 async def test_every_service_is_up_and_a_killed_one_comes_back(
     all_in_one: StartAllInOne, servers: Servers, database: str
 ) -> None:
-    places = {**servers.environment, "LODESTREAM_POSTGRES": database, "LODESTREAM_TRACES_GROUP": "all-in-one"}
+    places = {
+        **servers.environment,
+        "LODESTREAM_POSTGRES": database,
+        "LODESTREAM_TRACES_GROUP": "all-in-one",
+        "LODESTREAM_PROMPTS_GROUP": "all-in-one-prompts",
+    }
     one = await all_in_one(**places)
     await one.ready(*NAMES)
     environment = one.status()["environment"]

@@ -951,7 +951,10 @@ class GetVerdictRequest(_message.Message):
 
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     WAIT_FOR_FIELD_NUMBER: _builtins.int
+    PROMPT_NAME_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
+    prompt_name: _builtins.str
+    """A command belongs to its prompt: the same id may be used for another one. Empty: of whichever has the id."""
     @_builtins.property
     def wait_for(self) -> _query_pb2.WaitFor: ...
     def __init__(
@@ -959,10 +962,11 @@ class GetVerdictRequest(_message.Message):
         *,
         command_id: _builtins.str = ...,
         wait_for: _query_pb2.WaitFor | None = ...,
+        prompt_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait_for", b"wait_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "wait_for", b"wait_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "prompt_name", b"prompt_name", "wait_for", b"wait_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,10 +9,11 @@ from services.projections.traces import metrics
 from services.projections.traces.folding.projection import Projected, project, span_letter
 from services.projections.traces.folding.rows import SpanRow
 from services.projections.traces.storing.merge import merge_spans
-from services.projections.traces.storing.tables import NAME, add_to_traces, copy_blocks, copy_spans, write_refusing
+from services.projections.traces.storing.tables import NAME, add_to_traces, copy_blocks, copy_spans
 from shared.event_log.codec import Recorded
 from shared.read_model.blocks import open_block, sources_of
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
+from shared.read_model.projecting.refused import write_refusing
 from shared.runtime.failpoints import failpoint
 
 
