@@ -82,7 +82,7 @@ class Writes:
         wait = WaitFor(position=position, timeout_ms=max(1, int(within * 1000)))
         try:
             verdict: pb.GetVerdictResponse = await self._get_verdict(
-                pb.GetVerdictRequest(command_id=command.command_id, wait_for=wait),
+                pb.GetVerdictRequest(command_id=command.command_id, prompt_name=command.prompt_name, wait_for=wait),
                 metadata=metadata_of(context),
                 timeout=max(0.001, within),
                 wait_for_ready=True,
