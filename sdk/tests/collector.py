@@ -11,6 +11,8 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.ingest_pb2 import EVENT_OUTCOME_ACCEPTED, EventResult, RecordRequest, RecordResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceRequest,
@@ -20,6 +22,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 Answer = Callable[[ExportTraceServiceRequest, Any], ExportTraceServiceResponse]
 """Raises (by aborting the context) or answers."""
+Verdict = Callable[[Event], EventResult]
+_INGEST = "lodestream_proto.v1.IngestService"
 _SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 
 
@@ -75,6 +79,10 @@ class Collector:
         """How often a span of that name was taken."""
         self.ids: dict[str, set[bytes]] = defaultdict(set)
         """The ids of those: what the server keeps once, however often it is delivered."""
+        self.events: list[Event] = []
+        """All that came by Record."""
+        self.verdict: Verdict = accepted
+        """On each of them."""
         self.gone = threading.Event()
         self._lock = threading.Lock()
         self._server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
@@ -82,6 +90,12 @@ class Collector:
             self._export, response_serializer=ExportTraceServiceResponse.SerializeToString
         )
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {"Export": method}),))
+        record: Any = grpc.unary_unary_rpc_method_handler(
+            self._record,
+            request_deserializer=RecordRequest.FromString,
+            response_serializer=RecordResponse.SerializeToString,
+        )
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_INGEST, {"Record": record}),))
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         self.address = f"127.0.0.1:{self.port}"
 
@@ -115,6 +129,14 @@ class Collector:
         self._take(request)
         return response
 
+    def _record(self, request: RecordRequest, context: Any) -> RecordResponse:
+        with self._lock:
+            self.events += request.events
+            answer = self.script.popleft() if self.script else None
+        if answer is not None:
+            answer(ExportTraceServiceRequest(), context)
+        return RecordResponse(results=map(self.verdict, request.events), position="lodestream.scores:0:7")
+
     @property
     def kept(self) -> dict[str, int]:
         """How many spans have a name, each counted once."""
@@ -126,6 +148,11 @@ class Collector:
             for span in spans_of(request):
                 self.delivered[span.name] += 1
                 self.ids[span.name].add(span.span_id)
+
+
+def accepted(event: Event) -> EventResult:
+    """The server has it."""
+    return EventResult(event_id=event.event_id, outcome=EVENT_OUTCOME_ACCEPTED)
 
 
 def names_of(request: ExportTraceServiceRequest) -> list[str]:

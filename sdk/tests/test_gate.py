@@ -13,8 +13,8 @@ from sdk.tests.polling import until
 class Caller:
     """Is inside until it is interrupted, or for ever."""
 
-    def __init__(self, gate: Gate, *, stubborn: bool = False) -> None:
-        self.stubborn, self.events = stubborn, list[str]()
+    def __init__(self, gate: Gate, *, stubborn: bool = False, patient: bool = True) -> None:
+        self.stubborn, self.patient, self.events = stubborn, patient, list[str]()
         self._leave, self._gate = threading.Event(), gate
         self.thread = threading.Thread(target=self._call)
 
@@ -63,6 +63,19 @@ def test_a_fork_interrupts_who_is_inside_and_closes_what_is_open(gate: Gate, cal
     assert caller.events[:2] == ["inside", "interrupted"]
     assert caller.events[-1] == "hung up" or caller.events[-2:] == ["hung up", "left"]
     gate.after_fork_in_parent()
+
+
+def test_who_would_stay_for_long_is_interrupted_at_once(gate: Gate) -> None:
+    impatient = Caller(gate, patient=False)
+    impatient.thread.start()
+    until(lambda: impatient.events)
+    begun = time.monotonic()
+    gate.before_fork()
+    assert time.monotonic() - begun < MOST_SECONDS
+    assert impatient.events[:2] == ["inside", "interrupted"]
+    assert impatient.events.count("interrupted") == 1
+    gate.after_fork_in_parent()
+    impatient.end()
 
 
 def test_nobody_comes_in_while_a_thread_forks(gate: Gate) -> None:

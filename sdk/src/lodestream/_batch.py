@@ -13,7 +13,7 @@ BATCH_SPANS, BATCH_BYTES = 500, 2 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Neighbouring frames of one segment, to be delivered together."""
+    """Neighbouring frames of one segment and one kind, to be delivered together."""
 
     segment: Segment
     frames: Sequence[Frame]
@@ -26,13 +26,13 @@ class Batch:
 
 
 def first_frames(frames: Iterable[Frame]) -> list[Frame]:
-    """As many as are delivered at once, at least one if there is one."""
+    """As many as are delivered at once, at least one if there is one; all of the first one's kind."""
     taken: list[Frame] = []
     spans = size = 0
     for frame in frames:
         spans += frame.spans
         size += frame.end - frame.begin
-        if taken and (spans > BATCH_SPANS or size > BATCH_BYTES):
+        if taken and (spans > BATCH_SPANS or size > BATCH_BYTES or frame.event != taken[0].event):
             break
         taken.append(frame)
     return taken

@@ -12,7 +12,7 @@ def check_connection(settings: Settings, timeout: float) -> ConnectionCheck:
         return ConnectionCheck(ok=False, message="tracing is off (no key, or switched off)")
     transport, endpoint = Transport(settings), settings.endpoint
     try:
-        outcome = transport.send(b"", timeout=timeout)
+        outcome = transport.send([], timeout=timeout)
     finally:
         transport.close()
     if isinstance(outcome, Taken):

@@ -1,29 +1,33 @@
 """The client: everything a program says to Lodestream. Nothing raises into it, nothing but `flush` makes it wait."""
 
-import hashlib
 import logging
 import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from opentelemetry import trace
 
 from lodestream._check import check_connection
 from lodestream._fields import ObservationFields, ObservationType, attributes_of
+from lodestream._folders import prompts_dir, spool_root
 from lodestream._forks import renew_after_fork
 from lodestream._guard import guarded, log, report, tell
 from lodestream._ids import new_trace_id, seeded_trace_id
 from lodestream._lifecycle import EXIT_SECONDS
 from lodestream._otlp import resource_of
 from lodestream._pipeline import Pipeline
+from lodestream._prompts.methods import PromptMethods
 from lodestream._receipt import ConnectionCheck, FlushReceipt
 from lodestream._recorder import CurrentObservation, Recorder, Where
-from lodestream._settings import Fsync, Mask, Settings, default_spool_dir, resolve
+from lodestream._scoring import ScoreMethods
+from lodestream._settings import Fsync, Mask, Settings, resolve
 from lodestream._span import Observation
 from lodestream._tracer import TracerProvider, install
 from lodestream._version import __version__
+
+if TYPE_CHECKING:
+    from lodestream._prompts.store import Prompts
 
 
 class TraceContext(TypedDict, total=False):
@@ -35,7 +39,7 @@ class TraceContext(TypedDict, total=False):
     """16 hex digits; without it the observation is the trace's root."""
 
 
-class Lodestream:
+class Lodestream(PromptMethods, ScoreMethods):
     """Settings that are not given come from the environment (see README). `get_client` gives the last one made."""
 
     def __init__(
@@ -87,6 +91,8 @@ class Lodestream:
         self.recorder = Recorder(self.settings, self._pipeline)
         self.tracer_provider = TracerProvider(self.recorder)
         """For instrumentations that are to be given one; the process's own is ours unless another is installed."""
+        self._prompt_store: Prompts | None = None
+        self._making_prompts = threading.RLock()
         renew_after_fork(self)
         use_as_default(self)
 
@@ -175,6 +181,8 @@ class Lodestream:
 
     def shutdown(self, timeout: float = EXIT_SECONDS) -> FlushReceipt:
         """Flush, and stop for good. What could not be delivered is left to the next process that uses the spool."""
+        if self._prompt_store is not None:
+            self._prompt_store.close()
         try:
             return self._pipeline.close(timeout)
         except Exception as error:
@@ -213,9 +221,22 @@ class Lodestream:
         self._pipeline.forget()
         self._pipeline = self._new_pipeline()
         self.recorder.sink = self._pipeline
+        self._making_prompts = threading.RLock()
+        if self._prompt_store is not None:
+            self._prompt_store.after_fork()
+
+    @property
+    def _prompts(self) -> "Prompts | None":
+        if self._prompt_store is None and self.settings.tracing_enabled:
+            with self._making_prompts:
+                if self._prompt_store is None:
+                    from lodestream._prompts.store import Prompts  # and protobuf, which programs without don't load
+
+                    self._prompt_store = Prompts(self.settings, prompts_dir(self.settings))
+        return self._prompt_store
 
     def _new_pipeline(self) -> Pipeline:
-        return Pipeline(self.settings, resource_of(_resource(self.settings)), _spool_root(self.settings))
+        return Pipeline(self.settings, resource_of(_resource(self.settings)), spool_root(self.settings))
 
 
 _default: Lodestream | None = None
@@ -239,6 +260,16 @@ def get_client() -> Lodestream:
         return _default if _default is not None else Lodestream()
 
 
+def _renew_lock() -> None:
+    """In the child of a fork: whoever held it is not in this process."""
+    global _making_default  # noqa: PLW0603 - one process, one state
+    _making_default = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def _where(given: TraceContext | None) -> Where | None:
     return (given.get("trace_id", ""), given.get("parent_span_id")) if given else None
 
@@ -254,17 +285,6 @@ def _resource(settings: Settings) -> dict[str, str]:
     }
     told = {"service.name": "unknown_service:python", **settings.resource_attributes}
     return told | {key: value for key, value in ours.items() if value}
-
-
-def _spool_root(settings: Settings) -> Path | None:
-    """A folder for each server and key: what is left in it is delivered to where it was meant to go."""
-    try:
-        root = settings.spool_dir or default_spool_dir(os.environ)
-    except RuntimeError as error:
-        tell("the spool", f"spans are kept in memory only, set LODESTREAM_SPOOL_DIR: {error}")
-        return None
-    recipient = f"{settings.endpoint.target}\n{settings.public_key or settings.secret_key}"
-    return root.absolute() / hashlib.sha256(recipient.encode()).hexdigest()[:16]
 
 
 def _log_to_stderr() -> None:

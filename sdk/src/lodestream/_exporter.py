@@ -9,7 +9,6 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_val
 
 from lodestream._batch import Batch
 from lodestream._guard import log, report, tell
-from lodestream._otlp import request_of
 from lodestream._outcome import Refused, Taken, Why
 from lodestream._position import Positions
 from lodestream._splitting import halves
@@ -104,7 +103,7 @@ class Exporter:
         work, dropped, failures = [(list(payloads), spans)], 0, 0
         while work:
             these, count = work[-1]
-            outcome = self._transport.send(request_of(these), timeout=_TIMEOUT_SECONDS)
+            outcome = self._transport.send(these, timeout=_TIMEOUT_SECONDS)
             if self._stopping.is_set() and isinstance(outcome, Refused):
                 return None
             if isinstance(outcome, Taken):

@@ -90,7 +90,9 @@ def metadata_attributes(prefix: str, metadata: Any, text: Text) -> Attributes:
 
 
 def prompt_attributes(prompt: Any) -> Attributes:
-    """Name and version of a prompt; without both, nothing, and that is told."""
+    """Name and version of a prompt; without both, nothing, and that is told. A fallback is no version of it."""
+    if getattr(prompt, "is_fallback", False):
+        return {}
     name, version = (
         prompt.get(part) if isinstance(prompt, Mapping) else getattr(prompt, part, None) for part in ("name", "version")
     )

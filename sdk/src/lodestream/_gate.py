@@ -28,6 +28,9 @@ _FORK_SECONDS = 5.0  # for a fork, with what others do around it
 class Guest(Protocol):
     """Calls gRPC from within the gate."""
 
+    patient: bool
+    """Its calls end by themselves, soon as a rule; else they are interrupted at once."""
+
     def admitted(self) -> None:
         """It comes in; no interruption of former times concerns it."""
 
@@ -125,6 +128,9 @@ class Gate:
     def _emptied(self, me: int) -> bool:
         """Whether nobody is inside. A thread that forks from within, in a signal handler, can't be waited for."""
         self._changed.wait_for(lambda: not self.importing, IMPORT_SECONDS)
+        for _, guest in self._inside:
+            if not guest.patient:
+                guest.interrupt()
         for seconds in (PATIENCE_SECONDS, MOST_SECONDS):
             if self._changed.wait_for(lambda: all(thread == me for thread, _ in self._inside), seconds):
                 break

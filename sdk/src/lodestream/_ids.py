@@ -4,6 +4,8 @@ import hashlib
 import os
 import random
 import string
+import time
+import uuid
 
 _random = random.Random()  # noqa: S311 - ids are no secrets. Our own: a program may seed the global one
 if hasattr(os, "register_at_fork"):
@@ -16,6 +18,14 @@ def new_trace_id() -> int:
 
 def new_span_id() -> int:
     return _random.getrandbits(64) or 1
+
+
+def new_event_id() -> str:
+    """A UUIDv7 (RFC 9562, 5.7): milliseconds, then random bits."""
+    bits = (time.time_ns() // 1_000_000) << 80 | _random.getrandbits(80)
+    bits = bits & ~(0xF << 76) | 0x7 << 76
+    bits = bits & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=bits & (1 << 128) - 1))
 
 
 def seeded_trace_id(seed: str) -> str:

@@ -13,6 +13,7 @@ from lodestream._position import Positions
 from lodestream._receipt import FlushReceipt
 from lodestream._recorder import Scope
 from lodestream._ring import Ring
+from lodestream._score import Score
 from lodestream._settings import Settings
 from lodestream._span import Observation
 from lodestream._spool import Spool
@@ -56,8 +57,8 @@ class Pipeline:
 
     # --- Any thread of the host's -------------------------------------------------------------------------------------
 
-    def emit(self, span: Observation) -> None:
-        """Take a span. Never waits."""
+    def emit(self, span: Observation | Score) -> None:
+        """Take a span that ended, or a score. Never waits."""
         self._ring.put(span)
         if self._state == "new":
             self._start()
@@ -196,12 +197,15 @@ class Pipeline:
     def _sync(self) -> None:
         self._spool.sync()
 
-    def _payloads(self, spans: Sequence[Observation]) -> Iterator[tuple[bytes, int]]:
-        """ResourceSpans of some spans each. A span that can't be encoded is told, and left out."""
+    def _payloads(self, spans: Sequence[Observation | Score]) -> Iterator[tuple[bytes, int]]:
+        """ResourceSpans of some spans each, and scores. A span that can't be encoded is told, and left out."""
         heads: dict[Scope, bytes] = {}
         by_scope: dict[Scope, list[bytes]] = {}
         count = size = 0
         for span in spans:
+            if isinstance(span, Score):
+                yield span.payload, 1
+                continue
             try:
                 encoded = span.as_otlp()
                 if span.scope not in heads:

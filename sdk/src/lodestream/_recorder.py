@@ -17,6 +17,7 @@ from lodestream._fields import AS_ROOT, TYPE, Attributes, known_type
 from lodestream._guard import report, tell
 from lodestream._ids import new_span_id, new_trace_id, parse_id
 from lodestream._otlp import scope_of
+from lodestream._score import Score, Target, score_of
 from lodestream._settings import Mask, Settings
 from lodestream._span import Observation, frozen
 from lodestream._version import __version__
@@ -28,9 +29,9 @@ MASKING_FAILED = "<masking failed>"
 
 
 class Sink(Protocol):
-    """Takes spans that ended. Neither blocks nor raises."""
+    """Takes spans that ended, and scores. Neither blocks nor raises."""
 
-    def emit(self, span: Observation, /) -> None: ...
+    def emit(self, span: Observation | Score, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,25 @@ class Recorder:
             report("starting an observation", error)
             return self._passing(OURS, str(name), 0, 0, sampled=False, state=None)
         return span
+
+    def score(self, target: Target, name: str, value: Any, fields: Mapping[str, Any]) -> str | None:
+        """Send a score; gives its id, None when it was not taken: it makes no sense, or its trace is not kept."""
+        try:
+            if not self.enabled or (target.trace_id and not self._samples(parse_id(target.trace_id, 32))):
+                return None
+            given = {key: value for key, value in fields.items() if value is not None}
+            for part in ("comment", "metadata"):
+                if part in given and self._mask is not None:
+                    given[part] = self._masked(given[part])
+            score = score_of(target, name, value, given)
+            self.sink.emit(score)
+        except (ValueError, TypeError, OverflowError) as error:
+            tell(f"score {name}", f"the score {name!r} was not taken: {error}")
+            return None
+        except Exception as error:
+            report("scoring", error)
+            return None
+        return score.score_id
 
     def announce(self, span: Observation) -> None:
         """Tell that it began, where that is wanted."""

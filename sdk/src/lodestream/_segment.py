@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from lodestream._frames import HEADER_BYTES, find_frames, framed
+from lodestream._score import EVENT
 from lodestream._splitting import count_spans
 
 
@@ -17,6 +18,9 @@ class Frame(NamedTuple):
     """Of its payload."""
     end: int
     spans: int
+    """In it; an event counts as one."""
+    event: bool = False
+    """It holds an Event, not spans."""
 
 
 class Storage(Protocol):
@@ -52,7 +56,7 @@ class Segment:
         for payload, spans in payloads:
             begin = self.size + HEADER_BYTES
             self.size = begin + len(payload)
-            self._add(Frame(begin, self.size, spans))
+            self._add(Frame(begin, self.size, spans, is_event(payload)))
 
     def settle(self, frames: int) -> None:
         """So many, from the left, are done with."""
@@ -77,7 +81,7 @@ class Segment:
         damaged = [data[begin:end] for begin, end in found.bad]
         for begin, end in found.payloads:
             if spans := _count_spans(data[begin:end]):
-                self._add(Frame(begin, end, spans))
+                self._add(Frame(begin, end, spans, is_event(data[begin : begin + 1])))
             else:
                 damaged.append(data[begin - HEADER_BYTES : end])
         return damaged
@@ -164,8 +168,15 @@ class MemoryStorage:
         self._data.clear()
 
 
+def is_event(payload: bytes) -> bool:
+    """Whether it holds an Event."""
+    return payload.startswith(EVENT)
+
+
 def _count_spans(payload: bytes) -> int:
-    """0 for what is no ResourceSpans."""
+    """1 for an event; 0 for what is neither one nor a ResourceSpans."""
+    if is_event(payload):
+        return 1
     try:
         return count_spans(payload)
     except ValueError:

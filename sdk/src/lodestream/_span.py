@@ -14,6 +14,7 @@ from lodestream._encode import MAX_CHARS
 from lodestream._fields import LEVEL, STATUS_MESSAGE, Attributes, ObservationFields, ObservationType, attributes_of
 from lodestream._guard import guarded, report
 from lodestream._otlp import Event, Link, span_of
+from lodestream._score import ScoreFields, Target
 
 if TYPE_CHECKING:
     from lodestream._recorder import CurrentObservation, Recorder, Scope
@@ -137,6 +138,17 @@ class Observation(trace.Span):
     ) -> "CurrentObservation":
         """A child that is current within the block, and ends with it."""
         return self._recorder.observe_as_current(name, as_type, fields, parent=self)
+
+    def score(self, *, name: str, value: float | str | bool, **fields: Unpack[ScoreFields]) -> str | None:
+        """Judge it; gives the score's id, None when it was not taken, which is told."""
+        return self._score(Target(trace_id=self.trace_id, observation_id=self.id), name, value, fields)
+
+    def score_trace(self, *, name: str, value: float | str | bool, **fields: Unpack[ScoreFields]) -> str | None:
+        """Judge the trace it belongs to."""
+        return self._score(Target(trace_id=self.trace_id), name, value, fields)
+
+    def _score(self, target: Target, name: str, value: Any, fields: Mapping[str, Any]) -> str | None:
+        return self._recorder.score(target, name, value, fields) if self.sampled and self.span_number else None
 
     def fail(self, error: BaseException) -> None:
         """Record what left the observed code: an exception is an error, being cancelled or interrupted is not."""

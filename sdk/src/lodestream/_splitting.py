@@ -1,17 +1,20 @@
 """A request that the server does not take, in smaller ones: so that one bad span costs only itself."""
 
 from lodestream._otlp import delimited
+from lodestream._score import EVENT
 from lodestream._wire import fields, submessages
 
 _SCOPE_SPANS, _SPANS = 2, 2  # the numbers of these fields in ResourceSpans and in ScopeSpans
 
 
 def halves(payloads: list[bytes]) -> list[tuple[list[bytes], int]]:
-    """The same spans in two requests of ResourceSpans, each with its number of spans."""
-    if len(payloads) == 1:
+    """The same spans in two requests of ResourceSpans, each with its number of spans; or the same events."""
+    events = payloads[0].startswith(EVENT)
+    if len(payloads) == 1 and not events:
         payloads = _singles(payloads[0])
     middle = (len(payloads) + 1) // 2
-    return [(half, sum(map(count_spans, half))) for half in (payloads[middle:], payloads[:middle]) if half]
+    both = [half for half in (payloads[middle:], payloads[:middle]) if half]
+    return [(half, len(half) if events else sum(map(count_spans, half))) for half in both]
 
 
 def count_spans(payload: bytes) -> int:

@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.score_event_pb2 import ScoreRecorded
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from lodestream._client import Lodestream, use_as_default
 from lodestream._fields import INPUT, LEVEL, OUTPUT, TYPE
+from lodestream._score import Score
 from lodestream._span import Observation
 
 
@@ -67,15 +70,48 @@ class CapturedSpan:
         return _decoded(self.attributes.get(OUTPUT))
 
 
+@dataclass(frozen=True, slots=True)
+class CapturedScore:
+    """A score, as the server would have got it."""
+
+    event: ScoreRecorded
+
+    @property
+    def name(self) -> str:
+        return self.event.name
+
+    @property
+    def value(self) -> float | str | bool:
+        """A number, a truth, or a text."""
+        kind = self.event.value.WhichOneof("kind")
+        assert kind is not None, "scores are made with a value"
+        value: float | str | bool = getattr(self.event.value, kind)
+        return value
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits; "" for a session or a run."""
+        return self.event.target.trace_id.hex()
+
+    @property
+    def observation_id(self) -> str:
+        """16 hex digits; "" when the trace as a whole is scored, or none."""
+        return self.event.target.span_id.hex()
+
+
 @dataclass(slots=True)
 class Captured:
-    """The spans that ended, in that order."""
+    """The spans that ended, and the scores, each in their order."""
 
     spans: list[CapturedSpan] = field(default_factory=list)
+    scores: list[CapturedScore] = field(default_factory=list)
 
-    def emit(self, span: Observation, /) -> None:
-        """Take a span that ended."""
-        self.spans.append(CapturedSpan(Span.FromString(span.as_otlp())))
+    def emit(self, told: Observation | Score, /) -> None:
+        """Take a span that ended, or a score."""
+        if isinstance(told, Score):
+            self.scores.append(CapturedScore(Event.FromString(told.event).score_recorded))
+        else:
+            self.spans.append(CapturedSpan(Span.FromString(told.as_otlp())))
 
     def named(self, name: str) -> CapturedSpan:
         """The one span of that name. Raises LookupError when there is none, or several."""

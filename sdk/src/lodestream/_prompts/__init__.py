@@ -1,0 +1,1 @@
+"""Prompts: fetched once, kept true by a watch, compiled without an engine."""

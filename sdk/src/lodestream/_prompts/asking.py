@@ -1,0 +1,30 @@
+"""One request of the server's PromptService, made again where that may help."""
+
+import random
+import time
+
+from google.protobuf.message import Message
+
+from lodestream._line import Line, LineError
+from lodestream._outcome import Why
+
+SERVICE = "/lodestream_proto.v1.PromptService/"
+CONFLICT = "ABORTED"  # of a command; the same one has the same verdict
+_LONGEST_PAUSE = 2.0
+
+
+def ask(line: Line, method: str, request: Message, *, retries: int, timeout: float) -> bytes:
+    """The answer.
+
+    Raises LineError.
+    """
+    data, attempt = request.SerializeToString(), 0
+    while True:
+        try:
+            return line.ask(SERVICE + method, data, timeout=timeout)[0]
+        except LineError as error:
+            attempt += 1
+            if error.why not in (Why.AWAY, Why.BROKEN) or error.status == CONFLICT or attempt > retries:
+                raise
+            pause = min(error.retry_after or 0.1 * 2**attempt, _LONGEST_PAUSE)
+            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter

@@ -1,0 +1,99 @@
+"""Changes of prompts: commands, each with an id that is the same on every attempt, so that its verdict is too."""
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+from lodestream_proto.v1 import prompt_event_pb2 as events
+from lodestream_proto.v1 import prompts_pb2 as pb
+from lodestream_proto.v1.query_pb2 import WaitFor
+
+from lodestream._line import Line, LineError
+from lodestream._outcome import Why
+from lodestream._prompts.asking import CONFLICT, ask
+from lodestream._prompts.errors import PromptError, PromptNotFoundError, PromptRefusedError, PromptUnavailableError
+from lodestream._prompts.prompt import Prompt
+from lodestream._prompts.wire import creation_of, prompt_from, selector_of
+
+_RETRIES, _SECONDS = 3, 10.0
+
+
+def create(
+    line: Line,
+    name: str,
+    prompt: str | Sequence[Mapping[str, Any]],
+    *,
+    labels: Sequence[str],
+    tags: Sequence[str],
+    config: Any,
+    commit_message: str,
+) -> Prompt:
+    """The new version, once the server has decided it.
+
+    Raises PromptError.
+    """
+    try:
+        created = creation_of(
+            name, prompt, labels=labels, tags=tags, config=config, commit_message=commit_message, author=_author()
+        )
+    except (ValueError, TypeError) as error:
+        raise PromptRefusedError(str(error)) from None
+    request = pb.CreatePromptRequest(command_id=_command_id(), prompt=created)
+    answer = pb.CreatePromptResponse.FromString(_command(line, "CreatePrompt", request))
+    return _read_back(line, name, answer.version, answer.position)
+
+
+def move_labels(line: Line, name: str, version: int, labels: Sequence[str], *, expected_revision: int | None) -> Prompt:
+    """The version that the labels point to now.
+
+    Raises PromptError.
+    """
+    move = events.PromptLabelsMoved(
+        prompt_name=name, version=version, labels=labels, expected_revision=expected_revision, author=_author()
+    )
+    request = pb.MoveLabelsRequest(command_id=_command_id(), move=move)
+    answer = pb.MoveLabelsResponse.FromString(_command(line, "MoveLabels", request))
+    return _read_back(line, name, version, answer.position)
+
+
+def roll_back(line: Line, name: str, label: str) -> Prompt:
+    """The version that the label points to again.
+
+    Raises PromptError.
+    """
+    back = events.PromptLabelRolledBack(prompt_name=name, label=label, author=_author())
+    request = pb.RollBackLabelRequest(command_id=_command_id(), roll_back=back)
+    answer = pb.RollBackLabelResponse.FromString(_command(line, "RollBackLabel", request))
+    return _read_back(line, name, answer.version, answer.position)
+
+
+def _read_back(line: Line, name: str, version: int, position: str) -> Prompt:
+    request = pb.GetPromptRequest(prompt=selector_of((name, version)), wait_for=WaitFor(position=position))
+    return prompt_from(pb.GetPromptResponse.FromString(_command(line, "GetPrompt", request)).prompt)
+
+
+def _command(line: Line, method: str, request: Message) -> bytes:
+    try:
+        return ask(line, method, request, retries=_RETRIES, timeout=_SECONDS)
+    except LineError as error:
+        raise _refusal(error) from None
+
+
+def _refusal(error: LineError) -> PromptError:
+    if error.status == "NOT_FOUND":
+        return PromptNotFoundError(error.details)
+    if error.status == CONFLICT or error.why is Why.INVALID:
+        return PromptRefusedError(error.details)
+    return PromptUnavailableError(str(error))
+
+
+def _command_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _author() -> str:
+    """Who is said to have made a change: whom the environment names, else the service, else the user."""
+    names = ("LODESTREAM_AUTHOR", "OTEL_SERVICE_NAME", "USER")
+    return next((value for name in names if (value := os.environ.get(name))), "")

@@ -1,0 +1,146 @@
+"""A version of a prompt, as a program has it: to be compiled, and to be told of with a generation."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict, final
+
+from lodestream._guard import tell
+from lodestream._prompts.template import as_format_string, fill, variables_in
+
+
+@final
+class ChatMessage(TypedDict):
+    """A message of a chat prompt."""
+
+    role: str
+    content: str
+
+
+@final
+class Placeholder(TypedDict):
+    """Stands for messages that are given when the prompt is compiled."""
+
+    type: Literal["placeholder"]
+    name: str
+
+
+ChatItem = ChatMessage | Placeholder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Version:
+    name: str
+    version: int
+    """From 1; 0 for a fallback."""
+    labels: Sequence[str] = ()
+    """That pointed to this version when it was read; `latest` is among those of the newest."""
+    tags: Sequence[str] = ()
+    commit_message: str = ""
+    is_fallback: bool = False
+    """The caller's own, because the server's could not be had. Generations are not linked to it."""
+    config_json: str = field(default="", repr=False)
+
+    @property
+    def config(self) -> Any:
+        """What travels with the prompt, model parameters for example; a copy, to be changed at will. {} without any."""
+        return json.loads(self.config_json) if self.config_json else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextPrompt(_Version):
+    """A prompt that is one text."""
+
+    prompt: str
+    type: Literal["text"] = "text"
+
+    def compile(self, /, **values: Any) -> str:
+        """The text with `{{name}}` replaced by the value of `name`; names without a value stay as they are."""
+        return fill(self.prompt, values)
+
+    @property
+    def variables(self) -> list[str]:
+        """The names that `compile` takes."""
+        return variables_in(self.prompt)
+
+    def get_langchain_prompt(self) -> str:
+        """As a template of LangChain's: `{name}`, other braces doubled."""
+        return as_format_string(self.prompt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatPrompt(_Version):
+    """A prompt that is a list of messages, with placeholders for further ones."""
+
+    prompt: Sequence[ChatItem]
+    type: Literal["chat"] = "chat"
+
+    def compile(self, /, **values: Any) -> list[dict[str, Any]]:
+        """The messages, `{{name}}` in them replaced; a placeholder by the messages given for its name.
+
+        What is put in is left as it is: messages of users can't reach the other variables. A placeholder without a
+        value stays, and that is told.
+        """
+        messages: list[dict[str, Any]] = []
+        for item in self.prompt:
+            if "content" in item:
+                messages.append({"role": item["role"], "content": fill(item["content"], values)})
+            else:
+                messages += self._messages_for(item["name"], values)
+        return messages
+
+    @property
+    def variables(self) -> list[str]:
+        """The names that `compile` takes, without those of placeholders."""
+        texts = [item["content"] for item in self.prompt if "content" in item]
+        return list(dict.fromkeys(name for text in texts for name in variables_in(text)))
+
+    @property
+    def placeholders(self) -> list[str]:
+        """The names of the placeholders."""
+        return [item["name"] for item in self.prompt if "name" in item]
+
+    def get_langchain_prompt(self) -> list[tuple[str, str]]:
+        """As `ChatPromptTemplate.from_messages` takes it; placeholders are ("placeholder", "{name}")."""
+        return [
+            (item["role"], as_format_string(item["content"]))
+            if "content" in item
+            else ("placeholder", f"{{{item['name']}}}")
+            for item in self.prompt
+        ]
+
+    def _messages_for(self, name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        given = values.get(name)
+        if isinstance(given, Sequence) and not isinstance(given, str | bytes):
+            return [dict(message) if isinstance(message, Mapping) else message for message in given]
+        problem = "has no messages" if given is None else f"needs a list of messages, not {type(given).__name__}"
+        tell(f"placeholder {name}", f"prompt {self.name!r}: the placeholder {name!r} {problem}; it stays")
+        return [{"type": "placeholder", "name": name}]
+
+
+Prompt = TextPrompt | ChatPrompt
+PromptType = Literal["text", "chat"]
+
+
+def fallback_of(name: str, fallback: str | Sequence[Mapping[str, Any]]) -> Prompt:
+    """The caller's own text or messages as a prompt."""
+    if isinstance(fallback, str):
+        return TextPrompt(name=name, version=0, is_fallback=True, prompt=fallback)
+    return ChatPrompt(name=name, version=0, is_fallback=True, prompt=chat_items(fallback))
+
+
+def chat_items(messages: Sequence[Mapping[str, Any]]) -> tuple[ChatItem, ...]:
+    """Messages and placeholders, from mappings as callers write them.
+
+    Raises ValueError naming the first that is neither.
+    """
+    return tuple(_item(index, message) for index, message in enumerate(messages))
+
+
+def _item(index: int, message: Mapping[str, Any]) -> ChatItem:
+    if message.get("type") == "placeholder" and isinstance(message.get("name"), str):
+        return Placeholder(type="placeholder", name=message["name"])
+    if isinstance(message.get("role"), str) and isinstance(message.get("content"), str):
+        return ChatMessage(role=message["role"], content=message["content"])
+    expected = '{"role": …, "content": …} or {"type": "placeholder", "name": …}'
+    raise ValueError(f"prompt[{index}] is not {expected}: {message!r:.200}")

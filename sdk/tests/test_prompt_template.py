@@ -1,0 +1,127 @@
+"""Compiling prompts: plain substitution, once, and nothing else."""
+
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lodestream._prompts.prompt import ChatPrompt, Placeholder, TextPrompt, chat_items, fallback_of
+from lodestream._prompts.template import as_format_string, fill, variables_in
+
+NAMES = st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]), min_size=1).filter(
+    lambda name: name == name.strip()
+)
+CHAT = ChatPrompt(
+    name="support",
+    version=3,
+    prompt=chat_items(
+        [
+            {"role": "system", "content": "You help with {{ product }}."},
+            {"type": "placeholder", "name": "history"},
+            {"role": "user", "content": "{{question}} {{product}}"},
+        ]
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "compiled"),
+    [
+        ("Hello {{name}}!", {"name": "Ada"}, "Hello Ada!"),
+        ("Hello {{ name }}!", {"name": "Ada"}, "Hello Ada!"),
+        ("{{a}}{{a}}{{b}}", {"a": 1, "b": 2.5}, "112.5"),
+        ("{{a}} {{unknown}}", {"a": "x"}, "x {{unknown}}"),
+        ("{{a}}", {"a": None}, ""),
+        ("{{a}}", {"a": "{{b}}", "b": "secret"}, "{{b}}"),
+        ('{"json": {"a": {{a}}}}', {"a": 1}, '{"json": {"a": 1}}'),
+        ("{a} {{{a}}} {{}} {{ }}", {"a": 1}, "{a} {1} {{}} {{ }}"),
+        (r"{{a}}", {"a": r"\1 \g<0>"}, r"\1 \g<0>"),
+        ("{{user name}}", {"user name": "Ada"}, "Ada"),
+        ("{{a.__class__}} {{a!r}} {{a:>9}}", {"a": "x"}, "{{a.__class__}} {{a!r}} {{a:>9}}"),
+    ],
+)
+def test_compiling(text: str, values: dict[str, object], compiled: str) -> None:
+    assert TextPrompt(name="p", version=1, prompt=text).compile(**values) == compiled
+
+
+@given(st.text(), st.dictionaries(NAMES, st.text()))
+def test_no_text_makes_it_fail(text: str, values: dict[str, str]) -> None:
+    filled = fill(text, values)
+    assert isinstance(filled, str)
+    if not variables_in(text):
+        assert filled == text
+
+
+@given(st.dictionaries(NAMES, st.text(), min_size=1))
+def test_every_value_comes_where_its_name_was(values: dict[str, str]) -> None:
+    text = "|".join(f"{{{{{name}}}}}" for name in values)
+    assert variables_in(text) == list(values)
+    assert fill(text, values) == "|".join(values.values())
+
+
+def test_many_braces_are_no_work() -> None:
+    text = "{{" * 100_000 + " " * 100_000
+    assert fill(text, {"a": "b"}) == text
+
+
+def test_a_variable_may_be_called_anything() -> None:
+    assert TextPrompt(name="p", version=1, prompt="{{self}} {{name}}").compile(self=1, name=2) == "1 2"
+
+
+def test_messages_are_compiled_and_placeholders_filled() -> None:
+    history = [{"role": "user", "content": "{{product}}?"}, {"role": "assistant", "content": "yes", "tool_calls": []}]
+    assert CHAT.compile(product="shoes", question="How?", history=history) == [
+        {"role": "system", "content": "You help with shoes."},
+        {"role": "user", "content": "{{product}}?"},  # what users say never reaches the variables
+        {"role": "assistant", "content": "yes", "tool_calls": []},
+        {"role": "user", "content": "How? shoes"},
+    ]
+    assert CHAT.variables == ["product", "question"]
+    assert CHAT.placeholders == ["history"]
+
+
+@pytest.mark.parametrize("given", [{}, {"history": "text"}, {"history": None}])
+def test_a_placeholder_without_messages_stays_and_is_told(
+    given: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "lodestream"):
+        compiled = CHAT.compile(**given)
+    assert compiled[1] == {"type": "placeholder", "name": "history"}
+    assert "placeholder 'history'" in caplog.text
+
+
+def test_what_is_compiled_is_the_callers_own() -> None:
+    CHAT.compile()[0]["content"] = "changed"
+    assert CHAT.compile()[0]["content"] == "You help with {{ product }}."
+    versioned = TextPrompt(name="p", version=1, prompt="", config_json='{"stop": ["a"]}')
+    versioned.config["stop"].append("b")
+    assert versioned.config == {"stop": ["a"]}
+
+
+def test_langchain_templates() -> None:
+    text = 'Answer {{question}} as {"answer": {{ shape }}}'
+    template = TextPrompt(name="p", version=1, prompt=text).get_langchain_prompt()
+    assert template == 'Answer {question} as {{"answer": {shape}}}'
+    assert template.format(question="Q", shape="S") == 'Answer Q as {"answer": S}'
+    assert CHAT.get_langchain_prompt() == [
+        ("system", "You help with {product}."),
+        ("placeholder", "{history}"),
+        ("user", "{question} {product}"),
+    ]
+
+
+@given(st.text(st.sampled_from("{}a ")))
+def test_a_format_string_gives_what_compiling_gives(text: str) -> None:
+    names = variables_in(text)
+    if all(name.isidentifier() for name in names):
+        values = dict.fromkeys(names, "x")
+        assert as_format_string(text).format(**values) == fill(text, values)
+
+
+def test_fallbacks() -> None:
+    text = fallback_of("p", "Hi {{name}}")
+    assert (text.version, text.is_fallback, text.compile(name="Ada")) == (0, True, "Hi Ada")
+    chat = fallback_of("p", [{"type": "placeholder", "name": "history"}])
+    assert chat.prompt == (Placeholder(type="placeholder", name="history"),)
+    with pytest.raises(ValueError, match=r'prompt\[1\] is not \{"role"'):
+        chat_items([{"role": "user", "content": ""}, {"role": "user"}])
