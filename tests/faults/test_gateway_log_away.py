@@ -2,19 +2,15 @@
 
 import asyncio
 import os
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 import psutil
 import pytest
 
-from services.all_in_one.kafka import embed
-from services.all_in_one.ports import find_port
-from services.all_in_one.processes import Ground, Process
+from services.all_in_one.processes import Process
 from shared.event_log.topics import create_topics
 from shared.runtime.probe import grpc_serves
 from shared.runtime.settings import KafkaSettings
@@ -45,24 +41,9 @@ class Stand:
         return time.monotonic() - begin
 
 
-@pytest.fixture(scope="module")
-async def kafka(ground: Ground) -> AsyncIterator[Process]:
-    """One for all tests of this file: each leaves it running, or finds it started again."""
-    apart = Ground(Path(tempfile.mkdtemp(dir=ground.data)), ground.keeper)
-    process = await embed(apart, port=find_port(), progress=lambda _done, _of: None)
-    try:
-        await process.start()
-        await create_topics(KafkaSettings(bootstrap_servers=process.command.address))
-        yield process
-    finally:
-        await process.stop()
-
-
 @pytest.fixture
-async def stand(kafka: Process, database: str, service: StartService) -> AsyncIterator[Stand]:
-    kafka.resume()
-    if kafka.pid is None:
-        await kafka.start()
+async def stand(private_kafka: PrivateServer, database: str, service: StartService) -> AsyncIterator[Stand]:
+    kafka = await private_kafka()
     key = await new_key(database)
     gateway = await service(MODULE, LODESTREAM_POSTGRES=database, LODESTREAM_KAFKA=kafka.command.address)
     async with opened(gateway.address, key, dsn=database, kafka=kafka.command.address) as door:

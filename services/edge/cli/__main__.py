@@ -6,11 +6,11 @@ from typing import NoReturn
 
 import typer
 
-from services.edge.cli import admin, sessions, status, traces
+from services.edge.cli import admin, prompts, sessions, status, traces
 from services.edge.cli.failures import ExitCode, Failure
 
 app = typer.Typer(
-    help="Look at traces, sessions and the state of a Lodestream.",
+    help="Look at traces, sessions, prompts and the state of a Lodestream.",
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help, that can be piped and read in any terminal
     pretty_exceptions_enable=False,
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(traces.app, name="traces", help="List traces, look at one, watch them come in.")
 app.add_typer(sessions.app, name="sessions", help="List sessions, look at one.")
+app.add_typer(prompts.app, name="prompts", help="Look at prompts and their history, change them.")
 app.command("status")(status.status)
 app.add_typer(admin.app, name="admin", help="Projects and their API keys, directly in Postgres.")
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceStub
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
 
 from services.edge.cli.failures import ExitCode, Failure, explained
@@ -54,6 +55,7 @@ class Gateway:
         """`timeout` in seconds holds for every call that is not a stream."""
         self.target = target
         self.query = QueryServiceStub(channel)
+        self.prompts = PromptServiceStub(channel)
         self._timeout = timeout
         self._metadata = [("authorization", _authorization(target))]
 

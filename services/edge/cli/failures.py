@@ -36,7 +36,7 @@ def explained(error: grpc.RpcError, endpoint: str) -> Failure:
             return Failure(f"{endpoint} refuses the key (LODESTREAM_PUBLIC_KEY, LODESTREAM_SECRET_KEY): {details}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return Failure(f"{endpoint} did not answer in time: {details}")
-        case grpc.StatusCode.NOT_FOUND:
+        case grpc.StatusCode.NOT_FOUND | grpc.StatusCode.ABORTED | grpc.StatusCode.FAILED_PRECONDITION:
             return Failure(details)
         case grpc.StatusCode.INVALID_ARGUMENT:
             return Failure(details, ExitCode.USAGE)

@@ -5,9 +5,17 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import typer
+from lodestream_proto.v1.prompts_pb2 import LabelHistoryResponse, ListPromptsResponse
 from lodestream_proto.v1.query_pb2 import GetSessionResponse, ListSessionsResponse, ListTracesResponse
 
-Answer = TypeVar("Answer", ListTracesResponse, ListSessionsResponse, GetSessionResponse)
+Answer = TypeVar(
+    "Answer",
+    ListTracesResponse,
+    ListSessionsResponse,
+    GetSessionResponse,
+    ListPromptsResponse,
+    LabelHistoryResponse,
+)
 
 _BIGGEST_PAGE = 1_000  # the query service's
 
