@@ -1,6 +1,5 @@
 """The client: everything a program says to Lodestream. Nothing raises into it, nothing but `flush` makes it wait."""
 
-import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from lodestream._check import check_connection
 from lodestream._fields import ObservationFields, ObservationType, attributes_of
 from lodestream._folders import prompts_dir, spool_root
 from lodestream._forks import renew_after_fork
-from lodestream._guard import guarded, log, report, tell
+from lodestream._guard import guarded, log_to_stderr, report, tell
 from lodestream._ids import new_trace_id, seeded_trace_id
 from lodestream._lifecycle import EXIT_SECONDS
 from lodestream._otlp import resource_of
@@ -86,7 +85,7 @@ class Lodestream(PromptMethods, ScoreMethods):
         }
         self.settings = resolve(given, os.environ)
         if self.settings.debug:
-            _log_to_stderr()
+            log_to_stderr()
         self._pipeline = self._new_pipeline()
         self.recorder = Recorder(self.settings, self._pipeline)
         self.tracer_provider = TracerProvider(self.recorder)
@@ -285,11 +284,3 @@ def _resource(settings: Settings) -> dict[str, str]:
     }
     told = {"service.name": "unknown_service:python", **settings.resource_attributes}
     return told | {key: value for key, value in ours.items() if value}
-
-
-def _log_to_stderr() -> None:
-    log.setLevel(logging.DEBUG)
-    if not log.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-        log.addHandler(handler)

@@ -20,6 +20,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def log_to_stderr() -> None:
+    """All that is done, for LODESTREAM_DEBUG."""
+    log.setLevel(logging.DEBUG)
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+
+
 def tell(subject: str, message: str) -> None:
     """Warn, unless the same subject was told within the last minute."""
     now = time.monotonic()
