@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lodestream._guard import tell
 from lodestream._segment import FileStorage, Segment
 from lodestream._settings import MIB
 from lodestream._spool_dir import SpoolDir, adopt_dirs
@@ -18,6 +19,19 @@ class Orphan:
 
     folder: SpoolDir
     segments: list[Segment]
+
+    def close(self) -> None:
+        """Let go of its files."""
+        for segment in self.segments:
+            segment.close()
+
+    def recover(self, segment: Segment) -> int:
+        """Find what a segment of it holds; gives in how many places it is damaged. Raises OSError."""
+        damaged = segment.recover()
+        if damaged:
+            tell("damage", f"{len(damaged)} damaged places in {self.folder.path}; they are kept in .bad files")
+            quarantine(self.folder.path.parent, self, damaged)
+        return len(damaged)
 
 
 def find_orphans(root: Path) -> Iterator[Orphan]:

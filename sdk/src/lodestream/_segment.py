@@ -1,5 +1,6 @@
 """Segments: frames one after the other, in a file or, where there is no disk to be had, in memory."""
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -68,6 +69,19 @@ class Segment:
         first = frames[0].begin
         data = self.storage.read(first, frames[-1].end)
         return [data[frame.begin - first : frame.end - first] for frame in frames]
+
+    def close(self) -> None:
+        """Let go of the storage; it is opened again when needed."""
+        with contextlib.suppress(OSError):
+            self.storage.close()
+
+    def put_down(self) -> None:
+        """The same, for good; what holds nothing any more is deleted."""
+        with contextlib.suppress(OSError):
+            if self.frames:
+                self.storage.close()
+            else:
+                self.storage.delete()
 
     def reset(self) -> None:
         """Begin anew with nothing, in the same place. Raises OSError."""

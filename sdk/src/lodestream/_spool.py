@@ -13,14 +13,13 @@ from pathlib import Path
 
 from lodestream._batch import BATCH_BYTES, BATCH_SPANS, Batch, first_frames
 from lodestream._guard import log, report, tell
-from lodestream._orphans import Orphan, find_orphans, quarantine
+from lodestream._orphans import Orphan, find_orphans
 from lodestream._receipt import Counts
 from lodestream._segment import FileStorage, MemoryStorage, Segment
 from lodestream._settings import MIB, Fsync
 from lodestream._spool_dir import SpoolDir, create_dir
 
-_SEGMENT_BYTES = 4 * MIB
-_MEMORY_SEGMENT_BYTES = MIB
+_SEGMENT_BYTES = {True: 4 * MIB, False: MIB}  # on disk, in memory
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
 """What keeps a segment from being read for a while, and says nothing of the segment."""
 
@@ -32,10 +31,7 @@ class Spool:
         """Without a root all is kept in memory."""
         self._root, self._fsync = root, fsync
         self._most = {True: max_bytes, False: memory_max_bytes}
-        self._segment_bytes = {
-            True: min(_SEGMENT_BYTES, max_bytes // 4),
-            False: min(_MEMORY_SEGMENT_BYTES, memory_max_bytes // 4),
-        }
+        self._segment_bytes = {on_disk: min(size, self._most[on_disk] // 4) for on_disk, size in _SEGMENT_BYTES.items()}
         self.changed = threading.Condition(threading.RLock())
         self.counts = Counts()
         self._dir: SpoolDir | None = None
@@ -127,7 +123,7 @@ class Spool:
             for segment, orphan in self._segments(own=own):
                 try:
                     if orphan is not None and not segment.frames:
-                        self._recover(segment, orphan)
+                        self.counts.bad_frames += orphan.recover(segment)
                     if frames := first_frames(segment.frames):
                         segment.in_flight = True
                         return Batch(segment, frames, segment.read(frames), orphan)
@@ -160,12 +156,9 @@ class Spool:
             self.sync()
             for segment in [segment for segment in self._own if segment.on_disk]:
                 self._own.remove(segment)
-                with contextlib.suppress(OSError):
-                    segment.storage.close() if segment.frames else segment.storage.delete()
+                segment.put_down()
             for orphan in self._orphans:
-                for segment in orphan.segments:
-                    with contextlib.suppress(OSError):
-                        segment.storage.close()
+                orphan.close()
                 orphan.folder.leave()
             self._orphans.clear()
             if self._dir is not None:
@@ -199,25 +192,19 @@ class Spool:
     def abandon(self) -> None:
         """Close the files, and delete none but those that are done with."""
         for segment in self._own:
-            with contextlib.suppress(OSError):
-                if segment.frames:
-                    segment.storage.close()
-                else:
-                    segment.storage.delete()
+            segment.put_down()
         for orphan in self._orphans:
-            for segment in orphan.segments:
-                with contextlib.suppress(OSError):
-                    segment.storage.close()
+            orphan.close()
 
     def forget(self) -> None:
         """In the child of a fork: let go of the parent's files and locks without touching what they are of."""
-        storages = [segment.storage for segment in (*self._own, *(s for o in self._orphans for s in o.segments))]
-        for storage in storages:
-            with contextlib.suppress(OSError):
-                storage.close()
-        for folder in (self._dir, *(orphan.folder for orphan in self._orphans)):
-            if folder is not None:
-                folder.leave()
+        for segment in self._own:
+            segment.close()
+        for orphan in self._orphans:
+            orphan.close()
+            orphan.folder.leave()
+        if self._dir is not None:
+            self._dir.leave()
 
     # --- Segments -----------------------------------------------------------------------------------------------------
 
@@ -277,7 +264,7 @@ class Spool:
                 total -= segment.size
                 with contextlib.suppress(OSError):
                     if orphan is not None and not segment.frames:
-                        self._recover(segment, orphan)
+                        self.counts.bad_frames += orphan.recover(segment)
                 tell("spool bound", f"the spool holds {most} bytes at most: {segment.spans} of the oldest were dropped")
                 self._drop(segment, orphan)
 
@@ -287,13 +274,6 @@ class Spool:
             yield from [(segment, orphan) for orphan in self._orphans for segment in orphan.segments]
         if own is not False:
             yield from [(segment, None) for segment in self._own if segment.frames]
-
-    def _recover(self, segment: Segment, orphan: Orphan) -> None:
-        damaged = segment.recover()
-        self.counts.bad_frames += len(damaged)
-        if damaged and self._root is not None:
-            tell("damage", f"{len(damaged)} damaged places in {orphan.folder.path}; they are kept in .bad files")
-            quarantine(self._root, orphan, damaged)
 
     def _drop(self, segment: Segment, orphan: Orphan | None) -> None:
         self.counts.add(0, segment.spans, own=orphan is None)
