@@ -1,0 +1,202 @@
+"""What does a prompt cost to read, and how soon is a change of one seen? `python -m benchmarks.prompts`.
+
+Reads stand beside a bare grpc.aio server that answers as many bytes, and beside GET of Redis through redis-py, in turns
+on the same machine, from the same generator.
+"""
+
+import argparse
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import grpc
+import uvloop
+from lodestream_proto.v1 import prompts_pb2 as pb
+from lodestream_proto.v1.prompt_event_pb2 import PromptLabelsMoved, PromptVersionCreated
+from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceStub
+from redis.asyncio import Redis
+
+from benchmarks.echo import ECHO, echoing
+from benchmarks.stack import Stack, fresh_stack
+
+GET_PROMPT, GET_PROMPTS = (f"/lodestream_proto.v1.PromptService/{name}" for name in ("GetPrompt", "GetPrompts"))
+CONNECTIONS = (1, 16, 64)
+_TEXT = "You are a support assistant. Answer {{question}} from {{documents}}, politely and briefly. " * 18
+_KEY = "lodestream:benchmark"
+_TURNS = 3
+_FIRST = pb.PromptSelector(name="p0")
+Metadata = tuple[tuple[str, str], ...]
+Call = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Calls a second, and milliseconds each."""
+
+    per_second: float
+    p50: float
+    p99: float
+
+    def __str__(self) -> str:
+        return f"{self.per_second:,.0f}/s, {self.p50:.2f}/{self.p99:.2f} ms"
+
+
+async def calling(calls: Sequence[Call], seconds: float) -> list[float]:
+    """Each again and again, one at a time: how long each call took."""
+    took: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def repeat(call: Call) -> None:
+        while (began := time.perf_counter()) < end:
+            await call()
+            took.append(time.perf_counter() - began)
+
+    await asyncio.gather(*map(repeat, calls))
+    return took
+
+
+async def side_by_side(sides: dict[str, Sequence[Call]], seconds: float) -> dict[str, Rate]:
+    """The rates of several, measured in turns, so that what else the machine does hits all of them."""
+    took: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(_TURNS + 1):
+        for name, calls in sides.items():
+            found = await calling(calls, seconds / _TURNS if turn else 0.5)
+            took[name] += found if turn else []
+    rates = {}
+    for name, its in took.items():
+        quantiles = statistics.quantiles(its, n=100)
+        rates[name] = Rate(len(its) / seconds, 1e3 * quantiles[49], 1e3 * quantiles[98])
+    return rates
+
+
+@asynccontextmanager
+async def connected(address: str, method: str, request: bytes, metadata: Metadata, n: int) -> AsyncIterator[list[Call]]:
+    """A call on each of n connections."""
+    async with AsyncExitStack() as connections:
+        calls: list[Call] = []
+        for _ in range(n):
+            options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
+            channel = await connections.enter_async_context(grpc.aio.insecure_channel(address, options=options))
+            call: Any = channel.unary_unary(method)
+            calls.append(partial(call, request, metadata=metadata, timeout=30))
+        yield calls
+
+
+@asynccontextmanager
+async def getting(stack: Stack) -> AsyncIterator[Call]:
+    """GET of the benchmark's key on a connection of its own."""
+    url = stack.running.addresses["LODESTREAM_REDIS"]
+    async with Redis.from_url(url, single_connection_client=True) as redis:
+        yield lambda: redis.get(_KEY)
+
+
+async def create(stack: Stack, metadata: Metadata, names: Sequence[str]) -> None:
+    """Prompts, in production."""
+    async with grpc.aio.insecure_channel(stack.endpoint) as channel:
+        stub: Any = PromptServiceStub(channel)
+        for name in names:
+            prompt = PromptVersionCreated(prompt_name=name, text=_TEXT, config_json="{}", labels=["production"])
+            await stub.CreatePrompt(pb.CreatePromptRequest(prompt=prompt), metadata=metadata, timeout=20)
+
+
+async def read_one(stack: Stack, metadata: Metadata, seconds: float) -> None:
+    """GetPrompt by label beside the echo and Redis."""
+    request = pb.GetPromptRequest(prompt=_FIRST).SerializeToString()
+    async with connected(stack.endpoint, GET_PROMPT, request, metadata, 1) as (call,):
+        answer: Any = await call()
+    async with Redis.from_url(stack.running.addresses["LODESTREAM_REDIS"]) as redis:
+        await redis.set(_KEY, answer)
+    print(f"GetPrompt by label, an answer of {len(answer):,} bytes; calls/s, p50/p99:")
+    with echoing(answer) as echo:
+        for n in CONNECTIONS:
+            async with AsyncExitStack() as open_:
+                sides: dict[str, Sequence[Call]] = {
+                    "prompt": await open_.enter_async_context(
+                        connected(stack.endpoint, GET_PROMPT, request, metadata, n)
+                    ),
+                    "echo": await open_.enter_async_context(connected(echo, ECHO, request, metadata, n)),
+                    "redis": [await open_.enter_async_context(getting(stack)) for _ in range(n)],
+                }
+                found = await side_by_side(sides, seconds)
+            share = found["prompt"].per_second / found["echo"].per_second
+            print(
+                f"  {n:>2} connections: {found['prompt']} | bare echo {found['echo']}: {share:.0%} of it"
+                f" | Redis GET through redis-py {found['redis']}",
+                flush=True,
+            )
+
+
+async def read_many(stack: Stack, metadata: Metadata, names: Sequence[str], seconds: float) -> None:
+    """GetPrompts of all names."""
+    request = pb.GetPromptsRequest(prompts=[pb.PromptSelector(name=name) for name in names]).SerializeToString()
+    async with connected(stack.endpoint, GET_PROMPTS, request, metadata, 1) as calls:
+        rate = (await side_by_side({"many": calls}, seconds))["many"]
+    print(f"{len(names)} names in one call: {rate.per_second * len(names):,.0f} prompts/s ({rate})", flush=True)
+
+
+async def change(stack: Stack, metadata: Metadata, *, clients: int, moves: int) -> None:
+    """From the call that moves a label to each client that watches."""
+    delays: list[float] = []
+    answered: list[float] = []
+    watched = pb.WatchPromptsRequest(prompts=[pb.WatchedPrompt(prompt=_FIRST)])
+    async with AsyncExitStack() as connections:
+        watches = []
+        for n in range(clients):
+            if n % 50 == 0:
+                options = (("grpc.use_local_subchannel_pool", 1),)
+                channel = await connections.enter_async_context(
+                    grpc.aio.insecure_channel(stack.endpoint, options=options)
+                )
+            stub: Any = PromptServiceStub(channel)
+            watches.append(stub.WatchPrompts(watched, metadata=metadata))
+        for watch in watches:
+            await watch.read()
+
+        async def seen(watch: Any, revision: int, began: float) -> None:
+            while not any(outcome.revision >= revision for outcome in (await watch.read()).changes):
+                pass
+            delays.append(time.perf_counter() - began)
+
+        revision = (await stub.GetPrompt(pb.GetPromptRequest(prompt=_FIRST), metadata=metadata)).prompt.revision
+        for n in range(moves):
+            began = time.perf_counter()
+            telling = [asyncio.create_task(seen(watch, revision + n + 1, began)) for watch in watches]
+            move = PromptLabelsMoved(prompt_name="p0", version=1 + n % 2, labels=["production"])
+            await stub.MoveLabels(pb.MoveLabelsRequest(move=move), metadata=metadata, timeout=20)
+            answered.append(time.perf_counter() - began)
+            await asyncio.gather(*telling)
+        for watch in watches:
+            watch.cancel()
+    quantiles = [1e3 * value for value in statistics.quantiles(delays, n=100)]
+    print(
+        f"a label moved, seen by {clients} clients: p50 {quantiles[49]:.0f} ms, p99 {quantiles[98]:.0f} ms after the"
+        f" call; the writer's answer: p50 {1e3 * statistics.median(answered):.0f} ms",
+        flush=True,
+    )
+
+
+async def show(seconds: float) -> None:
+    """Measure all on a stack of its own."""
+    async with fresh_stack() as stack:
+        metadata = (("authorization", f"Bearer {stack.secret_key}"),)
+        names = [f"p{n}" for n in range(200)]
+        await create(stack, metadata, [*names, names[0]])
+        await read_one(stack, metadata, seconds)
+        await read_many(stack, metadata, names, seconds)
+        await change(stack, metadata, clients=100, moves=40)
+
+
+def main() -> None:
+    """Measure as the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prompts", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=9, help="for each figure")
+    uvloop.run(show(parser.parse_args().seconds))
+
+
+if __name__ == "__main__":
+    main()
