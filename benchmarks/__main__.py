@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 
-from benchmarks import project, visible
+from benchmarks import project, prompts, visible
 from benchmarks.ingest import measure, show
 from benchmarks.load import Load
 from benchmarks.stack import fresh_stack
@@ -25,13 +25,14 @@ async def ingest(seconds: float) -> None:
 
 
 def main() -> None:
-    """Run all; some ten minutes with the default of 60 s a case."""
+    """Run all; some eleven minutes with the default of 60 s a case."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     options = parser.parse_args()
     project.show(project.records(spans=100, count=40), rounds=9)
     asyncio.run(ingest(options.seconds))
     asyncio.run(visible.show(spans_per_second=1_000, spans_per_export=100, seconds=options.seconds / 2))
+    asyncio.run(prompts.show(options.seconds / 6))
 
 
 if __name__ == "__main__":

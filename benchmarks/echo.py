@@ -14,14 +14,15 @@ ECHO = "/echo.Echo/Echo"
 
 
 @contextmanager
-def echoing(answer: bytes) -> Iterator[str]:
-    """The address of a bare grpc.aio server with this answer, in a process of its own."""
+def echoing(answer: bytes) -> Iterator[tuple[str, int]]:
+    """The address and the process id of a bare grpc.aio server with this answer."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_main, args=(answer, theirs), daemon=True)
     process.start()
     try:
-        yield ours.recv()
+        assert process.pid is not None
+        yield ours.recv(), process.pid
     finally:
         process.kill()
         process.join()

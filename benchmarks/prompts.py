@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import grpc
+import psutil
 import uvloop
 from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.prompt_event_pb2 import PromptLabelsMoved, PromptVersionCreated
@@ -35,15 +36,24 @@ Call = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """Something to be measured: a call on each connection, and the process that answers them."""
+
+    calls: Sequence[Call]
+    server: psutil.Process
+
+
+@dataclass(frozen=True, slots=True)
 class Rate:
-    """Calls a second, and milliseconds each."""
+    """Calls a second, milliseconds each, and what each costs the server: µs of CPU."""
 
     per_second: float
     p50: float
     p99: float
+    server_us: float
 
     def __str__(self) -> str:
-        return f"{self.per_second:,.0f}/s, {self.p50:.2f}/{self.p99:.2f} ms"
+        return f"{self.per_second:,.0f}/s, {self.p50:.2f}/{self.p99:.2f} ms, {self.server_us:.0f} µs"
 
 
 async def calling(calls: Sequence[Call], seconds: float) -> list[float]:
@@ -60,18 +70,27 @@ async def calling(calls: Sequence[Call], seconds: float) -> list[float]:
     return took
 
 
-async def side_by_side(sides: dict[str, Sequence[Call]], seconds: float) -> dict[str, Rate]:
+async def side_by_side(sides: dict[str, Side], seconds: float) -> dict[str, Rate]:
     """The rates of several, measured in turns, so that what else the machine does hits all of them."""
     took: dict[str, list[float]] = {name: [] for name in sides}
+    used = dict.fromkeys(sides, 0.0)
     for turn in range(_TURNS + 1):
-        for name, calls in sides.items():
-            found = await calling(calls, seconds / _TURNS if turn else 0.5)
-            took[name] += found if turn else []
+        for name, side in sides.items():
+            before = _cpu_seconds(side.server)
+            found = await calling(side.calls, seconds / _TURNS if turn else 0.5)
+            if turn:
+                took[name] += found
+                used[name] += _cpu_seconds(side.server) - before
     rates = {}
     for name, its in took.items():
         quantiles = statistics.quantiles(its, n=100)
-        rates[name] = Rate(len(its) / seconds, 1e3 * quantiles[49], 1e3 * quantiles[98])
+        rates[name] = Rate(len(its) / seconds, 1e3 * quantiles[49], 1e3 * quantiles[98], 1e6 * used[name] / len(its))
     return rates
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @asynccontextmanager
@@ -111,16 +130,18 @@ async def read_one(stack: Stack, metadata: Metadata, seconds: float) -> None:
         answer: Any = await call()
     async with Redis.from_url(stack.running.addresses["LODESTREAM_REDIS"]) as redis:
         await redis.set(_KEY, answer)
-    print(f"GetPrompt by label, an answer of {len(answer):,} bytes; calls/s, p50/p99:")
-    with echoing(answer) as echo:
+    print(f"GetPrompt by label, an answer of {len(answer):,} bytes; calls/s, p50/p99, the server's CPU a call:")
+    with echoing(answer) as (echo, echo_pid):
         for n in CONNECTIONS:
             async with AsyncExitStack() as open_:
-                sides: dict[str, Sequence[Call]] = {
-                    "prompt": await open_.enter_async_context(
-                        connected(stack.endpoint, GET_PROMPT, request, metadata, n)
-                    ),
-                    "echo": await open_.enter_async_context(connected(echo, ECHO, request, metadata, n)),
-                    "redis": [await open_.enter_async_context(getting(stack)) for _ in range(n)],
+                enter = open_.enter_async_context
+                prompts = await enter(connected(stack.endpoint, GET_PROMPT, request, metadata, n))
+                echoes = await enter(connected(echo, ECHO, request, metadata, n))
+                gets = [await enter(getting(stack)) for _ in range(n)]
+                sides = {
+                    "prompt": Side(prompts, _server(stack, "gateway")),
+                    "echo": Side(echoes, psutil.Process(echo_pid)),
+                    "redis": Side(gets, _server(stack, "valkey")),
                 }
                 found = await side_by_side(sides, seconds)
             share = found["prompt"].per_second / found["echo"].per_second
@@ -135,8 +156,12 @@ async def read_many(stack: Stack, metadata: Metadata, names: Sequence[str], seco
     """GetPrompts of all names."""
     request = pb.GetPromptsRequest(prompts=[pb.PromptSelector(name=name) for name in names]).SerializeToString()
     async with connected(stack.endpoint, GET_PROMPTS, request, metadata, 1) as calls:
-        rate = (await side_by_side({"many": calls}, seconds))["many"]
+        rate = (await side_by_side({"many": Side(calls, _server(stack, "gateway"))}, seconds))["many"]
     print(f"{len(names)} names in one call: {rate.per_second * len(names):,.0f} prompts/s ({rate})", flush=True)
+
+
+def _server(stack: Stack, name: str) -> psutil.Process:
+    return psutil.Process(next(each.pid for each in stack.running.processes if each.command.name == name))
 
 
 async def change(stack: Stack, metadata: Metadata, *, clients: int, moves: int) -> None:

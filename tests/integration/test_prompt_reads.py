@@ -15,7 +15,7 @@ from lodestream_proto.v1.prompts_pb2 import PromptSelector
 from lodestream_proto.v1.query_pb2 import WaitFor
 from redis.asyncio import Redis
 
-from shared.read_model.prompt_cache import PromptCache, head_key
+from shared.read_model.prompt_cache import Miss, PromptCache, head_key
 from tests.conftest import StartService
 from tests.gateway import MODULE, new_key, opened, refusal
 from tests.polling import until
@@ -120,7 +120,13 @@ async def test_what_one_gateway_has_read_another_finds_in_redis(stand: Stand) ->
     await stand.acme.change(head_of("a", 1, production=3), told=False)
     await stand.reader.get("a")
     await stand.reader.get("a", version=2)
-    await asyncio.sleep(0.1)  # Redis is filled behind the answer
+    place = (stand.acme.project_id, "a")
+
+    async def filled() -> bool:
+        (looked,) = await stand.acme.redis.look([place])
+        return not isinstance(looked, Miss) and await stand.acme.redis.version(place, 2) is not None
+
+    await until(filled, what="what was read, offered to Redis")
     assert (await stand.second.get("a")).text == "a v3"
     assert (await stand.second.get("a", version=2)).text == "a v2"
     assert stand.truth.asked == {"a": 1, "a:2": 1}
