@@ -70,8 +70,10 @@ class PromptCache:
     """
 
     def __init__(self, url: str, *, seconds: float = 0.1) -> None:
-        retry = Retry(NoBackoff(), 0)
-        self._redis: Any = Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=retry)
+        # Every wait is bounded here: the client's own bound of a write, asyncio.wait_for, swallows cancellations.
+        self._redis: Any = Redis.from_url(
+            url, socket_timeout=None, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0)
+        )
         self._look = self._redis.register_script((_LUA / "look.lua").read_text(encoding="utf-8"))
         self._offer = self._redis.register_script((_LUA / "offer.lua").read_text(encoding="utf-8"))
         self._seconds = seconds
@@ -118,7 +120,8 @@ class PromptCache:
         """
         pubsub = self._redis.pubsub()
         try:
-            await pubsub.subscribe(CHANNEL)
+            async with asyncio.timeout(self._seconds):
+                await pubsub.subscribe(CHANNEL)
             silent = 0
             while True:
                 message = await pubsub.get_message(timeout=1.0)
@@ -126,7 +129,8 @@ class PromptCache:
                 if message is None:
                     if silent > 2:
                         raise CacheAwayError("Redis is silent")
-                    await pubsub.ping()
+                    async with asyncio.timeout(self._seconds):
+                        await pubsub.ping()
                 elif message["type"] == "subscribe":
                     yield None
                 elif message["type"] == "message":

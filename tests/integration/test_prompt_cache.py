@@ -1,5 +1,6 @@
 """The cache of prompts on a real Redis: what is read is never older than what was read before."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -176,6 +177,22 @@ async def test_a_frozen_server_costs_a_moment_once(own_redis, place) -> None:
     own_redis.resume()
     await until(lambda: answers(cache, place))
     await cache.aclose()
+
+
+async def test_a_cancelled_call_is_cancelled(cache, place) -> None:
+    """Whoever looks all the time must hear that it is to end."""
+
+    async def look_for_ever() -> None:
+        while True:
+            await cache.look([place])
+
+    for turns in range(60):
+        looking = asyncio.ensure_future(look_for_ever())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        looking.cancel()
+        done, _ = await asyncio.wait([looking], timeout=5)
+        assert done, f"cancelled after {turns} turns of the loop"
 
 
 async def answers(cache: PromptCache, place: Place) -> bool:
