@@ -34,17 +34,20 @@ class _Reads:
     def __init__(self, pool: asyncpg.Pool, keys: Authenticator, log_ends: LogEnds) -> None:
         self._pool, self._keys, self._log_ends = pool, keys, log_ends
 
-    async def _read(self, read: Read[Response], request: Any, context: Context, *, topic: str = PROMPTS) -> Response:
-        fields = request.DESCRIPTOR.fields_by_name
+    async def _read(
+        self, read: Read[Response], request: Any, context: Context, *, complete_in: str | None = None
+    ) -> Response:
+        """The answer; with how fresh it is where it tells that, which is as fresh as the projection of that topic."""
 
         async def answer() -> Response:
             project_id = await project_of(self._keys, context)
-            if "wait_for" in fields:
+            if "wait_for" in request.DESCRIPTOR.fields_by_name:
                 await wait_for(self._pool, request.wait_for, context.time_remaining())
-            fresh = await freshness(self._pool, self._log_ends, (topic,))  # before the read: what comes later only adds
+            if complete_in is None:
+                return await read(self._pool, project_id, request)
+            fresh = await freshness(self._pool, self._log_ends, (complete_in,))  # before the read: later only adds
             response: Any = await read(self._pool, project_id, request)
-            if "freshness" in response.DESCRIPTOR.fields_by_name:
-                response.freshness.CopyFrom(fresh)
+            response.freshness.CopyFrom(fresh)
             return response  # type: ignore[no-any-return]
 
         return await answering(type(request).__name__.removesuffix("Request"), context, answer)
@@ -60,16 +63,16 @@ class PromptService(_Reads, PromptServiceServicer):
         return await self._read(get_prompts, request, context)
 
     async def ListPrompts(self, request: pb.ListPromptsRequest, context: Context) -> pb.ListPromptsResponse:  # noqa: N802
-        return await self._read(list_prompts, request, context)
+        return await self._read(list_prompts, request, context, complete_in=PROMPTS)
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ListVersionsResponse:  # noqa: N802
-        return await self._read(list_versions, request, context)
+        return await self._read(list_versions, request, context, complete_in=PROMPTS)
 
     async def LabelHistory(self, request: pb.LabelHistoryRequest, context: Context) -> pb.LabelHistoryResponse:  # noqa: N802
-        return await self._read(label_history, request, context)
+        return await self._read(label_history, request, context, complete_in=PROMPTS)
 
     async def PromptMetrics(self, request: pb.PromptMetricsRequest, context: Context) -> pb.PromptMetricsResponse:  # noqa: N802
-        return await self._read(prompt_metrics, request, context, topic=TRACES)
+        return await self._read(prompt_metrics, request, context, complete_in=TRACES)
 
     async def GetVerdict(self, request: pb.GetVerdictRequest, context: Context) -> pb.GetVerdictResponse:  # noqa: N802
         return await self._read(get_verdict, request, context)
