@@ -93,9 +93,10 @@ class Pump:
         await failpoint("prompts.offered")
         for outcome in outcomes.values():
             metrics.OFFERED.labels(outcome.name.lower()).inc()
+        # A prompt that is gone (tables emptied for a rebuild) has nothing more to tell.
         told = [
-            (*place, heads[place].revision)
-            for place, outcome in outcomes.items()
+            (*place, heads[place].revision or row["revision"])
+            for row, (place, outcome) in zip(rows, outcomes.items(), strict=True)
             if outcome in (Offered.TAKEN, Offered.AS_MUCH_IS_KNOWN)
         ]
         await connection.executemany(_TOLD, told)
