@@ -6,7 +6,9 @@
 Four customers ask about refunds, deliveries and warranties. Each question becomes a trace: what was searched, which
 tool was called, what the model was told and what it said. The retriever is a real one (BM25 over knowledge_base/*.md);
 the model is a mock that quotes what it was given, so that the same question gets the same answer. Some searches are
-slow, and the order service fails once: there is something to find. At the end the command line shows what has arrived.
+slow, and the order service fails once: there is something to find. Half-way somebody lets another version of the prompt
+go to production; the assistant goes on without a restart, and answers more briefly. At the end the command line shows
+what has arrived.
 """
 
 import os
@@ -22,12 +24,13 @@ from typing import Any
 from uuid import uuid4
 
 import bm25s
-from lodestream import Lodestream, get_client, observe, propagate_attributes
-from lodestream.mock import MockModel
+from lodestream import Lodestream, PromptNotFoundError, get_client, observe, propagate_attributes
+from lodestream.mock import MockModel, quote
 
 ENDPOINT = os.environ.get("LODESTREAM_ENDPOINT", "127.0.0.1:4317")
 SECRET_KEY = os.environ.get("LODESTREAM_SECRET_KEY", "sk-ls-local")  # the key of a stack that `make up` started
 RUN = uuid4().hex[:6]  # keeps the sessions of several runs apart
+COMMAND = os.path.relpath(Path(sys.executable).with_name("lodestream"))
 
 Message = Mapping[str, str]
 
@@ -58,11 +61,47 @@ CONVERSATIONS = [
 ]
 
 
+# --- The prompt -------------------------------------------------------------------------------------------------------
+
+PROMPT = "support-answer"
+FACTS = {"type": "placeholder", "name": "facts"}
+QUESTION = {"role": "user", "content": "{{question}}"}
+IN_FULL, IN_SHORT = (
+    [{"role": "system", "content": f"Answer the customer from what follows, in {length}."}, FACTS, QUESTION]
+    for length in ("two sentences", "one sentence")
+)
+
+
+def prepare_prompt() -> None:
+    """Version 1 is in production, version 2 waits; both are made when there are none."""
+    client = get_client()
+    try:
+        client.update_prompt(PROMPT, 1, ["production"])
+    except PromptNotFoundError:
+        client.create_prompt(PROMPT, IN_FULL, labels=["production"], config={"temperature": 0.0})
+        client.create_prompt(
+            PROMPT, IN_SHORT, labels=["staging"], config={"temperature": 0.0}, commit_message="shorter"
+        )
+
+
+def swap_prompt() -> None:
+    """Let version 2 go to production, as a prompt's owner would, and wait until this program has been told."""
+    run("prompts", "diff", PROMPT, "production", "staging")
+    run("prompts", "label", PROMPT, "2", "production")
+    moved = time.monotonic()
+    while get_client().get_prompt(PROMPT).version != 2:
+        if time.monotonic() - moved > SWAP_SECONDS:
+            sys.exit(f"this program has not been told of the label's move within {SWAP_SECONDS} s")
+        time.sleep(0.001)
+    print("the assistant, which was not restarted, has version 2\n", flush=True)
+
+
 # --- The assistant ----------------------------------------------------------------------------------------------------
 
 ARTICLES = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("knowledge_base/*.md"))]
 COLD_WORDS = ("warranty", "norway")  # they lie in a part of the index that is slow to load
 SEARCH_SECONDS, COLD_SECONDS, ORDER_SECONDS, ORDER_TIMEOUT_SECONDS = 0.06, 0.45, 0.12, 0.3
+SWAP_SECONDS = 10
 ORDERS = {
     "1042": "Order 1042 left our warehouse yesterday and arrives tomorrow.",
     "1077": "Order 1077 is being packed.",
@@ -95,8 +134,9 @@ def answer(question: str, history: Sequence[Message]) -> str:
     facts = [article["text"] for article in articles]
     if order := re.search(r"\border (\d{4})\b", question):
         facts.insert(0, order_status(order[1]))
-    instructions = said("system", "\n\n".join(facts))
-    return writer.chat([instructions, said("user", asked)], name="answer", temperature=0.0).text
+    prompt = get_client().get_prompt(PROMPT, type="chat")
+    messages = prompt.compile(facts=[said("system", fact) for fact in facts], question=asked)
+    return writer.chat(messages, name="answer", prompt=prompt, **prompt.config).text
 
 
 @observe(as_type="retriever")
@@ -134,6 +174,12 @@ def rewrite(messages: Sequence[Message]) -> str:
     return f"{messages[-1]['content']} (asked before: {before})"
 
 
+def write(messages: Sequence[Message]) -> str:
+    """Quotes what fits best, at the length that the instructions ask for."""
+    instructions, *rest = messages
+    return quote(rest, sentences=1 if "one sentence" in instructions["content"] else 2)
+
+
 def said(role: str, content: str) -> Message:
     """A message."""
     return {"role": role, "content": content}
@@ -145,7 +191,7 @@ def tokenize(texts: list[str]) -> bm25s.tokenization.Tokenized:
 
 
 rewriter = MockModel("mock-small", reply=rewrite, first_token_seconds=0.04)
-writer = MockModel("mock-large")
+writer = MockModel("mock-large", reply=write)
 index = bm25s.BM25()
 index.index(tokenize(ARTICLES), show_progress=False)
 
@@ -164,7 +210,12 @@ def main() -> None:
     )
     if not (check := client.check_connection()).ok:
         sys.exit(check.message)
-    made = [support_question(question, chat) for chat in CONVERSATIONS for question in chat.questions]
+    prepare_prompt()
+    made = []
+    for number, chat in enumerate(CONVERSATIONS):
+        if number == len(CONVERSATIONS) // 2:
+            swap_prompt()
+        made += [support_question(question, chat) for question in chat.questions]
 
     receipt = client.shutdown()
     print(f"\n{len(made)} questions were answered; {receipt.delivered} observations were delivered.", flush=True)
@@ -178,23 +229,28 @@ def show(made: Sequence[str], position: str) -> None:
     run("traces", "list", "-n", str(len(made)), "--wait-for", position)
     run("traces", "get", made[1])
     run("traces", "get", made[5])
+    run("prompts", "history", PROMPT)
+    run("prompts", "metrics", PROMPT, "--wait-for", position)
     print("\nMore to try:")
     for words_of_command in (
         ["traces", "get", made[5], "--content"],
         ["traces", "list", "--has-error"],
         ["sessions", "get", CONVERSATIONS[0].session],
+        ["prompts", "get", PROMPT],
+        ["prompts", "rollback", PROMPT],
         ["traces", "tail"],
         ["status"],
     ):
-        print(f"  $ lodestream {' '.join(words_of_command)}")
+        print(f"  $ {COMMAND} {' '.join(words_of_command)}")
 
 
 def run(*words_of_command: str) -> None:
     """Run the command line on this terminal."""
-    print(f"\n$ lodestream {' '.join(words_of_command)}", flush=True)
-    command = [str(Path(sys.executable).with_name("lodestream")), *words_of_command]
+    print(f"\n$ {COMMAND} {' '.join(words_of_command)}", flush=True)
+    command = [COMMAND, *words_of_command]
     environment = {**os.environ, "LODESTREAM_ENDPOINT": ENDPOINT, "LODESTREAM_SECRET_KEY": SECRET_KEY}
-    if subprocess.run(command, env=environment, check=False).returncode:  # noqa: S603
+    code = subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
+    if code and "diff" not in words_of_command:  # which ends with 1 when there is a difference
         sys.exit(1)
 
 

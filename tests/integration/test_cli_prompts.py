@@ -55,7 +55,7 @@ async def test_the_life_of_a_prompt(client: Client, tmp_path: Path) -> None:
     assert (await client.run("prompts", "diff", "support", "2", "latest")).code == 0
 
     moved = await client.run("prompts", "label", "support", "2", "production")
-    assert (moved.code, moved.out) == (0, "production now point to support version 2 (revision 3)\n")
+    assert (moved.code, moved.out) == (0, "production: now at support version 2 (revision 3)\n")
     late = await client.run("prompts", "label", "support", "1", "production", "--expect-revision", "2")
     assert late.code == 1
     assert "revision" in late.err

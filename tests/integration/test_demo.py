@@ -28,6 +28,7 @@ QUESTIONS = {
     "Where is my order 9999? I want a refund!": ("dora", WITH_ORDER),
     "Do you ship to Norway?": ("dora", LATER),
 }
+AFTER = set(list(QUESTIONS)[4:])  # the prompt was swapped
 FAILED = "Where is my order 9999? I want a refund!"
 SLOW = {"My kettle stopped working after 14 months. Is that under warranty?", "Do you ship to Norway?"}
 
@@ -70,6 +71,18 @@ async def test_every_question_is_a_trace_that_can_be_read(all_in_one: StartAllIn
         check_anatomy(trace, spans)
         assert trace["error_count"] == (question == FAILED)
         assert (trace["anatomy"]["retrieval_us"] > 400_000) == (question in SLOW)
+
+        (answered,) = (span for span in spans if span["name"] == "answer")
+        assert (answered["prompt_name"], answered["prompt_version"]) == (
+            "support-answer",
+            2 if question in AFTER else 1,
+        )
+
+    assert "the assistant, which was not restarted, has version 2" in said
+    history = await lodestream(environment, "prompts", "history", "support-answer", "--label", "production")
+    assert [(move["from_version"], move["to_version"]) for move in history["moves"]] == [(1, 2), (0, 1)]
+    metrics = (await lodestream(environment, "prompts", "metrics", "support-answer"))["versions"]
+    assert [(version["version"], version["generations"]) for version in metrics] == [(2, len(AFTER)), (1, 4)]
 
     sessions = (await lodestream(environment, "sessions", "list"))["sessions"]
     assert sorted((session["user_ids"], session["trace_count"]) for session in sessions) == [

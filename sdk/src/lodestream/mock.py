@@ -104,28 +104,37 @@ class MockModel:
         self._first, self._per_token = first_token_seconds, 1 / tokens_per_second
         self._error_rate, self._speed = error_rate, speed
 
-    def chat(self, messages: Sequence[Message], *, name: str | None = None, **parameters: Any) -> Completion:
-        """The answer at once. `name` is the observation's; `parameters` (temperature and the like) are recorded."""
+    def chat(
+        self, messages: Sequence[Message], *, name: str | None = None, prompt: Any = None, **parameters: Any
+    ) -> Completion:
+        """The answer at once. `name` is the observation's, `prompt` what the messages were made with.
+
+        `parameters` (temperature and the like) are recorded.
+        """
         plan = self._plan(messages, parameters)
-        with self._generation(messages, name, parameters) as observation:
+        with self._generation(messages, name, prompt, parameters) as observation:
             time.sleep(plan.first_seconds / self._speed)
             self._begin(observation, plan)
             time.sleep((plan.seconds - plan.first_seconds) / self._speed)
             return self._complete(observation, plan)
 
-    async def achat(self, messages: Sequence[Message], *, name: str | None = None, **parameters: Any) -> Completion:
+    async def achat(
+        self, messages: Sequence[Message], *, name: str | None = None, prompt: Any = None, **parameters: Any
+    ) -> Completion:
         """The same without blocking the event loop."""
         plan = self._plan(messages, parameters)
-        with self._generation(messages, name, parameters) as observation:
+        with self._generation(messages, name, prompt, parameters) as observation:
             await asyncio.sleep(plan.first_seconds / self._speed)
             self._begin(observation, plan)
             await asyncio.sleep((plan.seconds - plan.first_seconds) / self._speed)
             return self._complete(observation, plan)
 
-    def stream(self, messages: Sequence[Message], *, name: str | None = None, **parameters: Any) -> Iterator[str]:
+    def stream(
+        self, messages: Sequence[Message], *, name: str | None = None, prompt: Any = None, **parameters: Any
+    ) -> Iterator[str]:
         """The answer token by token."""
         plan = self._plan(messages, parameters)
-        with self._speaking(messages, name, parameters, plan) as (observation, said):
+        with self._speaking(messages, name, prompt, parameters, plan) as (observation, said):
             time.sleep(plan.first_seconds / self._speed)
             self._begin(observation, plan)
             for piece in plan.pieces:
@@ -134,11 +143,11 @@ class MockModel:
                 yield piece
 
     async def astream(
-        self, messages: Sequence[Message], *, name: str | None = None, **parameters: Any
+        self, messages: Sequence[Message], *, name: str | None = None, prompt: Any = None, **parameters: Any
     ) -> AsyncIterator[str]:
         """The same for `async for`."""
         plan = self._plan(messages, parameters)
-        with self._speaking(messages, name, parameters, plan) as (observation, said):
+        with self._speaking(messages, name, prompt, parameters, plan) as (observation, said):
             await asyncio.sleep(plan.first_seconds / self._speed)
             self._begin(observation, plan)
             for piece in plan.pieces:
@@ -169,15 +178,16 @@ class MockModel:
         return Completion(plan.text, self.name, plan.usage(), plan.first_seconds, plan.seconds)
 
     def _generation(
-        self, messages: Sequence[Message], name: str | None, parameters: Mapping[str, Any]
+        self, messages: Sequence[Message], name: str | None, prompt: Any, parameters: Mapping[str, Any]
     ) -> CurrentObservation:
         return get_client().start_as_current_observation(
-            name=name or self.name, as_type="generation", input=messages, model=self.name, model_parameters=parameters
-        )
+            name=name or self.name, as_type="generation", input=messages, model=self.name, model_parameters=parameters,
+            prompt=prompt,
+        )  # fmt: skip
 
     @contextmanager
     def _speaking(
-        self, messages: Sequence[Message], name: str | None, parameters: Mapping[str, Any], plan: _Plan
+        self, messages: Sequence[Message], name: str | None, prompt: Any, parameters: Mapping[str, Any], plan: _Plan
     ) -> Iterator[tuple[Observation, list[str]]]:
         """A generation, and a list for what was said of it; whoever stops listening is told of what was said till then.
 
@@ -185,8 +195,9 @@ class MockModel:
         """
         said: list[str] = []
         observation = get_client().start_observation(
-            name=name or self.name, as_type="generation", input=messages, model=self.name, model_parameters=parameters
-        )
+            name=name or self.name, as_type="generation", input=messages, model=self.name, model_parameters=parameters,
+            prompt=prompt,
+        )  # fmt: skip
         try:
             yield observation, said
         except BaseException as error:

@@ -92,8 +92,8 @@ def move_labels(
     )
     moved = gateway.ask(gateway.prompts.MoveLabels, pb.MoveLabelsRequest(command_id=_command_id(), move=move))
     done = {"name": name, "version": version, "labels": labels, "revision": moved.revision, "position": moved.position}
-    where = f"point to {inert(name)} version {version}" if version else f"are taken off {inert(name)}"
-    _tell(done, f"{inert(', '.join(labels))} now {where} (revision {moved.revision})", as_json=as_json)
+    where = f"now at {inert(name)} version {version}" if version else f"taken off {inert(name)}"
+    _tell(done, f"{inert(', '.join(labels))}: {where} (revision {moved.revision})", as_json=as_json)
 
 
 @takes(gateway=options.gateway)
