@@ -40,7 +40,27 @@ def configure_logging(service: str) -> None:
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
     # aiokafka repeats what it retries; what it can't mend reaches us as an exception.
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    handler.addFilter(Seldom("aiokafka"))
     structlog.contextvars.bind_contextvars(service=service)
+
+
+class Seldom(logging.Filter):
+    """Lets each kind of message of some loggers through once in a while: with Kafka away there are dozens a second."""
+
+    def __init__(self, name: str, *, seconds: float = 10.0) -> None:
+        super().__init__(name)
+        self._seconds = seconds
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the message may pass; messages are of one kind when their template is the same."""
+        if not super().filter(record):
+            return True
+        now, kind = record.created, f"{record.name} {record.msg}"
+        if now - self._last.get(kind, float("-inf")) < self._seconds:
+            return False
+        self._last[kind] = now
+        return True
 
 
 def serve_metrics() -> int:
