@@ -118,6 +118,16 @@ async def private_redis(ground: Ground) -> AsyncIterator[PrivateServer]:
         await process.stop()
 
 
+@pytest.fixture(scope="module")
+async def own_log(ground: Ground) -> AsyncIterator[str]:
+    """host:port of a Kafka whose log holds what the tests of one file wrote, and nothing else."""
+    process = await kafka.embed(_apart(ground), port=find_port(), progress=lambda _done, _of: None)
+    await process.start()
+    await create_topics(KafkaSettings(bootstrap_servers=process.command.address))
+    yield process.command.address
+    await process.stop()
+
+
 @dataclass(frozen=True, slots=True)
 class RunningService:
     """A service as its own process, ready when you get it."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from importlib.metadata import version
 
@@ -53,6 +54,58 @@ async def set_aside(connection: asyncpg.Connection, projection: str, letters: Se
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A dead letter as it is kept."""
+
+    project_id: str
+    projection: str
+    topic: str
+    partition: int
+    offset: int
+    item: int
+    reason: str
+    code_version: str
+    recorded_at: datetime
+    redriven_at: datetime | None
+    raw_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which letters are meant; None: any."""
+
+    project_id: str | None = None
+    reason: str | None = None
+    """A part of it."""
+    partition: int | None = None
+    offset: int | None = None
+    redriven: bool | None = False
+
+
+async def list_letters(
+    connection: asyncpg.Connection, projection: str, which: Selection, *, limit: int
+) -> Sequence[Kept]:
+    """Letters in the order of the log."""
+    rows = await connection.fetch(f"{_LIST} LIMIT $7", projection, *_arguments(which), limit)
+    return [Kept(*row) for row in rows]
+
+
+async def count_letters(connection: asyncpg.Connection, projection: str, which: Selection) -> dict[str, int]:
+    """How many there are, by reason, most first."""
+    return {row["reason"]: row["letters"] for row in await connection.fetch(_COUNT, projection, *_arguments(which))}
+
+
+async def raw_of(connection: asyncpg.Connection, letter: Kept) -> bytes:
+    """The bytes of a letter: an OTLP request with one span, or for a whole record the record's."""
+    key = letter.project_id, letter.projection, letter.topic, letter.partition, letter.offset, letter.item
+    return bytes(await connection.fetchval(_RAW, *key))
+
+
+def _arguments(which: Selection) -> tuple[object, ...]:
+    return which.project_id, which.reason, which.partition, which.offset, which.redriven
+
+
 @cache
 def code_version() -> str:
     """What folded (or failed to): the package and its version."""
@@ -67,4 +120,20 @@ _INSERT = """
 INSERT INTO dead_letters (project_id, projection, topic, partition, "offset", item, reason, raw, code_version)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT DO NOTHING
+"""
+_SELECTED = """
+FROM dead_letters
+WHERE projection = $1 AND ($2::text IS NULL OR project_id = $2) AND ($3::text IS NULL OR strpos(reason, $3) > 0)
+    AND ($4::integer IS NULL OR partition = $4) AND ($5::bigint IS NULL OR "offset" = $5)
+    AND ($6::boolean IS NULL OR (redriven_at IS NOT NULL) = $6)
+"""
+_LIST = f"""
+SELECT project_id, projection, topic, partition, "offset", item, reason, code_version, recorded_at, redriven_at,
+    length(raw) AS raw_bytes
+{_SELECTED} ORDER BY topic, partition, "offset", item
+"""
+_COUNT = f"SELECT reason, count(*) AS letters {_SELECTED} GROUP BY reason ORDER BY letters DESC, reason LIMIT 20"
+_RAW = """
+SELECT raw FROM dead_letters
+WHERE project_id = $1 AND projection = $2 AND topic = $3 AND partition = $4 AND "offset" = $5 AND item = $6
 """

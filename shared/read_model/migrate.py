@@ -46,7 +46,9 @@ async def migrate(dsn: str, *, phase: str = "all") -> list[str]:
                 await _run(connection, schema, name, step.read_text(encoding="utf-8"))
                 ran.append(name)
         await _make_reader(connection, password=urlsplit(dsn).password)
-        await _grant_reads(connection)
+        async with connection.transaction():
+            for schema in _SCHEMAS:
+                await grant_reads(connection, schema)
         return ran
     finally:
         await connection.close()
@@ -86,14 +88,19 @@ async def _make_reader(connection: asyncpg.Connection, *, password: str | None) 
             return
 
 
-async def _grant_reads(connection: asyncpg.Connection) -> None:
-    async with connection.transaction():
-        for schema in _SCHEMAS:
-            await connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {READER_ROLE}")
-            await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {READER_ROLE}")
-            await connection.execute(
-                f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {READER_ROLE}"
-            )
+async def grant_reads(connection: asyncpg.Connection, schema: str) -> None:
+    """Let the reader's role select from all tables of a schema, and from those that will be made there."""
+    await connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {READER_ROLE}")
+    await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {READER_ROLE}")
+    await connection.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {READER_ROLE}")
+
+
+async def run_steps(connection: asyncpg.Connection, *, folder: str, schema: str) -> None:
+    """Take another schema through the steps that the one named like the folder has gone through."""
+    done = {row["name"] for row in await connection.fetch("SELECT name FROM lodestream.migrations")}
+    for step in sorted((_MIGRATIONS / folder).glob("*.sql")):
+        if f"{folder}/{step.stem}" in done and f"{schema}/{step.stem}" not in done:
+            await _run(connection, schema, f"{schema}/{step.stem}", step.read_text(encoding="utf-8"))
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import typer
 
-from services.edge.cli import admin, prompts, sessions, status, traces
+from services.edge.cli import admin, dead_letters, prompts, rebuild, sessions, status, traces, verify
 from services.edge.cli.failures import ExitCode, Failure
 
 app = typer.Typer(
@@ -20,6 +20,11 @@ app.add_typer(traces.app, name="traces", help="List traces, look at one, watch t
 app.add_typer(sessions.app, name="sessions", help="List sessions, look at one.")
 app.add_typer(prompts.app, name="prompts", help="Look at prompts and their history, change them.")
 app.command("status")(status.status)
+app.command("rebuild")(rebuild.rebuild)
+app.command("verify")(verify.verify)
+app.add_typer(
+    dead_letters.app, name="dead-letters", help="What could not be folded: list it, look at it, fold it again."
+)
 app.add_typer(admin.app, name="admin", help="Projects and their API keys, directly in Postgres.")
 
 

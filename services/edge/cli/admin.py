@@ -1,34 +1,26 @@
 """`lodestream admin`: projects and their API keys, directly in Postgres (LODESTREAM_POSTGRES)."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import asyncpg
 import typer
 from rich.text import Text
 
-from services.edge.cli import local_stack, screen
+from services.edge.cli import screen
 from services.edge.cli.failures import Failure
 from services.edge.cli.options import AsJson
+from services.edge.cli.postgres import in_postgres
 from services.edge.cli.render.columns import Column, lay_out
 from services.edge.cli.render.text import inert
 from shared.read_model import keys
-from shared.read_model.postgres import SEARCH_PATH
-from shared.runtime.settings import PostgresSettings
-
-Result = TypeVar("Result")
 
 app = typer.Typer(no_args_is_help=True)
 projects_app = typer.Typer(no_args_is_help=True)
 keys_app = typer.Typer(no_args_is_help=True)
 app.add_typer(projects_app, name="projects", help="Create projects, list them.")
 app.add_typer(keys_app, name="keys", help="Create API keys, list and revoke them.")
-
-_PATIENCE = 10.0  # seconds for an answer of Postgres
 
 
 @projects_app.command("create")
@@ -45,7 +37,7 @@ def create_project(
     """  # noqa: D301
     if not project_id:
         raise typer.BadParameter("must not be empty", param_hint="ID")
-    if not _in_postgres(lambda connection: keys.create_project(connection, project_id, name or project_id)):
+    if not in_postgres(lambda connection: keys.create_project(connection, project_id, name or project_id)):
         raise Failure(f"there is a project {project_id!r} already")
     if as_json:
         screen.show_json({"project_id": project_id, "name": name or project_id})
@@ -61,7 +53,7 @@ def list_projects(as_json: AsJson = False) -> None:
     Examples:
       lodestream admin projects list --json
     """  # noqa: D301
-    projects = _in_postgres(keys.list_projects)
+    projects = in_postgres(keys.list_projects)
     if as_json:
         screen.show_json({"projects": [_document(project) for project in projects]})
     else:
@@ -78,7 +70,7 @@ def create_key(project_id: Annotated[str, typer.Argument(metavar="PROJECT")], as
       eval "$(lodestream admin keys create support)"    # straight into the environment
     """  # noqa: D301
     try:
-        key = _in_postgres(lambda connection: keys.create_key(connection, project_id))
+        key = in_postgres(lambda connection: keys.create_key(connection, project_id))
     except keys.NoSuchProjectError as error:
         raise Failure(f"{error}: create it with `lodestream admin projects create`") from None
     if as_json:
@@ -103,7 +95,7 @@ def list_keys(
       lodestream admin keys list support
       lodestream admin keys list --json | jq '.keys[] | select(.revoked_at == null)'
     """  # noqa: D301
-    found = _in_postgres(lambda connection: keys.list_keys(connection, project_id))
+    found = in_postgres(lambda connection: keys.list_keys(connection, project_id))
     if as_json:
         screen.show_json({"keys": [_document(key) for key in found]})
         return
@@ -120,37 +112,12 @@ def revoke_key(public_key: Annotated[str, typer.Argument(metavar="PUBLIC_KEY")],
     Examples:
       lodestream admin keys revoke pk-ls-3kT9hQ2mXw8LrZ5v
     """  # noqa: D301
-    if not _in_postgres(lambda connection: keys.revoke_key(connection, public_key)):
+    if not in_postgres(lambda connection: keys.revoke_key(connection, public_key)):
         raise Failure(f"there is no key {public_key!r} that could be revoked")
     if as_json:
         screen.show_json({"public_key": public_key, "revoked": True})
     else:
         screen.show([Text(f"revoked {inert(public_key)}")])
-
-
-def _in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
-    """What `work` gives on a connection of its own. Raises Failure when Postgres can't be reached or refuses."""
-
-    async def run() -> Result:
-        connection = await asyncpg.connect(
-            _dsn(), timeout=_PATIENCE, command_timeout=_PATIENCE, server_settings={"search_path": SEARCH_PATH}
-        )
-        try:
-            return await work(connection)
-        finally:
-            await connection.close()
-
-    try:
-        return asyncio.run(run())
-    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise Failure(f"Postgres (LODESTREAM_POSTGRES): {error or type(error).__name__}") from None
-
-
-def _dsn() -> str:
-    """The environment's, else that of a stack which runs here, else the default."""
-    settings = PostgresSettings()
-    stack = None if "dsn" in settings.model_fields_set else local_stack.find(Path.cwd())
-    return stack.environment.get("LODESTREAM_POSTGRES", settings.dsn) if stack else settings.dsn
 
 
 def _table(columns: dict[str, str], rows: Sequence[Any]) -> list[Text]:

@@ -1,7 +1,29 @@
-"""`python -m services.projections.traces`: run until SIGTERM or Ctrl-C."""
+"""`python -m services.projections.traces`: run until SIGTERM or Ctrl-C.
 
+A command as its first argument: `rebuild` the read model beside the live one, `verify` it against the log, or
+`redrive` dead letters.
+"""
+
+import sys
+
+from services.projections.traces import redriving
 from services.projections.traces.app import create_app
+from services.projections.traces.rebuilding import TRACES_READ_MODEL
+from services.projections.traces.verifying.command import verify
 from shared.read_model.projecting.running import run
+from shared.read_model.rebuilding.command import rebuild, replay
+
+_MODULE = "services.projections.traces"
 
 if __name__ == "__main__":
-    run("traces", create_app)
+    match sys.argv[1:]:
+        case ["rebuild", *arguments]:
+            rebuild(TRACES_READ_MODEL, _MODULE, arguments)
+        case ["replay", *arguments]:
+            replay(TRACES_READ_MODEL, _MODULE, arguments)
+        case ["verify", *arguments]:
+            verify(arguments)
+        case ["redrive", *arguments]:
+            redriving.main(arguments)
+        case _:
+            run("traces", create_app)

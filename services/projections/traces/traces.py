@@ -25,10 +25,10 @@ class PartitionsMissingError(Exception):
 class TracesProjection:
     """Spans become rows of `spans`, `span_blocks` and `traces`."""
 
-    name = NAME
     topic = TRACES
 
-    def __init__(self, partitions: Partitions) -> None:
+    def __init__(self, partitions: Partitions, *, name: str = NAME) -> None:
+        self.name = name
         self._partitions = partitions
 
     def items(self, event: Event) -> int:
@@ -48,7 +48,7 @@ class TracesProjection:
 
         Raises PartitionsMissingError when somebody removed partitions meanwhile.
         """
-        letters = await apply(connection, records, prepared)
+        letters = await apply(connection, records, prepared, projection=self.name)
         if letters and await self._partitions.restore(**days_of(prepared)):
             raise PartitionsMissingError
         return letters

@@ -10,7 +10,9 @@ from services.read.query.traces import SQL
 from shared.read_model.postgres import load_sql
 
 _GET_STATUS = load_sql(SQL / "get_status.sql")
-_DEAD_LETTERS = "SELECT count(*) FROM dead_letters WHERE project_id = $1 AND redriven_at IS NULL"
+_DEAD_LETTERS = """
+SELECT count(*) FROM dead_letters WHERE project_id = $1 AND redriven_at IS NULL AND projection NOT LIKE '%@%'
+"""
 
 
 async def get_status(pool: asyncpg.Pool, project_id: str, log_ends: LogEnds) -> GetStatusResponse:

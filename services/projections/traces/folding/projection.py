@@ -37,7 +37,7 @@ def project(records: Sequence[Recorded]) -> Projected:
     told: dict[SpanKey, list[Version]] = {}
     for record in records:
         try:
-            block = _block(record)
+            block = block_of(record)
             sources = sources_in(block)
             received_at_us = microseconds(block.received_at)
         except MemoryError:
@@ -106,7 +106,11 @@ def _reason(error: Exception) -> str:
     return str(error) if expected else f"{type(error).__name__}: {error}"
 
 
-def _block(record: Recorded) -> BlockRow:
+def block_of(record: Recorded) -> BlockRow:
+    """The row of `span_blocks` of a record.
+
+    Raises StrayRecordError for one that holds no spans, and ValueError for one that was received at no time.
+    """
     event = record.event
     if event is None:
         raise StrayRecordError("the record is not an Event of a project")

@@ -17,8 +17,10 @@ from shared.read_model.projecting.refused import write_refusing
 from shared.runtime.failpoints import failpoint
 
 
-async def apply(connection: asyncpg.Connection, records: Sequence[Recorded], projected: Projected) -> list[DeadLetter]:
-    """Write what the records of one partition were projected to; returns what had to be set aside."""
+async def apply(
+    connection: asyncpg.Connection, records: Sequence[Recorded], projected: Projected, *, projection: str = NAME
+) -> list[DeadLetter]:
+    """Write what the records of one partition were projected to; returns what had to be set aside, under this name."""
     at = {record.offset: record for record in records}
     letters = []
     if refused := await write_refusing(connection, projected.blocks, partial(copy_blocks, connection)):
@@ -29,7 +31,7 @@ async def apply(connection: asyncpg.Connection, records: Sequence[Recorded], pro
         letters += [_letter(at[part.offset], part.span_index, reason) for part in row.parts]
     await failpoint("projection.copied")
     if letters:
-        await set_aside(connection, NAME, letters)
+        await set_aside(connection, projection, letters)
     return letters
 
 

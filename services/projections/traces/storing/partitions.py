@@ -7,13 +7,14 @@ from datetime import UTC, date, datetime, timedelta
 import asyncpg
 import structlog
 
+from shared.read_model.rebuilding.schema import PARTITIONS_LOCK
+
 log = structlog.get_logger()
 
 AHEAD = timedelta(days=3)
 BEHIND = timedelta(days=7)
 _MAKE_AHEAD_SECONDS, _RETRY_SECONDS = 3_600, 10
 _TABLES = ("spans", "span_blocks")
-_LOCK = 0x70617274  # "part": one process at a time makes partitions
 _NAME = "%Y%m%d"
 
 
@@ -77,7 +78,7 @@ class Partitions:
         self, connection: asyncpg.Connection, table: str, days: set[date], *, first: date
     ) -> tuple[date, set[date], set[date]]:
         await connection.execute("SET LOCAL lock_timeout = '5s'")
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", PARTITIONS_LOCK)
         floor, there = await _existing(connection, table)
         if floor is None:
             floor = first - BEHIND
@@ -102,15 +103,13 @@ async def _existing(connection: asyncpg.Connection, table: str) -> tuple[date | 
 async def _attach(connection: asyncpg.Connection, table: str, name: str, since: date | None, until: date) -> None:
     """Made apart and attached, so that neither readers nor writers of the table wait."""
     lower = f"'{since}'" if since else "MINVALUE"
-    await connection.execute(f"CREATE TABLE traces.{name} (LIKE traces.{table} INCLUDING ALL)")
-    await connection.execute(
-        f"ALTER TABLE traces.{table} ATTACH PARTITION traces.{name} FOR VALUES FROM ({lower}) TO ('{until}')"
-    )
+    await connection.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)")
+    await connection.execute(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({lower}) TO ('{until}')")
 
 
 _PARTITIONS_OF = """
 SELECT child.relname AS name, substring(pg_get_expr(relpartbound, child.oid) FROM $$TO \\('(.*?)'\\)$$)::date AS until
 FROM pg_inherits
 JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
-WHERE pg_inherits.inhparent = ('traces.' || $1::text)::regclass
+WHERE pg_inherits.inhparent = $1::text::regclass
 """

@@ -1,0 +1,146 @@
+"""`lodestream dead-letters`: what a projection could not fold, directly in Postgres (LODESTREAM_POSTGRES)."""
+
+import base64
+from dataclasses import asdict
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from services.edge.cli import screen
+from services.edge.cli.failures import Failure
+from services.edge.cli.options import AsJson
+from services.edge.cli.postgres import in_postgres
+from services.edge.cli.projection_process import follow
+from services.edge.cli.render.columns import Column, lay_out
+from services.edge.cli.render.text import inert
+from shared.read_model.dead_letters import WHOLE_RECORD, Kept, Selection, count_letters, list_letters, raw_of
+
+app = typer.Typer(no_args_is_help=True)
+
+ReadModel = Annotated[str, typer.Option("--read-model", help="Whose letters.")]
+Project = Annotated[str | None, typer.Option(help="Only of this project; '' is that of unreadable records.")]
+Reason = Annotated[str | None, typer.Option(help="Only with this text in the reason.")]
+Where = Annotated[str, typer.Argument(metavar="PARTITION:OFFSET")]
+
+
+@app.command("list")
+def list_command(
+    read_model: ReadModel = "traces",
+    *,
+    project: Project = None,
+    reason: Reason = None,
+    redriven: Annotated[bool, typer.Option("--all", help="Also those that are rows by now.")] = False,
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters in the order of the log, and count them by reason.
+
+    \b
+    Examples:
+      lodestream dead-letters list
+      lodestream dead-letters list --reason trace_id --json | jq '.by_reason'
+    """  # noqa: D301
+    which = Selection(project_id=project, reason=reason, redriven=None if redriven else False)
+    counts = in_postgres(lambda connection: count_letters(connection, read_model, which))
+    letters = in_postgres(lambda connection: list_letters(connection, read_model, which, limit=limit))
+    if as_json:
+        screen.show_json({"by_reason": counts, "dead_letters": [_document(letter) for letter in letters]})
+        return
+    if not letters:
+        screen.show([Text("no dead letters")])
+        return
+    columns = {
+        "position": [f"{letter.partition}:{letter.offset}" for letter in letters],
+        "item": ["record" if letter.item == WHOLE_RECORD else str(letter.item) for letter in letters],
+        "project": [inert(letter.project_id) for letter in letters],
+        "recorded": [_shown(letter.recorded_at) for letter in letters],
+        "redriven": [_shown(letter.redriven_at) for letter in letters],
+        "reason": [inert(letter.reason)[:200] for letter in letters],
+    }
+    screen.show(
+        lay_out(
+            [
+                Column(title=title, cells=[Text(cell) for cell in cells], rank=rank)
+                for rank, (title, cells) in enumerate(columns.items())
+            ],
+            screen.width(),
+        )
+    )
+    screen.show([Text(), *(Text(f"{count:,} times {inert(why)[:150]}") for why, count in counts.items())])
+
+
+@app.command("show")
+def show(where: Where, read_model: ReadModel = "traces", *, as_json: AsJson = False) -> None:
+    """Show the dead letters of one record, with their bytes. Ends with 1 when there are none.
+
+    \b
+    Examples:
+      lodestream dead-letters show 3:1234
+      lodestream dead-letters show 3:1234 --json | jq -r '.dead_letters[0].raw' | base64 -d > letter.bin
+    """  # noqa: D301
+    partition, offset = _place(where)
+    which = Selection(partition=partition, offset=offset, redriven=None)
+    letters = in_postgres(lambda connection: list_letters(connection, read_model, which, limit=10_000))
+    if not letters:
+        raise Failure(f"there is no dead letter at {where}")
+    raws = [in_postgres(partial(raw_of, letter=letter)) for letter in letters]
+    if as_json:
+        documents = [
+            {**_document(letter), "raw": base64.b64encode(raw).decode()}
+            for letter, raw in zip(letters, raws, strict=True)
+        ]
+        screen.show_json({"dead_letters": documents})
+        return
+    for letter, raw in zip(letters, raws, strict=True):
+        what = "the whole record" if letter.item == WHOLE_RECORD else f"span {letter.item} of the record"
+        lines = [f"{letter.topic}:{letter.partition}:{letter.offset}, {what}"]
+        lines += [f"  {name} {inert(str(value))}" for name, value in _document(letter).items() if value is not None]
+        screen.show([Text(line) for line in [*lines, f"  raw {raw[:64].hex()}{'…' if len(raw) > 64 else ''}"]])
+
+
+@app.command("redrive")
+def redrive(
+    where: Annotated[str | None, typer.Argument(metavar="[PARTITION[:OFFSET]]")] = None,
+    read_model: ReadModel = "traces",
+    *,
+    project: Project = None,
+    reason: Reason = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are not rows yet.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fold dead letters again by the code that is installed here. Ends with 1 when some fail again.
+
+    What folds now becomes the rows it would have been in the first place; what fails again is kept with the new reason.
+
+    \b
+    Examples:
+      lodestream dead-letters redrive 3:1234
+      lodestream dead-letters redrive --reason "KeyError"
+      lodestream dead-letters redrive --all
+    """  # noqa: D301
+    words = ["redrive"]
+    for name, value in (("--position", where), ("--project", project), ("--reason", reason)):
+        words += [name, value] if value is not None else []
+    if len(words) == 1 and not everything:
+        raise typer.BadParameter("say which: a position, --project, --reason, or --all")
+    if where is not None:
+        _place(where if ":" in where else f"{where}:0")
+    follow(read_model, words, as_json=as_json)
+
+
+def _place(where: str) -> tuple[int, int]:
+    partition, _, offset = where.partition(":")
+    if not (partition.isdecimal() and offset.isdecimal()):
+        raise typer.BadParameter(f"{where!r} is not PARTITION:OFFSET", param_hint="PARTITION:OFFSET")
+    return int(partition), int(offset)
+
+
+def _shown(moment: datetime | None) -> str:
+    return moment.astimezone(screen.zone()).strftime("%Y-%m-%d %H:%M") if moment else ""
+
+
+def _document(letter: Kept) -> dict[str, Any]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(letter).items()}

@@ -1,0 +1,42 @@
+"""The way to Postgres (LODESTREAM_POSTGRES), for what has no API: projects, keys, dead letters."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import asyncpg
+
+from services.edge.cli import local_stack
+from services.edge.cli.failures import Failure
+from shared.read_model.postgres import SEARCH_PATH
+from shared.runtime.settings import PostgresSettings
+
+Result = TypeVar("Result")
+
+_PATIENCE = 10.0  # seconds for an answer of Postgres
+
+
+def in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
+    """What `work` gives on a connection of its own. Raises Failure when Postgres can't be reached or refuses."""
+
+    async def run() -> Result:
+        connection = await asyncpg.connect(
+            _dsn(), timeout=_PATIENCE, command_timeout=_PATIENCE, server_settings={"search_path": SEARCH_PATH}
+        )
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    try:
+        return asyncio.run(run())
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise Failure(f"Postgres (LODESTREAM_POSTGRES): {error or type(error).__name__}") from None
+
+
+def _dsn() -> str:
+    """The environment's, else that of a stack which runs here, else the default."""
+    settings = PostgresSettings()
+    stack = None if "dsn" in settings.model_fields_set else local_stack.find(Path.cwd())
+    return stack.environment.get("LODESTREAM_POSTGRES", settings.dsn) if stack else settings.dsn
