@@ -53,6 +53,16 @@ def trace_id(text: str) -> str:
     return spelled
 
 
+def full_trace_id(text: str) -> str:
+    """32 hex digits.
+
+    Raises ValueError for anything else.
+    """
+    if not _TRACE_ID.fullmatch(spelled := text.strip().lower()):
+        raise ValueError(f"{text!r} is not a trace id: write all of its 32 hex digits")
+    return spelled
+
+
 def typed(read: Callable[[str], T]) -> Callable[[str], T]:
     """`read` as the parser of an option: what it raises is a mistake on the command line."""
 

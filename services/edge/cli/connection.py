@@ -8,8 +8,10 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from lodestream_proto.v1.ingest_pb2_grpc import IngestServiceStub
 from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceStub
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
+from lodestream_proto.v1.scores_pb2_grpc import ScoreServiceStub
 
 from services.edge.cli.failures import ExitCode, Failure, explained
 
@@ -56,6 +58,8 @@ class Gateway:
         self.target = target
         self.query = QueryServiceStub(channel)
         self.prompts = PromptServiceStub(channel)
+        self.scores = ScoreServiceStub(channel)
+        self.ingest = IngestServiceStub(channel)
         self._timeout = timeout
         self._metadata = [("authorization", _authorization(target))]
 

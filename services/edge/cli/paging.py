@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from lodestream_proto.v1.prompts_pb2 import LabelHistoryResponse, ListPromptsResponse
 from lodestream_proto.v1.query_pb2 import GetSessionResponse, ListSessionsResponse, ListTracesResponse
+from lodestream_proto.v1.scores_pb2 import ListScoresResponse
 
 Answer = TypeVar(
     "Answer",
@@ -15,6 +16,7 @@ Answer = TypeVar(
     GetSessionResponse,
     ListPromptsResponse,
     LabelHistoryResponse,
+    ListScoresResponse,
 )
 
 _BIGGEST_PAGE = 1_000  # the query service's

@@ -1,0 +1,123 @@
+"""Scores as pictures: what was given, its history, and what it comes to."""
+
+from collections.abc import Sequence
+from datetime import date, tzinfo
+
+from lodestream_proto.v1 import score_event_pb2 as events
+from lodestream_proto.v1.scores_pb2 import Score, ScoreGroup
+from rich.text import Text
+
+from services.edge.cli.render.columns import Column, lay_out
+from services.edge.cli.render.quantities import count, instants
+from services.edge.cli.render.text import inert
+
+_SOURCES = {
+    events.SCORE_SOURCE_API: "api",
+    events.SCORE_SOURCE_EVALUATOR: "evaluator",
+    events.SCORE_SOURCE_ANNOTATION: "annotation",
+}
+_TYPES = {
+    events.SCORE_TYPE_NUMERIC: "numeric",
+    events.SCORE_TYPE_CATEGORICAL: "categorical",
+    events.SCORE_TYPE_BOOLEAN: "boolean",
+    events.SCORE_TYPE_TEXT: "text",
+}
+
+
+def score_table(scores: Sequence[Score], *, width: int, zone: tzinfo, today: date) -> list[Text]:
+    """A line a score. The id is never clipped: it is what the other commands take."""
+    given = instants([score.scored_at for score in scores], zone, today)
+    return lay_out(
+        [
+            Column(title="given", cells=[Text(each, style="dim") for each in given], rank=2),
+            Column(title="name", cells=[Text(inert(score.name)) for score in scores], least=12),
+            Column(title="value", cells=[value_of(score.value) for score in scores], least=8),
+            Column(title="of", cells=[_target(score.target) for score in scores], rank=1, least=16),
+            Column(title="source", cells=[Text(_SOURCES.get(its.source, "")) for its in scores], rank=5),
+            Column(
+                title="by", cells=[Text(inert(its.author or its.evaluator_version)) for its in scores], rank=4, least=8
+            ),
+            Column(title="comment", cells=[Text(inert(score.comment)) for score in scores], rank=3, least=12),
+            Column(title="", cells=[_standing(score) for score in scores]),
+            Column(title="id", cells=[Text(inert(score.score_id), style="dim") for score in scores], rank=6),
+        ],
+        width,
+    )
+
+
+def group_table(groups: Sequence[ScoreGroup], *, width: int) -> list[Text]:
+    """A line a name, and a day, prompt version or release."""
+    return lay_out(
+        [
+            Column(title="name", cells=[Text(inert(group.name)) for group in groups], least=12),
+            Column(title="", cells=[Text(inert(group.key)) for group in groups], rank=1, least=12),
+            Column(title="count", cells=[Text(count(group.count)) for group in groups], right=True),
+            *(
+                Column(title=title, cells=[_number(group, field) for group in groups], right=True, rank=rank)
+                for title, field, rank in (
+                    ("average", "average", 1), ("median", "median", 2), ("least", "minimum", 3), ("most", "maximum", 4),
+                )
+            ),
+            Column(title="given", cells=[_shares(group) for group in groups], rank=5, least=16),
+        ],
+        width,
+    )  # fmt: skip
+
+
+def config_table(configs: Sequence[events.ScoreConfigDefined], *, width: int) -> list[Text]:
+    """A line a config."""
+    return lay_out(
+        [
+            Column(title="id", cells=[Text(inert(config.config_id)) for config in configs]),
+            Column(title="name", cells=[Text(inert(config.name)) for config in configs], least=12),
+            Column(title="type", cells=[Text(_TYPES.get(config.type, "")) for config in configs], rank=1),
+            Column(title="values", cells=[_range(config) for config in configs], rank=2, least=16),
+            Column(title="description", cells=[Text(inert(its.description)) for its in configs], rank=3, least=16),
+            Column(title="", cells=[Text("archived" if its.archived else "", style="yellow") for its in configs]),
+        ],
+        width,
+    )
+
+
+def value_of(value: events.ScoreValue) -> Text:
+    """A number with up to four digits, a truth in its colour, a text as it is."""
+    match value.WhichOneof("kind"):
+        case "numeric":
+            return Text(f"{value.numeric:.4g}")
+        case "boolean":
+            return Text("true", style="green") if value.boolean else Text("false", style="red")
+        case "categorical":
+            return Text(inert(value.categorical))
+    return Text(inert(value.text))
+
+
+def _target(target: events.ScoreTarget) -> Text:
+    if target.trace_id:
+        span = f" span {target.span_id.hex()}" if target.span_id else ""
+        return Text(f"trace {target.trace_id.hex()}{span}", style="dim")
+    return Text(inert(f"session {target.session_id}" if target.session_id else f"run {target.run_id}"), style="dim")
+
+
+def _standing(score: Score) -> Text:
+    if score.retracted:
+        return Text(
+            inert(f"retracted: {score.retraction_reason}" if score.retraction_reason else "retracted"), "yellow"
+        )
+    return Text("superseded" if score.superseded else "", style="dim")
+
+
+def _number(group: ScoreGroup, field: str) -> Text:
+    return Text(f"{getattr(group, field):.4g}") if group.HasField(field) else Text("")  # type: ignore[arg-type]
+
+
+def _shares(group: ScoreGroup) -> Text:
+    most = sorted(group.categories.items(), key=lambda pair: (-pair[1], pair[0]))
+    return Text(inert(", ".join(f"{name} {times:,}" for name, times in most)))
+
+
+def _range(config: events.ScoreConfigDefined) -> Text:
+    if config.categories:
+        return Text(inert(", ".join(f"{its.label}={its.value:g}" for its in config.categories)))
+    least = f"{config.min_value:g}" if config.HasField("min_value") else ""
+    most = f"{config.max_value:g}" if config.HasField("max_value") else ""
+    return Text(f"{least} … {most}" if least or most else "")
