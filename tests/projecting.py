@@ -3,11 +3,10 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 
-from services.projections.traces.folding.projection import Projected
 from services.projections.traces.storing.partitions import Partitions
 from services.projections.traces.storing.tables import NAME, prepare_connection
 from services.projections.traces.traces import TracesProjection
@@ -26,7 +25,7 @@ TABLES = ("spans", "span_blocks", "traces", "sessions", "dead_letters", "project
 class Projecting:
     """One process's projector and its connections."""
 
-    projector: Projector[Projected]
+    projector: Projector[Any]
     pool: asyncpg.Pool
 
     async def fold(self, *records: Recorded) -> None:

@@ -41,6 +41,7 @@ _OTLP = "opentelemetry.proto.collector.trace.v1.TraceService"
 # In the order in which they start; they stop in the reverse one.
 SERVICES = (
     Service("services.projections.traces"),
+    Service("services.projections.scores"),
     Service("services.projections.prompts"),
     Service("services.read.query", Door("LODESTREAM_QUERY_PORT", 4319, "LODESTREAM_QUERY", _QUERY)),
     Service("services.write.gateway", Door("LODESTREAM_GATEWAY_PORT", 4317, "LODESTREAM_ENDPOINT", _OTLP)),

@@ -47,13 +47,15 @@ def kafka_broker(settings: KafkaSettings, *, client_id: str) -> KafkaBroker:
     )
 
 
-def read_batches(router: KafkaRouter, topic: str, *, group: str, listener: Assignment) -> BatchSubscriber:
-    """Declare that a service reads a topic in batches, from where `listener` says."""
+def read_batches(
+    router: KafkaRouter, topic: str, *, group: str, listener: Assignment, max_records: int = 256
+) -> BatchSubscriber:
+    """Declare that a service reads a topic in batches of at most `max_records`, from where `listener` says."""
     return router.subscriber(
         topic,
         group_id=group,
         batch=True,
-        max_records=256,
+        max_records=max_records,
         batch_timeout_ms=50,
         auto_offset_reset="earliest",
         session_timeout_ms=15_000,

@@ -129,6 +129,12 @@ class PromptsProjectionSettings(_Settings):
     group: str = Field(default="lodestream-prompts", validation_alias="LODESTREAM_PROMPTS_GROUP", min_length=1)
 
 
+class ScoresProjectionSettings(_Settings):
+    """The scores projection; groups as for the traces projection."""
+
+    group: str = Field(default="lodestream-scores", validation_alias="LODESTREAM_SCORES_GROUP", min_length=1)
+
+
 class PriceSettings(_Settings):
     """What tokens cost: a file of prices instead of the one that is shipped."""
 

@@ -24,27 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%lodestream_proto/v1/score_event.proto\x12\x13lodestream_proto.v1\"\xbe\x02\n\rScoreRecorded\x12\x10\n\x08score_id\x18\x01 \x01(\t\x12\x30\n\x06target\x18\x02 \x01(\x0b\x32 .lodestream_proto.v1.ScoreTarget\x12\x0c\n\x04name\x18\x03 \x01(\t\x12.\n\x05value\x18\x04 \x01(\x0b\x32\x1f.lodestream_proto.v1.ScoreValue\x12\x0f\n\x07\x63omment\x18\x05 \x01(\t\x12\x11\n\tconfig_id\x18\x06 \x01(\t\x12\x30\n\x06source\x18\x07 \x01(\x0e\x32 .lodestream_proto.v1.ScoreSource\x12\x0e\n\x06\x61uthor\x18\x08 \x01(\t\x12\x19\n\x11\x65valuator_version\x18\t \x01(\t\x12\x13\n\x0b\x65nvironment\x18\n \x01(\t\x12\x15\n\rmetadata_json\x18\x0b \x01(\t\"d\n\x0eScoreRetracted\x12\x10\n\x08score_id\x18\x01 \x01(\t\x12\x30\n\x06target\x18\x02 \x01(\x0b\x32 .lodestream_proto.v1.ScoreTarget\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x8e\x02\n\x12ScoreConfigDefined\x12\x11\n\tconfig_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12,\n\x04type\x18\x03 \x01(\x0e\x32\x1e.lodestream_proto.v1.ScoreType\x12\x16\n\tmin_value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tmax_value\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x36\n\ncategories\x18\x06 \x03(\x0b\x32\".lodestream_proto.v1.ScoreCategory\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x10\n\x08\x61rchived\x18\x08 \x01(\x08\x42\x0c\n\n_min_valueB\x0c\n\n_max_value\"T\n\x0bScoreTarget\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\"a\n\nScoreValue\x12\x11\n\x07numeric\x18\x01 \x01(\x01H\x00\x12\x15\n\x0b\x63\x61tegorical\x18\x02 \x01(\tH\x00\x12\x11\n\x07\x62oolean\x18\x03 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x42\x06\n\x04kind\"-\n\rScoreCategory\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01*\x88\x01\n\tScoreType\x12\x1a\n\x16SCORE_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12SCORE_TYPE_NUMERIC\x10\x01\x12\x1a\n\x16SCORE_TYPE_CATEGORICAL\x10\x02\x12\x16\n\x12SCORE_TYPE_BOOLEAN\x10\x03\x12\x13\n\x0fSCORE_TYPE_TEXT\x10\x04*z\n\x0bScoreSource\x12\x1c\n\x18SCORE_SOURCE_UNSPECIFIED\x10\x00\x12\x14\n\x10SCORE_SOURCE_API\x10\x01\x12\x1a\n\x16SCORE_SOURCE_EVALUATOR\x10\x02\x12\x1b\n\x17SCORE_SOURCE_ANNOTATION\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%lodestream_proto/v1/score_event.proto\x12\x13lodestream_proto.v1\"\xee\x02\n\rScoreRecorded\x12\x10\n\x08score_id\x18\x01 \x01(\t\x12\x30\n\x06target\x18\x02 \x01(\x0b\x32 .lodestream_proto.v1.ScoreTarget\x12\x0c\n\x04name\x18\x03 \x01(\t\x12.\n\x05value\x18\x04 \x01(\x0b\x32\x1f.lodestream_proto.v1.ScoreValue\x12\x0f\n\x07\x63omment\x18\x05 \x01(\t\x12\x11\n\tconfig_id\x18\x06 \x01(\t\x12\x30\n\x06source\x18\x07 \x01(\x0e\x32 .lodestream_proto.v1.ScoreSource\x12\x0e\n\x06\x61uthor\x18\x08 \x01(\t\x12\x19\n\x11\x65valuator_version\x18\t \x01(\t\x12\x13\n\x0b\x65nvironment\x18\n \x01(\t\x12\x15\n\rmetadata_json\x18\x0b \x01(\t\x12\x1b\n\x0e\x63\x61tegory_value\x18\x0c \x01(\x01H\x00\x88\x01\x01\x42\x11\n\x0f_category_value\"d\n\x0eScoreRetracted\x12\x10\n\x08score_id\x18\x01 \x01(\t\x12\x30\n\x06target\x18\x02 \x01(\x0b\x32 .lodestream_proto.v1.ScoreTarget\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x8e\x02\n\x12ScoreConfigDefined\x12\x11\n\tconfig_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12,\n\x04type\x18\x03 \x01(\x0e\x32\x1e.lodestream_proto.v1.ScoreType\x12\x16\n\tmin_value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tmax_value\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x36\n\ncategories\x18\x06 \x03(\x0b\x32\".lodestream_proto.v1.ScoreCategory\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x10\n\x08\x61rchived\x18\x08 \x01(\x08\x42\x0c\n\n_min_valueB\x0c\n\n_max_value\"T\n\x0bScoreTarget\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\"a\n\nScoreValue\x12\x11\n\x07numeric\x18\x01 \x01(\x01H\x00\x12\x15\n\x0b\x63\x61tegorical\x18\x02 \x01(\tH\x00\x12\x11\n\x07\x62oolean\x18\x03 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x42\x06\n\x04kind\"-\n\rScoreCategory\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01*\x88\x01\n\tScoreType\x12\x1a\n\x16SCORE_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12SCORE_TYPE_NUMERIC\x10\x01\x12\x1a\n\x16SCORE_TYPE_CATEGORICAL\x10\x02\x12\x16\n\x12SCORE_TYPE_BOOLEAN\x10\x03\x12\x13\n\x0fSCORE_TYPE_TEXT\x10\x04*z\n\x0bScoreSource\x12\x1c\n\x18SCORE_SOURCE_UNSPECIFIED\x10\x00\x12\x14\n\x10SCORE_SOURCE_API\x10\x01\x12\x1a\n\x16SCORE_SOURCE_EVALUATOR\x10\x02\x12\x1b\n\x17SCORE_SOURCE_ANNOTATION\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lodestream_proto.v1.score_event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCORETYPE']._serialized_start=991
-  _globals['_SCORETYPE']._serialized_end=1127
-  _globals['_SCORESOURCE']._serialized_start=1129
-  _globals['_SCORESOURCE']._serialized_end=1251
+  _globals['_SCORETYPE']._serialized_start=1039
+  _globals['_SCORETYPE']._serialized_end=1175
+  _globals['_SCORESOURCE']._serialized_start=1177
+  _globals['_SCORESOURCE']._serialized_end=1299
   _globals['_SCORERECORDED']._serialized_start=63
-  _globals['_SCORERECORDED']._serialized_end=381
-  _globals['_SCORERETRACTED']._serialized_start=383
-  _globals['_SCORERETRACTED']._serialized_end=483
-  _globals['_SCORECONFIGDEFINED']._serialized_start=486
-  _globals['_SCORECONFIGDEFINED']._serialized_end=756
-  _globals['_SCORETARGET']._serialized_start=758
-  _globals['_SCORETARGET']._serialized_end=842
-  _globals['_SCOREVALUE']._serialized_start=844
-  _globals['_SCOREVALUE']._serialized_end=941
-  _globals['_SCORECATEGORY']._serialized_start=943
-  _globals['_SCORECATEGORY']._serialized_end=988
+  _globals['_SCORERECORDED']._serialized_end=429
+  _globals['_SCORERETRACTED']._serialized_start=431
+  _globals['_SCORERETRACTED']._serialized_end=531
+  _globals['_SCORECONFIGDEFINED']._serialized_start=534
+  _globals['_SCORECONFIGDEFINED']._serialized_end=804
+  _globals['_SCORETARGET']._serialized_start=806
+  _globals['_SCORETARGET']._serialized_end=890
+  _globals['_SCOREVALUE']._serialized_start=892
+  _globals['_SCOREVALUE']._serialized_end=989
+  _globals['_SCORECATEGORY']._serialized_start=991
+  _globals['_SCORECATEGORY']._serialized_end=1036
 # @@protoc_insertion_point(module_scope)

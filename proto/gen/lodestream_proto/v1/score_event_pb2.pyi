@@ -76,6 +76,7 @@ class ScoreRecorded(_message.Message):
     EVALUATOR_VERSION_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     METADATA_JSON_FIELD_NUMBER: _builtins.int
+    CATEGORY_VALUE_FIELD_NUMBER: _builtins.int
     score_id: _builtins.str
     name: _builtins.str
     comment: _builtins.str
@@ -88,6 +89,8 @@ class ScoreRecorded(_message.Message):
     environment: _builtins.str
     metadata_json: _builtins.str
     """JSON object text."""
+    category_value: _builtins.float
+    """The value that the config gave the category when the score was recorded; set by the gateway, whatever the client wrote."""
     @_builtins.property
     def target(self) -> Global___ScoreTarget: ...
     @_builtins.property
@@ -106,12 +109,15 @@ class ScoreRecorded(_message.Message):
         evaluator_version: _builtins.str = ...,
         environment: _builtins.str = ...,
         metadata_json: _builtins.str = ...,
+        category_value: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_category_value", b"_category_value", "category_value", b"category_value", "target", b"target", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "config_id", b"config_id", "environment", b"environment", "evaluator_version", b"evaluator_version", "metadata_json", b"metadata_json", "name", b"name", "score_id", b"score_id", "source", b"source", "target", b"target", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_category_value", b"_category_value", "author", b"author", "category_value", b"category_value", "comment", b"comment", "config_id", b"config_id", "environment", b"environment", "evaluator_version", b"evaluator_version", "metadata_json", b"metadata_json", "name", b"name", "score_id", b"score_id", "source", b"source", "target", b"target", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__category_value: _TypeAlias = _typing.Literal["category_value"]  # noqa: Y015
+    _WhichOneofArgType__category_value: _TypeAlias = _typing.Literal["_category_value", b"_category_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__category_value) -> _WhichOneofReturnType__category_value | None: ...
 
 Global___ScoreRecorded: _TypeAlias = ScoreRecorded  # noqa: Y015
 

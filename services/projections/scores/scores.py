@@ -1,0 +1,48 @@
+"""The scores projection: records to rows before the fence, rows to tables within."""
+
+from collections.abc import Sequence
+
+import asyncpg
+from lodestream_proto.v1.event_pb2 import Event
+
+from services.projections.scores.fold import Folded, fold
+from services.projections.scores.tables import NAME, write_configs, write_scores
+from shared.event_log.codec import Recorded
+from shared.event_log.topics import SCORES
+from shared.read_model.dead_letters import DeadLetter, set_aside, whole
+from shared.read_model.projecting.refused import write_refusing
+from shared.runtime.failpoints import failpoint
+
+
+class ScoresProjection:
+    """Scores become rows of `scores` and `score_history`, configs of `score_config_history`."""
+
+    name = NAME
+    topic = SCORES
+
+    def items(self, _event: Event) -> int:
+        """An event tells one score."""
+        return 1
+
+    async def prepare(self, records: Sequence[Recorded]) -> Folded:
+        """All the arithmetic."""
+        return fold(records)
+
+    async def write(
+        self, connection: asyncpg.Connection, records: Sequence[Recorded], prepared: Folded
+    ) -> list[DeadLetter]:
+        """Write the rows; what the database refuses is set aside."""
+        at = {record.offset: record for record in records}
+        letters = list(prepared.dead_letters)
+        for score, reason in await write_refusing(
+            connection, prepared.scores, lambda scores: write_scores(connection, [row for _, row in scores])
+        ):
+            letters.append(whole(at[score[0]], reason))
+        for config, reason in await write_refusing(
+            connection, prepared.configs, lambda configs: write_configs(connection, [row for _, row in configs])
+        ):
+            letters.append(whole(at[config[0]], reason))
+        await failpoint("projection.copied")
+        if letters:
+            await set_aside(connection, NAME, letters)
+        return letters
