@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from lodestream_proto.v1 import query_pb2 as pb
+from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.ingest_pb2 import RecordRequest, RecordResponse
+from lodestream_proto.v1.ingest_pb2_grpc import IngestServiceStub
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
+from lodestream_proto.v1.scores_pb2_grpc import ScoreServiceStub
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
@@ -35,6 +39,17 @@ class Stack:
     @property
     def query(self) -> "QueryServiceAsyncStub":
         return QueryServiceStub(self.channel)
+
+    @property
+    def scores(self) -> Any:
+        return ScoreServiceStub(self.channel)
+
+    async def record(self, *events: Event, project: str = "acme") -> RecordResponse:
+        stub: Any = IngestServiceStub(self.channel)
+        answer: RecordResponse = await stub.Record(
+            RecordRequest(events=events), metadata=self.metadata(project), timeout=15
+        )
+        return answer
 
     async def export(self, *spans: Span, project: str = "acme") -> str:
         request = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])])

@@ -9,10 +9,13 @@ import uvloop
 from lodestream_proto.v1.prompt_cache_pb2_grpc import add_PromptCacheServiceServicer_to_server
 from lodestream_proto.v1.prompts_pb2_grpc import add_PromptServiceServicer_to_server
 from lodestream_proto.v1.query_pb2_grpc import add_QueryServiceServicer_to_server
+from lodestream_proto.v1.scores_pb2_grpc import add_ScoreServiceServicer_to_server
 
 from services.read.query.freshness import LogEnds
 from services.read.query.health import tell_health
 from services.read.query.prompts.service import PromptCacheService, PromptService
+from services.read.query.reading import Reads
+from services.read.query.scores.service import ScoreService
 from services.read.query.service import QueryService
 from shared.read_model.authentication import Authenticator
 from shared.read_model.migrate import reader_dsn
@@ -31,11 +34,12 @@ async def run(settings: QuerySettings) -> None:
     pool = await _pool(dsn, settings)
     log_ends = LogEnds(KafkaSettings())
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_metadata_size", 16 * 1024)])
-    keys = Authenticator(pool)
-    add_QueryServiceServicer_to_server(QueryService(pool, keys, log_ends), server)
-    prompts = PromptService(pool, keys, log_ends)  # type: ignore[abstract] # commands stay unimplemented here
+    reads = Reads(pool, Authenticator(pool), log_ends)
+    add_QueryServiceServicer_to_server(QueryService(reads), server)
+    add_ScoreServiceServicer_to_server(ScoreService(reads), server)
+    prompts = PromptService(pool, reads.keys, log_ends)  # type: ignore[abstract] # commands stay unimplemented here
     add_PromptServiceServicer_to_server(prompts, server)
-    add_PromptCacheServiceServicer_to_server(PromptCacheService(pool, keys, log_ends), server)
+    add_PromptCacheServiceServicer_to_server(PromptCacheService(pool, reads.keys, log_ends), server)
     health = Health(server)
     port = server.add_insecure_port(f"{settings.host}:{settings.port}")
     log.info("listening", address=f"{settings.host}:{port}")

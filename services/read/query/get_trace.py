@@ -12,6 +12,7 @@ from lodestream_proto.v1.trace_pb2 import SpanContent, SpanEvent, SpanLink
 
 from services.read.query import nouns
 from services.read.query.critical_path import Node, critical_path
+from services.read.query.scores.of_traces import show_columns, show_scores
 from services.read.query.traces import SQL, find_trace
 from shared.read_model.blocks import Source, UnreadableBlockError, open_block, sources_of
 from shared.read_model.dialects import content
@@ -52,6 +53,8 @@ async def get_trace(pool: asyncpg.Pool, project_id: str, request: GetTraceReques
         response.spans.append(message)
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)  # other calls need not wait for all of a large trace
+    await show_scores(pool, project_id, response)
+    await show_columns(pool, project_id, [response.trace])
     return response
 
 

@@ -12,9 +12,10 @@ from services.write.gateway.admission import Admission
 from services.write.gateway.first_key import seed
 from services.write.gateway.health import tell_health
 from services.write.gateway.prompts.service import prompt_service
+from services.write.gateway.scores.configs import ScoreConfigs
 from services.write.gateway.server import PortTakenError, create_server, query_channel
 from shared.event_log.append import Appender
-from shared.event_log.topics import PROMPTS, TRACES
+from shared.event_log.topics import PROMPTS, SCORES, TRACES
 from shared.read_model.authentication import Authenticator
 from shared.read_model.postgres import connect_pool
 from shared.runtime.serving import Health, serve
@@ -34,7 +35,7 @@ async def run(settings: GatewaySettings) -> None:
     """
     postgres, kafka = PostgresSettings(), KafkaSettings()
     pool = await connect_pool(postgres.dsn, application="gateway", min_size=0, max_size=4, command_timeout=5)
-    appender = Appender(kafka, topics=[TRACES, PROMPTS], client_id="lodestream-gateway")
+    appender = Appender(kafka, topics=[TRACES, PROMPTS, SCORES], client_id="lodestream-gateway")
     metrics.watch(appender)
     beside = [asyncio.create_task(seed(pool, InitSettings()))]
     try:
@@ -43,7 +44,8 @@ async def run(settings: GatewaySettings) -> None:
             query_channel(settings) as query,
             prompt_service(settings, admission, appender, query) as prompts,
         ):
-            server, port = create_server(settings, admission, appender, query, prompts)
+            configs = ScoreConfigs(pool)
+            server, port = create_server(settings, admission, appender, query, prompts=prompts, configs=configs)
             health = Health(server)
             await asyncio.gather(appender.start(wait=_PATIENCE), asyncio.wait(beside, timeout=_PATIENCE))
             beside.append(asyncio.create_task(tell_health(health, appender, kafka, query)))

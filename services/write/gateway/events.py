@@ -1,34 +1,43 @@
 """Native events: which of a request can be taken, and as what records."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import zstandard
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.ingest_pb2 import RecordRequest
-from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 
 from services.write.gateway.producer import limited, producer_of
 from services.write.gateway.records import Envelope, new_event_id
+from services.write.gateway.scores.checks import Configs
+from services.write.gateway.scores.events import config_record, retraction_record, score_record
+from services.write.gateway.spans_recorded import check_spans
 from services.write.gateway.wire import WireError, reason_of, split
-from services.write.gateway.writing import Checked, check
-from shared.read_model.blocks import UnreadableBlockError, decompress
+from services.write.gateway.writing import Checked
+from shared.event_log.append import Record
 from shared.runtime.refusal import Context, InvalidError
 from shared.runtime.settings import GatewaySettings
 
-OTLP_REQUEST = "spans_recorded.otlp_request"
+_OF_ONE_RECORD: Mapping[str, Callable[[Event, Envelope, Configs], Record]] = {
+    "score_recorded": score_record,
+    "score_retracted": retraction_record,
+    "score_config_defined": config_record,
+}
+"""The kinds of payload, beside spans, that Record takes: each is kept as one record, or refused."""
 _YEAR_10000 = 253_402_300_800  # seconds since 1970; what a Timestamp must stay below
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedEvent:
-    """An event's id, given or made, and its spans; or the field that is wrong, and how."""
+    """An event's id, given or made, and its records; or the field that is wrong, and how."""
 
     event_id: str
+    kind: str = ""
+    records: Sequence[Record] = ()
     spans: Checked | None = None
+    """Of an event that tells spans, some of which may be refused."""
     field: str = ""
     reason: str = ""
 
@@ -60,30 +69,37 @@ def read_events(request: bytes, max_events: int) -> Sequence[Event | UnreadableE
 
 
 def check_event(
-    event: Event | UnreadableEvent, project_id: str, context: Context, settings: GatewaySettings
+    event: Event | UnreadableEvent, project_id: str, context: Context, settings: GatewaySettings, configs: Configs
 ) -> CheckedEvent:
-    """What can be kept of an event, under the project of the key, whatever the event says."""
+    """What can be kept of an event, under the project of the key, whatever the event says.
+
+    `configs` are those that scores of the request name.
+    """
     if isinstance(event, UnreadableEvent):
         return CheckedEvent("", field=f"events[{event.index}]", reason=event.reason)
+    kind = event.WhichOneof("payload") or "payload"
     try:
-        event_id = _event_id(event)
-        received_at = Timestamp()
-        received_at.GetCurrentTime()
-        occurred_at = _occurred_at(event) or received_at
-        recorded = _spans_recorded(event)
-        producer = limited(event.producer) if event.producer.name else producer_of(context)
-        envelope = Envelope(project_id, producer, event_id, received_at, occurred_at)
-        checked = check(
-            _opened(recorded, settings.max_message_bytes),
-            lambda _: envelope,
-            field=OTLP_REQUEST,
-            max_spans=settings.max_spans,
-            block=recorded.otlp_request if recorded.compression == COMPRESSION_ZSTD else None,
-        )
+        envelope = _envelope(event, project_id, context)
+        if kind == "spans_recorded":
+            spans = check_spans(event.spans_recorded, envelope, settings)
+            return CheckedEvent(envelope.event_id, kind, spans.records, spans)
+        return CheckedEvent(envelope.event_id, kind, [_record_of(kind)(event, envelope, configs)])
     except InvalidError as invalid:
-        return CheckedEvent(event.event_id, field=invalid.field, reason=invalid.why)
-    empty = "" if checked.spans else "has no spans"
-    return CheckedEvent(event_id, checked, field=OTLP_REQUEST if empty else "", reason=empty)
+        return CheckedEvent(event.event_id, kind, field=invalid.field, reason=invalid.why)
+
+
+def _record_of(kind: str) -> Callable[[Event, Envelope, Configs], Record]:
+    if kind not in _OF_ONE_RECORD:
+        raise InvalidError(kind, "is no kind of event that this server takes by Record")
+    return _OF_ONE_RECORD[kind]
+
+
+def _envelope(event: Event, project_id: str, context: Context) -> Envelope:
+    event_id = _event_id(event)
+    received_at = Timestamp()
+    received_at.GetCurrentTime()
+    producer = limited(event.producer) if event.producer.name else producer_of(context)
+    return Envelope(project_id, producer, event_id, received_at, _occurred_at(event) or received_at)
 
 
 def _read(part: bytes, index: int) -> Event | UnreadableEvent:
@@ -110,25 +126,3 @@ def _occurred_at(event: Event) -> Timestamp | None:
     if not (0 <= event.occurred_at.seconds < _YEAR_10000 and 0 <= event.occurred_at.nanos < 1_000_000_000):
         raise InvalidError("occurred_at", "is not between the years 1970 and 9999")
     return event.occurred_at
-
-
-def _spans_recorded(event: Event) -> SpansRecorded:
-    kind = event.WhichOneof("payload")
-    if kind != "spans_recorded":
-        raise InvalidError(kind or "payload", "this server takes spans_recorded by Record, and no other kind yet")
-    return event.spans_recorded
-
-
-def _opened(recorded: SpansRecorded, max_bytes: int) -> bytes:
-    """The OTLP request; what a frame says of itself is judged before anything is made room for."""
-    block = recorded.otlp_request
-    try:
-        if recorded.compression == COMPRESSION_ZSTD:
-            frame = zstandard.get_frame_parameters(block)
-            if frame.window_size > max(max_bytes, 8 * 1024 * 1024):
-                raise InvalidError(OTLP_REQUEST, f"needs a window of {frame.window_size} bytes")
-        return decompress(recorded.compression, block, max_bytes=max_bytes)
-    except zstandard.ZstdError as error:
-        raise InvalidError(OTLP_REQUEST, f"is not zstd: {error}") from None
-    except UnreadableBlockError as error:
-        raise InvalidError(OTLP_REQUEST, str(error).removeprefix("otlp_request ")) from None

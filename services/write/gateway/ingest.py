@@ -15,8 +15,11 @@ from lodestream_proto.v1.ingest_pb2 import (
 
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
-from services.write.gateway.events import OTLP_REQUEST, CheckedEvent, check_event, read_events
+from services.write.gateway.events import CheckedEvent, check_event, read_events
 from services.write.gateway.refusal import OverQuotaError, exhausted, the_request
+from services.write.gateway.scores.configs import ScoreConfigs
+from services.write.gateway.scores.events import configs_named
+from services.write.gateway.spans_recorded import OTLP_REQUEST
 from services.write.gateway.wire import WireError, split
 from services.write.gateway.writing import append_all
 from shared.event_log.append import Appender
@@ -31,8 +34,10 @@ _RECORD = 1  # field number in StreamRequest
 class IngestService:
     """Answers when the log has every accepted event."""
 
-    def __init__(self, settings: GatewaySettings, admission: Admission, appender: Appender) -> None:
-        self._settings, self._admission, self._appender = settings, admission, appender
+    def __init__(
+        self, settings: GatewaySettings, admission: Admission, appender: Appender, configs: ScoreConfigs
+    ) -> None:
+        self._settings, self._admission, self._appender, self._configs = settings, admission, appender, configs
 
     async def record(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
         """Record, bytes to bytes."""
@@ -81,12 +86,12 @@ class IngestService:
 
     async def _record(self, request: bytes, project_id: str, context: Context) -> RecordResponse:
         with self._admission.hold(project_id, len(request)):
-            checked = [
-                check_event(event, project_id, context, self._settings)
-                for event in read_events(request, self._settings.max_events)
-            ]
-            self._admission.count_spans(project_id, sum(event.spans.spans for event in checked if event.spans))
-            records = [record for event in checked if event.spans for record in event.spans.records]
+            events = read_events(request, self._settings.max_events)
+            configs = await self._configs.find(project_id, configs_named(events))
+            checked = [check_event(event, project_id, context, self._settings, configs) for event in events]
+            told = sum(event.spans.spans if event.spans else len(event.records) for event in checked)
+            self._admission.count_spans(project_id, told)
+            records = [record for event in checked for record in event.records]
             positions = await append_all(self._appender, records, context, most=self._settings.ack_seconds)
         return RecordResponse(results=_results(checked), position=to_token(positions))
 
@@ -95,16 +100,18 @@ def _results(checked: Sequence[CheckedEvent]) -> list[EventResult]:
     """What became of each event, now that the log has what was kept of them."""
     results = []
     for event in checked:
-        kept, refused = (event.spans.kept, event.spans.refused) if event.spans else (0, ())
-        metrics.SPANS.labels("accepted").inc(kept)
-        metrics.SPANS.labels("refused").inc(len(refused))
-        field, reason = event.field, event.reason
+        field, reason, refused = event.field, event.reason, event.spans.refused if event.spans else ()
+        if event.spans:
+            metrics.SPANS.labels("accepted").inc(event.spans.kept)
+            metrics.SPANS.labels("refused").inc(len(refused))
+        else:
+            metrics.EVENTS.labels(event.kind, "accepted" if event.records else "refused").inc()
         if refused:
             field, reason = f"{OTLP_REQUEST}.{refused[0].path}", refused[0].reason
         results.append(
             EventResult(
                 event_id=event.event_id,
-                outcome=EVENT_OUTCOME_ACCEPTED if kept else EVENT_OUTCOME_REFUSED,
+                outcome=EVENT_OUTCOME_ACCEPTED if event.records else EVENT_OUTCOME_REFUSED,
                 field=field,
                 reason=reason,
                 rejected_spans=len(refused),

@@ -5,6 +5,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from shared.event_log.append import Appender
 
 SPANS = Counter("lodestream_gateway_spans", "Spans: accepted (the log has them) or refused one by one", ["outcome"])
+EVENTS = Counter(
+    "lodestream_gateway_events", "Events of one record each, scores above all, by kind and outcome", ["kind", "outcome"]
+)
 APPEND_SECONDS = Histogram("lodestream_gateway_append_seconds", "From append to the log's acknowledgement")
 REQUEST_BYTES = Gauge("lodestream_gateway_request_bytes", "Bytes of requests being handled")
 PROMPT_READS = Counter(

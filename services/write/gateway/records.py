@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.event_pb2 import Event, Producer
@@ -32,16 +33,21 @@ class Envelope:
     received_at: Timestamp
     occurred_at: Timestamp
 
-    def record(self, trace_id: bytes, block: bytes, spans: int) -> Record:
-        """The record of a compressed request and its number of spans."""
-        event = Event(
+    def event(self, **payload: Any) -> Event:
+        """The event with its payload."""
+        return Event(
             event_id=self.event_id,
             project_id=self.project_id,
             occurred_at=self.occurred_at,
             received_at=self.received_at,
             producer=self.producer,
-            spans_recorded=SpansRecorded(otlp_request=block, compression=COMPRESSION_ZSTD, span_count=spans),
+            **payload,
         )
+
+    def record(self, trace_id: bytes, block: bytes, spans: int) -> Record:
+        """The record of a compressed request and its number of spans."""
+        recorded = SpansRecorded(otlp_request=block, compression=COMPRESSION_ZSTD, span_count=spans)
+        event = self.event(spans_recorded=recorded)
         return Record(TRACES, f"{self.project_id}/".encode() + trace_id, event.SerializeToString())
 
 

@@ -8,6 +8,9 @@ from services.write.gateway.admission import Admission
 from services.write.gateway.ingest import IngestService
 from services.write.gateway.otlp import TraceService
 from services.write.gateway.prompts.service import PromptService
+from services.write.gateway.scores import service as scores
+from services.write.gateway.scores.configs import ScoreConfigs
+from services.write.gateway.scores.service import Definitions
 from shared.event_log.append import Appender
 from shared.runtime.settings import MIB, GatewaySettings
 
@@ -29,7 +32,9 @@ def create_server(
     admission: Admission,
     appender: Appender,
     query: grpc.aio.Channel,
+    *,
     prompts: PromptService,
+    configs: ScoreConfigs,
 ) -> tuple[grpc.aio.Server, int]:
     """The server, not started, and the port it will listen on.
 
@@ -37,7 +42,7 @@ def create_server(
     """
     server = grpc.aio.server(options=_options(settings))
     traces = TraceService(settings, admission, appender)
-    native = IngestService(settings, admission, appender)
+    native = IngestService(settings, admission, appender, configs)
     # No deserialiser, so that we tell what is wrong with the bytes; unary calls as streams, so that they are judged
     # before their bytes are read.
     export: _Handlers = {"Export": grpc.stream_unary_rpc_method_handler(traces.export)}
@@ -51,6 +56,7 @@ def create_server(
             grpc.method_handlers_generic_handler(ingest.SERVICE, record),
             grpc.method_handlers_generic_handler(QUERY_SERVICE.full_name, proxy.forwarded(query, QUERY_SERVICE)),
             prompts.handlers(),
+            scores.handlers(Definitions(settings, admission, appender, query, configs), query),
         )
     )
     address = f"{settings.host}:{settings.port}"

@@ -33,6 +33,8 @@ class _TraceSortEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TraceSort.V
     TRACE_SORT_COST: _TraceSort.ValueType  # 3
     TRACE_SORT_TOKENS: _TraceSort.ValueType  # 4
     TRACE_SORT_NAME: _TraceSort.ValueType  # 5
+    TRACE_SORT_SCORE: _TraceSort.ValueType  # 6
+    """By the value of sort_score."""
 
 class TraceSort(_TraceSort, metaclass=_TraceSortEnumTypeWrapper): ...
 
@@ -42,6 +44,8 @@ TRACE_SORT_LATENCY: TraceSort.ValueType  # 2
 TRACE_SORT_COST: TraceSort.ValueType  # 3
 TRACE_SORT_TOKENS: TraceSort.ValueType  # 4
 TRACE_SORT_NAME: TraceSort.ValueType  # 5
+TRACE_SORT_SCORE: TraceSort.ValueType  # 6
+"""By the value of sort_score."""
 Global___TraceSort: _TypeAlias = TraceSort  # noqa: Y015
 
 class _SortOrder:
@@ -150,22 +154,28 @@ class GetTraceResponse(_message.Message):
     TRACE_FIELD_NUMBER: _builtins.int
     SPANS_FIELD_NUMBER: _builtins.int
     FRESHNESS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def trace(self) -> _trace_pb2.TraceSummary: ...
     @_builtins.property
     def spans(self) -> _containers.RepeatedCompositeFieldContainer[_trace_pb2.Span]: ...
     @_builtins.property
     def freshness(self) -> Global___Freshness: ...
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[_trace_pb2.AttachedScore]:
+        """Of the trace itself, not of its spans. By name, then newest first."""
+
     def __init__(
         self,
         *,
         trace: _trace_pb2.TraceSummary | None = ...,
         spans: _abc.Iterable[_trace_pb2.Span] | None = ...,
         freshness: Global___Freshness | None = ...,
+        scores: _abc.Iterable[_trace_pb2.AttachedScore] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "spans", b"spans", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "scores", b"scores", "spans", b"spans", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -192,6 +202,7 @@ class TraceFilter(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     HAS_ERROR_FIELD_NUMBER: _builtins.int
     NAME_CONTAINS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
     min_level: _trace_pb2.Level.ValueType
     """The worst level of the trace is at least this."""
     min_latency_us: _builtins.int
@@ -226,6 +237,10 @@ class TraceFilter(_message.Message):
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """All of these must be on the trace."""
 
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoreCondition]:
+        """All of these must be met. At most 10."""
+
     def __init__(
         self,
         *,
@@ -246,10 +261,11 @@ class TraceFilter(_message.Message):
         max_tokens: _builtins.int | None = ...,
         has_error: _builtins.bool | None = ...,
         name_contains: _builtins.str = ...,
+        scores: _abc.Iterable[Global___ScoreCondition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_has_error", b"_has_error", "_max_cost_usd", b"_max_cost_usd", "_max_latency_us", b"_max_latency_us", "_max_tokens", b"_max_tokens", "_min_cost_usd", b"_min_cost_usd", "_min_latency_us", b"_min_latency_us", "_min_tokens", b"_min_tokens", "has_error", b"has_error", "max_cost_usd", b"max_cost_usd", "max_latency_us", b"max_latency_us", "max_tokens", b"max_tokens", "min_cost_usd", b"min_cost_usd", "min_latency_us", b"min_latency_us", "min_tokens", b"min_tokens", "start_before", b"start_before", "start_from", b"start_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_has_error", b"_has_error", "_max_cost_usd", b"_max_cost_usd", "_max_latency_us", b"_max_latency_us", "_max_tokens", b"_max_tokens", "_min_cost_usd", b"_min_cost_usd", "_min_latency_us", b"_min_latency_us", "_min_tokens", b"_min_tokens", "environments", b"environments", "has_error", b"has_error", "max_cost_usd", b"max_cost_usd", "max_latency_us", b"max_latency_us", "max_tokens", b"max_tokens", "min_cost_usd", b"min_cost_usd", "min_latency_us", b"min_latency_us", "min_level", b"min_level", "min_tokens", b"min_tokens", "name_contains", b"name_contains", "names", b"names", "releases", b"releases", "session_ids", b"session_ids", "start_before", b"start_before", "start_from", b"start_from", "tags", b"tags", "user_ids", b"user_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_has_error", b"_has_error", "_max_cost_usd", b"_max_cost_usd", "_max_latency_us", b"_max_latency_us", "_max_tokens", b"_max_tokens", "_min_cost_usd", b"_min_cost_usd", "_min_latency_us", b"_min_latency_us", "_min_tokens", b"_min_tokens", "environments", b"environments", "has_error", b"has_error", "max_cost_usd", b"max_cost_usd", "max_latency_us", b"max_latency_us", "max_tokens", b"max_tokens", "min_cost_usd", b"min_cost_usd", "min_latency_us", b"min_latency_us", "min_level", b"min_level", "min_tokens", b"min_tokens", "name_contains", b"name_contains", "names", b"names", "releases", b"releases", "scores", b"scores", "session_ids", b"session_ids", "start_before", b"start_before", "start_from", b"start_from", "tags", b"tags", "user_ids", b"user_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__has_error: _TypeAlias = _typing.Literal["has_error"]  # noqa: Y015
     _WhichOneofArgType__has_error: _TypeAlias = _typing.Literal["_has_error", b"_has_error"]  # noqa: Y015
@@ -283,6 +299,47 @@ class TraceFilter(_message.Message):
 Global___TraceFilter: _TypeAlias = TraceFilter  # noqa: Y015
 
 @_typing.final
+class ScoreCondition(_message.Message):
+    """Met by a trace that has one score of this name, on itself or on one of its spans, with all that is asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MIN_VALUE_FIELD_NUMBER: _builtins.int
+    MAX_VALUE_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    min_value: _builtins.float
+    """Inclusive bounds; true is 1, false 0, a category the value that its config gave it."""
+    max_value: _builtins.float
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Any of these."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        min_value: _builtins.float | None = ...,
+        max_value: _builtins.float | None = ...,
+        categories: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_value", b"_max_value", "_min_value", b"_min_value", "max_value", b"max_value", "min_value", b"min_value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_value", b"_max_value", "_min_value", b"_min_value", "categories", b"categories", "max_value", b"max_value", "min_value", b"min_value", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_value: _TypeAlias = _typing.Literal["max_value"]  # noqa: Y015
+    _WhichOneofArgType__max_value: _TypeAlias = _typing.Literal["_max_value", b"_max_value"]  # noqa: Y015
+    _WhichOneofReturnType__min_value: _TypeAlias = _typing.Literal["min_value"]  # noqa: Y015
+    _WhichOneofArgType__min_value: _TypeAlias = _typing.Literal["_min_value", b"_min_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_value) -> _WhichOneofReturnType__max_value | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_value) -> _WhichOneofReturnType__min_value | None: ...
+
+Global___ScoreCondition: _TypeAlias = ScoreCondition  # noqa: Y015
+
+@_typing.final
 class ListTracesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -292,6 +349,7 @@ class ListTracesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     WAIT_FOR_FIELD_NUMBER: _builtins.int
+    SORT_SCORE_FIELD_NUMBER: _builtins.int
     sort: Global___TraceSort.ValueType
     """Default: start time."""
     order: Global___SortOrder.ValueType
@@ -300,6 +358,10 @@ class ListTracesRequest(_message.Message):
     """Default 50, at most 1,000."""
     page_token: _builtins.str
     """From the previous answer; the rest of the request must be the same."""
+    sort_score: _builtins.str
+    """The name of a score, with TRACE_SORT_SCORE. Traces without it (on themselves or a span) are left out; one with several
+    is at the greatest when descending, at the least when ascending.
+    """
     @_builtins.property
     def filter(self) -> Global___TraceFilter: ...
     @_builtins.property
@@ -313,10 +375,11 @@ class ListTracesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         wait_for: Global___WaitFor | None = ...,
+        sort_score: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "wait_for", b"wait_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "sort", b"sort", "wait_for", b"wait_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "sort", b"sort", "sort_score", b"sort_score", "wait_for", b"wait_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

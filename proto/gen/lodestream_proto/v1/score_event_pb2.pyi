@@ -78,11 +78,14 @@ class ScoreRecorded(_message.Message):
     METADATA_JSON_FIELD_NUMBER: _builtins.int
     CATEGORY_VALUE_FIELD_NUMBER: _builtins.int
     score_id: _builtins.str
+    """Empty: the event's id is taken."""
     name: _builtins.str
+    """Empty: the name of the config."""
     comment: _builtins.str
     config_id: _builtins.str
     """Empty, or the score config the value must satisfy."""
     source: Global___ScoreSource.ValueType
+    """Unspecified: API."""
     author: _builtins.str
     evaluator_version: _builtins.str
     """What judged: a fingerprint of the evaluator's code, model and configuration."""
@@ -164,6 +167,7 @@ class ScoreConfigDefined(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     ARCHIVED_FIELD_NUMBER: _builtins.int
     config_id: _builtins.str
+    """Empty: the event's id is taken."""
     name: _builtins.str
     type: Global___ScoreType.ValueType
     min_value: _builtins.float

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lodestream_proto.v1 import score_event_pb2 as lodestream__proto_dot_v1_dot_score__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flodestream_proto/v1/trace.proto\x12\x13lodestream_proto.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x06\n\x0cTraceSummary\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x0c\n\x04tags\x18\x05 \x03(\t\x12\x13\n\x0b\x65nvironment\x18\x06 \x01(\t\x12\x0f\n\x07release\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\t\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlatency_us\x18\x0b \x01(\x03\x12\x11\n\troot_seen\x18\x0c \x01(\x08\x12)\n\x05level\x18\r \x01(\x0e\x32\x1a.lodestream_proto.v1.Level\x12\x16\n\x0estatus_message\x18\x0e \x01(\t\x12\x12\n\nspan_count\x18\x0f \x01(\x03\x12\x13\n\x0b\x65rror_count\x18\x10 \x01(\x03\x12K\n\x0e\x63ounts_by_type\x18\x11 \x03(\x0b\x32\x33.lodestream_proto.v1.TraceSummary.CountsByTypeEntry\x12M\n\x0f\x63ounts_by_level\x18\x12 \x03(\x0b\x32\x34.lodestream_proto.v1.TraceSummary.CountsByLevelEntry\x12+\n\x06tokens\x18\x13 \x01(\x0b\x32\x1b.lodestream_proto.v1.Tokens\x12\x10\n\x08\x63ost_usd\x18\x14 \x01(\x01\x12-\n\x07\x61natomy\x18\x15 \x01(\x0b\x32\x1c.lodestream_proto.v1.Anatomy\x12\x15\n\rinput_preview\x18\x16 \x01(\t\x12\x16\n\x0eoutput_preview\x18\x17 \x01(\t\x1a\x33\n\x11\x43ountsByTypeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x34\n\x12\x43ountsByLevelEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"6\n\x06Tokens\x12\r\n\x05input\x18\x01 \x01(\x03\x12\x0e\n\x06output\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\"j\n\x07\x41natomy\x12\x14\n\x0cretrieval_us\x18\x01 \x01(\x03\x12\x15\n\rgeneration_us\x18\x02 \x01(\x03\x12\x0f\n\x07tool_us\x18\x03 \x01(\x03\x12\x10\n\x08other_us\x18\x04 \x01(\x03\x12\x0f\n\x07idle_us\x18\x05 \x01(\x03\"\x8f\x07\n\x04Span\x12\x0f\n\x07span_id\x18\x01 \x01(\t\x12\x16\n\x0eparent_span_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12+\n\x04type\x18\x04 \x01(\x0e\x32\x1d.lodestream_proto.v1.SpanType\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_us\x18\x07 \x01(\x03\x12)\n\x05level\x18\x08 \x01(\x0e\x32\x1a.lodestream_proto.v1.Level\x12\x16\n\x0estatus_message\x18\t \x01(\t\x12\r\n\x05model\x18\n \x01(\t\x12\x10\n\x08provider\x18\x0b \x01(\t\x12\x33\n\x05usage\x18\x0c \x03(\x0b\x32$.lodestream_proto.v1.Span.UsageEntry\x12\x31\n\x04\x63ost\x18\r \x03(\x0b\x32#.lodestream_proto.v1.Span.CostEntry\x12+\n\x06tokens\x18\x0e \x01(\x0b\x32\x1b.lodestream_proto.v1.Tokens\x12\x10\n\x08\x63ost_usd\x18\x0f \x01(\x01\x12#\n\x16time_to_first_token_us\x18\x10 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bprompt_name\x18\x11 \x01(\t\x12\x16\n\x0eprompt_version\x18\x12 \x01(\x05\x12\x13\n\x0b\x65nvironment\x18\x13 \x01(\t\x12\x0f\n\x07release\x18\x14 \x01(\t\x12\x0b\n\x03sdk\x18\x15 \x01(\t\x12\x0f\n\x07user_id\x18\x16 \x01(\t\x12\x12\n\nsession_id\x18\x17 \x01(\t\x12\x15\n\rinput_preview\x18\x18 \x01(\t\x12\x16\n\x0eoutput_preview\x18\x19 \x01(\t\x12\x11\n\tsanitized\x18\x1a \x01(\x05\x12\x10\n\x08\x63ritical\x18\x1b \x01(\x08\x12\x31\n\x07\x63ontent\x18\x1c \x01(\x0b\x32 .lodestream_proto.v1.SpanContent\x1a,\n\nUsageEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a+\n\tCostEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x19\n\x17_time_to_first_token_us\"\x9e\x02\n\x0bSpanContent\x12\x12\n\x05input\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06output\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x15\n\rmetadata_json\x18\x03 \x01(\t\x12\x17\n\x0f\x61ttributes_json\x18\x04 \x01(\t\x12\x1d\n\x15model_parameters_json\x18\x05 \x01(\t\x12\x15\n\rresource_json\x18\x06 \x01(\t\x12\r\n\x05scope\x18\x07 \x01(\t\x12.\n\x06\x65vents\x18\x08 \x03(\x0b\x32\x1e.lodestream_proto.v1.SpanEvent\x12,\n\x05links\x18\t \x03(\x0b\x32\x1d.lodestream_proto.v1.SpanLinkB\x08\n\x06_inputB\t\n\x07_output\"\\\n\tSpanEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x61ttributes_json\x18\x03 \x01(\t\"F\n\x08SpanLink\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0f\n\x07span_id\x18\x02 \x01(\t\x12\x17\n\x0f\x61ttributes_json\x18\x03 \x01(\t\"\x93\x02\n\x0eSessionSummary\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btrace_count\x18\x04 \x01(\x03\x12\x13\n\x0b\x65rror_count\x18\x05 \x01(\x03\x12\x10\n\x08user_ids\x18\x06 \x03(\t\x12\x14\n\x0c\x65nvironments\x18\x07 \x03(\t\x12+\n\x06tokens\x18\x08 \x01(\x0b\x32\x1b.lodestream_proto.v1.Tokens\x12\x10\n\x08\x63ost_usd\x18\t \x01(\x01*\x8a\x02\n\x08SpanType\x12\x19\n\x15SPAN_TYPE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSPAN_TYPE_SPAN\x10\x01\x12\x18\n\x14SPAN_TYPE_GENERATION\x10\x02\x12\x17\n\x13SPAN_TYPE_RETRIEVER\x10\x03\x12\x12\n\x0eSPAN_TYPE_TOOL\x10\x04\x12\x13\n\x0fSPAN_TYPE_AGENT\x10\x05\x12\x17\n\x13SPAN_TYPE_EMBEDDING\x10\x06\x12\x13\n\x0fSPAN_TYPE_CHAIN\x10\x07\x12\x17\n\x13SPAN_TYPE_EVALUATOR\x10\x08\x12\x17\n\x13SPAN_TYPE_GUARDRAIL\x10\t\x12\x13\n\x0fSPAN_TYPE_EVENT\x10\n*f\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEVEL_DEBUG\x10\x01\x12\x11\n\rLEVEL_DEFAULT\x10\x02\x12\x11\n\rLEVEL_WARNING\x10\x03\x12\x0f\n\x0bLEVEL_ERROR\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flodestream_proto/v1/trace.proto\x12\x13lodestream_proto.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%lodestream_proto/v1/score_event.proto\"\xdf\x06\n\x0cTraceSummary\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x0c\n\x04tags\x18\x05 \x03(\t\x12\x13\n\x0b\x65nvironment\x18\x06 \x01(\t\x12\x0f\n\x07release\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\t\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlatency_us\x18\x0b \x01(\x03\x12\x11\n\troot_seen\x18\x0c \x01(\x08\x12)\n\x05level\x18\r \x01(\x0e\x32\x1a.lodestream_proto.v1.Level\x12\x16\n\x0estatus_message\x18\x0e \x01(\t\x12\x12\n\nspan_count\x18\x0f \x01(\x03\x12\x13\n\x0b\x65rror_count\x18\x10 \x01(\x03\x12K\n\x0e\x63ounts_by_type\x18\x11 \x03(\x0b\x32\x33.lodestream_proto.v1.TraceSummary.CountsByTypeEntry\x12M\n\x0f\x63ounts_by_level\x18\x12 \x03(\x0b\x32\x34.lodestream_proto.v1.TraceSummary.CountsByLevelEntry\x12+\n\x06tokens\x18\x13 \x01(\x0b\x32\x1b.lodestream_proto.v1.Tokens\x12\x10\n\x08\x63ost_usd\x18\x14 \x01(\x01\x12-\n\x07\x61natomy\x18\x15 \x01(\x0b\x32\x1c.lodestream_proto.v1.Anatomy\x12\x15\n\rinput_preview\x18\x16 \x01(\t\x12\x16\n\x0eoutput_preview\x18\x17 \x01(\t\x12\x30\n\x06scores\x18\x18 \x03(\x0b\x32 .lodestream_proto.v1.ScoreColumn\x1a\x33\n\x11\x43ountsByTypeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x34\n\x12\x43ountsByLevelEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xc5\x01\n\x0bScoreColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x14\n\x07\x61verage\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x44\n\ncategories\x18\x04 \x03(\x0b\x32\x30.lodestream_proto.v1.ScoreColumn.CategoriesEntry\x1a\x31\n\x0f\x43\x61tegoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\n\n\x08_average\"\x9c\x02\n\rAttachedScore\x12\x10\n\x08score_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\x05value\x18\x03 \x01(\x0b\x32\x1f.lodestream_proto.v1.ScoreValue\x12\x13\n\x06number\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07\x63omment\x18\x05 \x01(\t\x12\x30\n\x06source\x18\x06 \x01(\x0e\x32 .lodestream_proto.v1.ScoreSource\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\x12\x19\n\x11\x65valuator_version\x18\x08 \x01(\t\x12-\n\tscored_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_number\"6\n\x06Tokens\x12\r\n\x05input\x18\x01 \x01(\x03\x12\x0e\n\x06output\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\"j\n\x07\x41natomy\x12\x14\n\x0cretrieval_us\x18\x01 \x01(\x03\x12\x15\n\rgeneration_us\x18\x02 \x01(\x03\x12\x0f\n\x07tool_us\x18\x03 \x01(\x03\x12\x10\n\x08other_us\x18\x04 \x01(\x03\x12\x0f\n\x07idle_us\x18\x05 \x01(\x03\"\xc3\x07\n\x04Span\x12\x0f\n\x07span_id\x18\x01 \x01(\t\x12\x16\n\x0eparent_span_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12+\n\x04type\x18\x04 \x01(\x0e\x32\x1d.lodestream_proto.v1.SpanType\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_us\x18\x07 \x01(\x03\x12)\n\x05level\x18\x08 \x01(\x0e\x32\x1a.lodestream_proto.v1.Level\x12\x16\n\x0estatus_message\x18\t \x01(\t\x12\r\n\x05model\x18\n \x01(\t\x12\x10\n\x08provider\x18\x0b \x01(\t\x12\x33\n\x05usage\x18\x0c \x03(\x0b\x32$.lodestream_proto.v1.Span.UsageEntry\x12\x31\n\x04\x63ost\x18\r \x03(\x0b\x32#.lodestream_proto.v1.Span.CostEntry\x12+\n\x06tokens\x18\x0e \x01(\x0b\x32\x1b.lodestream_proto.v1.Tokens\x12\x10\n\x08\x63ost_usd\x18\x0f \x01(\x01\x12#\n\x16time_to_first_token_us\x18\x10 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bprompt_name\x18\x11 \x01(\t\x12\x16\n\x0eprompt_version\x18\x12 \x01(\x05\x12\x13\n\x0b\x65nvironment\x18\x13 \x01(\t\x12\x0f\n\x07release\x18\x14 \x01(\t\x12\x0b\n\x03sdk\x18\x15 \x01(\t\x12\x0f\n\x07user_id\x18\x16 \x01(\t\x12\x12\n\nsession_id\x18\x17 \x01(\t\x12\x15\n\rinput_preview\x18\x18 \x01(\t\x12\x16\n\x0eoutput_preview\x18\x19 \x01(\t\x12\x11\n\tsanitized\x18\x1a \x01(\x05\x12\x10\n\x08\x63ritical\x18\x1b \x01(\x08\x12\x31\n\x07\x63ontent\x18\x1c \x01(\x0b\x32 .lodestream_proto.v1.SpanContent\x12\x32\n\x06scores\x18\x1d \x03(\x0b\x32\".lodestream_proto.v1.AttachedScore\x1a,\n\nUsageEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a+\n\tCostEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x19\n\x17_time_to_first_token_us\"\x9e\x02\n\x0bSpanContent\x12\x12\n\x05input\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06output\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x15\n\rmetadata_json\x18\x03 \x01(\t\x12\x17\n\x0f\x61ttributes_json\x18\x04 \x01(\t\x12\x1d\n\x15model_parameters_json\x18\x05 \x01(\t\x12\x15\n\rresource_json\x18\x06 \x01(\t\x12\r\n\x05scope\x18\x07 \x01(\t\x12.\n\x06\x65vents\x18\x08 \x03(\x0b\x32\x1e.lodestream_proto.v1.SpanEvent\x12,\n\x05links\x18\t \x03(\x0b\x32\x1d.lodestream_proto.v1.SpanLinkB\x08\n\x06_inputB\t\n\x07_output\"\\\n\tSpanEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x61ttributes_json\x18\x03 \x01(\t\"F\n\x08SpanLink\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0f\n\x07span_id\x18\x02 \x01(\t\x12\x17\n\x0f\x61ttributes_json\x18\x03 \x01(\t\"\x93\x02\n\x0eSessionSummary\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btrace_count\x18\x04 \x01(\x03\x12\x13\n\x0b\x65rror_count\x18\x05 \x01(\x03\x12\x10\n\x08user_ids\x18\x06 \x03(\t\x12\x14\n\x0c\x65nvironments\x18\x07 \x03(\t\x12+\n\x06tokens\x18\x08 \x01(\x0b\x32\x1b.lodestream_proto.v1.Tokens\x12\x10\n\x08\x63ost_usd\x18\t \x01(\x01*\x8a\x02\n\x08SpanType\x12\x19\n\x15SPAN_TYPE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSPAN_TYPE_SPAN\x10\x01\x12\x18\n\x14SPAN_TYPE_GENERATION\x10\x02\x12\x17\n\x13SPAN_TYPE_RETRIEVER\x10\x03\x12\x12\n\x0eSPAN_TYPE_TOOL\x10\x04\x12\x13\n\x0fSPAN_TYPE_AGENT\x10\x05\x12\x17\n\x13SPAN_TYPE_EMBEDDING\x10\x06\x12\x13\n\x0fSPAN_TYPE_CHAIN\x10\x07\x12\x17\n\x13SPAN_TYPE_EVALUATOR\x10\x08\x12\x17\n\x13SPAN_TYPE_GUARDRAIL\x10\t\x12\x13\n\x0fSPAN_TYPE_EVENT\x10\n*f\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEVEL_DEBUG\x10\x01\x12\x11\n\rLEVEL_DEFAULT\x10\x02\x12\x11\n\rLEVEL_WARNING\x10\x03\x12\x0f\n\x0bLEVEL_ERROR\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,36 +37,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRACESUMMARY_COUNTSBYTYPEENTRY']._serialized_options = b'8\001'
   _globals['_TRACESUMMARY_COUNTSBYLEVELENTRY']._loaded_options = None
   _globals['_TRACESUMMARY_COUNTSBYLEVELENTRY']._serialized_options = b'8\001'
+  _globals['_SCORECOLUMN_CATEGORIESENTRY']._loaded_options = None
+  _globals['_SCORECOLUMN_CATEGORIESENTRY']._serialized_options = b'8\001'
   _globals['_SPAN_USAGEENTRY']._loaded_options = None
   _globals['_SPAN_USAGEENTRY']._serialized_options = b'8\001'
   _globals['_SPAN_COSTENTRY']._loaded_options = None
   _globals['_SPAN_COSTENTRY']._serialized_options = b'8\001'
-  _globals['_SPANTYPE']._serialized_start=2717
-  _globals['_SPANTYPE']._serialized_end=2983
-  _globals['_LEVEL']._serialized_start=2985
-  _globals['_LEVEL']._serialized_end=3087
-  _globals['_TRACESUMMARY']._serialized_start=90
-  _globals['_TRACESUMMARY']._serialized_end=903
-  _globals['_TRACESUMMARY_COUNTSBYTYPEENTRY']._serialized_start=798
-  _globals['_TRACESUMMARY_COUNTSBYTYPEENTRY']._serialized_end=849
-  _globals['_TRACESUMMARY_COUNTSBYLEVELENTRY']._serialized_start=851
-  _globals['_TRACESUMMARY_COUNTSBYLEVELENTRY']._serialized_end=903
-  _globals['_TOKENS']._serialized_start=905
-  _globals['_TOKENS']._serialized_end=959
-  _globals['_ANATOMY']._serialized_start=961
-  _globals['_ANATOMY']._serialized_end=1067
-  _globals['_SPAN']._serialized_start=1070
-  _globals['_SPAN']._serialized_end=1981
-  _globals['_SPAN_USAGEENTRY']._serialized_start=1865
-  _globals['_SPAN_USAGEENTRY']._serialized_end=1909
-  _globals['_SPAN_COSTENTRY']._serialized_start=1911
-  _globals['_SPAN_COSTENTRY']._serialized_end=1954
-  _globals['_SPANCONTENT']._serialized_start=1984
-  _globals['_SPANCONTENT']._serialized_end=2270
-  _globals['_SPANEVENT']._serialized_start=2272
-  _globals['_SPANEVENT']._serialized_end=2364
-  _globals['_SPANLINK']._serialized_start=2366
-  _globals['_SPANLINK']._serialized_end=2436
-  _globals['_SESSIONSUMMARY']._serialized_start=2439
-  _globals['_SESSIONSUMMARY']._serialized_end=2714
+  _globals['_SPANTYPE']._serialized_start=3345
+  _globals['_SPANTYPE']._serialized_end=3611
+  _globals['_LEVEL']._serialized_start=3613
+  _globals['_LEVEL']._serialized_end=3715
+  _globals['_TRACESUMMARY']._serialized_start=129
+  _globals['_TRACESUMMARY']._serialized_end=992
+  _globals['_TRACESUMMARY_COUNTSBYTYPEENTRY']._serialized_start=887
+  _globals['_TRACESUMMARY_COUNTSBYTYPEENTRY']._serialized_end=938
+  _globals['_TRACESUMMARY_COUNTSBYLEVELENTRY']._serialized_start=940
+  _globals['_TRACESUMMARY_COUNTSBYLEVELENTRY']._serialized_end=992
+  _globals['_SCORECOLUMN']._serialized_start=995
+  _globals['_SCORECOLUMN']._serialized_end=1192
+  _globals['_SCORECOLUMN_CATEGORIESENTRY']._serialized_start=1131
+  _globals['_SCORECOLUMN_CATEGORIESENTRY']._serialized_end=1180
+  _globals['_ATTACHEDSCORE']._serialized_start=1195
+  _globals['_ATTACHEDSCORE']._serialized_end=1479
+  _globals['_TOKENS']._serialized_start=1481
+  _globals['_TOKENS']._serialized_end=1535
+  _globals['_ANATOMY']._serialized_start=1537
+  _globals['_ANATOMY']._serialized_end=1643
+  _globals['_SPAN']._serialized_start=1646
+  _globals['_SPAN']._serialized_end=2609
+  _globals['_SPAN_USAGEENTRY']._serialized_start=2493
+  _globals['_SPAN_USAGEENTRY']._serialized_end=2537
+  _globals['_SPAN_COSTENTRY']._serialized_start=2539
+  _globals['_SPAN_COSTENTRY']._serialized_end=2582
+  _globals['_SPANCONTENT']._serialized_start=2612
+  _globals['_SPANCONTENT']._serialized_end=2898
+  _globals['_SPANEVENT']._serialized_start=2900
+  _globals['_SPANEVENT']._serialized_end=2992
+  _globals['_SPANLINK']._serialized_start=2994
+  _globals['_SPANLINK']._serialized_end=3064
+  _globals['_SESSIONSUMMARY']._serialized_start=3067
+  _globals['_SESSIONSUMMARY']._serialized_end=3342
 # @@protoc_insertion_point(module_scope)

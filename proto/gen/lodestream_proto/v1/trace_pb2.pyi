@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lodestream_proto.v1 import score_event_pb2 as _score_event_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -141,6 +142,7 @@ class TraceSummary(_message.Message):
     ANATOMY_FIELD_NUMBER: _builtins.int
     INPUT_PREVIEW_FIELD_NUMBER: _builtins.int
     OUTPUT_PREVIEW_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.str
     name: _builtins.str
     user_id: _builtins.str
@@ -179,6 +181,10 @@ class TraceSummary(_message.Message):
     def tokens(self) -> Global___Tokens: ...
     @_builtins.property
     def anatomy(self) -> Global___Anatomy: ...
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoreColumn]:
+        """By name; what was given to the trace and to its spans. Not in a tail."""
+
     def __init__(
         self,
         *,
@@ -205,14 +211,121 @@ class TraceSummary(_message.Message):
         anatomy: Global___Anatomy | None = ...,
         input_preview: _builtins.str = ...,
         output_preview: _builtins.str = ...,
+        scores: _abc.Iterable[Global___ScoreColumn] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["anatomy", b"anatomy", "end_time", b"end_time", "start_time", b"start_time", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anatomy", b"anatomy", "cost_usd", b"cost_usd", "counts_by_level", b"counts_by_level", "counts_by_type", b"counts_by_type", "end_time", b"end_time", "environment", b"environment", "error_count", b"error_count", "input_preview", b"input_preview", "latency_us", b"latency_us", "level", b"level", "name", b"name", "output_preview", b"output_preview", "release", b"release", "root_seen", b"root_seen", "session_id", b"session_id", "span_count", b"span_count", "start_time", b"start_time", "status_message", b"status_message", "tags", b"tags", "tokens", b"tokens", "trace_id", b"trace_id", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anatomy", b"anatomy", "cost_usd", b"cost_usd", "counts_by_level", b"counts_by_level", "counts_by_type", b"counts_by_type", "end_time", b"end_time", "environment", b"environment", "error_count", b"error_count", "input_preview", b"input_preview", "latency_us", b"latency_us", "level", b"level", "name", b"name", "output_preview", b"output_preview", "release", b"release", "root_seen", b"root_seen", "scores", b"scores", "session_id", b"session_id", "span_count", b"span_count", "start_time", b"start_time", "status_message", b"status_message", "tags", b"tags", "tokens", b"tokens", "trace_id", b"trace_id", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TraceSummary: _TypeAlias = TraceSummary  # noqa: Y015
+
+@_typing.final
+class ScoreColumn(_message.Message):
+    """The scores of one name on a trace and its spans."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CategoriesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    AVERAGE_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    count: _builtins.int
+    average: _builtins.float
+    """Over numbers, booleans (1, 0) and categories with values; absent when there are none of these."""
+    @_builtins.property
+    def categories(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How often each category, or "true" and "false", was given."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        count: _builtins.int = ...,
+        average: _builtins.float | None = ...,
+        categories: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_average", b"_average", "average", b"average"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average", b"_average", "average", b"average", "categories", b"categories", "count", b"count", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__average: _TypeAlias = _typing.Literal["average"]  # noqa: Y015
+    _WhichOneofArgType__average: _TypeAlias = _typing.Literal["_average", b"_average"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__average) -> _WhichOneofReturnType__average | None: ...
+
+Global___ScoreColumn: _TypeAlias = ScoreColumn  # noqa: Y015
+
+@_typing.final
+class AttachedScore(_message.Message):
+    """A score that holds, shown on what it is about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    EVALUATOR_VERSION_FIELD_NUMBER: _builtins.int
+    SCORED_AT_FIELD_NUMBER: _builtins.int
+    score_id: _builtins.str
+    name: _builtins.str
+    number: _builtins.float
+    """What is averaged: the number, 1 for true, 0 for false, the value of the category; absent when there is none."""
+    comment: _builtins.str
+    source: _score_event_pb2.ScoreSource.ValueType
+    author: _builtins.str
+    evaluator_version: _builtins.str
+    @_builtins.property
+    def value(self) -> _score_event_pb2.ScoreValue: ...
+    @_builtins.property
+    def scored_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        score_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        value: _score_event_pb2.ScoreValue | None = ...,
+        number: _builtins.float | None = ...,
+        comment: _builtins.str = ...,
+        source: _score_event_pb2.ScoreSource.ValueType = ...,
+        author: _builtins.str = ...,
+        evaluator_version: _builtins.str = ...,
+        scored_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_number", b"_number", "number", b"number", "scored_at", b"scored_at", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_number", b"_number", "author", b"author", "comment", b"comment", "evaluator_version", b"evaluator_version", "name", b"name", "number", b"number", "score_id", b"score_id", "scored_at", b"scored_at", "source", b"source", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__number: _TypeAlias = _typing.Literal["number"]  # noqa: Y015
+    _WhichOneofArgType__number: _TypeAlias = _typing.Literal["_number", b"_number"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__number) -> _WhichOneofReturnType__number | None: ...
+
+Global___AttachedScore: _TypeAlias = AttachedScore  # noqa: Y015
 
 @_typing.final
 class Tokens(_message.Message):
@@ -349,6 +462,7 @@ class Span(_message.Message):
     SANITIZED_FIELD_NUMBER: _builtins.int
     CRITICAL_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
     span_id: _builtins.str
     parent_span_id: _builtins.str
     name: _builtins.str
@@ -391,6 +505,10 @@ class Span(_message.Message):
     def content(self) -> Global___SpanContent:
         """Only when asked for (GetTraceRequest.with_content)."""
 
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttachedScore]:
+        """By name, then newest first."""
+
     def __init__(
         self,
         *,
@@ -422,10 +540,11 @@ class Span(_message.Message):
         sanitized: _builtins.int = ...,
         critical: _builtins.bool = ...,
         content: Global___SpanContent | None = ...,
+        scores: _abc.Iterable[Global___AttachedScore] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_time_to_first_token_us", b"_time_to_first_token_us", "content", b"content", "end_time", b"end_time", "start_time", b"start_time", "time_to_first_token_us", b"time_to_first_token_us", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_to_first_token_us", b"_time_to_first_token_us", "content", b"content", "cost", b"cost", "cost_usd", b"cost_usd", "critical", b"critical", "duration_us", b"duration_us", "end_time", b"end_time", "environment", b"environment", "input_preview", b"input_preview", "level", b"level", "model", b"model", "name", b"name", "output_preview", b"output_preview", "parent_span_id", b"parent_span_id", "prompt_name", b"prompt_name", "prompt_version", b"prompt_version", "provider", b"provider", "release", b"release", "sanitized", b"sanitized", "sdk", b"sdk", "session_id", b"session_id", "span_id", b"span_id", "start_time", b"start_time", "status_message", b"status_message", "time_to_first_token_us", b"time_to_first_token_us", "tokens", b"tokens", "type", b"type", "usage", b"usage", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_to_first_token_us", b"_time_to_first_token_us", "content", b"content", "cost", b"cost", "cost_usd", b"cost_usd", "critical", b"critical", "duration_us", b"duration_us", "end_time", b"end_time", "environment", b"environment", "input_preview", b"input_preview", "level", b"level", "model", b"model", "name", b"name", "output_preview", b"output_preview", "parent_span_id", b"parent_span_id", "prompt_name", b"prompt_name", "prompt_version", b"prompt_version", "provider", b"provider", "release", b"release", "sanitized", b"sanitized", "scores", b"scores", "sdk", b"sdk", "session_id", b"session_id", "span_id", b"span_id", "start_time", b"start_time", "status_message", b"status_message", "time_to_first_token_us", b"time_to_first_token_us", "tokens", b"tokens", "type", b"type", "usage", b"usage", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__time_to_first_token_us: _TypeAlias = _typing.Literal["time_to_first_token_us"]  # noqa: Y015
     _WhichOneofArgType__time_to_first_token_us: _TypeAlias = _typing.Literal["_time_to_first_token_us", b"_time_to_first_token_us"]  # noqa: Y015

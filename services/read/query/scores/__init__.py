@@ -1,0 +1,1 @@
+"""Scores: ScoreService's reads, and what traces show of them."""

@@ -1,0 +1,73 @@
+"""ListScores, GetScoreHistory, ListScoreConfigs."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+from lodestream_proto.v1 import scores_pb2 as pb
+
+from services.read.query.filters import Conditions
+from services.read.query.nouns import microseconds_since_1970
+from services.read.query.paging import from_token, page_size, to_token
+from services.read.query.scores import messages
+from services.read.query.scores.filters import add_score_filter
+from services.read.query.traces import SQL
+from shared.read_model.postgres import load_sql
+from shared.read_model.score_configs import COLUMNS, config_of
+from shared.runtime.refusal import InvalidError, NotFoundError
+
+_LIST_SCORES = load_sql(SQL / "list_scores.sql")
+_GET_SCORE_HISTORY = load_sql(SQL / "get_score_history.sql")
+_LIST_CONFIGS = f"""
+SELECT {COLUMNS} FROM score_configs WHERE project_id = $1 AND (NOT archived OR $2) ORDER BY name, config_id
+"""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def list_scores(pool: asyncpg.Pool, project_id: str, request: pb.ListScoresRequest) -> pb.ListScoresResponse:
+    """A page of what holds, newest first.
+
+    Raises RefusedError naming the field that can't be used.
+    """
+    size, bound = page_size(request.page_size), request.filter.SerializeToString(deterministic=True)
+    conditions = Conditions(project_id)
+    add_score_filter(conditions, request.filter)
+    if last := from_token(bound, request.page_token, int, str):
+        scored_at, score_id = conditions.parameter(_moment(last[0])), conditions.parameter(last[1])
+        conditions.add_raw(f"(scored_at, score_id) < ({scored_at}, {score_id})")
+    limit = conditions.parameter(size + 1)
+    rows = await pool.fetch(_LIST_SCORES.format(conditions=conditions.sql(), limit=limit), *conditions.parameters)
+    token = ""
+    if len(rows) > size:
+        token = to_token(bound, [microseconds_since_1970(rows[size - 1]["scored_at"]), rows[size - 1]["score_id"]])
+    return pb.ListScoresResponse(scores=[messages.score(row) for row in rows[:size]], next_page_token=token)
+
+
+async def get_score_history(
+    pool: asyncpg.Pool, project_id: str, request: pb.GetScoreHistoryRequest
+) -> pb.GetScoreHistoryResponse:
+    """All that was said under one id, newest first: the first holds.
+
+    Raises RefusedError: NOT_FOUND when nothing was.
+    """
+    if not request.score_id or "\0" in request.score_id:
+        raise InvalidError("score_id", "must be a score's id")
+    rows = await pool.fetch(_GET_SCORE_HISTORY, project_id, request.score_id)
+    if not rows:
+        raise NotFoundError(f"score {request.score_id!r}")
+    return pb.GetScoreHistoryResponse(scores=[messages.score(row, superseded=n > 0) for n, row in enumerate(rows)])
+
+
+async def list_score_configs(
+    pool: asyncpg.Pool, project_id: str, request: pb.ListScoreConfigsRequest
+) -> pb.ListScoreConfigsResponse:
+    """The configs by name; archived ones only when asked for."""
+    rows = await pool.fetch(_LIST_CONFIGS, project_id, request.with_archived)
+    return pb.ListScoreConfigsResponse(configs=map(config_of, rows))
+
+
+def _moment(microseconds: Any) -> datetime:
+    try:
+        return _EPOCH + timedelta(microseconds=microseconds)
+    except (TypeError, OverflowError):
+        raise InvalidError("page_token", "it is not a token of this service") from None

@@ -1,0 +1,74 @@
+"""What traces and spans show of their scores, and which traces have scores as asked for."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import asyncpg
+from lodestream_proto.v1.query_pb2 import GetTraceResponse, ScoreCondition
+from lodestream_proto.v1.trace_pb2 import AttachedScore, ScoreColumn, TraceSummary
+
+from services.read.query.filters import Conditions
+from services.read.query.scores.filters import add_values, texts
+from services.read.query.scores.messages import attached
+from shared.read_model.postgres import load_sql
+from shared.runtime.refusal import InvalidError
+
+_SQL = Path(__file__).parent.parent / "sql"
+_SCORE_COLUMNS = load_sql(_SQL / "score_columns.sql")
+_GET_TRACE_SCORES = load_sql(_SQL / "get_trace_scores.sql")
+_MAX_CONDITIONS = 10
+
+
+def add_score_conditions(conditions: Conditions, wanted: Sequence[ScoreCondition]) -> None:
+    """Only traces that meet all of them.
+
+    Raises InvalidError naming the field that can't be used.
+    """
+    if len(wanted) > _MAX_CONDITIONS:
+        raise InvalidError("filter.scores", f"{len(wanted)} conditions; at most {_MAX_CONDITIONS}")
+    for n, condition in enumerate(wanted):
+        path = f"filter.scores[{n}]"
+        if not condition.name:
+            raise InvalidError(f"{path}.name", "is missing")
+        its = Conditions(*conditions.parameters)
+        its.add("name = {}", *texts(f"{path}.name", [condition.name]))
+        add_values(its, condition, path)
+        conditions.parameters = its.parameters
+        conditions.add_raw(
+            f"trace_id IN (SELECT scores.trace_id FROM scores"
+            f" WHERE project_id = $1 AND trace_id IS NOT NULL AND NOT retracted{its.sql()})"
+        )
+
+
+async def show_columns(pool: asyncpg.Pool, project_id: str, summaries: Iterable[TraceSummary]) -> None:
+    """Put the scores' columns into these summaries."""
+    by_id = {bytes.fromhex(summary.trace_id): summary for summary in summaries}
+    if not by_id:
+        return
+    columns: dict[tuple[bytes, str], ScoreColumn] = {}
+    sums: dict[tuple[bytes, str], tuple[Decimal, int]] = defaultdict(lambda: (Decimal(0), 0))
+    for row in await pool.fetch(_SCORE_COLUMNS, project_id, list(by_id)):
+        key = row["trace_id"], row["name"]
+        column = columns.setdefault(key, ScoreColumn(name=row["name"]))
+        column.count += row["given"]
+        if row["label"] is not None:
+            column.categories[row["label"]] += row["given"]
+        if row["numbers"]:
+            total, numbers = sums[key]
+            sums[key] = total + row["total"], numbers + row["numbers"]
+    for key, (total, numbers) in sums.items():
+        columns[key].average = float(total / numbers)
+    for (trace_id, _), column in columns.items():
+        by_id[trace_id].scores.append(column)
+
+
+async def show_scores(pool: asyncpg.Pool, project_id: str, response: GetTraceResponse) -> None:
+    """Put a trace's scores where they belong: to the trace, and to its spans."""
+    of: dict[bytes | None, list[AttachedScore]] = defaultdict(list)
+    for row in await pool.fetch(_GET_TRACE_SCORES, project_id, bytes.fromhex(response.trace.trace_id)):
+        of[row["span_id"]].append(attached(row))
+    response.scores.extend(of[None])
+    for span in response.spans:
+        span.scores.extend(of[bytes.fromhex(span.span_id)])
