@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 
-from benchmarks import project, prompts, visible
+from benchmarks import project, prompts, scores, visible
 from benchmarks.ingest import measure, show
 from benchmarks.load import Load
 from benchmarks.stack import fresh_stack
@@ -33,6 +33,8 @@ def main() -> None:
     asyncio.run(ingest(options.seconds))
     asyncio.run(visible.show(spans_per_second=1_000, spans_per_export=100, seconds=options.seconds / 2))
     asyncio.run(prompts.show(options.seconds / 6))
+    for per_request in (100, 1):
+        asyncio.run(scores.show(scores=int(1_000 * options.seconds), per_request=per_request, clients=8))
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ def page_size(asked: int) -> int:
     return asked or DEFAULT_SIZE
 
 
-def to_token(request: bytes, last: Sequence[str | int | None]) -> str:
+def to_token(request: bytes, last: Sequence[str | float | None]) -> str:
     """A token for the page after the row with these sort keys; `request` is what must not change."""
     return base64.urlsafe_b64encode(orjson.dumps([_fingerprint(request), *last])).decode().rstrip("=")
 
 
-def from_token(request: bytes, token: str, *kinds: type) -> list[str | int | None] | None:
+def from_token(request: bytes, token: str, *kinds: type) -> list[str | float | None] | None:
     """The sort keys of the last row seen; None for the first page.
 
     Raises RefusedError for what is no token of this request.
@@ -39,7 +39,7 @@ def from_token(request: bytes, token: str, *kinds: type) -> list[str | int | Non
         raise InvalidError("page_token", "it belongs to a request with another filter or sort")
     if len(last) != len(kinds) or any(not isinstance(key, kind | None) for key, kind in zip(last, kinds, strict=True)):
         raise InvalidError("page_token", "it is not a token of this service")
-    keys: list[str | int | None] = last
+    keys: list[str | float | None] = last
     return keys
 
 

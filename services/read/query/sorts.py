@@ -14,6 +14,7 @@ from lodestream_proto.v1.query_pb2 import (
     TRACE_SORT_COST,
     TRACE_SORT_LATENCY,
     TRACE_SORT_NAME,
+    TRACE_SORT_SCORE,
     TRACE_SORT_START_TIME,
     TRACE_SORT_TOKENS,
 )
@@ -30,9 +31,14 @@ class Kind(Enum):
     """What a key is. A token holds times as µs since 1970 and ids in hex."""
 
     NUMBER = int
+    MEASURE = float
     TEXT = str
     TIME = datetime
     ID = bytes
+
+
+_TOLD_AS: Mapping[Kind, type] = {Kind.NUMBER: int, Kind.TIME: int, Kind.MEASURE: float}
+"""What a token holds; texts otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class Sort:
         Raises RefusedError for what is no token of this request.
         """
         kinds = [kind for _, _, kind in self.keys]
-        told = from_token(request, token, *(int if kind in {Kind.NUMBER, Kind.TIME} else str for kind in kinds))
+        told = from_token(request, token, *(_TOLD_AS.get(kind, str) for kind in kinds))
         if told is None:
             return
         values = [conditions.parameter(_meant(value, kind)) for value, kind in zip(told, kinds, strict=True)]
@@ -66,12 +72,15 @@ class Sort:
 _ID = ("trace_id", "trace_id", Kind.ID)
 _START = ("start_at", "start_at", Kind.TIME)
 BY_START = Sort((_START, _ID))
+BY_SCORE = Sort((("ranked_score", "ranked_score", Kind.MEASURE), ("scored_trace_id", "trace_id", Kind.ID)))
+"""Needs the join with what scores/of_traces.py ranks; the index is in migrations/scores/0001_pre_scores.sql."""
 TRACE_SORTS: Mapping[int, Sort] = {
     TRACE_SORT_START_TIME: BY_START,
     TRACE_SORT_LATENCY: Sort(((LATENCY, "known_latency_us", Kind.NUMBER), _ID)),
     TRACE_SORT_COST: Sort((("cost_picos", "cost_picos", Kind.NUMBER), _ID)),
     TRACE_SORT_TOKENS: Sort((("total_tokens", "total_tokens", Kind.NUMBER), _ID)),
     TRACE_SORT_NAME: Sort(((NAME, "known_name", Kind.TEXT), _START, _ID)),
+    TRACE_SORT_SCORE: BY_SCORE,
 }
 BY_ACTIVITY = Sort((("last_start_at", "last_start_at", Kind.TIME), ("session_id", "session_id", Kind.TEXT)))
 """Of sessions."""
@@ -82,24 +91,26 @@ def page_of(rows: Sequence[Any], size: int, sort: Sort, request: bytes) -> tuple
     return rows[:size], sort.token(request, rows[size - 1]) if len(rows) > size else ""
 
 
-def _told(value: Any, kind: Kind) -> str | int:
+def _told(value: Any, kind: Kind) -> str | float:
     match kind:
         case Kind.TIME:
             return microseconds_since_1970(value)
         case Kind.ID:
             return str(value.hex())
-    told: str | int = value
+    told: str | float = value
     return told
 
 
-def _meant(value: str | int | None, kind: Kind) -> Any:
+def _meant(value: str | float | None, kind: Kind) -> Any:
     try:
         match value, kind:
             case int(), Kind.TIME:
                 return _EPOCH + timedelta(microseconds=value)
             case str(), Kind.ID:
                 return bytes.fromhex(value)
-            case int(), Kind.NUMBER if abs(value) < 2**63:
+            case int(), Kind.NUMBER if isinstance(value, int) and abs(value) < 2**63:
+                return value
+            case float(), Kind.MEASURE:
                 return value
             case str(), Kind.TEXT if "\0" not in value:
                 return value

@@ -9,6 +9,7 @@ from lodestream_proto.v1.query_pb2 import TailTracesRequest, TailTracesResponse
 
 from services.read.query.filters import Conditions, add_filter
 from services.read.query.nouns import trace_summary
+from services.read.query.scores.of_traces import add_score_conditions
 from services.read.query.traces import fetch_traces
 
 _LOOK_SECONDS = 0.2
@@ -25,6 +26,7 @@ async def tail_traces(
     while True:
         conditions = Conditions(project_id)
         add_filter(conditions, request.filter)
+        add_score_conditions(conditions, request.filter.scores)
         conditions.add("last_received_at > {}", since)
         rows = await fetch_traces(pool, conditions, order="last_received_at, trace_id", limit=_MOST_AT_ONCE)
         for row in rows:

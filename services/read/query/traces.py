@@ -19,7 +19,8 @@ from services.read.query.filters import NAME, Conditions, add_filter
 from services.read.query.names import names_containing
 from services.read.query.nouns import trace_summary
 from services.read.query.paging import page_size
-from services.read.query.sorts import BY_START, TRACE_SORTS, page_of
+from services.read.query.scores.of_traces import add_score_conditions, ranked_by_score, show_columns
+from services.read.query.sorts import BY_SCORE, BY_START, TRACE_SORTS, page_of
 from shared.read_model.postgres import load_sql
 from shared.runtime.refusal import InvalidError, RefusedError
 
@@ -47,10 +48,12 @@ async def list_traces(pool: asyncpg.Pool, project_id: str, request: ListTracesRe
             names = await names_containing(pool, project_id, request.filter.name_contains)
         statement = list_statement(project_id, request, names=names)
         rows = await pool.fetch(statement.sql, *statement.parameters)
+        rows, token = page_of(rows, size, TRACE_SORTS[request.sort or TRACE_SORT_START_TIME], bound)
+        traces = summaries(rows)
+        await show_columns(pool, project_id, traces)
     except asyncpg.QueryCanceledError:
         raise too_long("filter.names, user_ids, session_ids, environments, releases or tags") from None
-    rows, token = page_of(rows, size, TRACE_SORTS[request.sort or TRACE_SORT_START_TIME], bound)
-    return ListTracesResponse(traces=summaries(rows), next_page_token=token)
+    return ListTracesResponse(traces=traces, next_page_token=token)
 
 
 def list_statement(project_id: str, request: ListTracesRequest, *, names: list[str] | None = None) -> Statement:
@@ -67,8 +70,13 @@ def list_statement(project_id: str, request: ListTracesRequest, *, names: list[s
         wanted.ClearField("name_contains")
         conditions.add_any_of(NAME, names)
     add_filter(conditions, wanted)
+    add_score_conditions(conditions, wanted.scores)
+    ranked = None
+    if sort is BY_SCORE:
+        ranked = ranked_by_score(conditions, request.sort_score, ascending=ascending)
     sort.go_on(conditions, _bound(request), request.page_token, ascending=ascending)
-    return _statement(conditions, order=sort.order(ascending=ascending), limit=page_size(request.page_size) + 1)
+    limit = page_size(request.page_size) + 1
+    return _statement(conditions, order=sort.order(ascending=ascending), limit=limit, ranked=ranked)
 
 
 async def fetch_traces(pool: asyncpg.Pool, conditions: Conditions, *, order: str, limit: int) -> list[asyncpg.Record]:
@@ -94,7 +102,9 @@ async def traces_of_session(
     BY_START.go_on(conditions, bound, page_token, ascending=True)
     rows = await fetch_traces(pool, conditions, order=BY_START.order(ascending=True), limit=size + 1)
     shown, token = page_of(rows, size, BY_START, bound)
-    return summaries(shown), token
+    traces = summaries(shown)
+    await show_columns(pool, project_id, traces)
+    return traces, token
 
 
 def summaries(rows: Any) -> list[TraceSummary]:
@@ -111,14 +121,24 @@ def too_long(fields: str) -> RefusedError:
     )
 
 
-def _statement(conditions: Conditions, *, order: str, limit: int) -> Statement:
+def _statement(conditions: Conditions, *, order: str, limit: int, ranked: str | None = None) -> Statement:
     placeholder = conditions.parameter(limit)
-    return Statement(
-        LIST_TRACES.format(conditions=conditions.sql(), order=order, limit=placeholder), conditions.parameters
+    sql = LIST_TRACES.format(
+        conditions=conditions.sql(),
+        order=order,
+        limit=placeholder,
+        score=", ranked_score" if ranked else "",
+        ranked=f"JOIN ({ranked}) AS ranked ON scored_trace_id = trace_id" if ranked else "",
     )
+    return Statement(sql, conditions.parameters)
 
 
 def _bound(request: ListTracesRequest) -> bytes:
     """What must be the same from page to page."""
-    kept = ListTracesRequest(filter=request.filter, sort=request.sort or TRACE_SORT_START_TIME, order=request.order)
+    kept = ListTracesRequest(
+        filter=request.filter,
+        sort=request.sort or TRACE_SORT_START_TIME,
+        order=request.order,
+        sort_score=request.sort_score,
+    )
     return kept.SerializeToString(deterministic=True)

@@ -18,6 +18,7 @@ from shared.runtime.refusal import InvalidError
 _SQL = Path(__file__).parent.parent / "sql"
 _SCORE_COLUMNS = load_sql(_SQL / "score_columns.sql")
 _GET_TRACE_SCORES = load_sql(_SQL / "get_trace_scores.sql")
+_RANK_TRACES = load_sql(_SQL / "rank_traces_by_score.sql")
 _MAX_CONDITIONS = 10
 
 
@@ -40,6 +41,17 @@ def add_score_conditions(conditions: Conditions, wanted: Sequence[ScoreCondition
             f"trace_id IN (SELECT scores.trace_id FROM scores"
             f" WHERE project_id = $1 AND trace_id IS NOT NULL AND NOT retracted{its.sql()})"
         )
+
+
+def ranked_by_score(conditions: Conditions, name: str, *, ascending: bool) -> str:
+    """A query for the traces that have this score, once each, at the least value when ascending, else at the greatest.
+
+    Raises InvalidError when no score can have this name.
+    """
+    if not name:
+        raise InvalidError("sort_score", "is missing: the name of a score")
+    placeholder = conditions.parameter(*texts("sort_score", [name]))
+    return _RANK_TRACES.format(name=placeholder, before="<" if ascending else ">")
 
 
 async def show_columns(pool: asyncpg.Pool, project_id: str, summaries: Iterable[TraceSummary]) -> None:

@@ -1,4 +1,5 @@
--- A page of trace summaries. traces.py puts in conditions, order and limit; the columns in them are ours alone.
+-- A page of trace summaries. traces.py puts in conditions, order, limit, and for a sort by score what ranks
+-- the traces; the columns in them are ours alone.
 SELECT
     trace_id, name, user_id, session_id, tags, environment, release, version, start_at, end_at, latency_us,
     root_span_id, root_status_message, root_input_preview, root_output_preview, level, span_count, type_counts,
@@ -9,7 +10,8 @@ SELECT
     busy_us(tool_busy) AS tool_us,
     busy_us(child_busy - (retrieval_busy + generation_busy + tool_busy)) AS other_us,
     busy_us(child_busy) AS child_us
-FROM traces
+    {score}
+FROM traces {ranked}
 WHERE project_id = $1 {conditions}
 ORDER BY {order}
 LIMIT {limit}
