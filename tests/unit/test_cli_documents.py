@@ -13,7 +13,7 @@ from tests.unit.cli_spans import at, span, support_question
 def test_a_trace_has_all_its_fields_in_plain_types() -> None:
     trace, spans = support_question()
     written = json.loads(json_text(document(GetTraceResponse(trace=trace, spans=spans))))
-    assert set(written) == {"trace", "spans", "freshness"}
+    assert set(written) == {"trace", "spans", "scores", "freshness"}
     assert written["freshness"] is None
     assert set(written["trace"]) == {field.name for field in TraceSummary.DESCRIPTOR.fields}
     assert written["trace"]["latency_us"] == 2_000_000

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import typer
+from lodestream_proto.v1.query_pb2 import ScoreCondition
 
 T = TypeVar("T")
 
@@ -13,6 +14,7 @@ LATEST = "latest"
 _UNITS = {"us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _LONGEST = 36_525 * _UNITS["d"]
 _AMOUNT = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s?(us|µs|ms|s|m|h|d)", re.ASCII)
+_SCORE = re.compile(r"(?P<name>[^<>=]+)(?:(?P<how>>=|<=|=)(?P<value>.+))?")
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -61,6 +63,29 @@ def full_trace_id(text: str) -> str:
     if not _TRACE_ID.fullmatch(spelled := text.strip().lower()):
         raise ValueError(f"{text!r} is not a trace id: write all of its 32 hex digits")
     return spelled
+
+
+def score_condition(text: str) -> ScoreCondition:
+    """`helpful`, `helpful>=0.5`, `helpful<=0.2`, `tone=kind`; true and false are the numbers 1 and 0.
+
+    Raises ValueError for anything else.
+    """
+    match = _SCORE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a score: write helpful, helpful>=0.5, helpful<=0.2 or tone=kind")
+    name, how, value = match["name"].strip(), match["how"], (match["value"] or "").strip()
+    if how is None:
+        return ScoreCondition(name=name)
+    number = {"true": 1.0, "false": 0.0}.get(value.lower())
+    try:
+        number = float(value) if number is None else number
+    except ValueError:
+        if how == "=":
+            return ScoreCondition(name=name, categories=[value])
+        raise ValueError(f"{value!r} in {text!r} is not a number") from None
+    return ScoreCondition(
+        name=name, min_value=None if how == "<=" else number, max_value=None if how == ">=" else number
+    )
 
 
 def typed(read: Callable[[str], T]) -> Callable[[str], T]:

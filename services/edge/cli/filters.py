@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
-from lodestream_proto.v1.query_pb2 import TraceFilter
+from lodestream_proto.v1.query_pb2 import ScoreCondition, TraceFilter
 from lodestream_proto.v1.trace_pb2 import Level
 
+from services.edge.cli.arguments import score_condition, typed
 from services.edge.cli.options import duration_option, instant_option
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -63,6 +64,14 @@ def trace_filter(
     max_latency: Annotated[timedelta | None, duration_option("--max-latency", "That took at most 2s, …")] = None,
     min_cost: Annotated[float | None, typer.Option(metavar="USD", min=0, help="That cost at least this.")] = None,
     max_cost: Annotated[float | None, typer.Option(metavar="USD", min=0, help="That cost at most this.")] = None,
+    score: Annotated[
+        list[ScoreCondition] | None,
+        typer.Option(
+            parser=typed(score_condition),
+            metavar="SCORE",
+            help="With a score: helpful, helpful>=0.5, tone=kind. Several: all of them.",
+        ),
+    ] = None,
     min_tokens: Annotated[int | None, typer.Option(metavar="N", min=0, help="With at least so many tokens.")] = None,
     max_tokens: Annotated[int | None, typer.Option(metavar="N", min=0, help="With at most so many tokens.")] = None,
 ) -> TraceFilter:
@@ -83,6 +92,7 @@ def trace_filter(
         max_cost_usd=max_cost,
         min_tokens=min_tokens,
         max_tokens=max_tokens,
+        scores=score,
     )
 
 

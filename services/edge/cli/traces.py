@@ -30,6 +30,7 @@ from services.edge.cli.options import AsJson
 from services.edge.cli.paging import Pages
 from services.edge.cli.render.content import contents
 from services.edge.cli.render.documents import document
+from services.edge.cli.render.scores import given_scores
 from services.edge.cli.render.tables import footer, list_footer, trace_line, trace_table
 from services.edge.cli.render.trace import draw_trace
 
@@ -63,6 +64,9 @@ def list_traces(
     wanted: Pages,
     wait_for: WaitFor | None,
     sort: Annotated[SortKey, typer.Option(help="What to sort by.")] = SortKey.START_TIME,
+    sort_score: Annotated[
+        str, typer.Option(metavar="NAME", help="Sort by scores of this name; traces without are left out.")
+    ] = "",
     ascending: Annotated[bool, typer.Option("--asc", help="Smallest or oldest first, not last.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -72,6 +76,7 @@ def list_traces(
     Examples:
       lodestream traces list --since 1h --has-error
       lodestream traces list --user ada --tag web --min-latency 2s --sort latency
+      lodestream traces list --score "helpful<=0.5" --sort-score helpful --asc
       lodestream traces list --from 2026-03-01 --to 2026-03-02 --all --json
     """  # noqa: D301
     only.MergeFrom(TraceFilter(start_from=when.start_from, start_before=when.start_before))
@@ -80,7 +85,8 @@ def list_traces(
     def fetch(size: int, token: str) -> ListTracesResponse:
         request = ListTracesRequest(
             filter=only,
-            sort=TraceSort.Value(f"TRACE_SORT_{sort.name}"),
+            sort=query_pb2.TRACE_SORT_SCORE if sort_score else TraceSort.Value(f"TRACE_SORT_{sort.name}"),
+            sort_score=sort_score,
             order=order,
             page_size=size,
             page_token=token,
@@ -125,6 +131,7 @@ def get_trace(
         screen.show_json(document(answer))
         return
     screen.show(draw_trace(answer.trace, answer.spans, width=screen.width(), zone=screen.zone()))
+    screen.show(given_scores(answer, width=screen.width()))
     if request.with_content:
         screen.show(contents(answer.spans, width=screen.width(), most_lines=None if full else _LINES_OF_A_VALUE))
     screen.show([Text(), footer(answer.freshness, screen.zone())])

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 
 def document(message: Message) -> dict[str, Any]:
-    """Every field by its name; null for what is absent, enums as their short lower-case names."""
+    """Every field by its name; null for what is absent, enums as their short lower-case names, ids as hex."""
     return {field.name: _value(message, field) for field in message.DESCRIPTOR.fields}
 
 
@@ -38,6 +38,8 @@ def _one(field: Any, value: Any) -> Any:
         return value.ToJsonString()
     if isinstance(value, Message):
         return document(value)
+    if isinstance(value, bytes):
+        return value.hex()
     return _short_name(field.enum_type, value) if field.enum_type is not None else value
 
 

@@ -1,16 +1,20 @@
 """Scores as pictures: what was given, its history, and what it comes to."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date, tzinfo
 
 from lodestream_proto.v1 import score_event_pb2 as events
+from lodestream_proto.v1.query_pb2 import GetTraceResponse
 from lodestream_proto.v1.scores_pb2 import Score, ScoreGroup
+from lodestream_proto.v1.trace_pb2 import AttachedScore, Span, TraceSummary
 from rich.text import Text
 
 from services.edge.cli.render.columns import Column, lay_out
 from services.edge.cli.render.quantities import count, instants
 from services.edge.cli.render.text import inert
 
+_MOST_COLUMNS = 4
 _SOURCES = {
     events.SCORE_SOURCE_API: "api",
     events.SCORE_SOURCE_EVALUATOR: "evaluator",
@@ -79,6 +83,34 @@ def config_table(configs: Sequence[events.ScoreConfigDefined], *, width: int) ->
     )
 
 
+def given_scores(answer: GetTraceResponse, *, width: int) -> list[Text]:
+    """The scores of a trace and of its spans, a line each; nothing where there are none."""
+    given: list[tuple[Span | None, AttachedScore]] = [(None, score) for score in answer.scores]
+    given += [(span, score) for span in answer.spans for score in span.scores]
+    if not given:
+        return []
+    table = lay_out(
+        [
+            Column(title="score", cells=[Text(inert(score.name)) for _, score in given], least=12),
+            Column(title="value", cells=[value_of(score.value) for _, score in given], least=8),
+            Column(title="of", cells=[Text(inert(span.name) if span else "the trace") for span, _ in given], least=10),
+            Column(title="by", cells=[_giver(score) for _, score in given], rank=2, least=8),
+            Column(title="comment", cells=[Text(inert(score.comment)) for _, score in given], rank=1, least=12),
+        ],
+        width,
+    )
+    return [Text(), *table]
+
+
+def score_columns(traces: Sequence[TraceSummary]) -> list[Column]:
+    """A column for each of the names that most of these traces have a score of."""
+    names = Counter(column.name for trace in traces for column in trace.scores)
+    return [
+        Column(title=inert(name), cells=[_cell(trace, name) for trace in traces], right=True, rank=5 + rank)
+        for rank, (name, _) in enumerate(names.most_common(_MOST_COLUMNS))
+    ]
+
+
 def value_of(value: events.ScoreValue) -> Text:
     """A number with up to four digits, a truth in its colour, a text as it is."""
     match value.WhichOneof("kind"):
@@ -89,6 +121,19 @@ def value_of(value: events.ScoreValue) -> Text:
         case "categorical":
             return Text(inert(value.categorical))
     return Text(inert(value.text))
+
+
+def _cell(trace: TraceSummary, name: str) -> Text:
+    column = next((its for its in trace.scores if its.name == name), None)
+    if column is None:
+        return Text("")
+    if column.HasField("average"):
+        return Text(f"{column.average:.3g}")
+    return Text(inert(", ".join(sorted(column.categories))))
+
+
+def _giver(score: AttachedScore) -> Text:
+    return Text(inert(score.author or score.evaluator_version or _SOURCES.get(score.source, "")), style="dim")
 
 
 def _target(target: events.ScoreTarget) -> Text:

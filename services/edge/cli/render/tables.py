@@ -10,6 +10,7 @@ from rich.text import Text
 from services.edge.cli.render.columns import Column, lay_out
 from services.edge.cli.render.looks import level_word, named
 from services.edge.cli.render.quantities import clock, cost, count, counted, duration, instants, micros, tokens
+from services.edge.cli.render.scores import score_columns
 from services.edge.cli.render.text import clipped, fitted, flowed, inert
 
 
@@ -34,6 +35,7 @@ def trace_table(traces: Sequence[TraceSummary], *, width: int, zone: tzinfo, tod
             Column(title="tags", cells=texts(lambda trace: ", ".join(trace.tags)), rank=10, least=8),
             Column(title="env", cells=texts(lambda trace: trace.environment), rank=9, least=6),
             Column(title="release", cells=texts(lambda trace: trace.release), rank=11, least=6),
+            *score_columns(traces),
             Column(title="id", cells=[Text(trace.trace_id, style="dim") for trace in traces]),
         ],
         width,

@@ -1,7 +1,15 @@
 """PromptMetrics: what generations made with each version of a prompt were like."""
 
+from collections import defaultdict
+from collections.abc import Sequence
+
 import asyncpg
-from lodestream_proto.v1.prompts_pb2 import PromptMetricsRequest, PromptMetricsResponse, PromptVersionMetrics
+from lodestream_proto.v1.prompts_pb2 import (
+    PromptMetricsRequest,
+    PromptMetricsResponse,
+    PromptVersionMetrics,
+    ScoreAverage,
+)
 from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, SPAN_TYPE_GENERATION
 
 from services.read.query import nouns
@@ -11,6 +19,7 @@ from shared.read_model.postgres import load_sql
 from shared.read_model.prompt_rules import check_name
 
 _PROMPT_METRICS = load_sql(SQL / "prompt_metrics.sql")
+_SCORE_AVERAGES = load_sql(SQL / "score_averages.sql")
 _DOLLAR = 10**12
 
 
@@ -20,16 +29,22 @@ async def prompt_metrics(pool: asyncpg.Pool, project_id: str, request: PromptMet
     Raises RefusedError naming the field that can't be used.
     """
     check_name(request.name, "name")
+    since = to_datetime("start_from", request.start_from) if request.HasField("start_from") else None
+    before = to_datetime("start_before", request.start_before) if request.HasField("start_before") else None
     conditions = Conditions(project_id, request.name, SPAN_TYPE_GENERATION, LEVEL_ERROR)
-    if request.HasField("start_from"):
-        conditions.add("start_at >= {}", to_datetime("start_from", request.start_from))
-    if request.HasField("start_before"):
-        conditions.add("start_at < {}", to_datetime("start_before", request.start_before))
+    if since:
+        conditions.add("start_at >= {}", since)
+    if before:
+        conditions.add("start_at < {}", before)
     rows = await pool.fetch(_PROMPT_METRICS.format(conditions=conditions.sql()), *conditions.parameters)
-    return PromptMetricsResponse(versions=[_metrics(row) for row in rows])
+    scores: dict[int, list[ScoreAverage]] = defaultdict(list)
+    for score in await pool.fetch(_SCORE_AVERAGES, project_id, request.name, since, before):
+        average = ScoreAverage(name=score["score_name"], count=score["score_count"], average=score["score_average"])
+        scores[score["version"]].append(average)
+    return PromptMetricsResponse(versions=[_metrics(row, scores[row["prompt_version"]]) for row in rows])
 
 
-def _metrics(row: asyncpg.Record) -> PromptVersionMetrics:
+def _metrics(row: asyncpg.Record, scores: Sequence[ScoreAverage]) -> PromptVersionMetrics:
     return PromptVersionMetrics(
         version=row["prompt_version"],
         generations=row["generations"],
@@ -41,5 +56,6 @@ def _metrics(row: asyncpg.Record) -> PromptVersionMetrics:
         cost_usd_total=float(row["cost_picos"]) / _DOLLAR,
         cost_usd_avg=float(row["cost_picos"]) / row["generations"] / _DOLLAR,
         first_used_at=nouns.timestamp(row["first_used_at"]),
+        scores=scores,
         last_used_at=nouns.timestamp(row["last_used_at"]),
     )
