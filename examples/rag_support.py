@@ -4,7 +4,8 @@
     .venv/bin/python examples/rag_support.py
 
 Four customers ask about refunds, deliveries and warranties. Each question becomes a trace: what was searched, which
-tool was called, what the model was told and what it said. The retriever is a real one (BM25 over knowledge_base/*.md);
+tool was called, what the model was told and what it said. Answers are judged by a
+rule, and by the customers. The retriever is a real one (BM25 over knowledge_base/*.md);
 the model is a mock that quotes what it was given, so that the same question gets the same answer. Some searches are
 slow, and the order service fails once: there is something to find. Half-way somebody lets another version of the prompt
 go to production; the assistant goes on without a restart, and answers more briefly. At the end the command line shows
@@ -45,6 +46,8 @@ class Conversation:
     customer: str
     channel: str
     questions: Sequence[str]
+    stars: int
+    """What the customer gives it in the end, of five."""
     history: list[Message] = field(default_factory=list)
 
     @property
@@ -54,10 +57,10 @@ class Conversation:
 
 
 CONVERSATIONS = [
-    Conversation("ada", "web", ["How long does a refund take?", "And if I paid by invoice?"]),
-    Conversation("ben", "app", ["Where is my order 1042?", "Can I still change the delivery address?"]),
-    Conversation("chen", "e-mail", ["My kettle stopped working after 14 months. Is that under warranty?"]),
-    Conversation("dora", "web", ["Where is my order 9999? I want a refund!", "Do you ship to Norway?"]),
+    Conversation("ada", "web", ["How long does a refund take?", "And if I paid by invoice?"], stars=5),
+    Conversation("ben", "app", ["Where is my order 1042?", "Can I still change the delivery address?"], stars=4),
+    Conversation("chen", "e-mail", ["My kettle stopped working after 14 months. Is that under warranty?"], stars=4),
+    Conversation("dora", "web", ["Where is my order 9999? I want a refund!", "Do you ship to Norway?"], stars=2),
 ]
 
 
@@ -120,6 +123,7 @@ def support_question(question: str, chat: Conversation) -> str:
     ):
         reply = answer(question, chat.history)
         whole.update(output=reply)
+        whole.score_trace(name="resolved", value="I am sorry" not in reply)
     chat.history += [said("user", question), said("assistant", reply)]
     print(f"{chat.customer}: {question}", textwrap.indent(textwrap.fill(reply, 74), "      "), sep="\n", flush=True)
     return whole.trace_id
@@ -216,9 +220,15 @@ def main() -> None:
         if number == len(CONVERSATIONS) // 2:
             swap_prompt()
         made += [support_question(question, chat) for question in chat.questions]
+        client.create_score(
+            name="stars", value=chat.stars, trace_id=made[-1], source="ANNOTATION", author=chat.customer
+        )
 
     receipt = client.shutdown()
-    print(f"\n{len(made)} questions were answered; {receipt.delivered} observations were delivered.", flush=True)
+    print(
+        f"\n{len(made)} questions were answered; {receipt.delivered} observations and scores were delivered.",
+        flush=True,
+    )
     if not receipt.complete:
         sys.exit(f"{receipt.pending} are pending, {receipt.dropped} were dropped: {receipt.problem}")
     show(made, receipt.position)
@@ -235,6 +245,8 @@ def show(made: Sequence[str], position: str) -> None:
     for words_of_command in (
         ["traces", "get", made[5], "--content"],
         ["traces", "list", "--has-error"],
+        ["traces", "list", "--score", "'stars<=2'"],
+        ["scores", "stats", "--by", "prompt"],
         ["sessions", "get", CONVERSATIONS[0].session],
         ["prompts", "get", PROMPT],
         ["prompts", "rollback", PROMPT],

@@ -28,6 +28,12 @@ QUESTIONS = {
     "Where is my order 9999? I want a refund!": ("dora", WITH_ORDER),
     "Do you ship to Norway?": ("dora", LATER),
 }
+STARS = {  # given to the last answer
+    "And if I paid by invoice?": 5,
+    "Can I still change the delivery address?": 4,
+    "My kettle stopped working after 14 months. Is that under warranty?": 4,
+    "Do you ship to Norway?": 2,
+}
 AFTER = set(list(QUESTIONS)[4:])  # the prompt was swapped
 FAILED = "Where is my order 9999? I want a refund!"
 SLOW = {"My kettle stopped working after 14 months. Is that under warranty?", "Do you ship to Norway?"}
@@ -72,6 +78,10 @@ async def test_every_question_is_a_trace_that_can_be_read(all_in_one: StartAllIn
         assert trace["error_count"] == (question == FAILED)
         assert (trace["anatomy"]["retrieval_us"] > 400_000) == (question in SLOW)
 
+        assert {score["name"]: score["average"] for score in trace["scores"]} == {
+            "resolved": float(question != FAILED),
+            **({"stars": STARS[question]} if question in STARS else {}),
+        }
         (answered,) = (span for span in spans if span["name"] == "answer")
         assert (answered["prompt_name"], answered["prompt_version"]) == (
             "support-answer",
@@ -83,6 +93,8 @@ async def test_every_question_is_a_trace_that_can_be_read(all_in_one: StartAllIn
     assert [(move["from_version"], move["to_version"]) for move in history["moves"]] == [(1, 2), (0, 1)]
     metrics = (await lodestream(environment, "prompts", "metrics", "support-answer"))["versions"]
     assert [(version["version"], version["generations"]) for version in metrics] == [(2, len(AFTER)), (1, 4)]
+    averages = [{score["name"]: score["average"] for score in version["scores"]} for version in metrics]
+    assert averages == [{"resolved": pytest.approx(2 / 3), "stars": 3.0}, {"resolved": 1.0, "stars": 4.5}]
 
     sessions = (await lodestream(environment, "sessions", "list"))["sessions"]
     assert sorted((session["user_ids"], session["trace_count"]) for session in sessions) == [
