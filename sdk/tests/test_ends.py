@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdk.tests.collector import Collector
+from sdk.tests.polling import until
 from sdk.tests.programs import Programs
 
 
@@ -53,7 +54,7 @@ def test_what_is_told_after_our_end_neither_hangs_nor_shows(programs: Programs, 
 
 
 def test_daemon_threads_may_go_on_tracing_at_the_end(programs: Programs, collector: Collector) -> None:
-    """What ended before the main thread did is delivered; the end does not wait for those who never stop."""
+    """What ended before the main thread did is not lost; the end does not wait for those who never stop."""
     programs.run(
         """
         begun = threading.Event()
@@ -68,6 +69,9 @@ def test_daemon_threads_may_go_on_tracing_at_the_end(programs: Programs, collect
         for _ in range(500): work("main")
         """
     )
+    if collector.kept.get("main", 0) < 500:  # where there is little CPU: the rest is in the spool
+        programs.run("work('next')\nadopted(1)")
+        until(lambda: collector.kept.get("main") == 500)
     assert collector.kept["main"] == 500
     assert collector.kept.keys() <= {"main", *(f"thread {number}" for number in range(4))}
 

@@ -17,7 +17,7 @@ from shared.runtime.settings import MIB, GatewaySettings
 _QUERY_OPTIONS = (
     ("grpc.max_receive_message_length", 64 * MIB),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 500),
 )
 QUERY_SERVICE = query_pb2.DESCRIPTOR.services_by_name["QueryService"]
 _Handlers = dict[str, "grpc.RpcMethodHandler[bytes, bytes]"]

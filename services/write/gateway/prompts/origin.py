@@ -15,6 +15,8 @@ from shared.runtime.refusal import RefusedError, UnavailableError
 
 _SECONDS = 3.0
 """The longest a look-up may take."""
+_RECONNECT_SECONDS = 0.8
+"""The longest it waits for a query service that is away."""
 _MOST, _AT_ONCE = 20, 4
 """Names in one call to the query service, calls of one caller at the same time."""
 _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
@@ -61,8 +63,14 @@ class Origin:
 
 
 async def _asking(call: Any, request: Any, caller: Caller) -> Any:
+    """The answer. A channel that waits before it connects again says UNAVAILABLE at once: such a call is made anew."""
     try:
-        return await call(request, metadata=caller.metadata, timeout=_SECONDS)
+        try:
+            return await call(request, metadata=caller.metadata, timeout=_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            return await call(request, metadata=caller.metadata, timeout=_RECONNECT_SECONDS, wait_for_ready=True)
     except grpc.aio.AioRpcError as error:
         if error.code() in _PASSING:
             raise UnavailableError("the prompt is in no cache, and the query service does not answer") from None

@@ -101,6 +101,15 @@ BEGIN
             WHEN sessions.environments @> excluded.environments THEN sessions.environments
             ELSE first_hundred(sessions.environments || excluded.environments)
         END;
+    -- Of an upsert the updated traces come first. What they had summed up anew held the inserted ones already.
+    PERFORM sum_up_sessions(its.project_ids, its.session_ids)
+    FROM (
+        SELECT array_agg(project_id) AS project_ids, array_agg(session_id) AS session_ids
+        FROM (SELECT DISTINCT project_id, session_id FROM added) AS touched
+        WHERE nullif(current_setting('lodestream.summed_up', true), '')::jsonb ? jsonb_build_array(project_id, session_id)::text
+    ) AS its
+    WHERE its.session_ids IS NOT NULL;
+    PERFORM set_config('lodestream.summed_up', '[]', true);
     RETURN NULL;
 END $$;
 
@@ -177,6 +186,10 @@ BEGIN
     SELECT array_agg(project_id), array_agg(session_id) INTO projects, ids FROM summed WHERE loses;
     IF ids IS NOT NULL THEN
         PERFORM sum_up_sessions(projects, ids);
+        PERFORM set_config('lodestream.summed_up', (
+            SELECT jsonb_agg(jsonb_build_array(its.project_id, its.session_id)::text)
+            FROM unnest(projects, ids) AS its (project_id, session_id)
+        )::text, true);
     END IF;
     RETURN NULL;
 END $$;
