@@ -7,6 +7,9 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdk.tests.polling import until
+from sdk.tests.telling import segments
+
 PREAMBLE = """
 import os, signal, sys, time, threading
 from lodestream import get_client, observe
@@ -62,9 +65,11 @@ class Programs:
 
     def left(self) -> list[Path]:
         """Files that hold what was not delivered."""
-        return [path for path in self.spool.rglob("seg-*") if path.stat().st_size]
+        return segments(self.spool)
 
-    def deliver_left(self, spans: int) -> None:
-        """Have the next process deliver what others left: so many spans, perhaps none."""
-        self.run(f"work('next')\nadopted({spans})")
-        assert self.left() == []
+    def deliver_left(self) -> None:
+        """Have the next process deliver whatever others left."""
+        with self.start("work('next')\nget_client().flush()\nsys.stdin.readline()") as process:
+            until(lambda: self.left() == [], deadline=30)
+            _, err = process.communicate("\n", timeout=30)
+        assert (process.returncode, err) == (0, "")

@@ -1,5 +1,6 @@
 """Spans to be spooled and delivered."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,8 +42,17 @@ def new_spool(root: Path | None, *, max_bytes: int = 1 << 26, memory_max_bytes: 
 
 
 def segments(root: Path) -> list[Path]:
-    """The files that hold something, oldest first."""
-    return sorted(path for path in root.rglob("seg-*") if path.stat().st_size)
+    """The files that hold something, oldest first; those that others take away meanwhile hold nothing."""
+    files = (Path(folder, name) for folder, _, names in os.walk(root) for name in names if name.startswith("seg-"))
+    return sorted(file for file in files if size(file))
+
+
+def size(file: Path) -> int:
+    """In bytes; 0 when there is no such file."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class Told:

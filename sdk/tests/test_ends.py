@@ -101,7 +101,7 @@ def test_what_a_killed_program_left_is_delivered_by_the_next(tmp_path: Path, col
     (theirs,), (ours,) = away.spool.iterdir(), home.spool.iterdir()
     ours.rmdir()
     theirs.rename(ours)  # each server and key has a folder: give what was meant for one to the other
-    home.deliver_left(100)
+    home.deliver_left()
     assert collector.kept == {"a": 100, "b": 1, "next": 1}
 
 

@@ -105,7 +105,7 @@ def test_forks_amid_busy_threads(programs: Programs, collector: Collector, suppo
         _, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
     assert collector.kept["child"] > 60  # on a machine that is starved a fork may not get its second
-    programs.deliver_left(120 - collector.kept["child"])
+    programs.deliver_left()
     assert collector.kept == {"thread": 1200, "child": 120, "next": 1}
 
 
@@ -141,7 +141,7 @@ def test_a_child_in_which_grpc_may_hang_or_abort_has_others_deliver_while_it_liv
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "True\n"
-        programs.deliver_left(1)
+        programs.deliver_left()
         assert collector.kept == {"parent": 1, "child": 1, "next": 1}
         _, err = process.communicate("\n", timeout=30)
     assert process.returncode == 0
@@ -165,7 +165,7 @@ def test_forks_while_requests_are_under_way_interrupt_them_and_nothing_is_lost(
     with programs.start(program, LODESTREAM_FLUSH_INTERVAL="0.01") as process:
         _, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
-    programs.deliver_left(120 - collector.kept.get("child", 0))
+    programs.deliver_left()
     assert collector.kept == {"thread": 1200, "child": 120, "next": 1}
 
 
@@ -203,7 +203,7 @@ def test_a_server_that_hangs_does_not_hold_up_a_fork(programs: Programs, collect
         collector.otherwise = taken()
         _, err = child.communicate("\n", timeout=60)
     assert (child.returncode, err) == (0, "")
-    programs.deliver_left(20)
+    programs.deliver_left()
     assert collector.kept == {"parent": 1, "next": 1, **{f"child {number}": 1 for number in range(20)}}
 
 
@@ -255,7 +255,7 @@ def test_a_child_of_a_fork_that_could_not_wait_leaves_its_spans_to_others(
     assert "left to other processes" in err
     assert programs.left()
     collector.otherwise = taken()
-    programs.deliver_left(1)
+    programs.deliver_left()
     assert collector.kept == {"next": 1, "child": 1}
 
 
@@ -284,7 +284,7 @@ def test_a_fork_during_a_pause_after_failures_leaves_the_parent_s_state_alone(
         collector.otherwise = taken()
         _, err = child.communicate("\n", timeout=60)
     assert (child.returncode, err) == (0, "")
-    programs.deliver_left(1)
+    programs.deliver_left()
     assert collector.kept == {"parent": 1, "child": 1, "next": 1}
 
 

@@ -230,6 +230,6 @@ def test_the_next_process_delivers_what_a_killed_one_left(programs: Programs, co
         LODESTREAM_FLUSH_INTERVAL="60",
     )
     program.communicate(timeout=60)
-    killed.deliver_left(100)
+    killed.deliver_left()
     assert sorted(event.score_recorded.value.numeric for event in collector.events) == list(range(50))
     assert collector.kept["told"] == 50
