@@ -49,6 +49,9 @@ class Event(_message.Message):
     EXPERIMENT_ITEM_FINISHED_FIELD_NUMBER: _builtins.int
     EXPERIMENT_FINISHED_FIELD_NUMBER: _builtins.int
     EXPERIMENT_CANCELLED_FIELD_NUMBER: _builtins.int
+    DATASET_ARCHIVED_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_PAUSED_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_RESUMED_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """UUIDv7 in its canonical text form. The same id on every retry."""
     project_id: _builtins.str
@@ -88,6 +91,12 @@ class Event(_message.Message):
     def experiment_finished(self) -> _experiment_event_pb2.ExperimentFinished: ...
     @_builtins.property
     def experiment_cancelled(self) -> _experiment_event_pb2.ExperimentCancelled: ...
+    @_builtins.property
+    def dataset_archived(self) -> _experiment_event_pb2.DatasetArchived: ...
+    @_builtins.property
+    def experiment_paused(self) -> _experiment_event_pb2.ExperimentPaused: ...
+    @_builtins.property
+    def experiment_resumed(self) -> _experiment_event_pb2.ExperimentResumed: ...
     def __init__(
         self,
         *,
@@ -111,12 +120,15 @@ class Event(_message.Message):
         experiment_item_finished: _experiment_event_pb2.ExperimentItemFinished | None = ...,
         experiment_finished: _experiment_event_pb2.ExperimentFinished | None = ...,
         experiment_cancelled: _experiment_event_pb2.ExperimentCancelled | None = ...,
+        dataset_archived: _experiment_event_pb2.DatasetArchived | None = ...,
+        experiment_paused: _experiment_event_pb2.ExperimentPaused | None = ...,
+        experiment_resumed: _experiment_event_pb2.ExperimentResumed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset_created", b"dataset_created", "dataset_item_archived", b"dataset_item_archived", "dataset_item_recorded", b"dataset_item_recorded", "experiment_cancelled", b"experiment_cancelled", "experiment_finished", b"experiment_finished", "experiment_item_finished", b"experiment_item_finished", "experiment_requested", b"experiment_requested", "occurred_at", b"occurred_at", "payload", b"payload", "producer", b"producer", "prompt_archived", b"prompt_archived", "prompt_label_rolled_back", b"prompt_label_rolled_back", "prompt_labels_moved", b"prompt_labels_moved", "prompt_version_created", b"prompt_version_created", "received_at", b"received_at", "score_config_defined", b"score_config_defined", "score_recorded", b"score_recorded", "score_retracted", b"score_retracted", "spans_recorded", b"spans_recorded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset_archived", b"dataset_archived", "dataset_created", b"dataset_created", "dataset_item_archived", b"dataset_item_archived", "dataset_item_recorded", b"dataset_item_recorded", "experiment_cancelled", b"experiment_cancelled", "experiment_finished", b"experiment_finished", "experiment_item_finished", b"experiment_item_finished", "experiment_paused", b"experiment_paused", "experiment_requested", b"experiment_requested", "experiment_resumed", b"experiment_resumed", "occurred_at", b"occurred_at", "payload", b"payload", "producer", b"producer", "prompt_archived", b"prompt_archived", "prompt_label_rolled_back", b"prompt_label_rolled_back", "prompt_labels_moved", b"prompt_labels_moved", "prompt_version_created", b"prompt_version_created", "received_at", b"received_at", "score_config_defined", b"score_config_defined", "score_recorded", b"score_recorded", "score_retracted", b"score_retracted", "spans_recorded", b"spans_recorded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_created", b"dataset_created", "dataset_item_archived", b"dataset_item_archived", "dataset_item_recorded", b"dataset_item_recorded", "event_id", b"event_id", "experiment_cancelled", b"experiment_cancelled", "experiment_finished", b"experiment_finished", "experiment_item_finished", b"experiment_item_finished", "experiment_requested", b"experiment_requested", "occurred_at", b"occurred_at", "payload", b"payload", "producer", b"producer", "project_id", b"project_id", "prompt_archived", b"prompt_archived", "prompt_label_rolled_back", b"prompt_label_rolled_back", "prompt_labels_moved", b"prompt_labels_moved", "prompt_version_created", b"prompt_version_created", "received_at", b"received_at", "score_config_defined", b"score_config_defined", "score_recorded", b"score_recorded", "score_retracted", b"score_retracted", "spans_recorded", b"spans_recorded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_archived", b"dataset_archived", "dataset_created", b"dataset_created", "dataset_item_archived", b"dataset_item_archived", "dataset_item_recorded", b"dataset_item_recorded", "event_id", b"event_id", "experiment_cancelled", b"experiment_cancelled", "experiment_finished", b"experiment_finished", "experiment_item_finished", b"experiment_item_finished", "experiment_paused", b"experiment_paused", "experiment_requested", b"experiment_requested", "experiment_resumed", b"experiment_resumed", "occurred_at", b"occurred_at", "payload", b"payload", "producer", b"producer", "project_id", b"project_id", "prompt_archived", b"prompt_archived", "prompt_label_rolled_back", b"prompt_label_rolled_back", "prompt_labels_moved", b"prompt_labels_moved", "prompt_version_created", b"prompt_version_created", "received_at", b"received_at", "score_config_defined", b"score_config_defined", "score_recorded", b"score_recorded", "score_retracted", b"score_retracted", "spans_recorded", b"spans_recorded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["spans_recorded", "score_recorded", "score_retracted", "score_config_defined", "prompt_version_created", "prompt_labels_moved", "prompt_archived", "prompt_label_rolled_back", "dataset_created", "dataset_item_recorded", "dataset_item_archived", "experiment_requested", "experiment_item_finished", "experiment_finished", "experiment_cancelled"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["spans_recorded", "score_recorded", "score_retracted", "score_config_defined", "prompt_version_created", "prompt_labels_moved", "prompt_archived", "prompt_label_rolled_back", "dataset_created", "dataset_item_recorded", "dataset_item_archived", "experiment_requested", "experiment_item_finished", "experiment_finished", "experiment_cancelled", "dataset_archived", "experiment_paused", "experiment_resumed"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 

@@ -22,27 +22,42 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lodestream_proto/v1/experiment_event.proto\x12\x13lodestream_proto.v1\"\x9e\x01\n\x0e\x44\x61tasetCreated\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x15\n\rmetadata_json\x18\x04 \x01(\t\x12\x19\n\x11input_schema_json\x18\x05 \x01(\t\x12#\n\x1b\x65xpected_output_schema_json\x18\x06 \x01(\t\"\xb4\x01\n\x13\x44\x61tasetItemRecorded\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x12\n\ninput_json\x18\x03 \x01(\t\x12\x1c\n\x14\x65xpected_output_json\x18\x04 \x01(\t\x12\x15\n\rmetadata_json\x18\x05 \x01(\t\x12\x17\n\x0fsource_trace_id\x18\x06 \x01(\x0c\x12\x16\n\x0esource_span_id\x18\x07 \x01(\x0c\":\n\x13\x44\x61tasetItemArchived\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\"\xb8\x01\n\x13\x45xperimentRequested\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\ndataset_id\x18\x03 \x01(\t\x12\x11\n\ttask_json\x18\x04 \x01(\t\x12\x17\n\x0f\x65valuators_json\x18\x05 \x01(\t\x12\x15\n\rmetadata_json\x18\x06 \x01(\t\x12\x13\n\x0brepetitions\x18\x07 \x01(\r\x12\x17\n\x0fmax_concurrency\x18\x08 \x01(\r\"\x83\x01\n\x16\x45xperimentItemFinished\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x12\n\nrepetition\x18\x03 \x01(\r\x12\x10\n\x08trace_id\x18\x04 \x01(\x0c\x12\x13\n\x0boutput_json\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\"$\n\x12\x45xperimentFinished\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"5\n\x13\x45xperimentCancelled\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lodestream_proto/v1/experiment_event.proto\x12\x13lodestream_proto.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n\x0e\x44\x61tasetCreated\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x15\n\rmetadata_json\x18\x04 \x01(\t\x12\x19\n\x11input_schema_json\x18\x05 \x01(\t\x12#\n\x1b\x65xpected_output_schema_json\x18\x06 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x07 \x01(\t\"\xd4\x01\n\x13\x44\x61tasetItemRecorded\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x12\n\ninput_json\x18\x03 \x01(\t\x12\x1c\n\x14\x65xpected_output_json\x18\x04 \x01(\t\x12\x15\n\rmetadata_json\x18\x05 \x01(\t\x12\x17\n\x0fsource_trace_id\x18\x06 \x01(\x0c\x12\x16\n\x0esource_span_id\x18\x07 \x01(\x0c\x12\x0e\n\x06splits\x18\x08 \x03(\t\x12\x0e\n\x06\x61uthor\x18\t \x01(\t\"J\n\x13\x44\x61tasetItemArchived\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\"5\n\x0f\x44\x61tasetArchived\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\"\xda\x02\n\x13\x45xperimentRequested\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\ndataset_id\x18\x03 \x01(\t\x12\x11\n\ttask_json\x18\x04 \x01(\t\x12\x17\n\x0f\x65valuators_json\x18\x05 \x01(\t\x12\x15\n\rmetadata_json\x18\x06 \x01(\t\x12\x13\n\x0brepetitions\x18\x07 \x01(\r\x12\x17\n\x0fmax_concurrency\x18\x08 \x01(\r\x12\x17\n\x0f\x64\x61taset_version\x18\t \x01(\x04\x12\x0e\n\x06splits\x18\n \x03(\t\x12\x13\n\x0b\x64\x65scription\x18\x0b \x01(\t\x12\x35\n\x06\x62udget\x18\x0c \x01(\x0b\x32%.lodestream_proto.v1.ExperimentBudget\x12\x0e\n\x06\x61uthor\x18\r \x01(\t\x12\x1b\n\x13run_evaluators_json\x18\x0e \x01(\t\"=\n\x10\x45xperimentBudget\x12\x14\n\x0cmax_cost_usd\x18\x01 \x01(\x01\x12\x13\n\x0bmax_seconds\x18\x02 \x01(\x01\"\xab\x03\n\x16\x45xperimentItemFinished\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x12\n\nrepetition\x18\x03 \x01(\r\x12\x10\n\x08trace_id\x18\x04 \x01(\x0c\x12\x13\n\x0boutput_json\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x05usage\x18\t \x01(\x0b\x32$.lodestream_proto.v1.ExperimentUsage\x12\x38\n\x0b\x65valuations\x18\n \x03(\x0b\x32#.lodestream_proto.v1.ItemEvaluation\x12\x10\n\x08\x61ttempts\x18\x0b \x01(\r\x12\x12\n\ninput_json\x18\x0c \x01(\t\x12\x1c\n\x14\x65xpected_output_json\x18\r \x01(\t\x12\x15\n\rmetadata_json\x18\x0e \x01(\t\"r\n\x0f\x45xperimentUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x04\x12\x15\n\routput_tokens\x18\x02 \x01(\x04\x12\x1d\n\x10\x63ost_picodollars\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x13\n\x11_cost_picodollars\"\xda\x01\n\x0eItemEvaluation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07numeric\x18\x02 \x01(\x01H\x00\x12\x15\n\x0b\x63\x61tegorical\x18\x03 \x01(\tH\x00\x12\x11\n\x07\x62oolean\x18\x04 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x05 \x01(\tH\x00\x12\x0f\n\x05\x65rror\x18\x06 \x01(\tH\x00\x12\x0f\n\x07\x63omment\x18\x07 \x01(\t\x12\x19\n\x11\x65valuator_version\x18\x08 \x01(\t\x12\x15\n\rmetadata_json\x18\t \x01(\t\x12\x10\n\x08score_id\x18\n \x01(\tB\x07\n\x05value\"\xa7\x01\n\x12\x45xperimentFinished\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x37\n\x07outcome\x18\x02 \x01(\x0e\x32&.lodestream_proto.v1.ExperimentOutcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x38\n\x0b\x65valuations\x18\x04 \x03(\x0b\x32#.lodestream_proto.v1.ItemEvaluation\"E\n\x13\x45xperimentCancelled\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\"2\n\x10\x45xperimentPaused\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\"3\n\x11\x45xperimentResumed\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t*\x9d\x01\n\x11\x45xperimentOutcome\x12\"\n\x1e\x45XPERIMENT_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1c\x45XPERIMENT_OUTCOME_COMPLETED\x10\x01\x12#\n\x1f\x45XPERIMENT_OUTCOME_BUDGET_SPENT\x10\x02\x12\x1d\n\x19\x45XPERIMENT_OUTCOME_FAILED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lodestream_proto.v1.experiment_event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATASETCREATED']._serialized_start=68
-  _globals['_DATASETCREATED']._serialized_end=226
-  _globals['_DATASETITEMRECORDED']._serialized_start=229
-  _globals['_DATASETITEMRECORDED']._serialized_end=409
-  _globals['_DATASETITEMARCHIVED']._serialized_start=411
-  _globals['_DATASETITEMARCHIVED']._serialized_end=469
-  _globals['_EXPERIMENTREQUESTED']._serialized_start=472
-  _globals['_EXPERIMENTREQUESTED']._serialized_end=656
-  _globals['_EXPERIMENTITEMFINISHED']._serialized_start=659
-  _globals['_EXPERIMENTITEMFINISHED']._serialized_end=790
-  _globals['_EXPERIMENTFINISHED']._serialized_start=792
-  _globals['_EXPERIMENTFINISHED']._serialized_end=828
-  _globals['_EXPERIMENTCANCELLED']._serialized_start=830
-  _globals['_EXPERIMENTCANCELLED']._serialized_end=883
+  _globals['_EXPERIMENTOUTCOME']._serialized_start=2149
+  _globals['_EXPERIMENTOUTCOME']._serialized_end=2306
+  _globals['_DATASETCREATED']._serialized_start=101
+  _globals['_DATASETCREATED']._serialized_end=275
+  _globals['_DATASETITEMRECORDED']._serialized_start=278
+  _globals['_DATASETITEMRECORDED']._serialized_end=490
+  _globals['_DATASETITEMARCHIVED']._serialized_start=492
+  _globals['_DATASETITEMARCHIVED']._serialized_end=566
+  _globals['_DATASETARCHIVED']._serialized_start=568
+  _globals['_DATASETARCHIVED']._serialized_end=621
+  _globals['_EXPERIMENTREQUESTED']._serialized_start=624
+  _globals['_EXPERIMENTREQUESTED']._serialized_end=970
+  _globals['_EXPERIMENTBUDGET']._serialized_start=972
+  _globals['_EXPERIMENTBUDGET']._serialized_end=1033
+  _globals['_EXPERIMENTITEMFINISHED']._serialized_start=1036
+  _globals['_EXPERIMENTITEMFINISHED']._serialized_end=1463
+  _globals['_EXPERIMENTUSAGE']._serialized_start=1465
+  _globals['_EXPERIMENTUSAGE']._serialized_end=1579
+  _globals['_ITEMEVALUATION']._serialized_start=1582
+  _globals['_ITEMEVALUATION']._serialized_end=1800
+  _globals['_EXPERIMENTFINISHED']._serialized_start=1803
+  _globals['_EXPERIMENTFINISHED']._serialized_end=1970
+  _globals['_EXPERIMENTCANCELLED']._serialized_start=1972
+  _globals['_EXPERIMENTCANCELLED']._serialized_end=2041
+  _globals['_EXPERIMENTPAUSED']._serialized_start=2043
+  _globals['_EXPERIMENTPAUSED']._serialized_end=2093
+  _globals['_EXPERIMENTRESUMED']._serialized_start=2095
+  _globals['_EXPERIMENTRESUMED']._serialized_end=2146
 # @@protoc_insertion_point(module_scope)

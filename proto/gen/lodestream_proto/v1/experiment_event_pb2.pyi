@@ -3,8 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -16,9 +20,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ExperimentOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExperimentOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExperimentOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPERIMENT_OUTCOME_UNSPECIFIED: _ExperimentOutcome.ValueType  # 0
+    """Read as completed."""
+    EXPERIMENT_OUTCOME_COMPLETED: _ExperimentOutcome.ValueType  # 1
+    """Every item has its result, be it an error."""
+    EXPERIMENT_OUTCOME_BUDGET_SPENT: _ExperimentOutcome.ValueType  # 2
+    EXPERIMENT_OUTCOME_FAILED: _ExperimentOutcome.ValueType  # 3
+    """It could not be run: the dataset version or the prompt is not there."""
+
+class ExperimentOutcome(_ExperimentOutcome, metaclass=_ExperimentOutcomeEnumTypeWrapper): ...
+
+EXPERIMENT_OUTCOME_UNSPECIFIED: ExperimentOutcome.ValueType  # 0
+"""Read as completed."""
+EXPERIMENT_OUTCOME_COMPLETED: ExperimentOutcome.ValueType  # 1
+"""Every item has its result, be it an error."""
+EXPERIMENT_OUTCOME_BUDGET_SPENT: ExperimentOutcome.ValueType  # 2
+EXPERIMENT_OUTCOME_FAILED: ExperimentOutcome.ValueType  # 3
+"""It could not be run: the dataset version or the prompt is not there."""
+Global___ExperimentOutcome: _TypeAlias = ExperimentOutcome  # noqa: Y015
+
 @_typing.final
 class DatasetCreated(_message.Message):
-    """A dataset was created, or described anew."""
+    """A dataset was created, or described anew. Its id follows from its name: the first 32 hex digits of the name's SHA-256."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -28,14 +57,16 @@ class DatasetCreated(_message.Message):
     METADATA_JSON_FIELD_NUMBER: _builtins.int
     INPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     EXPECTED_OUTPUT_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     name: _builtins.str
     description: _builtins.str
     metadata_json: _builtins.str
     """JSON object text."""
     input_schema_json: _builtins.str
-    """JSON Schema texts that items must satisfy; empty: anything goes."""
+    """JSON Schema texts that items must satisfy; empty: anything goes. They bind what is recorded from now on."""
     expected_output_schema_json: _builtins.str
+    author: _builtins.str
     def __init__(
         self,
         *,
@@ -45,10 +76,11 @@ class DatasetCreated(_message.Message):
         metadata_json: _builtins.str = ...,
         input_schema_json: _builtins.str = ...,
         expected_output_schema_json: _builtins.str = ...,
+        author: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "description", b"description", "expected_output_schema_json", b"expected_output_schema_json", "input_schema_json", b"input_schema_json", "metadata_json", b"metadata_json", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "dataset_id", b"dataset_id", "description", b"description", "expected_output_schema_json", b"expected_output_schema_json", "input_schema_json", b"input_schema_json", "metadata_json", b"metadata_json", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -56,7 +88,7 @@ Global___DatasetCreated: _TypeAlias = DatasetCreated  # noqa: Y015
 
 @_typing.final
 class DatasetItemRecorded(_message.Message):
-    """A dataset item was added, or a new version of it."""
+    """A dataset item was added, or a new version of it. What already holds, said again, changes nothing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -67,15 +99,25 @@ class DatasetItemRecorded(_message.Message):
     METADATA_JSON_FIELD_NUMBER: _builtins.int
     SOURCE_TRACE_ID_FIELD_NUMBER: _builtins.int
     SOURCE_SPAN_ID_FIELD_NUMBER: _builtins.int
+    SPLITS_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     item_id: _builtins.str
+    """Empty in a request: the first 32 hex digits of the SHA-256 of the canonical JSON of [input, expected output]."""
     input_json: _builtins.str
     """JSON texts."""
     expected_output_json: _builtins.str
+    """Empty: there is none."""
     metadata_json: _builtins.str
+    """JSON object text."""
     source_trace_id: _builtins.bytes
     """The trace (16 bytes) and span (8 bytes) the item was taken from, if it was."""
     source_span_id: _builtins.bytes
+    author: _builtins.str
+    @_builtins.property
+    def splits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For example "test", "hard"; a run may be of some splits only."""
+
     def __init__(
         self,
         *,
@@ -86,10 +128,12 @@ class DatasetItemRecorded(_message.Message):
         metadata_json: _builtins.str = ...,
         source_trace_id: _builtins.bytes = ...,
         source_span_id: _builtins.bytes = ...,
+        splits: _abc.Iterable[_builtins.str] | None = ...,
+        author: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "expected_output_json", b"expected_output_json", "input_json", b"input_json", "item_id", b"item_id", "metadata_json", b"metadata_json", "source_span_id", b"source_span_id", "source_trace_id", b"source_trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "dataset_id", b"dataset_id", "expected_output_json", b"expected_output_json", "input_json", b"input_json", "item_id", b"item_id", "metadata_json", b"metadata_json", "source_span_id", b"source_span_id", "source_trace_id", b"source_trace_id", "splits", b"splits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -97,29 +141,58 @@ Global___DatasetItemRecorded: _TypeAlias = DatasetItemRecorded  # noqa: Y015
 
 @_typing.final
 class DatasetItemArchived(_message.Message):
+    """An item that later versions of the dataset do not have; recorded again, it is back."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     DATASET_ID_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     item_id: _builtins.str
+    author: _builtins.str
     def __init__(
         self,
         *,
         dataset_id: _builtins.str = ...,
         item_id: _builtins.str = ...,
+        author: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "item_id", b"item_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "dataset_id", b"dataset_id", "item_id", b"item_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DatasetItemArchived: _TypeAlias = DatasetItemArchived  # noqa: Y015
 
 @_typing.final
+class DatasetArchived(_message.Message):
+    """A dataset that is listed no more; its versions and runs stay. Created again, it is back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_ID_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    dataset_id: _builtins.str
+    author: _builtins.str
+    def __init__(
+        self,
+        *,
+        dataset_id: _builtins.str = ...,
+        author: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "dataset_id", b"dataset_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetArchived: _TypeAlias = DatasetArchived  # noqa: Y015
+
+@_typing.final
 class ExperimentRequested(_message.Message):
-    """A run was asked for: a dataset × a task × evaluators."""
+    """A run was asked for: a dataset version × a task × evaluators × repetitions. The first of a run id holds."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -131,15 +204,40 @@ class ExperimentRequested(_message.Message):
     METADATA_JSON_FIELD_NUMBER: _builtins.int
     REPETITIONS_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENCY_FIELD_NUMBER: _builtins.int
+    DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    SPLITS_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    RUN_EVALUATORS_JSON_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
+    """Empty in a request: the first 32 hex digits of the SHA-256 of the canonical JSON of [dataset id, name]."""
     name: _builtins.str
     dataset_id: _builtins.str
+    """Empty for a run over data that are in no dataset, which only an SDK can do."""
     task_json: _builtins.str
-    """JSON texts: what to run, what judges it, and whatever the user wants to remember."""
+    """JSON texts: what to run, what judges it, and whatever the user wants to remember.
+    {"kind": "prompt", "prompt": {"name", "version"}, "provider", "model", "settings"} or {"kind": "sdk"}.
+    """
     evaluators_json: _builtins.str
+    """[{"kind": "contains", "name", …}, …]"""
     metadata_json: _builtins.str
     repetitions: _builtins.int
+    """1 to 100."""
     max_concurrency: _builtins.int
+    """Calls in flight over all workers together."""
+    dataset_version: _builtins.int
+    """Of the dataset; 0 in a request: its present one."""
+    description: _builtins.str
+    author: _builtins.str
+    run_evaluators_json: _builtins.str
+    """[{"kind": "pass_rate", …}, …]: what judges the run as a whole."""
+    @_builtins.property
+    def splits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items with any of these; none: all."""
+
+    @_builtins.property
+    def budget(self) -> Global___ExperimentBudget: ...
     def __init__(
         self,
         *,
@@ -151,18 +249,49 @@ class ExperimentRequested(_message.Message):
         metadata_json: _builtins.str = ...,
         repetitions: _builtins.int = ...,
         max_concurrency: _builtins.int = ...,
+        dataset_version: _builtins.int = ...,
+        splits: _abc.Iterable[_builtins.str] | None = ...,
+        description: _builtins.str = ...,
+        budget: Global___ExperimentBudget | None = ...,
+        author: _builtins.str = ...,
+        run_evaluators_json: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "evaluators_json", b"evaluators_json", "max_concurrency", b"max_concurrency", "metadata_json", b"metadata_json", "name", b"name", "repetitions", b"repetitions", "run_id", b"run_id", "task_json", b"task_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "budget", b"budget", "dataset_id", b"dataset_id", "dataset_version", b"dataset_version", "description", b"description", "evaluators_json", b"evaluators_json", "max_concurrency", b"max_concurrency", "metadata_json", b"metadata_json", "name", b"name", "repetitions", b"repetitions", "run_evaluators_json", b"run_evaluators_json", "run_id", b"run_id", "splits", b"splits", "task_json", b"task_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExperimentRequested: _TypeAlias = ExperimentRequested  # noqa: Y015
 
 @_typing.final
+class ExperimentBudget(_message.Message):
+    """What a run may use up; it ends when one of these does, with what is done by then."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_COST_USD_FIELD_NUMBER: _builtins.int
+    MAX_SECONDS_FIELD_NUMBER: _builtins.int
+    max_cost_usd: _builtins.float
+    """0: without end. Calls in flight when it is spent still count."""
+    max_seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        max_cost_usd: _builtins.float = ...,
+        max_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_cost_usd", b"max_cost_usd", "max_seconds", b"max_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExperimentBudget: _TypeAlias = ExperimentBudget  # noqa: Y015
+
+@_typing.final
 class ExperimentItemFinished(_message.Message):
-    """One item of a run came to its end; unique by run, item and repetition."""
+    """One item of a run came to its end. The first of (run, item, repetition) holds."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -172,14 +301,37 @@ class ExperimentItemFinished(_message.Message):
     TRACE_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_JSON_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    EVALUATIONS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    INPUT_JSON_FIELD_NUMBER: _builtins.int
+    EXPECTED_OUTPUT_JSON_FIELD_NUMBER: _builtins.int
+    METADATA_JSON_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     item_id: _builtins.str
     repetition: _builtins.int
+    """From 0."""
     trace_id: _builtins.bytes
     """16 bytes."""
     output_json: _builtins.str
     error: _builtins.str
     """Empty when the item succeeded."""
+    attempts: _builtins.int
+    """How often the task was tried for it."""
+    input_json: _builtins.str
+    """Of items that are in no dataset: JSON texts."""
+    expected_output_json: _builtins.str
+    metadata_json: _builtins.str
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def usage(self) -> Global___ExperimentUsage: ...
+    @_builtins.property
+    def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemEvaluation]: ...
     def __init__(
         self,
         *,
@@ -189,29 +341,134 @@ class ExperimentItemFinished(_message.Message):
         trace_id: _builtins.bytes = ...,
         output_json: _builtins.str = ...,
         error: _builtins.str = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        usage: Global___ExperimentUsage | None = ...,
+        evaluations: _abc.Iterable[Global___ItemEvaluation] | None = ...,
+        attempts: _builtins.int = ...,
+        input_json: _builtins.str = ...,
+        expected_output_json: _builtins.str = ...,
+        metadata_json: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "started_at", b"started_at", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "item_id", b"item_id", "output_json", b"output_json", "repetition", b"repetition", "run_id", b"run_id", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "ended_at", b"ended_at", "error", b"error", "evaluations", b"evaluations", "expected_output_json", b"expected_output_json", "input_json", b"input_json", "item_id", b"item_id", "metadata_json", b"metadata_json", "output_json", b"output_json", "repetition", b"repetition", "run_id", b"run_id", "started_at", b"started_at", "trace_id", b"trace_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExperimentItemFinished: _TypeAlias = ExperimentItemFinished  # noqa: Y015
 
 @_typing.final
+class ExperimentUsage(_message.Message):
+    """What the task of an item used, without its evaluators."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_PICODOLLARS_FIELD_NUMBER: _builtins.int
+    input_tokens: _builtins.int
+    output_tokens: _builtins.int
+    cost_picodollars: _builtins.int
+    """1e-12 USD; absent: no price is known."""
+    def __init__(
+        self,
+        *,
+        input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        cost_picodollars: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_picodollars", b"_cost_picodollars", "cost_picodollars", b"cost_picodollars"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_picodollars", b"_cost_picodollars", "cost_picodollars", b"cost_picodollars", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cost_picodollars: _TypeAlias = _typing.Literal["cost_picodollars"]  # noqa: Y015
+    _WhichOneofArgType__cost_picodollars: _TypeAlias = _typing.Literal["_cost_picodollars", b"_cost_picodollars"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_picodollars) -> _WhichOneofReturnType__cost_picodollars | None: ...
+
+Global___ExperimentUsage: _TypeAlias = ExperimentUsage  # noqa: Y015
+
+@_typing.final
+class ItemEvaluation(_message.Message):
+    """What an evaluator said of an item or of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NUMERIC_FIELD_NUMBER: _builtins.int
+    CATEGORICAL_FIELD_NUMBER: _builtins.int
+    BOOLEAN_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    EVALUATOR_VERSION_FIELD_NUMBER: _builtins.int
+    METADATA_JSON_FIELD_NUMBER: _builtins.int
+    SCORE_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    numeric: _builtins.float
+    categorical: _builtins.str
+    boolean: _builtins.bool
+    text: _builtins.str
+    error: _builtins.str
+    """The evaluator failed: why."""
+    comment: _builtins.str
+    evaluator_version: _builtins.str
+    """A fingerprint of the evaluator's code and settings."""
+    metadata_json: _builtins.str
+    """JSON object text."""
+    score_id: _builtins.str
+    """Of the score that says the same, when one was recorded."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        numeric: _builtins.float = ...,
+        categorical: _builtins.str = ...,
+        boolean: _builtins.bool = ...,
+        text: _builtins.str = ...,
+        error: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        evaluator_version: _builtins.str = ...,
+        metadata_json: _builtins.str = ...,
+        score_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "error", b"error", "numeric", b"numeric", "text", b"text", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "comment", b"comment", "error", b"error", "evaluator_version", b"evaluator_version", "metadata_json", b"metadata_json", "name", b"name", "numeric", b"numeric", "score_id", b"score_id", "text", b"text", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["numeric", "categorical", "boolean", "text", "error"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___ItemEvaluation: _TypeAlias = ItemEvaluation  # noqa: Y015
+
+@_typing.final
 class ExperimentFinished(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    EVALUATIONS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
+    outcome: Global___ExperimentOutcome.ValueType
+    reason: _builtins.str
+    """In words, unless completed."""
+    @_builtins.property
+    def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemEvaluation]:
+        """What was said of the run as a whole."""
+
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
+        outcome: Global___ExperimentOutcome.ValueType = ...,
+        reason: _builtins.str = ...,
+        evaluations: _abc.Iterable[Global___ItemEvaluation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluations", b"evaluations", "outcome", b"outcome", "reason", b"reason", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -223,18 +480,67 @@ class ExperimentCancelled(_message.Message):
 
     RUN_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     reason: _builtins.str
+    author: _builtins.str
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        author: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "reason", b"reason", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExperimentCancelled: _TypeAlias = ExperimentCancelled  # noqa: Y015
+
+@_typing.final
+class ExperimentPaused(_message.Message):
+    """No item is begun until it is resumed; items in flight come to their end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    author: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        author: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExperimentPaused: _TypeAlias = ExperimentPaused  # noqa: Y015
+
+@_typing.final
+class ExperimentResumed(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    author: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        author: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExperimentResumed: _TypeAlias = ExperimentResumed  # noqa: Y015
