@@ -11,6 +11,7 @@ from shared.runtime.settings import KafkaSettings
 TRACES = "lodestream.traces"
 SCORES = "lodestream.scores"
 PROMPTS = "lodestream.prompts"
+EXPERIMENTS = "lodestream.experiments"
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 """The largest record the log takes; `message.max.bytes` of the brokers must not be below."""
 
@@ -23,7 +24,7 @@ class Topic:
     partitions: int = 12
 
 
-TOPICS = (Topic(TRACES), Topic(SCORES), Topic(PROMPTS))
+TOPICS = (Topic(TRACES), Topic(SCORES), Topic(PROMPTS), Topic(EXPERIMENTS))
 
 
 async def create_topics(settings: KafkaSettings) -> list[str]:

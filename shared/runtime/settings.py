@@ -135,6 +135,12 @@ class ScoresProjectionSettings(_Settings):
     group: str = Field(default="lodestream-scores", validation_alias="LODESTREAM_SCORES_GROUP", min_length=1)
 
 
+class ExperimentsProjectionSettings(_Settings):
+    """The experiments projection; groups as for the traces projection."""
+
+    group: str = Field(default="lodestream-experiments", validation_alias="LODESTREAM_EXPERIMENTS_GROUP", min_length=1)
+
+
 class PriceSettings(_Settings):
     """What tokens cost: a file of prices instead of the one that is shipped."""
 
