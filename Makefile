@@ -49,7 +49,12 @@ up: .venv/ready ## start everything on this machine (ARGS=--ephemeral keeps noth
 demo: .venv/ready ## start everything and trace a support assistant; up until Ctrl-C (ARGS=--exit ends it)
 	@$(BIN)/python -m services.all_in_one --run examples/rag_support.py $(ARGS)
 
-bench: .venv/ready ## measure the server on this machine, some ten minutes (ARGS="--seconds 15" is shorter)
+.venv/peers/ready: .venv/ready requirements/peers.lock
+	@$(PYTHON) -m venv --without-pip .venv/peers
+	@$(UV) pip install --quiet --python .venv/peers/bin/python --require-hashes -r requirements/peers.lock
+	@touch $@
+
+bench: .venv/peers/ready ## measure all on this machine, into docs/benchmarks.md (ARGS="--seconds 15 ingest" is shorter)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs: .venv/ready ## write docs/asyncapi-*.json, what each projection reads

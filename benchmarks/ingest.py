@@ -1,6 +1,6 @@
 """How many spans a second go from OTLP to Postgres, and what that costs: `python -m benchmarks.ingest`.
 
-A stack of its own, one gateway and one projection process; generator, Kafka and Postgres on the same cores.
+A stack of its own for each case: one gateway and one projection; generator, Kafka and Postgres on the same cores.
 """
 
 import argparse
@@ -10,9 +10,8 @@ import statistics
 import time
 from dataclasses import asdict, dataclass
 
-import psutil
-
 from benchmarks.load import Generator, Load, Sent, generating
+from benchmarks.page import Table
 from benchmarks.processes import Used, memory, used
 from benchmarks.stack import Stack, fresh_stack, until_visible
 
@@ -20,6 +19,22 @@ _WARM_UP_SECONDS = 5
 _LOOK_SECONDS = 0.2
 _PAID = ("gateway", "Kafka", "projection", "Postgres")
 """Whose CPU the target counts."""
+CASES = {
+    "100 spans an export": Load(),
+    "5 spans an export": Load(spans_per_export=5, clients=32),
+    "5 spans an export, 200 clients": Load(spans_per_export=5, clients=200),
+    "30 % sent again": Load(duplicates=0.3),
+    "1 MB of payload a span": Load(spans_per_export=1, clients=8, payload_bytes=1_000_000, room=100),
+}
+COLUMNS = (
+    "Case", "Visible spans/s", *(f"{role} µs" for role in _PAID), "Together µs", "Generator µs", "Ack p50/p99 ms",
+    "Behind p50/most", "Spans a record", "Memory MB", "Others", "Limit",
+)  # fmt: skip
+NOTES = (
+    "µs: of CPU, for each span that became visible. Behind: spans acknowledged and not visible yet. Others: what other"
+    " work took of the machine meanwhile. Memory: gateway, Kafka, projection, Postgres. After each case every span was"
+    " there exactly once, else the run ends with an error."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +66,7 @@ class Result:
 async def measure(stack: Stack, load: Load, seconds: float) -> Result:
     """One run: warm up, measure, let everything arrive, and count."""
     with generating(load, address=stack.endpoint, secret_key=stack.secret_key) as generator:
-        pids = {**stack.pids, "generator": generator.pid}
+        pids = {**stack.pids, "generator": [generator.pid]}
         await _watch(stack, generator, _WARM_UP_SECONDS)
         generator.restart_clock()
         acked, visible = generator.acked, await stack.visible()
@@ -116,21 +131,38 @@ def _limit(spent: Used, took: float, load: Load, behind: list[int]) -> str:
     return f"latency: the clients wait for {where}; {role} uses most ({seconds / took:.0%} of a core)"
 
 
-def show(title: str, result: Result) -> str:
-    """A run as lines for people."""
-    cpu = " · ".join(f"{role} {result.cpu[role]:.1f}" for role in (*_PAID, "generator"))
-    held = " · ".join(f"{role} {size}" for role, size in result.memory.items())
-    lines = [
+def row(title: str, result: Result) -> list[str]:
+    """A run as a row of a table with COLUMNS."""
+    return [
         title,
-        f"visible {result.visible_per_second:,.0f} spans/s, acknowledged {result.acked_per_second:,.0f}/s",
-        f"refused {result.refused} requests, missing {result.missing} spans, surplus {result.surplus}",
-        f"CPU µs a span: {cpu}; without the generator {result.cpu_paid:.1f}",
-        f"ack p50/p99 {result.ack_p50:.0f}/{result.ack_p99:.0f} ms; {result.spans_per_record:.0f} spans a record",
-        f"acknowledged, not yet visible: p50/most {result.behind_p50:,}/{result.behind_most:,} spans",
-        f"machine {result.machine_busy:.0%} busy, {result.others_busy:.0%} by others; limit: {result.limit}",
-        f"memory MB: {held}; together {sum(result.memory.values())}",
+        f"{result.visible_per_second:,.0f}",
+        *(f"{result.cpu[role]:.1f}" for role in _PAID),
+        f"{result.cpu_paid:.1f}",
+        f"{result.cpu['generator']:.1f}",
+        f"{result.ack_p50:.0f}/{result.ack_p99:.0f}",
+        f"{result.behind_p50:,}/{result.behind_most:,}",
+        f"{result.spans_per_record:.0f}",
+        f"{sum(result.memory.values()):,}",
+        f"{result.others_busy:.0%}",
+        result.limit,
     ]
-    return "\n  ".join(lines)
+
+
+async def table(seconds: float) -> Table:
+    """All cases, each on a stack of its own.
+
+    Raises SystemExit when a span is missing, or there too often.
+    """
+    rows = []
+    for title, load in CASES.items():
+        async with fresh_stack() as stack:
+            result = await measure(stack, load, seconds)
+        if result.missing or result.surplus:
+            raise SystemExit(f"{title}: {result.missing} spans are missing, {result.surplus} too many")
+        rows.append(row(title, result))
+    return Table(
+        f"OTLP to Postgres, {seconds:.0f} s a case after {_WARM_UP_SECONDS} s of warming up", COLUMNS, rows, NOTES
+    )
 
 
 def _options() -> argparse.Namespace:
@@ -160,9 +192,8 @@ async def _run(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps({**asdict(load), "seconds": options.seconds, **asdict(result)}))
     else:
-        print(
-            show(f"{load.spans_per_export} spans an export, {load.clients} clients, {psutil.cpu_count()} cores", result)
-        )
+        title = f"{load.spans_per_export} spans an export, {load.clients} clients"
+        print(Table(f"{options.seconds:.0f} s", COLUMNS, [row(title, result)], NOTES))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the processes of a stack use: CPU seconds, memory, and how busy the whole machine is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -23,18 +23,27 @@ class Used:
         )
 
 
-def used(pids: Mapping[str, int]) -> Used:
-    """CPU seconds of processes with their children, those that have ended too."""
+def used(pids: Mapping[str, Sequence[int]]) -> Used:
+    """CPU seconds of processes with their children, those that have ended too, by role."""
     times = psutil.cpu_times()
     total = sum(times)
     return Used(
-        {role: _seconds(psutil.Process(pid)) for role, pid in pids.items()}, total - times.idle - times.iowait, total
+        {role: sum(_seconds(psutil.Process(pid)) for pid in its) for role, its in pids.items()},
+        total - times.idle - times.iowait,
+        total,
     )
 
 
-def memory(pids: Mapping[str, int]) -> dict[str, int]:
+def memory(pids: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """Resident bytes, what processes of one role share counted once."""
-    return {role: sum(_memory(each) for each in _family(psutil.Process(pid))) for role, pid in pids.items()}
+    return {
+        role: sum(_memory(each) for pid in its for each in _family(psutil.Process(pid))) for role, its in pids.items()
+    }
+
+
+def busy_with_others(seconds: float = 2.0) -> float:
+    """The share of the machine that is busy now, before anything of ours runs."""
+    return psutil.cpu_percent(seconds) / 100
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.event_pb2 import Event, Producer
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 
+from benchmarks.page import Table
 from benchmarks.workload import exports
 from services.projections.traces.folding.projection import Projected, project
 from services.projections.traces.folding.summary import summarise
@@ -79,17 +80,20 @@ def best_of(step: Callable[[], Any], rounds: int) -> float:
     return min(took)
 
 
-def show(values: list[tuple[int, bytes]], *, rounds: int, profile: bool = False) -> None:
-    """Print µs a span for each step; on request where project() spends them."""
+def table(values: list[tuple[int, bytes]], *, rounds: int) -> Table:
+    """µs a span for each step."""
     collect_rarely()
-    found = steps(values)
     spans = sum(Event.FromString(raw).spans_recorded.span_count for _, raw in values)
-    for name, step in found.items():
-        print(f"{name:36} {1e6 * best_of(step, rounds) / spans:6.2f} µs a span")
-    if profile:
-        with cProfile.Profile() as profiler:
-            found["project() (both, and folding)"]()
-        pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
+    rows = [[name, f"{1e6 * best_of(step, rounds) / spans:.1f}"] for name, step in steps(values).items()]
+    return Table("What a span costs the projection in Python, without servers", ["Step", "CPU µs a span"], rows)
+
+
+def profile(values: list[tuple[int, bytes]]) -> None:
+    """Print where project() spends its time."""
+    fold = steps(values)["project() (both, and folding)"]
+    with cProfile.Profile() as profiler:
+        fold()
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
 
 
 def main() -> None:
@@ -101,7 +105,9 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     values = records(spans=options.spans_per_record, count=options.records)
-    show(values, rounds=options.rounds, profile=options.profile)
+    print(table(values, rounds=options.rounds))
+    if options.profile:
+        profile(values)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import statistics
 import time
+import timeit
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from typing import Any
 import grpc
 import psutil
 import uvloop
+from lodestream import Lodestream
 from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.prompt_event_pb2 import PromptLabelsMoved, PromptVersionCreated
 from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceStub
 from redis.asyncio import Redis
 
 from benchmarks.echo import ECHO, echoing
+from benchmarks.page import Table
 from benchmarks.stack import Stack, fresh_stack
 
 GET_PROMPT, GET_PROMPTS = (f"/lodestream_proto.v1.PromptService/{name}" for name in ("GetPrompt", "GetPrompts"))
@@ -31,6 +34,7 @@ _TEXT = "You are a support assistant. Answer {{question}} from {{documents}}, po
 _KEY = "lodestream:benchmark"
 _TURNS = 3
 _FIRST = pb.PromptSelector(name="p0")
+_SIDES = {"prompt": "GetPrompt", "echo": "a bare grpc.aio echo", "redis": "Redis GET through redis-py"}
 Metadata = tuple[tuple[str, str], ...]
 Call = Callable[[], Awaitable[object]]
 
@@ -52,8 +56,10 @@ class Rate:
     p99: float
     server_us: float
 
-    def __str__(self) -> str:
-        return f"{self.per_second:,.0f}/s, {self.p50:.2f}/{self.p99:.2f} ms, {self.server_us:.0f} µs"
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """Of a table."""
+        return f"{self.per_second:,.0f}", f"{self.p50:.2f}/{self.p99:.2f}", f"{self.server_us:.0f}"
 
 
 async def calling(calls: Sequence[Call], seconds: float) -> list[float]:
@@ -123,14 +129,14 @@ async def create(stack: Stack, metadata: Metadata, names: Sequence[str]) -> None
             await stub.CreatePrompt(pb.CreatePromptRequest(prompt=prompt), metadata=metadata, timeout=20)
 
 
-async def read_one(stack: Stack, metadata: Metadata, seconds: float) -> None:
+async def read_one(stack: Stack, metadata: Metadata, seconds: float) -> Table:
     """GetPrompt by label beside the echo and Redis."""
+    rows: list[Sequence[str]] = []
     request = pb.GetPromptRequest(prompt=_FIRST).SerializeToString()
     async with connected(stack.endpoint, GET_PROMPT, request, metadata, 1) as (call,):
         answer: Any = await call()
     async with Redis.from_url(stack.running.addresses["LODESTREAM_REDIS"]) as redis:
         await redis.set(_KEY, answer)
-    print(f"GetPrompt by label, an answer of {len(answer):,} bytes; calls/s, p50/p99, the server's CPU a call:")
     with echoing(answer) as (echo, echo_pid):
         for n in CONNECTIONS:
             async with AsyncExitStack() as open_:
@@ -144,28 +150,30 @@ async def read_one(stack: Stack, metadata: Metadata, seconds: float) -> None:
                     "redis": Side(gets, _server(stack, "valkey")),
                 }
                 found = await side_by_side(sides, seconds)
-            share = found["prompt"].per_second / found["echo"].per_second
-            print(
-                f"  {n:>2} connections: {found['prompt']} | bare echo {found['echo']}: {share:.0%} of it"
-                f" | Redis GET through redis-py {found['redis']}",
-                flush=True,
-            )
+            for name, rate in found.items():
+                share = rate.per_second / found["echo"].per_second
+                rows.append([str(n), _SIDES[name], *rate.cells, f"{share:.0%}"])
+    return Table(
+        f"A prompt by its label, an answer of {len(answer):,} bytes; in turns, {seconds:.0f} s each",
+        ["Connections", "", "Calls/s", "p50/p99 ms", "Server's CPU µs a call", "Of the echo"],
+        rows,
+    )
 
 
-async def read_many(stack: Stack, metadata: Metadata, names: Sequence[str], seconds: float) -> None:
-    """GetPrompts of all names."""
+async def read_many(stack: Stack, metadata: Metadata, names: Sequence[str], seconds: float) -> list[str]:
+    """GetPrompts of all names, as a row."""
     request = pb.GetPromptsRequest(prompts=[pb.PromptSelector(name=name) for name in names]).SerializeToString()
     async with connected(stack.endpoint, GET_PROMPTS, request, metadata, 1) as calls:
         rate = (await side_by_side({"many": Side(calls, _server(stack, "gateway"))}, seconds))["many"]
-    print(f"{len(names)} names in one call: {rate.per_second * len(names):,.0f} prompts/s ({rate})", flush=True)
+    return [f"{len(names)} names in one call", f"{rate.per_second * len(names):,.0f} prompts/s", rate.cells[1]]
 
 
 def _server(stack: Stack, name: str) -> psutil.Process:
     return psutil.Process(next(each.pid for each in stack.running.processes if each.command.name == name))
 
 
-async def change(stack: Stack, metadata: Metadata, *, clients: int, moves: int) -> None:
-    """From the call that moves a label to each client that watches."""
+async def change(stack: Stack, metadata: Metadata, *, clients: int, moves: int) -> list[list[str]]:
+    """From the call that moves a label to each client that watches, as rows."""
     delays: list[float] = []
     answered: list[float] = []
     watched = pb.WatchPromptsRequest(prompts=[pb.WatchedPrompt(prompt=_FIRST)])
@@ -197,30 +205,49 @@ async def change(stack: Stack, metadata: Metadata, *, clients: int, moves: int) 
             await asyncio.gather(*telling)
         for watch in watches:
             watch.cancel()
-    quantiles = [1e3 * value for value in statistics.quantiles(delays, n=100)]
-    print(
-        f"a label moved, seen by {clients} clients: p50 {quantiles[49]:.0f} ms, p99 {quantiles[98]:.0f} ms after the"
-        f" call; the writer's answer: p50 {1e3 * statistics.median(answered):.0f} ms",
-        flush=True,
-    )
+    return [
+        [f"a label moved: from the call to what {clients} watching clients see", "", _p50_p99(delays)],
+        ["the same: to the writer's answer", "", _p50_p99(answered)],
+    ]
 
 
-async def show(seconds: float) -> None:
-    """Measure all on a stack of its own."""
+def _p50_p99(seconds: Sequence[float]) -> str:
+    quantiles = statistics.quantiles(seconds, n=100, method="inclusive")
+    return f"{1e3 * quantiles[49]:.1f}/{1e3 * quantiles[98]:.1f}"
+
+
+def look_up(stack: Stack, calls: int = 200_000) -> list[str]:
+    """The SDK's get_prompt of a prompt that it watches, as a row."""
+    client = Lodestream(endpoint=stack.endpoint, secret_key=stack.secret_key)
+    try:
+        client.get_prompt("p0")
+        best = min(timeit.repeat(lambda: client.get_prompt("p0"), number=calls // 5, repeat=5)) / (calls // 5)
+        return ["the SDK's look-up of a prompt that it watches", f"{1 / best:,.0f}/s", f"{1e9 * best:,.0f} ns"]
+    finally:
+        client.shutdown()
+
+
+async def tables(seconds: float) -> list[Table]:
+    """Measure all on a stack of its own, `seconds` for each figure."""
     async with fresh_stack() as stack:
         metadata = (("authorization", f"Bearer {stack.secret_key}"),)
         names = [f"p{n}" for n in range(200)]
         await create(stack, metadata, [*names, names[0]])
-        await read_one(stack, metadata, seconds)
-        await read_many(stack, metadata, names, seconds)
-        await change(stack, metadata, clients=100, moves=40)
+        one = await read_one(stack, metadata, seconds)
+        rows = [
+            await read_many(stack, metadata, names, seconds),
+            *await change(stack, metadata, clients=100, moves=40),
+            await asyncio.to_thread(look_up, stack),
+        ]
+    return [one, Table("Many names, and changes", ["", "Rate", "p50/p99 ms"], rows)]
 
 
 def main() -> None:
     """Measure as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prompts", description=__doc__)
     parser.add_argument("--seconds", type=float, default=9, help="for each figure")
-    uvloop.run(show(parser.parse_args().seconds))
+    for table in uvloop.run(tables(parser.parse_args().seconds)):
+        print(f"{table}\n")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import orjson
 
 from benchmarks.ingest import measure
 from benchmarks.load import Load
+from benchmarks.page import Table
 from benchmarks.processes import used
 from benchmarks.stack import Stack, fresh_stack
 from shared.read_model.migrate import migrate
@@ -81,28 +82,32 @@ async def _running(stack: Stack, **environment: str) -> AsyncIterator[None]:
         await process.wait()
 
 
-async def run(seconds: float, most: int) -> None:
-    """Print the table."""
+async def table(seconds: float, most: int) -> Table:
+    """Write for so many seconds, and fold that again in every way."""
+    rows: list[list[str]] = []
     async with fresh_stack() as stack:
         result = await measure(stack, Load(), seconds)
         async with stack.database() as connection:
             spans = await connection.fetchval("SELECT count(*) FROM spans")
             records = await connection.fetchval(_FOLDED)
-        print(f"{spans:,} spans in {records:,} records; live with everything: {result.visible_per_second:,.0f} spans/s")
-        before = used({})
+        live, before = result.visible_per_second, used({})
         alone = spans / await live_alone(stack, records)
-        print(f"live alone: {alone:,.0f} spans/s")
+
+        def row(name: str, rate: float) -> None:
+            rows.append([name, f"{rate:,.0f}", f"{rate / live:.2f}", f"{rate / alone:.2f}"])
+
+        row("live, with gateway, generator and Kafka's writes on the same cores", live)
+        row("live, alone: one projection folds the same log into a fresh database", alone)
         for processes in range(1, most + 1):
             took = await rebuilt(stack, processes)
-            rate = spans / took["folding"]
-            print(
-                f"rebuild, {processes} processes: {rate:,.0f} spans/s"
-                f" = {rate / result.visible_per_second:.2f} x live with everything, {rate / alone:.2f} x live alone;"
-                f" with indexes and comparison {spans / took['all']:,.0f} spans/s",
-                flush=True,
-            )
+            row(f"rebuild, processes: {processes}, folding", spans / took["folding"])
+            row("the same, from the command to the verdict (starts, indexes, comparison)", spans / took["all"])
         spent = used({}).since(before)
-        print(f"machine {spent.busy / spent.total:.0%} busy meanwhile")
+    return Table(
+        f"Rebuilding {spans:,} spans in {records:,} records; the machine was {spent.busy / spent.total:.0%} busy",
+        ["", "Spans/s", "Of live with everything", "Of live alone"],
+        rows,
+    )
 
 
 def main() -> None:
@@ -111,7 +116,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30, help="of writing, which is what is rebuilt")
     parser.add_argument("--processes", type=int, default=2, help="at most")
     options = parser.parse_args()
-    asyncio.run(run(options.seconds, options.processes))
+    print(asyncio.run(table(options.seconds, options.processes)))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from lodestream_proto.v1.ingest_pb2 import RecordRequest
 from lodestream_proto.v1.ingest_pb2_grpc import IngestServiceStub
 from lodestream_proto.v1.score_event_pb2 import ScoreRecorded, ScoreTarget, ScoreValue
 
+from benchmarks.page import Table
 from benchmarks.processes import used
 from benchmarks.stack import Stack, fresh_stack
 
@@ -59,7 +61,7 @@ async def measure(stack: Stack, *, scores: int, per_request: int, clients: int) 
     """Send, and wait until all are visible."""
     waiting = iter([request(first, per_request) for first in range(0, scores, per_request)])
     metadata = (("authorization", f"Bearer {stack.secret_key}"),)
-    pids = {process.command.name: process.pid for process in stack.running.processes if process.pid}
+    pids = {process.command.name: [process.pid] for process in stack.running.processes if process.pid}
 
     async with stack.database() as connection, grpc.aio.insecure_channel(stack.endpoint) as channel:
         stub: Any = IngestServiceStub(channel)
@@ -84,15 +86,18 @@ async def _until(connection: asyncpg.Connection, scores: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def show(*, scores: int, per_request: int, clients: int) -> None:
-    """Measure on a stack of its own and print one line."""
-    async with fresh_stack() as stack:
-        found = await measure(stack, scores=scores, per_request=per_request, clients=clients)
-    cpu = ", ".join(f"{name} {us:.0f}" for name, us in found.cpu_us.items() if us >= 1)
-    print(
-        f"{scores:,} scores, {per_request} a request, {clients} requests at a time: "
-        f"acknowledged {scores / found.acked:,.0f}/s, visible {scores / found.visible:,.0f}/s; CPU µs a score: {cpu}",
-        flush=True,
+async def table(*, scores: int, per_request: Sequence[int], clients: int) -> Table:
+    """Measure, each number of scores a request on a stack of its own."""
+    rows = []
+    for count in per_request:
+        async with fresh_stack() as stack:
+            found = await measure(stack, scores=scores, per_request=count, clients=clients)
+        cpu = ", ".join(f"{name} {us:.0f}" for name, us in found.cpu_us.items() if us >= 1)
+        rows.append([str(count), f"{scores / found.acked:,.0f}", f"{scores / found.visible:,.0f}", cpu])
+    return Table(
+        f"{scores:,} scores from Record to Postgres, {clients} requests at a time",
+        ["Scores a request", "Acknowledged/s", "Visible/s", "CPU µs a score"],
+        rows,
     )
 
 
@@ -100,10 +105,10 @@ def main() -> None:
     """Measure as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scores", description=__doc__)
     parser.add_argument("--scores", type=int, default=50_000)
-    parser.add_argument("--per-request", type=int, default=100)
+    parser.add_argument("--per-request", type=int, nargs="+", default=[100, 1])
     parser.add_argument("--clients", type=int, default=8)
     options = parser.parse_args()
-    asyncio.run(show(scores=options.scores, per_request=options.per_request, clients=options.clients))
+    print(asyncio.run(table(scores=options.scores, per_request=options.per_request, clients=options.clients)))
 
 
 if __name__ == "__main__":

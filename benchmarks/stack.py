@@ -14,8 +14,8 @@ from urllib.request import urlopen
 import asyncpg
 
 from services.all_in_one.keeper import Keeper
-from services.all_in_one.processes import Ground
-from services.all_in_one.services import SERVICES, Service
+from services.all_in_one.processes import Ground, Process
+from services.all_in_one.services import LOCAL_PROJECT, SERVICES, Service, service_command
 from services.all_in_one.stack import Running, running_stack
 from shared.read_model.postgres import SEARCH_PATH
 
@@ -33,15 +33,22 @@ class Stack:
     """What runs, and how to look into it."""
 
     running: Running
+    more: Sequence[Process] = ()
+    """Further processes of the same services."""
 
     @property
-    def pids(self) -> dict[str, int]:
+    def processes(self) -> tuple[Process, ...]:
+        """All of them."""
+        return (*self.running.processes, *self.more)
+
+    @property
+    def pids(self) -> dict[str, list[int]]:
         """The processes that take part, by their role."""
-        return {
-            _ROLES[process.command.name]: process.pid
-            for process in self.running.processes
-            if process.command.name in _ROLES and process.pid
-        }
+        found: dict[str, list[int]] = {}
+        for process in self.processes:
+            if process.command.name in _ROLES and process.pid:
+                found.setdefault(_ROLES[process.command.name], []).append(process.pid)
+        return found
 
     @property
     def endpoint(self) -> str:
@@ -59,11 +66,13 @@ class Stack:
         return self.running.addresses["LODESTREAM_POSTGRES"]
 
     async def visible(self) -> int:
-        """Spans committed, those told again too: the projection's own counter, raised after the commit."""
-        (projection,) = (each for each in self.running.processes if each.command.name == "traces")
-        page = await asyncio.to_thread(_read, f"http://{projection.command.address}/metrics")
-        found = _SPANS.search(page)
-        return int(float(found[1])) if found else 0
+        """Spans committed, those told again too: the projections' own counters, raised after the commit."""
+        counted = 0
+        for projection in (each for each in self.processes if each.command.name == "traces"):
+            page = await asyncio.to_thread(_read, f"http://{projection.command.address}/metrics")
+            found = _SPANS.search(page)
+            counted += int(float(found[1])) if found else 0
+        return counted
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[asyncpg.Connection]:
@@ -76,13 +85,45 @@ class Stack:
 
 
 @asynccontextmanager
-async def fresh_stack(services: Sequence[Service] = SERVICES, **settings: str) -> AsyncIterator[Stack]:
-    """A stack in a temporary folder; `settings` are further environment variables of its services."""
+async def fresh_stack(
+    services: Sequence[Service] = SERVICES, *, more: Sequence[str] = (), **settings: str
+) -> AsyncIterator[Stack]:
+    """A stack in a temporary folder, with `more` processes of services by name (a gateway's on the port of the first).
+
+    `settings` are further environment variables of its services.
+    """
     folder = Path(tempfile.mkdtemp(prefix="lodestream-benchmark-"))
-    os.environ.update({**_SETTINGS, **settings})
+    os.environ.update({**_SETTINGS, "LODESTREAM_GATEWAY_REUSE_PORT": "true", **settings})
     with Keeper(remove=folder) as keeper:
-        async with running_stack(Ground(folder, keeper), services=services, say=lambda _: None) as running:
-            yield Stack(running)
+        ground = Ground(folder, keeper)
+        async with (
+            running_stack(ground, services=services, say=lambda _: None) as running,
+            _running_more(ground, running, more) as processes,
+        ):
+            yield Stack(running, processes)
+
+
+@asynccontextmanager
+async def _running_more(ground: Ground, running: Running, names: Sequence[str]) -> AsyncIterator[list[Process]]:
+    by_name = {service.name: service for service in SERVICES}
+    gateway = next((each for each in running.processes if each.command.name == "gateway"), None)
+    processes = [
+        ground.process(
+            service_command(
+                by_name[name],
+                {**os.environ, **LOCAL_PROJECT, **running.addresses},
+                port=int(gateway.command.address.rpartition(":")[2]) if gateway and name == "gateway" else None,
+            )
+        )
+        for name in names
+    ]
+    try:
+        for process in processes:
+            await process.start()
+        yield processes
+    finally:
+        for process in processes:
+            await process.stop()
 
 
 async def until_visible(stack: Stack, spans: int, *, deadline: float) -> float:

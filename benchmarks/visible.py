@@ -14,6 +14,7 @@ import asyncpg
 import grpc
 
 from benchmarks.load import EXPORT
+from benchmarks.page import Table
 from benchmarks.stack import Stack, fresh_stack
 from benchmarks.workload import exports
 from shared.event_log.position import Position, from_token
@@ -82,14 +83,20 @@ async def measure(stack: Stack, *, spans_per_second: float, spans_per_export: in
     }  # fmt: skip
 
 
-async def show(*, spans_per_second: float, spans_per_export: int, seconds: float) -> None:
-    """Measure on a stack of its own and print one line."""
+async def table(*, spans_per_second: float, spans_per_export: int, seconds: float) -> Table:
+    """Measure on a stack of its own."""
     async with fresh_stack() as stack:
         found = await measure(
             stack, spans_per_second=spans_per_second, spans_per_export=spans_per_export, seconds=seconds
         )
-    figures = ", ".join(f"{name} {milliseconds:.0f} ms" for name, milliseconds in found.items())
-    print(f"{spans_per_second:,.0f} spans/s, {spans_per_export} an export: {figures}")
+    return Table(
+        f"At {spans_per_second:,.0f} spans/s, {spans_per_export} an export, for {seconds:.0f} s",
+        ["", "p50 ms", "p99 ms"],
+        [
+            ["acknowledged after it was sent", f"{found['ack p50']:.0f}", f"{found['ack p99']:.0f}"],
+            ["visible after it was acknowledged", f"{found['visible p50']:.0f}", f"{found['visible p99']:.0f}"],
+        ],
+    )
 
 
 def main() -> None:
@@ -99,7 +106,8 @@ def main() -> None:
     parser.add_argument("--spans-per-export", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=30)
     options = parser.parse_args()
-    asyncio.run(show(spans_per_second=options.rate, spans_per_export=options.spans_per_export, seconds=options.seconds))
+    rate, spans_per_export = options.rate, options.spans_per_export
+    print(asyncio.run(table(spans_per_second=rate, spans_per_export=spans_per_export, seconds=options.seconds)))
 
 
 if __name__ == "__main__":

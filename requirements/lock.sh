@@ -7,4 +7,5 @@ compile requirements/bootstrap.in -o requirements/bootstrap.lock
 compile pyproject.toml --extra embedded --group build --group dev -o requirements/dev.lock
 compile pyproject.toml -c requirements/dev.lock -o requirements/runtime.lock
 compile --group build -c requirements/dev.lock -o requirements/build.lock
+compile requirements/peers.in -o requirements/peers.lock
 .venv/bin/python -m services.all_in_one.jars > requirements/kafka.lock.new && mv requirements/kafka.lock.new requirements/kafka.lock

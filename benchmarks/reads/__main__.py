@@ -5,13 +5,13 @@ A database that LODESTREAM_POSTGRES names keeps what was loaded; the next run me
 
 import argparse
 import asyncio
-import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
 from lodestream_proto.v1 import query_pb2 as pb
 
+from benchmarks.page import Table
 from benchmarks.reads.cases import lists, session_lists
 from benchmarks.reads.data import GREAT_SESSION, LARGE_TRACE, Loaded, load, look
 from benchmarks.reads.latency import Client
@@ -22,15 +22,15 @@ from services.all_in_one.services import SERVICES
 _BEHIND = 50_000
 
 
-async def measure(stack: Stack, loaded: Loaded) -> None:
-    """Print a line for each kind of read."""
+async def measure(stack: Stack, loaded: Loaded) -> Table:
+    """A row for each kind of read."""
+    rows: list[Sequence[str]] = []
     (query,) = (each for each in stack.running.processes if each.command.name == "query")
     async with _client(query.command.address, stack) as direct, _client(stack.endpoint, stack) as proxied:
-        print("| Read | Query service p50/p99 ms | Through the gateway p50/p99 ms |\n|---|---|---|")
 
         async def line(name: str, method: str, request: object, calls: int = 300) -> None:
             both = [await client.timed(method, request, calls) for client in (direct, proxied)]
-            print(f"| {name} | {both[0]} | {both[1]} |", flush=True)
+            rows.append([name, *map(str, both)])
 
         await line("GetStatus", "GetStatus", pb.GetStatusRequest())
         ids = [trace_id.hex() for trace_id in loaded.sample]
@@ -59,6 +59,11 @@ async def measure(stack: Stack, loaded: Loaded) -> None:
             await line(name, "ListSessions", listed)
         await line("a session of eight", "GetSession", pb.GetSessionRequest(session_id="session-900"))
         await line("the session of a twentieth", "GetSession", pb.GetSessionRequest(session_id=GREAT_SESSION))
+    return Table(
+        f"One call after the other at {loaded.spans:,} spans in {loaded.traces:,} traces, p50 / p99 ms",
+        ["Read", "Query service", "Through the gateway"],
+        rows,
+    )
 
 
 @asynccontextmanager
@@ -68,17 +73,16 @@ async def _client(address: str, stack: Stack) -> AsyncIterator[Client]:
         yield Client(channel, stack.secret_key)
 
 
-async def _run(options: argparse.Namespace) -> None:
+async def tables(traces: int, *, only_plans: bool = False) -> list[Table]:
+    """Load where there is nothing, ask, and explain."""
     async with fresh_stack([service for service in SERVICES if service.door]) as stack:
         loaded = await look(stack.dsn)
         if loaded is None:
-            await load(stack.dsn, options.traces)
+            await load(stack.dsn, traces)
             loaded = await look(stack.dsn)
         assert loaded
-        print(f"{loaded.traces:,} traces, {loaded.spans:,} spans; load average {os.getloadavg()[0]:.1f}")
-        if not options.plans:
-            await measure(stack, loaded)
-        print(await plans(stack.dsn, loaded))
+        times = [] if only_plans else [await measure(stack, loaded)]
+        return [*times, await plans(stack.dsn, loaded)]
 
 
 def main() -> None:
@@ -86,7 +90,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reads", description=__doc__)
     parser.add_argument("--traces", type=int, default=200_000, help="of five spans, to load into an empty database")
     parser.add_argument("--plans", action="store_true", help="only the plans")
-    asyncio.run(_run(parser.parse_args()))
+    options = parser.parse_args()
+    for table in asyncio.run(tables(options.traces, only_plans=options.plans)):
+        print(f"{table}\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from benchmarks.page import Table
 from benchmarks.reads.cases import lists, session_lists
 from benchmarks.reads.data import PROJECTS, Loaded
 from services.read.query import sessions, traces
@@ -32,22 +33,27 @@ class Head:
     milliseconds: float
 
 
-async def plans(dsn: str, loaded: Loaded) -> str:
-    """A Markdown table, one line a case."""
-    lines = ["| Read | Reads by | Sorts | Rows looked at | Pages | In Postgres, ms |", "|---|---|---|---|---|---|"]
+async def plans(dsn: str, loaded: Loaded) -> Table:
+    """A row for each case."""
+    rows: list[list[str]] = []
     pool = await connect_pool(
         reader_dsn(dsn), application="plans", max_size=1, server_settings={"plan_cache_mode": "force_custom_plan"}
     )
     try:
         for name, statement in (await _statements(pool, loaded)).items():
             found = head_of(json.loads(await pool.fetchval(EXPLAIN + statement.sql, *statement.parameters))[0])
-            lines.append(
-                f"| {name} | {', '.join(found.scans)} | {'yes' if found.sorted else ''} "
-                f"| {found.rows:,} | {found.pages:,} | {found.milliseconds:.1f} |"
-            )
+            rows.append([
+                name, ", ".join(found.scans), "yes" if found.sorted else "",
+                f"{found.rows:,}", f"{found.pages:,}", f"{found.milliseconds:.1f}",
+            ])  # fmt: skip
     finally:
         await pool.close()
-    return "\n".join(lines)
+    return Table(
+        "How Postgres reads them, the first page of 50",
+        ["Read", "Reads by", "Sorts", "Rows looked at", "Pages", "In Postgres, ms"],
+        rows,
+        "Sorts: where the index has no trace id, traces of the same microsecond are sorted.",
+    )
 
 
 async def _statements(pool: asyncpg.Pool, loaded: Loaded) -> Mapping[str, Statement]:

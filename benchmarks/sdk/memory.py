@@ -5,31 +5,44 @@
 
 import argparse
 import gc
+import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from lodestream import Lodestream, observe
+
+from benchmarks.page import Table
 
 STEPS = 10
 ARGUMENT, RESULT = "a" * 1_500, "b" * 800
 
 
 def main() -> None:
+    """Measure as the command line says."""
     arguments = _arguments()
     if arguments.spool:
         _measure(Path(arguments.spool), arguments.calls)
-        return
-    print(f"| Spool | {' | '.join(f'{100 // STEPS * step} %' for step in range(1, STEPS + 1))} | µs a call |")
-    print("|---|" + "---|" * (STEPS + 1), flush=True)
+    else:
+        print(table(arguments.calls))
+
+
+def table(calls: int) -> Table:
+    """Each spool in a process of its own."""
+    rows: list[list[str]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for spool in (folder, "/dev/null/nowhere"):  # each in a process of its own
-            command = [sys.executable, "-m", "benchmarks.sdk.memory", "--calls", str(arguments.calls), "--spool", spool]
-            subprocess.run(command, check=True)
+        for spool in (folder, "/dev/null/nowhere"):
+            command = [sys.executable, "-m", "benchmarks.sdk.memory", "--calls", str(calls), "--spool", spool]
+            ran = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+            rows.append(json.loads(ran.stdout.splitlines()[-1]))
+    return Table(
+        f"The server dead, {calls:,} observed calls: resident MiB after each tenth of them",
+        ["Spool", *(f"{100 // STEPS * step} %" for step in range(1, STEPS + 1)), "Peak", "Pending", "Dropped, counted"],
+        rows,
+    )
 
 
 def _measure(spool: Path, calls: int) -> None:
@@ -37,20 +50,17 @@ def _measure(spool: Path, calls: int) -> None:
     client = Lodestream(endpoint="127.0.0.1:1", secret_key="sk", spool_dir=spool, spool_max_bytes=64 << 20)
     traced = observe(_work)
     resident: list[float] = []
-    begun = time.perf_counter()
     for _ in range(STEPS):
         for _ in range(calls // STEPS):
             traced(ARGUMENT)
         gc.collect()
         resident.append(_resident_mib())
-    each = (time.perf_counter() - begun) / calls * 1e6
     receipt = client.shutdown(1)
     held = sum(path.stat().st_size for path in spool.rglob("seg-*")) >> 20 if spool.exists() else 0
-    name = f"on disk, {held} MiB left" if held else "in memory"
-    print(f"| {name} | {' | '.join(f'{mib:.0f}' for mib in resident)} | {each:.1f} |", flush=True)
-    told = receipt.delivered + receipt.pending + receipt.dropped
-    print(f"  peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB; {told} told of, ", end="")
-    print(f"{receipt.pending} pending, {receipt.dropped} dropped and counted", flush=True)
+    name = f"on disk, {held} MiB left" if held else "none: in memory"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    told = [f"{peak}", f"{receipt.pending:,}", f"{receipt.dropped:,}"]
+    print(json.dumps([name, *(f"{mib:.0f}" for mib in resident), *told]), flush=True)
 
 
 def _work(_text: str) -> str:
