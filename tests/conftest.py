@@ -18,7 +18,7 @@ from services.all_in_one.keeper import Keeper
 from services.all_in_one.ports import find_port
 from services.all_in_one.processes import Ground, Process
 from services.all_in_one.services import SERVICES, service_command
-from shared.event_log.topics import PROMPTS, SCORES, create_topics
+from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, create_topics
 from shared.read_model.keys import create_key, create_project
 from shared.read_model.migrate import migrate
 from shared.read_model.postgres import SEARCH_PATH
@@ -174,6 +174,7 @@ async def stack(servers: Servers, database: str, service: StartService) -> Async
     await begin_at_the_end(servers.kafka, database, "prompts", PROMPTS)
     await forget_prompts(servers.redis)
     await begin_at_the_end(servers.kafka, database, "scores", SCORES)
+    await begin_at_the_end(servers.kafka, database, "experiments", EXPERIMENTS)
     connection = await asyncpg.connect(database, server_settings={"search_path": SEARCH_PATH})
     keys = {}
     for project in ("acme", "other"):
@@ -186,12 +187,14 @@ async def stack(servers: Servers, database: str, service: StartService) -> Async
         "LODESTREAM_TRACES_GROUP": group,
         "LODESTREAM_PROMPTS_GROUP": f"{group}-prompts",
         "LODESTREAM_SCORES_GROUP": f"{group}-scores",
+        "LODESTREAM_EXPERIMENTS_GROUP": f"{group}-experiments",
     }
     query, *_ = await asyncio.gather(
         service("services.read.query", **environment),
         service("services.projections.traces", **environment),
         service("services.projections.prompts", **environment),
         service("services.projections.scores", **environment),
+        service("services.projections.experiments", **environment),
     )
     gateway = await service("services.write.gateway", LODESTREAM_QUERY=query.address, **environment)
     async with grpc.aio.insecure_channel(gateway.address) as channel:

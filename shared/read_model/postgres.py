@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-SEARCH_PATH = "traces, scores, prompts, lodestream"
+SEARCH_PATH = "traces, scores, prompts, experiments, lodestream"
 
 
 async def connect_pool(

@@ -22,6 +22,7 @@ async def test_every_service_is_up_and_a_killed_one_comes_back(
         "LODESTREAM_TRACES_GROUP": "all-in-one",
         "LODESTREAM_PROMPTS_GROUP": "all-in-one-prompts",
         "LODESTREAM_SCORES_GROUP": "all-in-one-scores",
+        "LODESTREAM_EXPERIMENTS_GROUP": "all-in-one-experiments",
     }
     one = await all_in_one(**places)
     await one.ready(*NAMES)

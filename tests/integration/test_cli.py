@@ -249,7 +249,7 @@ async def test_sessions_and_the_state_of_the_projections(client: Client) -> None
     assert {each["topic"] for each in status["projections"]} == {topic.name for topic in TOPICS}
     assert status["dead_letters"] == 0
     assert status["problem"] is None
-    assert "traces      lodestream.traces" in (await client.run("status")).out
+    assert "traces       lodestream.traces" in (await client.run("status")).out
 
 
 async def test_the_tail_shows_traces_as_they_come_in(client: Client) -> None:

@@ -14,13 +14,13 @@ from lodestream_proto.v1.query_pb2 import Freshness, WaitFor
 
 from services.read.query.nouns import timestamp
 from shared.event_log.position import InvalidPositionError, Position, from_token
-from shared.event_log.topics import PROMPTS, SCORES, TOPICS, TRACES
+from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, TOPICS, TRACES
 from shared.runtime.refusal import InvalidError, RefusedError
 from shared.runtime.settings import KafkaSettings
 
 log = structlog.get_logger()
 
-PROJECTIONS = {TRACES: "traces", SCORES: "scores", PROMPTS: "prompts"}
+PROJECTIONS = {TRACES: "traces", SCORES: "scores", PROMPTS: "prompts", EXPERIMENTS: "experiments"}
 """Which projection reads a topic."""
 _PARTITIONS = {topic.name: topic.partitions for topic in TOPICS}
 _LOOK_SECONDS = 0.25

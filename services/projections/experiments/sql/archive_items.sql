@@ -1,0 +1,16 @@
+-- Archived, and otherwise as before.
+INSERT INTO dataset_items (
+    project_id, dataset_id, item_id, version, until_version, first_version, archived,
+    input, expected_output, metadata, source_trace_id, source_span_id, splits, author, created_at, changed_at
+)
+SELECT
+    gone.project_id, gone.dataset_id, gone.item_id, gone.version, gone.until_version, before.first_version, TRUE,
+    before.input, before.expected_output, before.metadata, before.source_trace_id, before.source_span_id, before.splits,
+    gone.author, before.created_at, gone.changed_at
+FROM
+    unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::timestamptz[])
+    AS gone (project_id, dataset_id, item_id, version, until_version, author, changed_at)
+INNER JOIN dataset_items AS before
+    ON
+        before.project_id = gone.project_id AND before.dataset_id = gone.dataset_id
+        AND before.item_id = gone.item_id AND before.until_version = gone.version
