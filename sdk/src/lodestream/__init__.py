@@ -8,6 +8,7 @@ def answer(question: str) -> str: ...
 
 from lodestream._client import Lodestream, TraceContext, get_client
 from lodestream._context import propagate_attributes
+from lodestream._evaluation import Evaluation, InvalidEvaluationError
 from lodestream._fields import Level, ObservationType
 from lodestream._observe import observe
 from lodestream._prompts.errors import (
@@ -27,7 +28,9 @@ __all__ = [
     "ChatPrompt",
     "ConnectionCheck",
     "CurrentObservation",
+    "Evaluation",
     "FlushReceipt",
+    "InvalidEvaluationError",
     "Level",
     "Lodestream",
     "Observation",
