@@ -1,0 +1,43 @@
+"""Evaluators that are told by plain JSON: the same spec judges in a program and in the server's workers alike.
+
+    evaluator = evaluator_of({"kind": "contains", "value": "14 days", "ignore_case": True})
+    evaluation = await evaluator.evaluate(Case(output="It takes 30 days."))
+    evaluation.value, evaluation.comment
+    # False, "'14 days' is not in 'It takes 30 days.'"
+
+They need `pip install 'lodestream[experiments]'`.
+"""
+
+from lodestream.evaluators._case import Answer, Ask, Case, FindPrompt, Message, Tools
+from lodestream.evaluators._errors import EvaluatorError, EvaluatorSpecError
+from lodestream.evaluators._evaluator import Evaluator, ValueType
+from lodestream.evaluators._kinds import (
+    KINDS,
+    RUN_KINDS,
+    evaluator_of,
+    evaluators_of,
+    run_evaluator_of,
+    run_evaluators_of,
+)
+from lodestream.evaluators._run import Judged, RunEvaluator
+
+__all__ = [
+    "KINDS",
+    "RUN_KINDS",
+    "Answer",
+    "Ask",
+    "Case",
+    "Evaluator",
+    "EvaluatorError",
+    "EvaluatorSpecError",
+    "FindPrompt",
+    "Judged",
+    "Message",
+    "RunEvaluator",
+    "Tools",
+    "ValueType",
+    "evaluator_of",
+    "evaluators_of",
+    "run_evaluator_of",
+    "run_evaluators_of",
+]
