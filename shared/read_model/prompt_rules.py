@@ -6,7 +6,7 @@ Names and labels follow the rules of Langfuse, so that prompts can move between 
 import math
 import re
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
@@ -19,6 +19,8 @@ from lodestream_proto.v1.prompt_event_pb2 import (
 )
 from lodestream_proto.v1.prompts_pb2 import PromptSelector
 
+from shared.read_model.json_rules import values_in
+from shared.read_model.text_rules import check_line, check_text
 from shared.runtime.refusal import InvalidError
 
 MAX_NAME = 255
@@ -30,7 +32,6 @@ _MAX_LABELS, _MAX_TAGS, _MAX_TAG, _MAX_AUTHOR, _MAX_COMMIT_MESSAGE = 50, 50, 255
 _MAX_REVISION = 2**63 - 1
 _LABEL = re.compile(r"[a-z0-9_\-.]+", re.ASCII)
 _VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def command_id(given: str) -> str:
@@ -53,7 +54,7 @@ def check_creation(created: PromptVersionCreated, path: str) -> None:
     check_name(created.prompt_name, f"{path}.prompt_name")
     match created.WhichOneof("content"):
         case "text":
-            _check_text(created.text, f"{path}.text")
+            check_text(created.text, f"{path}.text")
         case "chat":
             _check_chat(created.chat, f"{path}.chat")
         case _:
@@ -63,8 +64,8 @@ def check_creation(created: PromptVersionCreated, path: str) -> None:
     if len(created.tags) > _MAX_TAGS:
         raise InvalidError(f"{path}.tags", f"are {len(created.tags)}; at most {_MAX_TAGS} are taken")
     for n, tag in enumerate(created.tags):
-        _check_line(tag, f"{path}.tags[{n}]", most=_MAX_TAG)
-    _check_text(created.commit_message, f"{path}.commit_message", least=0, most=_MAX_COMMIT_MESSAGE)
+        check_line(tag, f"{path}.tags[{n}]", most=_MAX_TAG)
+    check_text(created.commit_message, f"{path}.commit_message", least=0, most=_MAX_COMMIT_MESSAGE)
     _check_author(created.author, path)
 
 
@@ -105,7 +106,7 @@ def check_selector(selector: PromptSelector, path: str) -> None:
 
 def check_name(name: str, path: str) -> None:
     """Raises InvalidError when no prompt can have this name."""
-    _check_line(name, path, most=MAX_NAME)
+    check_line(name, path, most=MAX_NAME)
     if "|" in name:
         raise InvalidError(path, 'has a "|"')
     if name.startswith("/") or name.endswith("/") or "//" in name:
@@ -139,11 +140,11 @@ def _check_chat(chat: ChatPrompt, path: str) -> None:
     for n, item in enumerate(chat.items):
         match item.WhichOneof("kind"):
             case "message":
-                _check_line(item.message.role, f"{path}.items[{n}].message.role", most=MAX_NAME)
-                _check_text(item.message.content, f"{path}.items[{n}].message.content", least=0)
+                check_line(item.message.role, f"{path}.items[{n}].message.role", most=MAX_NAME)
+                check_text(item.message.content, f"{path}.items[{n}].message.content", least=0)
                 variables.update(_VARIABLE.findall(item.message.content))
             case "placeholder":
-                _check_line(item.placeholder, f"{path}.items[{n}].placeholder", most=MAX_NAME)
+                check_line(item.placeholder, f"{path}.items[{n}].placeholder", most=MAX_NAME)
                 placeholders.setdefault(item.placeholder, f"{path}.items[{n}].placeholder")
             case _:
                 raise InvalidError(f"{path}.items[{n}]", "is neither a message nor a placeholder")
@@ -159,24 +160,11 @@ def _check_config(config_json: str, path: str) -> None:
         config = orjson.loads(config_json)
     except orjson.JSONDecodeError as error:
         raise InvalidError(path, f"is no JSON: {error}") from None
-    for value in _values(config):
+    for value in values_in(config):
         if isinstance(value, str) and "\0" in value:
             raise InvalidError(path, "has a NUL character")
         if isinstance(value, float) and not math.isfinite(value):
             raise InvalidError(path, "has a number that is too large")
-
-
-def _values(value: Any) -> Iterator[Any]:
-    """All keys and values in a JSON value, however deep."""
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += [*value.keys(), *value.values()]
-        elif isinstance(value, list):
-            waiting += value
-        else:
-            yield value
 
 
 def _check_revision(revision: int, path: str) -> None:
@@ -185,22 +173,7 @@ def _check_revision(revision: int, path: str) -> None:
 
 
 def _check_author(author: str, path: str) -> None:
-    _check_line(author, f"{path}.author", least=0, most=_MAX_AUTHOR)
-
-
-def _check_line(text: str, path: str, *, least: int = 1, most: int) -> None:
-    _check_text(text, path, least=least, most=most)
-    if _CONTROL.search(text):
-        raise InvalidError(path, "has a control character")
-
-
-def _check_text(text: str, path: str, *, least: int = 1, most: int | None = None) -> None:
-    if len(text) < least:
-        raise InvalidError(path, "is missing")
-    if most is not None and len(text) > most:
-        raise InvalidError(path, f"has {len(text)} characters; at most {most} are taken")
-    if "\0" in text:
-        raise InvalidError(path, "has a NUL character")
+    check_line(author, f"{path}.author", least=0, most=_MAX_AUTHOR)
 
 
 def check_count(asked: Collection[Any], path: str, *, most: int) -> None:

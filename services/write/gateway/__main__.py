@@ -11,11 +11,11 @@ from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
 from services.write.gateway.first_key import seed
 from services.write.gateway.health import tell_health
+from services.write.gateway.known import Known
 from services.write.gateway.prompts.service import prompt_service
-from services.write.gateway.scores.configs import ScoreConfigs
 from services.write.gateway.server import PortTakenError, create_server, query_channel
 from shared.event_log.append import Appender
-from shared.event_log.topics import PROMPTS, SCORES, TRACES
+from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, TRACES
 from shared.read_model.authentication import Authenticator
 from shared.read_model.postgres import connect_pool
 from shared.runtime.serving import Health, serve
@@ -35,7 +35,7 @@ async def run(settings: GatewaySettings) -> None:
     """
     postgres, kafka = PostgresSettings(), KafkaSettings()
     pool = await connect_pool(postgres.dsn, application="gateway", min_size=0, max_size=4, command_timeout=5)
-    appender = Appender(kafka, topics=[TRACES, PROMPTS, SCORES], client_id="lodestream-gateway")
+    appender = Appender(kafka, topics=[TRACES, PROMPTS, SCORES, EXPERIMENTS], client_id="lodestream-gateway")
     metrics.watch(appender)
     beside = [asyncio.create_task(seed(pool, InitSettings()))]
     try:
@@ -44,8 +44,7 @@ async def run(settings: GatewaySettings) -> None:
             query_channel(settings) as query,
             prompt_service(settings, admission, appender, query) as prompts,
         ):
-            configs = ScoreConfigs(pool)
-            server, port = create_server(settings, admission, appender, query, prompts=prompts, configs=configs)
+            server, port = create_server(settings, admission, appender, query, prompts=prompts, known=Known(pool))
             health = Health(server)
             await asyncio.gather(appender.start(wait=_PATIENCE), asyncio.wait(beside, timeout=_PATIENCE))
             beside.append(asyncio.create_task(tell_health(health, appender, kafka, query)))

@@ -9,9 +9,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.ingest_pb2 import RecordRequest
 
+from services.write.gateway.experiments.events import told_record
+from services.write.gateway.known import Named
 from services.write.gateway.producer import limited, producer_of
 from services.write.gateway.records import Envelope, new_event_id
-from services.write.gateway.scores.checks import Configs
 from services.write.gateway.scores.events import config_record, retraction_record, score_record
 from services.write.gateway.spans_recorded import check_spans
 from services.write.gateway.wire import WireError, reason_of, split
@@ -20,12 +21,24 @@ from shared.event_log.append import Record
 from shared.runtime.refusal import Context, InvalidError
 from shared.runtime.settings import GatewaySettings
 
-_OF_ONE_RECORD: Mapping[str, Callable[[Event, Envelope, Configs], Record]] = {
-    "score_recorded": score_record,
-    "score_retracted": retraction_record,
-    "score_config_defined": config_record,
+_OF_ONE_RECORD: Mapping[str, Callable[[Event, Envelope, Named], Record]] = {
+    "score_recorded": lambda event, envelope, named: score_record(event, envelope, named.configs),
+    "score_retracted": lambda event, envelope, _: retraction_record(event, envelope),
+    "score_config_defined": lambda event, envelope, _: config_record(event, envelope),
+    "experiment_item_finished": lambda event, envelope, named: told_record(event, envelope, named.runs),
+    "experiment_finished": lambda event, envelope, named: told_record(event, envelope, named.runs),
 }
 """The kinds of payload, beside spans, that Record takes: each is kept as one record, or refused."""
+_TAKEN_ELSEWHERE = {
+    "dataset_created": "DatasetService.CreateDataset",
+    "dataset_item_recorded": "DatasetService.RecordItems",
+    "dataset_item_archived": "DatasetService.ArchiveItems",
+    "dataset_archived": "DatasetService.ArchiveDataset",
+    "experiment_requested": "ExperimentService.StartExperiment",
+    "experiment_paused": "ExperimentService.PauseExperiment",
+    "experiment_resumed": "ExperimentService.ResumeExperiment",
+    "experiment_cancelled": "ExperimentService.CancelExperiment",
+}
 _YEAR_10000 = 253_402_300_800  # seconds since 1970; what a Timestamp must stay below
 
 
@@ -69,11 +82,11 @@ def read_events(request: bytes, max_events: int) -> Sequence[Event | UnreadableE
 
 
 def check_event(
-    event: Event | UnreadableEvent, project_id: str, context: Context, settings: GatewaySettings, configs: Configs
+    event: Event | UnreadableEvent, project_id: str, context: Context, settings: GatewaySettings, named: Named
 ) -> CheckedEvent:
     """What can be kept of an event, under the project of the key, whatever the event says.
 
-    `configs` are those that scores of the request name.
+    `named` is what there is of that which events of the request name.
     """
     if isinstance(event, UnreadableEvent):
         return CheckedEvent("", field=f"events[{event.index}]", reason=event.reason)
@@ -83,12 +96,14 @@ def check_event(
         if kind == "spans_recorded":
             spans = check_spans(event.spans_recorded, envelope, settings)
             return CheckedEvent(envelope.event_id, kind, spans.records, spans)
-        return CheckedEvent(envelope.event_id, kind, [_record_of(kind)(event, envelope, configs)])
+        return CheckedEvent(envelope.event_id, kind, [_record_of(kind)(event, envelope, named)])
     except InvalidError as invalid:
         return CheckedEvent(event.event_id, kind, field=invalid.field, reason=invalid.why)
 
 
-def _record_of(kind: str) -> Callable[[Event, Envelope, Configs], Record]:
+def _record_of(kind: str) -> Callable[[Event, Envelope, Named], Record]:
+    if rpc := _TAKEN_ELSEWHERE.get(kind):
+        raise InvalidError(kind, f"is taken by {rpc}, not by Record")
     if kind not in _OF_ONE_RECORD:
         raise InvalidError(kind, "is no kind of event that this server takes by Record")
     return _OF_ONE_RECORD[kind]

@@ -16,9 +16,8 @@ from lodestream_proto.v1.ingest_pb2 import (
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
 from services.write.gateway.events import CheckedEvent, check_event, read_events
+from services.write.gateway.known import Known
 from services.write.gateway.refusal import OverQuotaError, exhausted, the_request
-from services.write.gateway.scores.configs import ScoreConfigs
-from services.write.gateway.scores.events import configs_named
 from services.write.gateway.spans_recorded import OTLP_REQUEST
 from services.write.gateway.wire import WireError, split
 from services.write.gateway.writing import append_all
@@ -34,10 +33,8 @@ _RECORD = 1  # field number in StreamRequest
 class IngestService:
     """Answers when the log has every accepted event."""
 
-    def __init__(
-        self, settings: GatewaySettings, admission: Admission, appender: Appender, configs: ScoreConfigs
-    ) -> None:
-        self._settings, self._admission, self._appender, self._configs = settings, admission, appender, configs
+    def __init__(self, settings: GatewaySettings, admission: Admission, appender: Appender, known: Known) -> None:
+        self._settings, self._admission, self._appender, self._known = settings, admission, appender, known
 
     async def record(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
         """Record, bytes to bytes."""
@@ -87,8 +84,8 @@ class IngestService:
     async def _record(self, request: bytes, project_id: str, context: Context) -> RecordResponse:
         with self._admission.hold(project_id, len(request)):
             events = read_events(request, self._settings.max_events)
-            configs = await self._configs.find(project_id, configs_named(events))
-            checked = [check_event(event, project_id, context, self._settings, configs) for event in events]
+            named = await self._known.find(project_id, events)
+            checked = [check_event(event, project_id, context, self._settings, named) for event in events]
             told = sum(event.spans.spans if event.spans else len(event.records) for event in checked)
             self._admission.count_spans(project_id, told)
             records = [record for event in checked for record in event.records]

@@ -6,10 +6,10 @@ from lodestream_proto.v1 import query_pb2
 from services.write.gateway import ingest, otlp, proxy
 from services.write.gateway.admission import Admission
 from services.write.gateway.ingest import IngestService
+from services.write.gateway.known import Known
 from services.write.gateway.otlp import TraceService
 from services.write.gateway.prompts.service import PromptService
 from services.write.gateway.scores import service as scores
-from services.write.gateway.scores.configs import ScoreConfigs
 from services.write.gateway.scores.service import Definitions
 from shared.event_log.append import Appender
 from shared.runtime.settings import MIB, GatewaySettings
@@ -34,7 +34,7 @@ def create_server(
     query: grpc.aio.Channel,
     *,
     prompts: PromptService,
-    configs: ScoreConfigs,
+    known: Known,
 ) -> tuple[grpc.aio.Server, int]:
     """The server, not started, and the port it will listen on.
 
@@ -42,7 +42,7 @@ def create_server(
     """
     server = grpc.aio.server(options=_options(settings))
     traces = TraceService(settings, admission, appender)
-    native = IngestService(settings, admission, appender, configs)
+    native = IngestService(settings, admission, appender, known)
     # No deserialiser, so that we tell what is wrong with the bytes; unary calls as streams, so that they are judged
     # before their bytes are read.
     export: _Handlers = {"Export": grpc.stream_unary_rpc_method_handler(traces.export)}
@@ -56,7 +56,7 @@ def create_server(
             grpc.method_handlers_generic_handler(ingest.SERVICE, record),
             grpc.method_handlers_generic_handler(QUERY_SERVICE.full_name, proxy.forwarded(query, QUERY_SERVICE)),
             prompts.handlers(),
-            scores.handlers(Definitions(settings, admission, appender, query, configs), query),
+            scores.handlers(Definitions(settings, admission, appender, query, known.configs), query),
         )
     )
     address = f"{settings.host}:{settings.port}"

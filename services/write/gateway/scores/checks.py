@@ -5,7 +5,6 @@ Lengths are in characters, and such that every key of the read model's indexes h
 
 import re
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any
 
 import orjson
@@ -23,6 +22,7 @@ from lodestream_proto.v1.score_event_pb2 import (
     ScoreType,
 )
 
+from shared.read_model.text_rules import check_bytes_id, check_finite, check_line, check_text
 from shared.runtime.refusal import InvalidError
 
 MAX_ID, MAX_NAME, MAX_LABEL, MAX_TEXT = 255, 200, 200, 500
@@ -79,11 +79,7 @@ def check_target(target: ScoreTarget, path: str) -> None:
     if len(told) != 1:
         raise InvalidError(path, f"has {' and '.join(told) or 'none'} of trace_id, session_id, run_id; it takes one")
     for field, size in (("trace_id", 16), ("span_id", 8)):
-        its: bytes = getattr(target, field)
-        if its and len(its) != size:
-            raise InvalidError(f"{path}.{field}", f"has {len(its)} bytes instead of {size}")
-        if its and not any(its):
-            raise InvalidError(f"{path}.{field}", "is all zeros")
+        check_bytes_id(getattr(target, field), f"{path}.{field}", size=size)
     for field in ("session_id", "run_id"):
         check_line(getattr(target, field), f"{path}.{field}", least=0, most=MAX_ID)
 
@@ -91,29 +87,6 @@ def check_target(target: ScoreTarget, path: str) -> None:
 def is_id(text: str) -> bool:
     """Whether a config can have this id."""
     return 0 < len(text) <= MAX_ID and not _CONTROL.search(text)
-
-
-def check_line(text: str, path: str, *, least: int = 1, most: int) -> None:
-    """Raises InvalidError when a text is not of this length, or has control characters."""
-    check_text(text, path, least=least, most=most)
-    if _CONTROL.search(text):
-        raise InvalidError(path, "has a control character")
-
-
-def check_text(text: str, path: str, *, least: int = 1, most: int) -> None:
-    """Raises InvalidError when a text is not of this length, or has a NUL character."""
-    if len(text) < least:
-        raise InvalidError(path, "is missing")
-    if len(text) > most:
-        raise InvalidError(path, f"has {len(text)} characters; at most {most} are taken")
-    if "\0" in text:
-        raise InvalidError(path, "has a NUL character")
-
-
-def check_finite(number: float, path: str) -> None:
-    """Raises InvalidError for NaN and the infinities."""
-    if not isfinite(number):
-        raise InvalidError(path, f"{number} is no number")
 
 
 def _check_value(score: ScoreRecorded, path: str) -> None:

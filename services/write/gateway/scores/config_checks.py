@@ -15,10 +15,8 @@ from services.write.gateway.scores.checks import (
     MAX_ID,
     MAX_LABEL,
     MAX_NAME,
-    check_finite,
-    check_line,
-    check_text,
 )
+from shared.read_model.text_rules import check_finite, check_line, check_text
 from shared.runtime.refusal import InvalidError
 
 MAX_CATEGORIES = 200

@@ -30,14 +30,14 @@ def score_record(event: Event, envelope: Envelope, configs: Configs) -> Record:
     return _record(envelope, _key_of(kept.target), {"score_recorded": kept})
 
 
-def retraction_record(event: Event, envelope: Envelope, _configs: Configs) -> Record:
+def retraction_record(event: Event, envelope: Envelope) -> Record:
     """Raises InvalidError naming the field that is wrong."""
     retracted = event.score_retracted
     check_retraction(retracted)
     return _record(envelope, _key_of(retracted.target), {"score_retracted": retracted})
 
 
-def config_record(event: Event, envelope: Envelope, _configs: Configs) -> Record:
+def config_record(event: Event, envelope: Envelope) -> Record:
     """Raises InvalidError naming the field that is wrong."""
     return defined_record(kept_config(event.score_config_defined, envelope.event_id), envelope)
 

@@ -1,0 +1,99 @@
+"""JSON texts in events: which can be taken, and the one text that all writings of a value have in common. Pure."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from shared.runtime.refusal import InvalidError
+
+MAX_DEPTH = 64
+"""Of lists and objects within each other."""
+
+
+class _TwiceError(ValueError):
+    """A name that an object has twice: readers do not agree which of the two holds."""
+
+
+def check_json(text: str, path: str, *, most: int) -> Any:
+    """The value of a JSON text of at most so many bytes; numbers of any size are exact.
+
+    Raises InvalidError: it is none, too large or too deep, or an object in it has a name twice.
+    """
+    if not text:
+        raise InvalidError(path, "is missing")
+    if (size := len(text.encode())) > most:
+        raise InvalidError(path, f"has {size} bytes; at most {most} are taken")
+    try:
+        value: Any = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidError(path, f"is no JSON: {error}") from None
+    if _depth(value) > MAX_DEPTH:
+        raise InvalidError(path, f"has more than {MAX_DEPTH} lists and objects within each other")
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except _TwiceError as twice:
+        raise InvalidError(path, f"has an object with {twice.args[0]!r} twice") from None
+
+
+def check_json_object(text: str, path: str, *, most: int) -> dict[str, Any]:
+    """The value of a JSON text that is an object, or is empty, which is {}.
+
+    Raises InvalidError, also for a NUL character: databases take none in JSON of theirs.
+    """
+    if not text:
+        return {}
+    value = check_json(text, path, most=most)
+    if not isinstance(value, dict):
+        raise InvalidError(path, "is no JSON object")
+    if any(isinstance(part, str) and "\0" in part for part in values_in(value)):
+        raise InvalidError(path, "has a NUL character")
+    return value
+
+
+def values_in(value: Any) -> Iterator[Any]:
+    """All names and values in a JSON value, however deep."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        else:
+            yield value
+
+
+def canonical_json(value: Any) -> str:
+    """The text of a JSON value: names sorted, no spaces, characters as they are."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def read_json(text: str) -> Any:
+    """The value of a text that has been checked; of an empty one null."""
+    return json.loads(text) if text else None
+
+
+def is_same_json(one: str, other: str) -> bool:
+    """Whether two texts that have been checked, or are empty, say the same. To say nothing is not to say null."""
+    if one == other:
+        return True
+    return bool(one and other) and canonical_json(read_json(one)) == canonical_json(read_json(other))
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, (dict, list))]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _TwiceError(name)
+        found[name] = value
+    return found
