@@ -6,11 +6,15 @@ import asyncpg
 import grpc
 import structlog
 import uvloop
+from lodestream_proto.v1.datasets_pb2_grpc import add_DatasetServiceServicer_to_server
+from lodestream_proto.v1.experiments_pb2_grpc import add_ExperimentServiceServicer_to_server
 from lodestream_proto.v1.prompt_cache_pb2_grpc import add_PromptCacheServiceServicer_to_server
 from lodestream_proto.v1.prompts_pb2_grpc import add_PromptServiceServicer_to_server
 from lodestream_proto.v1.query_pb2_grpc import add_QueryServiceServicer_to_server
 from lodestream_proto.v1.scores_pb2_grpc import add_ScoreServiceServicer_to_server
 
+from services.read.query.datasets.service import DatasetService
+from services.read.query.experiments.service import ExperimentService
 from services.read.query.freshness import LogEnds
 from services.read.query.health import tell_health
 from services.read.query.prompts.service import PromptCacheService, PromptService
@@ -40,6 +44,10 @@ async def run(settings: QuerySettings) -> None:
     prompts = PromptService(pool, reads.keys, log_ends)  # type: ignore[abstract] # commands stay unimplemented here
     add_PromptServiceServicer_to_server(prompts, server)
     add_PromptCacheServiceServicer_to_server(PromptCacheService(pool, reads.keys, log_ends), server)
+    datasets = DatasetService(reads)  # type: ignore[abstract] # as are the writes of these
+    add_DatasetServiceServicer_to_server(datasets, server)
+    experiments = ExperimentService(reads)  # type: ignore[abstract]
+    add_ExperimentServiceServicer_to_server(experiments, server)
     health = Health(server)
     port = server.add_insecure_port(f"{settings.host}:{settings.port}")
     log.info("listening", address=f"{settings.host}:{port}")

@@ -97,12 +97,32 @@ def add_filter(conditions: Conditions, wanted: TraceFilter) -> None:
         conditions.add(f"{NAME} ILIKE {{}}", containing(wanted.name_contains))
 
 
-def containing(text: str) -> str:
+def containing(text: str, field: str = "filter.name_contains") -> str:
     """The pattern of names that contain a text.
 
-    Raises RefusedError for a text that no name can contain.
+    Raises InvalidError for a text that no name can contain.
     """
-    return f"%{_escaped(_text('name_contains', text))}%"
+    return f"%{_escaped(lookable(field, text))}%"
+
+
+def lookable(field: str, text: str) -> str:
+    """A text that the database can look for.
+
+    Raises InvalidError.
+    """
+    if "\0" in text:
+        raise InvalidError(field, "a NUL character can't be looked for")
+    return text
+
+
+def required(field: str, text: str) -> str:
+    """A text that must be given.
+
+    Raises InvalidError.
+    """
+    if not text:
+        raise InvalidError(field, "is missing")
+    return lookable(field, text)
 
 
 def to_datetime(field: str, timestamp: Timestamp) -> datetime:
@@ -119,13 +139,7 @@ def to_datetime(field: str, timestamp: Timestamp) -> datetime:
 def _values(field: str, values: Sequence[str]) -> list[str]:
     if len(values) > _MAX_VALUES:
         raise InvalidError(f"filter.{field}", f"{len(values)} values; at most {_MAX_VALUES}")
-    return [_text(field, value) for value in values]
-
-
-def _text(field: str, value: str) -> str:
-    if "\0" in value:
-        raise InvalidError(f"filter.{field}", "a NUL character can't be looked for")
-    return value
+    return [lookable(f"filter.{field}", value) for value in values]
 
 
 def _picos(field: str, dollars: float) -> int:

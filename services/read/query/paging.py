@@ -3,13 +3,19 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
+import asyncpg
 import orjson
 
 from shared.runtime.refusal import InvalidError
 
 DEFAULT_SIZE, MAX_SIZE = 50, 1_000
+PAGE_BYTES = 2 * 1024 * 1024
+"""A page of large rows ends early: clients take 4 MiB by default."""
+_AT_ONCE = 50
 
 
 def page_size(asked: int) -> int:
@@ -37,10 +43,43 @@ def from_token(request: bytes, token: str, *kinds: type) -> list[str | float | N
         raise InvalidError("page_token", "it is not a token of this service") from None
     if fingerprint != _fingerprint(request):
         raise InvalidError("page_token", "it belongs to a request with another filter or sort")
-    if len(last) != len(kinds) or any(not isinstance(key, kind | None) for key, kind in zip(last, kinds, strict=True)):
+    if len(last) != len(kinds) or not all(map(_can_be, last, kinds)):
         raise InvalidError("page_token", "it is not a token of this service")
     keys: list[str | float | None] = last
     return keys
+
+
+@asynccontextmanager
+async def snapshot(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
+    """A connection whose statements all see the same moment."""
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        yield connection
+
+
+async def fetch_page(
+    connection: asyncpg.Connection, statement: str, parameters: Sequence[Any], size: int
+) -> tuple[list[asyncpg.Record], bool]:
+    """At most `size` rows, none but the first beyond PAGE_BYTES, and whether there are more; within a transaction.
+
+    The statement's own limit is at least one row more.
+    """
+    rows: list[asyncpg.Record] = []
+    room = PAGE_BYTES
+    async for row in connection.cursor(statement, *parameters, prefetch=min(size + 1, _AT_ONCE)):
+        room -= weight(row)
+        if len(rows) == size or (rows and room < 0):
+            return rows, True
+        rows.append(row)
+    return rows, False
+
+
+def weight(row: asyncpg.Record) -> int:
+    """Of a row's texts and bytes, about the bytes that its message has."""
+    return sum(len(value) for value in row.values() if isinstance(value, str | bytes))
+
+
+def _can_be(key: Any, kind: type) -> bool:
+    return isinstance(key, kind) and (not isinstance(key, int) or -(2**63) <= key < 2**63)
 
 
 def _fingerprint(request: bytes) -> str:

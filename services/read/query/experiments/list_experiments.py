@@ -1,0 +1,82 @@
+"""ListExperiments: a page of runs, newest first."""
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+from lodestream_proto.v1.experiments_pb2 import ExperimentState, ListExperimentsRequest, ListExperimentsResponse
+
+from services.read.query.datasets.selected import find_dataset
+from services.read.query.experiments.runs import messages_of
+from services.read.query.experiments.summaries import SQL, Summaries
+from services.read.query.filters import Conditions, containing, lookable
+from services.read.query.nouns import microseconds_since_1970
+from services.read.query.paging import fetch_page, from_token, page_size, snapshot, to_token
+from services.read.query.traces import Statement
+from shared.read_model.postgres import load_sql
+from shared.runtime.refusal import InvalidError
+
+_LIST_RUNS = load_sql(SQL / "list_runs.sql")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def list_experiments(
+    summaries: Summaries, pool: asyncpg.Pool, project_id: str, request: ListExperimentsRequest
+) -> ListExperimentsResponse:
+    """A page.
+
+    Raises RefusedError: a field can't be used, or the project has no dataset of that name.
+    """
+    size = page_size(request.page_size)
+    async with snapshot(pool) as connection:
+        dataset_id = None
+        if request.dataset_name:
+            dataset = await find_dataset(connection, project_id, request.dataset_name, field="dataset_name")
+            dataset_id = dataset["dataset_id"]
+        statement = list_statement(project_id, request, dataset_id=dataset_id)
+        rows, more = await fetch_page(connection, statement.sql, statement.parameters, size)
+        runs = await messages_of(connection, project_id, rows, summaries)
+    token = ""
+    if more:
+        token = to_token(_bound(request), [microseconds_since_1970(rows[-1]["requested_at"]), rows[-1]["run_id"]])
+    return ListExperimentsResponse(runs=runs, next_page_token=token)
+
+
+def list_statement(project_id: str, request: ListExperimentsRequest, *, dataset_id: str | None = None) -> Statement:
+    """A page and one row more.
+
+    Raises InvalidError naming the field that can't be used.
+    """
+    conditions = Conditions(project_id)
+    if dataset_id is not None:
+        conditions.add("dataset_id = {}", dataset_id)
+    if request.name_contains:
+        # The database's collation knows the case of more letters than the column's does.
+        conditions.add('name COLLATE "default" ILIKE {}', containing(request.name_contains, "name_contains"))
+    if request.states:
+        if unknown := set(request.states) - set(ExperimentState.values()):
+            raise InvalidError("states", f"{min(unknown)} is no state")
+        conditions.add("state = ANY({}::smallint[])", sorted(set(request.states)))
+    if last := from_token(_bound(request), request.page_token, int, str):
+        requested_at, run_id = conditions.parameter(_moment(last[0])), conditions.parameter(_text(last[1]))
+        conditions.add_raw(f"(requested_at, run_id) < ({requested_at}, {run_id})")
+    limit = conditions.parameter(page_size(request.page_size) + 1)
+    return Statement(_LIST_RUNS.format(conditions=conditions.sql(), limit=limit), conditions.parameters)
+
+
+def _moment(microseconds: object) -> datetime:
+    try:
+        return _EPOCH + timedelta(microseconds=int(str(microseconds)))
+    except OverflowError:
+        raise InvalidError("page_token", "it is not a token of this service") from None
+
+
+def _text(told: object) -> str:
+    return lookable("page_token", str(told))
+
+
+def _bound(request: ListExperimentsRequest) -> bytes:
+    """What must be the same from page to page."""
+    kept = ListExperimentsRequest(
+        dataset_name=request.dataset_name, name_contains=request.name_contains, states=request.states
+    )
+    return kept.SerializeToString(deterministic=True)

@@ -1,0 +1,33 @@
+"""ExperimentService: the reads of it. What starts, pauses and ends runs is the gateway's: here it is unknown."""
+
+from functools import partial
+
+from lodestream_proto.v1 import experiments_pb2 as pb
+from lodestream_proto.v1.experiments_pb2_grpc import ExperimentServiceServicer
+
+from services.read.query.experiments.get_experiment import get_experiment
+from services.read.query.experiments.list_experiments import list_experiments
+from services.read.query.experiments.summaries import Summaries
+from services.read.query.reading import Reads
+from shared.event_log.topics import EXPERIMENTS
+from shared.runtime.refusal import Context
+
+_TOPICS = (EXPERIMENTS,)
+
+
+class ExperimentService(ExperimentServiceServicer):
+    """The reads of one database."""
+
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
+        self._summaries = Summaries()
+
+    async def GetExperiment(  # noqa: N802 - gRPC's name
+        self, request: pb.GetExperimentRequest, context: Context
+    ) -> pb.GetExperimentResponse:
+        return await self._reads.answer(partial(get_experiment, self._summaries), request, context, _TOPICS)
+
+    async def ListExperiments(  # noqa: N802
+        self, request: pb.ListExperimentsRequest, context: Context
+    ) -> pb.ListExperimentsResponse:
+        return await self._reads.answer(partial(list_experiments, self._summaries), request, context, _TOPICS)
