@@ -51,9 +51,11 @@ async def run(settings: QuerySettings) -> None:
     health = Health(server)
     port = server.add_insecure_port(f"{settings.host}:{settings.port}")
     log.info("listening", address=f"{settings.host}:{port}")
-    beside = [asyncio.create_task(log_ends.run()), asyncio.create_task(tell_health(health, dsn))]
+    beside = [
+        asyncio.create_task(work) for work in (log_ends.run(), tell_health(health, dsn), experiments.watching.run())
+    ]
     try:
-        await serve(server, health, grace=settings.grace_seconds)
+        await serve(server, health, grace=settings.grace_seconds, at_drain=experiments.watching.drain)
     finally:
         for task in beside:
             task.cancel()

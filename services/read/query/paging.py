@@ -30,7 +30,7 @@ def to_token(request: bytes, last: Sequence[str | float | None]) -> str:
     return base64.urlsafe_b64encode(orjson.dumps([_fingerprint(request), *last])).decode().rstrip("=")
 
 
-def from_token(request: bytes, token: str, *kinds: type) -> list[str | float | None] | None:
+def from_token(request: bytes, token: str, *kinds: type) -> list[Any] | None:
     """The sort keys of the last row seen; None for the first page.
 
     Raises RefusedError for what is no token of this request.
@@ -45,7 +45,7 @@ def from_token(request: bytes, token: str, *kinds: type) -> list[str | float | N
         raise InvalidError("page_token", "it belongs to a request with another filter or sort")
     if len(last) != len(kinds) or not all(map(_can_be, last, kinds)):
         raise InvalidError("page_token", "it is not a token of this service")
-    keys: list[str | float | None] = last
+    keys: list[Any] = last
     return keys
 
 
@@ -57,14 +57,13 @@ async def snapshot(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def fetch_page(
-    connection: asyncpg.Connection, statement: str, parameters: Sequence[Any], size: int
+    connection: asyncpg.Connection, statement: str, parameters: Sequence[Any], size: int, room: int = PAGE_BYTES
 ) -> tuple[list[asyncpg.Record], bool]:
-    """At most `size` rows, none but the first beyond PAGE_BYTES, and whether there are more; within a transaction.
+    """At most `size` rows, none but the first beyond `room` bytes, and whether there are more; within a transaction.
 
     The statement's own limit is at least one row more.
     """
     rows: list[asyncpg.Record] = []
-    room = PAGE_BYTES
     async for row in connection.cursor(statement, *parameters, prefetch=min(size + 1, _AT_ONCE)):
         room -= weight(row)
         if len(rows) == size or (rows and room < 0):

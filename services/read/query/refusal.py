@@ -10,13 +10,14 @@ from shared.runtime.refusal import Answer, Context, RefusedError, UnavailableErr
 from shared.runtime.refusal import answering as answering_calls
 
 log = structlog.get_logger()
-_AWAY = (
+AWAY = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
 )
+"""What is raised when the database does not answer."""
 
 
 async def answering(method: str, context: Context, call: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -28,7 +29,7 @@ async def answering(method: str, context: Context, call: Callable[[], Awaitable[
         except asyncpg.QueryCanceledError:
             code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise RefusedError(code, "the query took too long; narrow the filter") from None
-        except _AWAY as error:
+        except AWAY as error:
             log.warning("the database does not answer", error=f"{type(error).__name__}: {error}")
             raise UnavailableError("the database does not answer") from None
 

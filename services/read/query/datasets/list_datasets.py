@@ -39,7 +39,7 @@ def list_statement(project_id: str, request: ListDatasetsRequest) -> Statement:
     if not request.with_archived:
         conditions.add_raw("NOT archived")
     if last := from_token(_bound(request), request.page_token, str):
-        conditions.add("name > {}", lookable("page_token", str(last[0])))
+        conditions.add("name > {}", lookable("page_token", last[0]))
     limit = conditions.parameter(page_size(request.page_size) + 1)
     return Statement(_LIST_DATASETS.format(conditions=conditions.sql(), limit=limit), conditions.parameters)
 

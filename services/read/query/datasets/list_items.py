@@ -40,7 +40,7 @@ def list_statement(project_id: str, request: ListItemsRequest, selected: Selecte
     Raises InvalidError naming the field that can't be used.
     """
     conditions = Conditions(project_id, selected.dataset_id)
-    at_version(conditions, selected)
+    at_version(conditions, selected.version, is_present=selected.is_present)
     if not request.with_archived:
         conditions.add_raw("NOT items.archived")
     for field, condition in {
@@ -58,21 +58,22 @@ def list_statement(project_id: str, request: ListItemsRequest, selected: Selecte
     return Statement(_LIST_ITEMS.format(conditions=conditions.sql(), limit=limit), conditions.parameters)
 
 
-def at_version(conditions: Conditions, selected: Selected) -> None:
-    """Only what the dataset's items were at the version: each has one row that holds then."""
-    if selected.is_present:
+def at_version(conditions: Conditions, version: int, *, is_present: bool) -> None:
+    """Only what the dataset's items were at the version: each has one row that holds then.
+
+    `is_present` says that it is how the dataset is in the same snapshot.
+    """
+    if is_present:
         conditions.add_raw("items.until_version IS NULL")  # has an index of its own
     else:
-        version = conditions.parameter(selected.version)
-        conditions.add_raw(
-            f"items.version <= {version} AND (items.until_version IS NULL OR items.until_version > {version})"
-        )
+        at = conditions.parameter(version)
+        conditions.add_raw(f"items.version <= {at} AND (items.until_version IS NULL OR items.until_version > {at})")
 
 
 def _last(request: ListItemsRequest) -> tuple[int, int] | None:
     """Of the last page: its version, and where it ended."""
     last = from_token(_bound(request), request.page_token, int, int)
-    return (int(last[0]), int(last[1])) if last else None  # type: ignore[arg-type]
+    return (last[0], last[1]) if last else None
 
 
 def _bound(request: ListItemsRequest) -> bytes:

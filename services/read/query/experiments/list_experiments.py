@@ -57,21 +57,20 @@ def list_statement(project_id: str, request: ListExperimentsRequest, *, dataset_
             raise InvalidError("states", f"{min(unknown)} is no state")
         conditions.add("state = ANY({}::smallint[])", sorted(set(request.states)))
     if last := from_token(_bound(request), request.page_token, int, str):
-        requested_at, run_id = conditions.parameter(_moment(last[0])), conditions.parameter(_text(last[1]))
+        requested_at, run_id = (
+            conditions.parameter(_moment(last[0])),
+            conditions.parameter(lookable("page_token", last[1])),
+        )
         conditions.add_raw(f"(requested_at, run_id) < ({requested_at}, {run_id})")
     limit = conditions.parameter(page_size(request.page_size) + 1)
     return Statement(_LIST_RUNS.format(conditions=conditions.sql(), limit=limit), conditions.parameters)
 
 
-def _moment(microseconds: object) -> datetime:
+def _moment(microseconds: int) -> datetime:
     try:
-        return _EPOCH + timedelta(microseconds=int(str(microseconds)))
+        return _EPOCH + timedelta(microseconds=microseconds)
     except OverflowError:
         raise InvalidError("page_token", "it is not a token of this service") from None
-
-
-def _text(told: object) -> str:
-    return lookable("page_token", str(told))
 
 
 def _bound(request: ListExperimentsRequest) -> bytes:

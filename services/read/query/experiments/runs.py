@@ -27,6 +27,11 @@ async def find_run(connection: asyncpg.Connection, project_id: str, run_id: str,
     return row
 
 
+def is_dataset_known(row: Row) -> bool:
+    """Whether the run is over a dataset, and that is folded up to the run's version; it is folded apart from runs."""
+    return bool(row["dataset_now"] and row["dataset_now"] >= row["dataset_version"])
+
+
 async def messages_of(
     connection: asyncpg.Connection, project_id: str, rows: Sequence[Row], summaries: Summaries
 ) -> list[ExperimentRun]:

@@ -1,13 +1,16 @@
 """ExperimentService: the reads of it. What starts, pauses and ends runs is the gateway's: here it is unknown."""
 
+from collections.abc import AsyncIterator
 from functools import partial
 
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiments_pb2_grpc import ExperimentServiceServicer
 
 from services.read.query.experiments.get_experiment import get_experiment
+from services.read.query.experiments.list_experiment_items import list_experiment_items
 from services.read.query.experiments.list_experiments import list_experiments
 from services.read.query.experiments.summaries import Summaries
+from services.read.query.experiments.watch import Watching
 from services.read.query.reading import Reads
 from shared.event_log.topics import EXPERIMENTS
 from shared.runtime.refusal import Context
@@ -21,6 +24,7 @@ class ExperimentService(ExperimentServiceServicer):
     def __init__(self, reads: Reads) -> None:
         self._reads = reads
         self._summaries = Summaries()
+        self.watching = Watching(reads, self._summaries)
 
     async def GetExperiment(  # noqa: N802 - gRPC's name
         self, request: pb.GetExperimentRequest, context: Context
@@ -31,3 +35,14 @@ class ExperimentService(ExperimentServiceServicer):
         self, request: pb.ListExperimentsRequest, context: Context
     ) -> pb.ListExperimentsResponse:
         return await self._reads.answer(partial(list_experiments, self._summaries), request, context, _TOPICS)
+
+    async def ListExperimentItems(  # noqa: N802
+        self, request: pb.ListExperimentItemsRequest, context: Context
+    ) -> pb.ListExperimentItemsResponse:
+        return await self._reads.answer(list_experiment_items, request, context, _TOPICS)
+
+    async def WatchExperiment(  # noqa: N802
+        self, request: pb.WatchExperimentRequest, context: Context
+    ) -> AsyncIterator[pb.WatchExperimentResponse]:
+        async for response in self.watching.stream(request, context):
+            yield response

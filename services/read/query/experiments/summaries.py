@@ -70,7 +70,7 @@ class Summaries:
         if not row["dataset_id"]:
             return int(row["items_finished"]) if row["ended_at"] else 0
         version = row["dataset_version"]
-        if row["dataset_now"] is None or row["dataset_now"] < version:
+        if (row["dataset_now"] or 0) < version:
             return 0  # the dataset is not folded so far
         key = project_id, row["dataset_id"], version, tuple(request.splits)
         items = self._totals.get(key)
