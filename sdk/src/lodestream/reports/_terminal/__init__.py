@@ -1,0 +1,1 @@
+"""The report drawn with rich. Imported late, as rich is an extra."""
