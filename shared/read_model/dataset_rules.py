@@ -41,7 +41,7 @@ def check_dataset(created: DatasetCreated, path: str) -> None:
     for field in ("input_schema_json", "expected_output_schema_json"):
         if schema := getattr(created, field):
             check_json(schema, f"{path}.{field}", most=MAX_SCHEMA_BYTES)
-    check_author(created.author, path)
+    check_author(created.author, f"{path}.author")
 
 
 def check_item(item: DatasetItemRecorded, path: str) -> None:
@@ -59,20 +59,20 @@ def check_item(item: DatasetItemRecorded, path: str) -> None:
     if item.source_span_id and not item.source_trace_id:
         raise InvalidError(f"{path}.source_span_id", "is without the source_trace_id of its trace")
     check_splits(item.splits, f"{path}.splits")
-    check_author(item.author, path)
+    check_author(item.author, f"{path}.author")
 
 
 def check_item_archival(archived: DatasetItemArchived, path: str) -> None:
     """Raises InvalidError when no item can be archived by it."""
     check_dataset_id(archived.dataset_id, f"{path}.dataset_id")
     check_id(archived.item_id, f"{path}.item_id")
-    check_author(archived.author, path)
+    check_author(archived.author, f"{path}.author")
 
 
 def check_dataset_archival(archived: DatasetArchived, path: str) -> None:
     """Raises InvalidError when no dataset can be archived by it."""
     check_dataset_id(archived.dataset_id, f"{path}.dataset_id")
-    check_author(archived.author, path)
+    check_author(archived.author, f"{path}.author")
 
 
 def check_dataset_name(name: str, path: str) -> None:
@@ -100,5 +100,5 @@ def check_metadata(metadata_json: str, path: str) -> None:
 
 
 def check_author(author: str, path: str) -> None:
-    """Raises InvalidError when nobody can be called so; `path` is of what the author wrote."""
-    check_line(author, f"{path}.author", least=0, most=MAX_AUTHOR)
+    """Raises InvalidError when nobody can be called so."""
+    check_line(author, path, least=0, most=MAX_AUTHOR)

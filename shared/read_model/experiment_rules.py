@@ -78,7 +78,7 @@ def check_request(requested: ExperimentRequested, path: str) -> None:
         if most < 0:
             raise InvalidError(f"{path}.budget.{field}", f"{most:g} is below 0")
     check_text(requested.description, f"{path}.description", least=0, most=MAX_DESCRIPTION)
-    check_author(requested.author, path)
+    check_author(requested.author, f"{path}.author")
 
 
 def check_item_result(finished: ExperimentItemFinished, path: str) -> None:
@@ -117,13 +117,13 @@ def check_cancellation(cancelled: ExperimentCancelled, path: str) -> None:
     """Raises InvalidError when no run can be cancelled by it."""
     check_id(cancelled.run_id, f"{path}.run_id")
     check_text(cancelled.reason, f"{path}.reason", least=0, most=MAX_REASON)
-    check_author(cancelled.author, path)
+    check_author(cancelled.author, f"{path}.author")
 
 
 def check_pause(moved: ExperimentPaused | ExperimentResumed, path: str) -> None:
     """Raises InvalidError when no run can be paused or resumed by it."""
     check_id(moved.run_id, f"{path}.run_id")
-    check_author(moved.author, path)
+    check_author(moved.author, f"{path}.author")
 
 
 CHECKS: Mapping[str, Callable[[Any, str], None]] = {

@@ -9,6 +9,9 @@ import uvloop
 
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
+from services.write.gateway.call import Door
+from services.write.gateway.datasets.judge import Judge
+from services.write.gateway.datasets.service import DatasetWrites
 from services.write.gateway.first_key import seed
 from services.write.gateway.health import tell_health
 from services.write.gateway.known import Known
@@ -37,6 +40,7 @@ async def run(settings: GatewaySettings) -> None:
     pool = await connect_pool(postgres.dsn, application="gateway", min_size=0, max_size=4, command_timeout=5)
     appender = Appender(kafka, topics=[TRACES, PROMPTS, SCORES, EXPERIMENTS], client_id="lodestream-gateway")
     metrics.watch(appender)
+    judge = Judge()
     beside = [asyncio.create_task(seed(pool, InitSettings()))]
     try:
         admission = Admission(settings, Authenticator(pool), appender)
@@ -44,7 +48,16 @@ async def run(settings: GatewaySettings) -> None:
             query_channel(settings) as query,
             prompt_service(settings, admission, appender, query) as prompts,
         ):
-            server, port = create_server(settings, admission, appender, query, prompts=prompts, known=Known(pool))
+            door = Door(settings, admission, appender)
+            server, port = create_server(
+                settings,
+                admission,
+                appender,
+                query,
+                prompts=prompts,
+                datasets=DatasetWrites(door, query, pool, judge),
+                known=Known(pool),
+            )
             health = Health(server)
             await asyncio.gather(appender.start(wait=_PATIENCE), asyncio.wait(beside, timeout=_PATIENCE))
             beside.append(asyncio.create_task(tell_health(health, appender, kafka, query)))
@@ -61,6 +74,7 @@ async def run(settings: GatewaySettings) -> None:
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
+        await judge.close()
         pool.terminate()
 
 

@@ -1,0 +1,97 @@
+"""Items on their way into a dataset: which can be kept, and what is wrong with the others, one by one."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import grpc
+from lodestream_proto.v1.datasets_pb2 import ItemOutcome
+from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
+
+from services.write.gateway.datasets.judge import Judge, SchemaError
+from services.write.gateway.datasets.lookup import Described
+from shared.read_model.dataset_rules import check_item
+from shared.read_model.experiment_ids import item_id_of
+from shared.runtime.refusal import InvalidError, RefusedError
+
+_PATH = "item"
+_SLICE_BYTES = 128 * 1024
+"""Of items that are looked at in one go; then others have their turn."""
+
+
+@dataclass(slots=True)
+class Judged:
+    """For each item given what came of it, and those to keep, by their ids."""
+
+    outcomes: list[ItemOutcome] = field(default_factory=list)
+    kept: dict[str, DatasetItemRecorded] = field(default_factory=dict)
+
+
+async def judge_items(items: Sequence[DatasetItemRecorded], dataset: Described, judge: Judge) -> Judged:
+    """What can be kept of these items, with ids.
+
+    Raises RefusedError when the dataset's schemas can't be judged by.
+    """
+    judged, looked_at = Judged(), 0
+    for item in items:
+        _take(item, dataset, judged)
+        looked_at += item.ByteSize()
+        if looked_at > _SLICE_BYTES:
+            looked_at = 0
+            await asyncio.sleep(0)
+    for name, schema in (
+        ("input_json", dataset.input_schema),
+        ("expected_output_json", dataset.expected_output_schema),
+    ):
+        texts = {item_id: text for item_id, item in judged.kept.items() if (text := getattr(item, name))}
+        if schema and texts:
+            await _judge_by(schema, name, texts, judged, judge)
+    return judged
+
+
+def kept_item(item: DatasetItemRecorded, dataset_id: str) -> DatasetItemRecorded:
+    """The item as it goes into the log: with an id, of the dataset, its splits sorted.
+
+    Raises InvalidError naming the field.
+    """
+    kept = DatasetItemRecorded()
+    kept.CopyFrom(item)
+    kept.dataset_id = item.dataset_id or dataset_id
+    kept.item_id = item.item_id or "not known yet"
+    check_item(kept, _PATH)
+    if kept.dataset_id != dataset_id:
+        raise InvalidError(f"{_PATH}.dataset_id", "is another dataset's")
+    if not item.item_id:
+        kept.item_id = item_id_of(item.input_json, item.expected_output_json)
+    kept.splits[:] = sorted(set(item.splits))
+    return kept
+
+
+def _take(item: DatasetItemRecorded, dataset: Described, judged: Judged) -> None:
+    try:
+        kept = kept_item(item, dataset.dataset_id)
+        _refuse_another(judged.kept.setdefault(kept.item_id, kept), kept)
+    except InvalidError as invalid:
+        where = invalid.field.removeprefix(f"{_PATH}.")
+        judged.outcomes.append(ItemOutcome(item_id=item.item_id, field=where, reason=invalid.why))
+    else:
+        judged.outcomes.append(ItemOutcome(item_id=kept.item_id))
+
+
+def _refuse_another(first: DatasetItemRecorded, item: DatasetItemRecorded) -> None:
+    """Items of one request may reach the log in any order, so that none of two would be the later one."""
+    if first != item:
+        raise InvalidError(f"{_PATH}.item_id", "another item of this request has it")
+
+
+async def _judge_by(schema: str, name: str, texts: dict[str, str], judged: Judged, judge: Judge) -> None:
+    try:
+        faults = await judge.faults(schema, list(texts.values()))
+    except SchemaError as error:
+        why = f"the dataset's schema of {name} {error}"
+        raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, why) from None
+    found = {item_id: fault for item_id, fault in zip(texts, faults, strict=True) if fault is not None}
+    for outcome in judged.outcomes:
+        if not outcome.field and (fault := found.get(outcome.item_id)):
+            outcome.field, outcome.reason = f"{name}{fault[0]}", fault[1]
+            judged.kept.pop(outcome.item_id, None)

@@ -1,0 +1,76 @@
+"""`python -m services.write.gateway.datasets.judging SECONDS`: judge JSON by JSON Schemas, a line in, a line out.
+
+Some schemas take for ever, and no limit in a schema or a text tells which; so this is a process of its own, that ends
+when a line takes longer than SECONDS. References are never fetched, and regular expressions take linear time.
+"""
+
+import json
+import re
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import jsonschema_rs
+import orjson
+
+_MOST_MEMORY = 2 * 1024**3
+_MOST_REASON = 400
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}", re.ASCII)
+
+
+def judge(schema_json: str, texts: Sequence[str]) -> dict[str, Any]:
+    """{"schema": what is wrong with it} or {"texts": for each [the place in it, what is wrong there] or null}."""
+    try:
+        validator = _validator(schema_json)
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+        return {"schema": _short(getattr(error, "message", None) or str(error))}
+    return {"texts": [_fault(validator, json.loads(text)) for text in texts]}
+
+
+@lru_cache(maxsize=64)
+def _validator(schema_json: str) -> Any:
+    return jsonschema_rs.validator_for(
+        json.loads(schema_json), pattern_options=jsonschema_rs.RegexOptions(), offline=True
+    )
+
+
+def _fault(validator: Any, value: Any) -> tuple[str, str] | None:
+    if validator.is_valid(value):
+        return None
+    error = next(iter(validator.iter_errors(value)))
+    path = list(error.instance_path)
+    match error.kind:
+        case jsonschema_rs.ValidationErrorKind.Required(property=name):
+            return _place([*path, name]), "is missing: the schema requires it"
+        case jsonschema_rs.ValidationErrorKind.AdditionalProperties(unexpected=[name, *_]):
+            return _place([*path, name]), "is not known to the schema"
+    return _place(path), _short(error.message)
+
+
+def _place(path: Sequence[str | int]) -> str:
+    """For example ".question", ".turns[2].role"."""
+    return _short("".join(f".{part}" if _PLAIN.fullmatch(str(part)) else f"[{json.dumps(part)}]" for part in path))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_REASON else text[: _MOST_REASON - 1] + "…"
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    seconds = float(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, whatever it is at
+    for line in sys.stdin.buffer:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        answer = judge(**orjson.loads(line))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()
