@@ -1,11 +1,13 @@
 """Specs of every kind of evaluator, for the tests of their contract."""
 
+import json
 from typing import Any
 
-from lodestream import Evaluation
-from lodestream.evaluators import Case, Judged, Tools
+from lodestream import Evaluation, TextPrompt
+from lodestream.evaluators import Answer, Case, Judged, Tools
 
 SCHEMA = {"type": "object", "properties": {"days": {"type": "integer", "maximum": 20}}, "required": ["days"]}
+JUDGE = {"provider": "mock", "model": "mock-large"}
 EVERY_KIND: dict[str, list[dict[str, Any]]] = {
     "exact_match": [{}, {"value": {"days": 14}, "field": "output.answer"}, {"ignore_case": True, "ignore_space": True}],
     "contains": [{}, {"value": "14 days"}, {"value": ["14", "days"], "mode": "any", "ignore_case": True}],
@@ -21,6 +23,12 @@ EVERY_KIND: dict[str, list[dict[str, Any]]] = {
     "length": [{}, {"unit": "words", "max": 50}, {"unit": "lines", "min": 1}, {"unit": "tokens"}],
     "latency": [{}, {"max": 2.5}],
     "cost": [{}, {"max": 0.01}],
+    "llm_judge": [
+        {**JUDGE, "rubric": "Is {{output}} right about {{input}}?"},
+        {**JUDGE, "rubric": "Is it polite?", "choices": {"polite": 1, "rude": 0}, "votes": 3, "settings": {"seed": 7}},
+        {**JUDGE, "prompt": {"name": "judge", "version": 3}, "scale": {"min": 1, "max": 5}, "max_characters": 500},
+        {**JUDGE, "prompt": {"name": "judge", "label": "production"}, "choices": ["a", "b"], "response_format": "none"},
+    ],
 }
 SPECS = [{"kind": kind, **settings} for kind, each in EVERY_KIND.items() for settings in each]
 EVERY_RUN_KIND: dict[str, list[dict[str, Any]]] = {
@@ -56,4 +64,23 @@ def judged(number, **case):
 
 
 RUN = [judged(number) for number in range(10)]
-TOOLS = Tools()
+
+
+async def ask(messages, *, provider, model, settings):
+    """A judge that takes the first value that the schema in its instructions allows."""
+    assert (provider, model) == ("mock", "mock-large")
+    _, schema = messages[0]["content"].rsplit("\n", 1)
+    [reasoning, (key, value)] = json.loads(schema)["properties"].items()
+    assert reasoning[0] == "reasoning"
+    verdict = value.get("enum", [value.get("minimum", True)])[0]
+    text = json.dumps({"reasoning": f"seed {settings.get('seed')}", key: verdict})
+    return Answer(text=text, input_tokens=40, output_tokens=10, cost_usd=0.001)
+
+
+async def prompt(name, version, label):
+    """The prompt `judge`."""
+    assert (name, version or label) in {("judge", 3), ("judge", "production")}
+    return TextPrompt(name=name, version=3, prompt="Judge {{output}}.")
+
+
+TOOLS = Tools(ask=ask, prompt=prompt)

@@ -20,6 +20,7 @@ from lodestream.evaluators._kinds import (
     run_evaluators_of,
 )
 from lodestream.evaluators._run import Judged, RunEvaluator
+from lodestream.evaluators.llm_judge import with_prompt_version
 
 __all__ = [
     "KINDS",
@@ -40,4 +41,5 @@ __all__ = [
     "evaluators_of",
     "run_evaluator_of",
     "run_evaluators_of",
+    "with_prompt_version",
 ]

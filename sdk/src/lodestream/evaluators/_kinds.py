@@ -11,6 +11,7 @@ from lodestream.evaluators import (
     json_valid,
     latency,
     length,
+    llm_judge,
     mean,
     numeric_tolerance,
     pass_rate,
@@ -27,7 +28,7 @@ from lodestream.evaluators._spec import Spec, checked_line
 
 _MODULES = (
     exact_match, contains, regex, json_valid, json_schema, numeric_tolerance, string_similarity, token_f1, length,
-    latency, cost,
+    latency, cost, llm_judge,
 )  # fmt: skip
 _RUN_MODULES = (mean, pass_rate, percentiles, worst_items)
 KINDS: Final[Mapping[str, Kind]] = {module.KIND.name: module.KIND for module in _MODULES}

@@ -57,6 +57,8 @@ class Spec:
             value = checked(self._given[key])
         except SettingError as error:
             raise EvaluatorSpecError(key, str(error)) from None
+        except EvaluatorSpecError as error:
+            raise EvaluatorSpecError(f"{key}.{error.field}".removesuffix("."), error.message) from None
         if value != default:
             self.settings[key] = value
         return value
@@ -105,11 +107,6 @@ class Spec:
     def texts(self, key: str) -> list[str]:
         """A text or a list of texts, none of them empty; without the setting, none."""
         return self.read(key, [], _checked_texts)
-
-    def below(self, key: str) -> "Spec":
-        """An object of settings of its own."""
-        found = self.read(key, {}, _checked_object)
-        return Spec(found)
 
     def done(self, also: Sequence[str] = ()) -> None:
         """Raises EvaluatorSpecError for a setting that nobody has read."""
@@ -191,12 +188,6 @@ def _checked_texts(value: Any) -> list[str]:
     if not isinstance(texts, list) or not texts:
         raise SettingError(f"is a text or a list of texts, not {kind_of(value)}")
     return [checked_text(each) for each in texts]
-
-
-def _checked_object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise SettingError(f"is an object, not {kind_of(value)}")
-    return dict(value)
 
 
 def _out_of_bounds(value: float, least: float, most: float) -> str:
