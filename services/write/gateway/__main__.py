@@ -12,6 +12,7 @@ from services.write.gateway.admission import Admission
 from services.write.gateway.call import Door
 from services.write.gateway.datasets.judge import Judge
 from services.write.gateway.datasets.service import DatasetWrites
+from services.write.gateway.experiments.service import ExperimentWrites
 from services.write.gateway.first_key import seed
 from services.write.gateway.health import tell_health
 from services.write.gateway.known import Known
@@ -48,7 +49,7 @@ async def run(settings: GatewaySettings) -> None:
             query_channel(settings) as query,
             prompt_service(settings, admission, appender, query) as prompts,
         ):
-            door = Door(settings, admission, appender)
+            door, known = Door(settings, admission, appender), Known(pool)
             server, port = create_server(
                 settings,
                 admission,
@@ -56,7 +57,8 @@ async def run(settings: GatewaySettings) -> None:
                 query,
                 prompts=prompts,
                 datasets=DatasetWrites(door, query, pool, judge),
-                known=Known(pool),
+                experiments=ExperimentWrites(door, query, pool, known.runs),
+                known=known,
             )
             health = Health(server)
             await asyncio.gather(appender.start(wait=_PATIENCE), asyncio.wait(beside, timeout=_PATIENCE))

@@ -26,7 +26,7 @@ class Known:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self.configs = ScoreConfigs(pool)
-        self._runs = Runs(pool)
+        self.runs = Runs(pool)
 
     async def find(self, project_id: str, events: Sequence[Any]) -> Named:
         """What there is of that which these events name.
@@ -35,5 +35,5 @@ class Known:
         """
         return Named(
             await self.configs.find(project_id, configs_named(events)),
-            await self._runs.find(project_id, runs_named(events)),
+            await self.runs.find(project_id, runs_named(events)),
         )

@@ -6,6 +6,7 @@ from lodestream_proto.v1 import query_pb2
 from services.write.gateway import ingest, otlp, proxy
 from services.write.gateway.admission import Admission
 from services.write.gateway.datasets.service import DatasetWrites
+from services.write.gateway.experiments.service import ExperimentWrites
 from services.write.gateway.ingest import IngestService
 from services.write.gateway.known import Known
 from services.write.gateway.otlp import TraceService
@@ -36,6 +37,7 @@ def create_server(
     *,
     prompts: PromptService,
     datasets: DatasetWrites,
+    experiments: ExperimentWrites,
     known: Known,
 ) -> tuple[grpc.aio.Server, int]:
     """The server, not started, and the port it will listen on.
@@ -59,6 +61,7 @@ def create_server(
             grpc.method_handlers_generic_handler(QUERY_SERVICE.full_name, proxy.forwarded(query, QUERY_SERVICE)),
             prompts.handlers(),
             datasets.handlers(),
+            experiments.handlers(),
             scores.handlers(Definitions(settings, admission, appender, query, known.configs), query),
         )
     )

@@ -2,13 +2,15 @@
 
 from collections.abc import Awaitable, Collection
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TypeVar
 
 import asyncpg
 import grpc
+from lodestream_proto.v1.datasets_pb2 import DatasetSelector
 
 from shared.read_model.experiment_ids import dataset_id_of
-from shared.runtime.refusal import NotFoundError, RefusedError, UnavailableError
+from shared.runtime.refusal import InvalidError, NotFoundError, RefusedError, UnavailableError
 
 Found = TypeVar("Found")
 _DATASET = """
@@ -16,6 +18,17 @@ SELECT dataset_id, name, datasets.version, datasets.archived, input_schema, expe
 FROM experiments.datasets
 JOIN experiments.dataset_descriptions USING (project_id, dataset_id)
 WHERE project_id = $1 AND dataset_id = $2 AND until_version IS NULL
+"""
+_VERSION_AT = """
+SELECT max(version) FROM experiments.dataset_changes WHERE project_id = $1 AND dataset_id = $2 AND changed_at <= $3
+"""
+_ANY = """
+SELECT EXISTS (
+    SELECT FROM experiments.dataset_items
+    WHERE
+        project_id = $1 AND dataset_id = $2 AND version <= $3 AND (until_version IS NULL OR until_version > $3)
+        AND NOT archived AND ($4::text[] = '{}' OR splits && $4)
+)
 """
 _ITEMS = """
 SELECT item_id FROM experiments.dataset_items
@@ -52,10 +65,45 @@ class Datasets:
 
         Raises NotFoundError.
         """
-        row = await _read(self._pool.fetchrow(_DATASET, project_id, dataset_id_of(name)))
+        return await self.find_by_id(project_id, dataset_id_of(name), name)
+
+    async def find_by_id(self, project_id: str, dataset_id: str, name: str) -> Described:
+        """The dataset of this id; `name` is its name, if that is known.
+
+        Raises NotFoundError.
+        """
+        row = await _read(self._pool.fetchrow(_DATASET, project_id, dataset_id))
         if row is None:
-            raise NotFoundError(f"dataset {name!r}")
+            raise NotFoundError(f"dataset {name!r}" if name else f"dataset with the id {dataset_id!r}")
         return Described(**row)
+
+    async def version_of(
+        self, project_id: str, dataset: Described, selector: DatasetSelector, version: int
+    ) -> int | None:
+        """The version that is selected, or given; None: neither, so the present one is meant.
+
+        Raises RefusedError: there is none such, or two are named.
+        """
+        selected: int | None = None
+        if selector.HasField("version"):
+            selected = selector.version
+            if not selected:
+                raise InvalidError("dataset.version", "is 0; versions count from 1")
+        elif selector.HasField("as_of"):
+            selected = await self._version_at(project_id, dataset, selector)
+        if selected and version and selected != version:
+            raise InvalidError("experiment.dataset_version", f"is {version}, and the dataset's is {selected}")
+        found = selected or version or None
+        if found and found > dataset.version:
+            raise NotFoundError(f"version {found} of dataset {dataset.name!r}: it is at version {dataset.version}")
+        return found
+
+    async def refuse_empty(self, project_id: str, dataset: Described, version: int, splits: Collection[str]) -> None:
+        """Raises RefusedError when the version has no items in any of these splits; none: at all."""
+        if not await _read(self._pool.fetchval(_ANY, project_id, dataset.dataset_id, version, sorted(splits))):
+            where = f" in any of the splits {', '.join(map(repr, splits))}" if splits else ""
+            why = f"version {version} of dataset {dataset.name!r} has no items{where}"
+            raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, why)
 
     async def find_items(self, project_id: str, dataset: Described, item_ids: Collection[str]) -> None:
         """Raises NotFoundError when the dataset never had one of these items."""
@@ -64,6 +112,16 @@ class Datasets:
         for item_id in item_ids:
             if item_id not in found:
                 raise NotFoundError(f"item {item_id!r} in dataset {dataset.name!r}")
+
+    async def _version_at(self, project_id: str, dataset: Described, selector: DatasetSelector) -> int:
+        try:
+            instant = selector.as_of.ToDatetime(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            raise InvalidError("dataset.as_of", "is no instant") from None
+        found: int | None = await _read(self._pool.fetchval(_VERSION_AT, project_id, dataset.dataset_id, instant))
+        if not found:
+            raise NotFoundError(f"dataset {dataset.name!r} at {instant.isoformat()}")
+        return found
 
 
 async def _read(reading: Awaitable[Found]) -> Found:

@@ -1,32 +1,47 @@
 """The runs that there are: what is told of a run must come after it in the log."""
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
+from dataclasses import dataclass
+from typing import TypeVar
 
 import asyncpg
+from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
 from shared.runtime.refusal import UnavailableError
 
+Found = TypeVar("Found")
 _REMEMBERED = 10_000
-_READ = "SELECT run_id FROM experiments.experiment_runs WHERE project_id = $1 AND run_id = ANY($2)"
+_THERE = "SELECT run_id FROM experiments.experiment_runs WHERE project_id = $1 AND run_id = ANY($2)"
+_STORED = "SELECT request, state FROM experiments.experiment_runs WHERE project_id = $1 AND run_id = $2"
+_NAMED = """
+SELECT run_id FROM experiments.experiment_runs WHERE project_id = $1 AND dataset_id = $2 AND name = $3 LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A run as it was asked for, and how it is."""
+
+    request: ExperimentRequested
+    state: int
+    """lodestream_proto.v1.ExperimentState."""
 
 
 class Runs:
-    """Answers which runs a project has. A run that there is, is for ever; one that is not is asked for each time."""
+    """Finds runs of a project. All raise UnavailableError when the database does not answer."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def find(self, project_id: str, run_ids: Collection[str]) -> Collection[str]:
-        """Those of these ids that there are.
-
-        Raises UnavailableError when they can't be read now.
-        """
+        """Those of these ids that there are. A run that there is, is for ever; for another one is asked each time."""
         found = {run_id for run_id in run_ids if (project_id, run_id) in self._known}
         missing = [run_id for run_id in run_ids if run_id not in found and "\0" not in run_id]
         if missing:
-            found |= await self._read(project_id, missing)
+            rows = await _read(self._pool.fetch(_THERE, project_id, missing))
+            found |= {row["run_id"] for row in rows}
         for run_id in found:
             self._known[project_id, run_id] = None
             self._known.move_to_end((project_id, run_id))
@@ -34,9 +49,19 @@ class Runs:
             self._known.popitem(last=False)
         return found
 
-    async def _read(self, project_id: str, run_ids: Collection[str]) -> set[str]:
-        try:
-            rows = await self._pool.fetch(_READ, project_id, run_ids)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise UnavailableError("runs can't be read: the database does not answer", retry_seconds=5) from error
-        return {row["run_id"] for row in rows}
+    async def stored(self, project_id: str, run_id: str) -> Stored | None:
+        """The run of this id."""
+        row = await _read(self._pool.fetchrow(_STORED, project_id, run_id))
+        return None if row is None else Stored(ExperimentRequested.FromString(row["request"]), row["state"])
+
+    async def named(self, project_id: str, dataset_id: str, name: str) -> str | None:
+        """The id of a run over any version of the dataset that has this name."""
+        found: str | None = await _read(self._pool.fetchval(_NAMED, project_id, dataset_id, name))
+        return found
+
+
+async def _read(reading: Awaitable[Found]) -> Found:
+    try:
+        return await reading
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise UnavailableError("runs can't be read: the database does not answer", retry_seconds=5) from error

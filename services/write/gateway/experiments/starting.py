@@ -1,0 +1,124 @@
+"""What a run that is asked for means now: which dataset, which version of it, which version of a prompt."""
+
+from dataclasses import dataclass
+
+import asyncpg
+import grpc
+from lodestream_proto.v1.datasets_pb2 import DatasetSelector
+from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
+from lodestream_proto.v1.experiments_pb2 import StartExperimentRequest
+
+from services.write.gateway.datasets.lookup import Datasets, Described
+from services.write.gateway.experiments.requests import differences, with_defaults
+from services.write.gateway.experiments.runs import Runs, Stored
+from services.write.gateway.experiments.specs import check_evaluators
+from services.write.gateway.experiments.tasks import PromptTask, read_task
+from shared.read_model.dataset_rules import check_dataset_id, check_dataset_name
+from shared.read_model.experiment_ids import dataset_id_of, run_id_of
+from shared.read_model.experiment_rules import MAX_NAME, check_request
+from shared.read_model.json_rules import canonical_json
+from shared.read_model.prompt_heads import version_meant
+from shared.read_model.prompt_rows import read_heads
+from shared.read_model.text_rules import check_id, check_line
+from shared.runtime.refusal import InvalidError, NotFoundError, RefusedError, UnavailableError
+
+_PATH = "experiment"
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """A run that may be: as it goes into the log, or as it is there already."""
+
+    request: ExperimentRequested
+    is_there: bool
+
+
+class Starting:
+    """Finds out what runs mean. What was left open when a run was first asked for, means the same for ever."""
+
+    def __init__(self, pool: asyncpg.Pool, runs: Runs) -> None:
+        self._pool, self._runs, self._datasets = pool, runs, Datasets(pool)
+
+    async def meant(self, project_id: str, asked: StartExperimentRequest) -> Meant:
+        """The run that is asked for.
+
+        Raises RefusedError: it can't be, or it is another one than there is of that id or name.
+        """
+        requested = with_defaults(asked.experiment)
+        check_line(requested.name, f"{_PATH}.name", most=MAX_NAME)
+        task = read_task(requested.task_json, f"{_PATH}.task_json")
+        _set_dataset_id(requested, asked)
+        requested.run_id = requested.run_id or run_id_of(requested.dataset_id, requested.name)
+        check_id(requested.run_id, f"{_PATH}.run_id")
+        stored = await self._runs.stored(project_id, requested.run_id)
+        dataset = await self._dataset(project_id, requested, asked, stored)
+        if task is not None:
+            requested.task_json = canonical_json(await self._task(project_id, task, stored))
+        check_request(requested, _PATH)
+        check_evaluators(requested, _PATH, of_a_program=task is None)
+        if stored is not None:
+            refuse_another(stored.request, requested)
+            return Meant(stored.request, is_there=True)
+        await self._refuse_taken_name(project_id, requested)
+        if dataset is not None:
+            dataset.refuse_archived()
+            await self._datasets.refuse_empty(project_id, dataset, requested.dataset_version, requested.splits)
+        return Meant(requested, is_there=False)
+
+    async def _dataset(
+        self, project_id: str, requested: ExperimentRequested, asked: StartExperimentRequest, stored: Stored | None
+    ) -> Described | None:
+        """The dataset of the run, whose version is then in the request; None: it is over other data."""
+        if not requested.dataset_id:
+            return None
+        dataset = await self._datasets.find_by_id(project_id, requested.dataset_id, asked.dataset.name)
+        version = await self._datasets.version_of(project_id, dataset, asked.dataset, requested.dataset_version)
+        if version is None:
+            is_same = stored is not None and stored.request.dataset_id == dataset.dataset_id
+            version = stored.request.dataset_version if stored is not None and is_same else dataset.version
+        requested.dataset_version = version
+        return dataset
+
+    async def _task(self, project_id: str, task: PromptTask, stored: Stored | None) -> dict[str, object]:
+        """The task, of a version that there is."""
+        if stored is not None and (version := task.version_in(stored.request.task_json)):
+            return task.of_version(version)
+        place = project_id, task.prompt.name
+        try:
+            head = (await read_heads(self._pool, [place]))[place]
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise UnavailableError("prompts can't be read: the database does not answer", retry_seconds=5) from error
+        found = version_meant(head, task.prompt)
+        if found is None:
+            which = (
+                f"label {task.prompt.label!r}" if task.prompt.HasField("label") else f"version {task.prompt.version}"
+            )
+            raise NotFoundError(f"{which} of a prompt {task.prompt.name!r} ({_PATH}.task_json.prompt)")
+        return task.of_version(found)
+
+    async def _refuse_taken_name(self, project_id: str, requested: ExperimentRequested) -> None:
+        other = await self._runs.named(project_id, requested.dataset_id, requested.name)
+        if other is not None:
+            data = "a run over this dataset" if requested.dataset_id else "a run over data in no dataset"
+            why = f"{_PATH}.name: {requested.name!r} is the name of {data} already, {other!r}"
+            raise RefusedError(grpc.StatusCode.ALREADY_EXISTS, why)
+
+
+def refuse_another(there: ExperimentRequested, requested: ExperimentRequested) -> None:
+    """Raises RefusedError when a run of this id was asked for differently; it says in what."""
+    if different := differences(there, requested):
+        why = f"run {there.run_id!r} is another one: it differs in {', '.join(different)}"
+        raise RefusedError(grpc.StatusCode.ALREADY_EXISTS, why)
+
+
+def _set_dataset_id(requested: ExperimentRequested, asked: StartExperimentRequest) -> None:
+    """The id of the dataset that is meant by name or by id, if one is."""
+    if asked.HasField("dataset"):
+        selector: DatasetSelector = asked.dataset
+        check_dataset_name(selector.name, "dataset.name")
+        its = dataset_id_of(selector.name)
+        if requested.dataset_id and requested.dataset_id != its:
+            raise InvalidError(f"{_PATH}.dataset_id", f"is not that of the dataset {selector.name!r}")
+        requested.dataset_id = its
+    elif requested.dataset_id:
+        check_dataset_id(requested.dataset_id, f"{_PATH}.dataset_id")
