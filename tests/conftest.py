@@ -4,6 +4,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -59,10 +60,8 @@ async def template(servers: Servers) -> AsyncIterator[str]:
 @pytest.fixture
 async def database(servers: Servers, template: str) -> AsyncIterator[str]:
     """The owner's dsn of a fresh, migrated database."""
-    name = f"test_{uuid4().hex[:12]}"
-    await _execute(servers.postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield _in_database(servers.postgres, name)
-    await _execute(servers.postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    async with _fresh_database(servers, template) as dsn:
+        yield dsn
 
 
 PrivateServer = Callable[[], Awaitable[Process]]
@@ -149,6 +148,47 @@ async def service(ground: Ground, servers: Servers) -> AsyncIterator[StartServic
     `await service("services.write.gateway", LODESTREAM_POSTGRES=database)`: keywords are environment variables; `port`
     fixes the gRPC port. All are killed at the end of the test.
     """
+    async with _starting(ground, servers) as start:
+        yield start
+
+
+@pytest.fixture
+async def stack(servers: Servers, database: str, service: StartService) -> AsyncIterator[Stack]:
+    """A gateway, the projections and a query service, with the keys of the projects "acme" and "other"."""
+    async with _stack(servers, database, service) as its:
+        yield its
+
+
+@pytest.fixture(scope="module")
+async def shared_stack(ground: Ground, servers: Servers, template: str) -> AsyncIterator[Stack]:
+    """As `stack`, one for all tests of a file: use names of your own."""
+    async with (
+        _fresh_database(servers, template) as dsn,
+        _starting(ground, servers) as start,
+        _stack(servers, dsn, start) as its,
+    ):
+        yield its
+
+
+@pytest.fixture
+async def all_in_one(tmp_path: Path) -> AsyncIterator[StartAllInOne]:
+    """Starts `python -m services.all_in_one`; what still runs at the end of the test is killed."""
+    async with starting_all_in_one(tmp_path) as start:
+        yield start
+
+
+@asynccontextmanager
+async def _fresh_database(servers: Servers, template: str) -> AsyncIterator[str]:
+    name = f"test_{uuid4().hex[:12]}"
+    await _execute(servers.postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield _in_database(servers.postgres, name)
+    finally:
+        await _execute(servers.postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def _starting(ground: Ground, servers: Servers) -> AsyncIterator[StartService]:
     started: list[Process] = []
 
     async def start(module: str, *, port: int | None = None, **environment: str) -> RunningService:
@@ -161,15 +201,16 @@ async def service(ground: Ground, servers: Servers) -> AsyncIterator[StartServic
         metrics_port = command.environment["LODESTREAM_METRICS_PORT"]
         return RunningService(process, command.address, f"{command.address.rpartition(':')[0]}:{metrics_port}")
 
-    yield start
-    for process in reversed(started):
-        process.kill()
-        await process.stop()
+    try:
+        yield start
+    finally:
+        for process in reversed(started):
+            process.kill()
+            await process.stop()
 
 
-@pytest.fixture
-async def stack(servers: Servers, database: str, service: StartService) -> AsyncIterator[Stack]:
-    """A gateway, the projections and a query service, with the keys of the projects "acme" and "other"."""
+@asynccontextmanager
+async def _stack(servers: Servers, database: str, service: StartService) -> AsyncIterator[Stack]:
     await begin_at_the_end(servers.kafka, database)
     await begin_at_the_end(servers.kafka, database, "prompts", PROMPTS)
     await forget_prompts(servers.redis)
@@ -199,13 +240,6 @@ async def stack(servers: Servers, database: str, service: StartService) -> Async
     gateway = await service("services.write.gateway", LODESTREAM_QUERY=query.address, **environment)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         yield Stack(channel, keys, gateway.process)
-
-
-@pytest.fixture
-async def all_in_one(tmp_path: Path) -> AsyncIterator[StartAllInOne]:
-    """Starts `python -m services.all_in_one`; what still runs at the end of the test is killed."""
-    async with starting_all_in_one(tmp_path) as start:
-        yield start
 
 
 def _apart(ground: Ground) -> Ground:

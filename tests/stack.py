@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from lodestream_proto.v1 import query_pb2 as pb
+from lodestream_proto.v1.datasets_pb2_grpc import DatasetServiceStub
 from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.experiments_pb2_grpc import ExperimentServiceStub
 from lodestream_proto.v1.ingest_pb2 import RecordRequest, RecordResponse
 from lodestream_proto.v1.ingest_pb2_grpc import IngestServiceStub
+from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceStub
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
 from lodestream_proto.v1.scores_pb2_grpc import ScoreServiceStub
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -43,6 +46,22 @@ class Stack:
     @property
     def scores(self) -> Any:
         return ScoreServiceStub(self.channel)
+
+    @property
+    def prompts(self) -> Any:
+        return PromptServiceStub(self.channel)
+
+    @property
+    def datasets(self) -> Any:
+        return DatasetServiceStub(self.channel)
+
+    @property
+    def experiments(self) -> Any:
+        return ExperimentServiceStub(self.channel)
+
+    async def ask(self, method: Any, request: Any, *, project: str = "acme") -> Any:
+        """What a method of any stub answers to the project."""
+        return await method(request, metadata=self.metadata(project), timeout=15)
 
     async def record(self, *events: Event, project: str = "acme") -> RecordResponse:
         stub: Any = IngestServiceStub(self.channel)
