@@ -7,19 +7,7 @@ from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import ItemEvaluation
 
 from sdk.tests.experiments import BASELINE, boolean, changed, compared, made_item, made_run, numeric, summed_up, worse
-
-HOSTILE = "\x1b[2J\u202e<script>alert(1)</script> | `x` ]]> @all"
-
-
-def regressed() -> Report:
-    """Items 1 and 2 lost what the baseline had."""
-    before = [
-        made_item(n, boolean(True, comment="as it should"), run_id=BASELINE, trace=f"{n:02}" * 16) for n in (1, 2, 3)
-    ]
-    after = [made_item(n, boolean(n == 3, comment="says 30 days"), output="30 days") for n in (1, 2, 3)]
-    run, baseline = summed_up(made_run(), after), summed_up(made_run(BASELINE, "answer 3"), before)
-    items = [changed(n, pb.ITEM_CHANGE_REGRESSED) for n in (1, 2)]
-    return Report(run, [*after, *before], compared(worse(), run=run, baseline=baseline, items=items))
+from sdk.tests.hostile_reports import hostile, regressed
 
 
 def test_what_got_worse_has_input_both_outputs_both_reasons_and_both_traces() -> None:
@@ -126,10 +114,7 @@ def test_text_fits_and_nothing_in_it_acts_on_the_terminal(width: int, color: boo
     from rich.cells import cell_len
     from rich.text import Text
 
-    items = [made_item(1, boolean(False, HOSTILE, HOSTILE), input=HOSTILE, output=HOSTILE, item_id=HOSTILE)]
-    items += [made_item(2, error=HOSTILE), made_item(3, boolean(True, HOSTILE), metadata={HOSTILE: HOSTILE})]
-    run = summed_up(made_run(name=HOSTILE), items[:1])
-    for report in (Report(run, items), Report(run, items, compared(worse(), warnings=[HOSTILE])), regressed()):
+    for report in (*hostile(), regressed()):
         text = as_text(report, width=width, color=color)
         assert "\u202e" not in text
         assert color or "\x1b" not in text

@@ -5,6 +5,9 @@ and, where there is one, the comparison with its baseline; each format shows the
 """
 
 from lodestream.reports._gate import Check, GateRule, GateVerdict, Outcome, Threshold, judge
+from lodestream.reports._html.page import as_html
+from lodestream.reports._json import as_json
+from lodestream.reports._junit import as_junit
 from lodestream.reports._markdown import as_markdown
 from lodestream.reports._report import Report
 from lodestream.reports._text import as_text
@@ -16,6 +19,9 @@ __all__ = [
     "Outcome",
     "Report",
     "Threshold",
+    "as_html",
+    "as_json",
+    "as_junit",
     "as_markdown",
     "as_text",
     "judge",

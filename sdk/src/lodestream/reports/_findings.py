@@ -56,6 +56,8 @@ class Findings:
     segments: tuple[Segment, ...]
     baseline: pb.ExperimentRun | None
     baseline_items: tuple[ItemView, ...]
+    others: Mapping[str, tuple[ItemView, ...]]
+    """Items of the other candidates, by run id."""
     candidates: tuple[Candidate, ...]
     kinds: Mapping[str, Kind]
     gate: GateVerdict | None
@@ -87,6 +89,11 @@ def findings(report: Report) -> Findings:
         segments=tuple(segments),
         baseline=comparison.baseline if comparison else None,
         baseline_items=_baseline_items(comparison, everything),
+        others={
+            its.run.request.run_id: tuple(item for item in everything if item.run_id == its.run.request.run_id)
+            for its in candidates
+            if its.run.request.run_id != run.request.run_id
+        },
         candidates=candidates,
         kinds=kinds,
         gate=report.gate,

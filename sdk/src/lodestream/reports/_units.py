@@ -83,6 +83,8 @@ def usd(value: float) -> str:
 
 def number(value: float) -> str:
     """Up to four significant digits; whole numbers whole."""
+    if not math.isfinite(value):
+        return str(value)
     if value == int(value) and abs(value) < 1e15:
         return f"{value:,.0f}"
     return f"{value:,.1f}" if 1_000 <= abs(value) < 1e15 else f"{value:.4g}"
