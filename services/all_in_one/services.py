@@ -44,6 +44,7 @@ SERVICES = (
     Service("services.projections.scores"),
     Service("services.projections.prompts"),
     Service("services.projections.experiments"),
+    Service("services.write.evaluator"),
     Service("services.read.query", Door("LODESTREAM_QUERY_PORT", 4319, "LODESTREAM_QUERY", _QUERY)),
     Service("services.write.gateway", Door("LODESTREAM_GATEWAY_PORT", 4317, "LODESTREAM_ENDPOINT", _OTLP)),
 )

@@ -1,5 +1,6 @@
 """Every environment variable the backend reads, typed, with its default. Each service reads the groups it needs."""
 
+import os
 from pathlib import Path
 from typing import Self
 
@@ -139,6 +140,37 @@ class ExperimentsProjectionSettings(_Settings):
     """The experiments projection; groups as for the traces projection."""
 
     group: str = Field(default="lodestream-experiments", validation_alias="LODESTREAM_EXPERIMENTS_GROUP", min_length=1)
+
+
+class EvaluatorSettings(_Settings):
+    """The evaluator's workers: any number, at any time. Times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="LODESTREAM_EVALUATOR_")
+
+    group: str = Field(default="lodestream-evaluator", min_length=1)
+    """Workers of one group share the partitions of the topic; all workers of a database share the jobs."""
+    providers: Path | None = Field(default=None, validation_alias="LODESTREAM_PROVIDERS")
+    """A JSON file of model endpoints by name; `mock` is always there."""
+    slots: int = Field(default=32, ge=1)
+    """Items under way in one process."""
+    lease_seconds: float = Field(default=60.0, gt=0)
+    """After so long without a heartbeat, what a worker had under way is another's."""
+    heartbeat_seconds: float = Field(default=2.0, gt=0)
+    """How soon a cancelled run's calls are given up, at the latest; never more than a quarter of the lease."""
+    attempts: int = Field(default=5, ge=1)
+    """Of an item, before it ends with an error."""
+    call_seconds: float = Field(default=120.0, gt=0)
+    """The longest a model may take to answer."""
+    evaluation_seconds: float = Field(default=60.0, gt=0)
+    """The longest an evaluator may take, a judge's calls included."""
+    grace_seconds: float = Field(default=10.0, ge=0)
+    """After SIGTERM: what items under way have to finish; the others are given back."""
+
+
+def secret(variable: str) -> SecretStr | None:
+    """What the environment variable of this name holds, for files of settings that name secrets."""
+    value = os.environ.get(variable)
+    return SecretStr(value) if value else None
 
 
 class PriceSettings(_Settings):

@@ -72,16 +72,19 @@ async def _live(app: AsgiFastStream, started: asyncio.Event, stop: asyncio.Event
         await stop.wait()
 
 
-def run(name: str, create_app: Callable[..., AsgiFastStream]) -> None:
-    """Log, run, and exit with 1 when something else than a signal ended it. With --asyncapi print what is read."""
+def run(name: str, create_app: Callable[..., AsgiFastStream], *, module: str = "", does: str = "") -> None:
+    """Log, run, and exit with 1 when something else than a signal ended it. With --asyncapi print what is read.
+
+    `module` and what it `does` are told by a service that folds a topic for its own ends and is no projection.
+    """
     parser = argparse.ArgumentParser(
-        prog=f"python -m services.projections.{name}",
-        description=f"Keep the {name} read model until SIGTERM or Ctrl-C.",
+        prog=f"python -m {module or f'services.projections.{name}'}",
+        description=f"{does or f'Keep the {name} read model'} until SIGTERM or Ctrl-C.",
     )
     parser.add_argument("--asyncapi", action="store_true", help="print the AsyncAPI document of what is read, and end")
     if parser.parse_args().asyncapi:
         sys.stdout.write(document(create_app))
         return
-    configure_logging(f"projection-{name}")
+    configure_logging(name if module else f"projection-{name}")
     collect_rarely()
     sys.exit(uvloop.run(serve(create_app())))

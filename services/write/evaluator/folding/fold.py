@@ -1,0 +1,138 @@
+"""Records to what they mean for workers. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.experiment_event_pb2 import (
+    EXPERIMENT_OUTCOME_BUDGET_SPENT,
+    EXPERIMENT_OUTCOME_COMPLETED,
+    EXPERIMENT_OUTCOME_FAILED,
+    EXPERIMENT_OUTCOME_UNSPECIFIED,
+)
+from lodestream_proto.v1.experiments_pb2 import (
+    EXPERIMENT_STATE_BUDGET_SPENT,
+    EXPERIMENT_STATE_CANCELLED,
+    EXPERIMENT_STATE_COMPLETED,
+    EXPERIMENT_STATE_FAILED,
+    EXPERIMENT_STATE_PAUSED,
+    EXPERIMENT_STATE_RUNNING,
+)
+
+from services.write.evaluator.tasks import TaskError, is_a_programs, task_of
+from shared.event_log.codec import Recorded
+
+Run = tuple[str, str]
+"""A project's id and a run's."""
+_PICOS = 10**12
+_LONGEST_BUDGET = 10 * 365 * 86_400.0
+_OUTCOME_STATES = {
+    EXPERIMENT_OUTCOME_UNSPECIFIED: EXPERIMENT_STATE_COMPLETED,
+    EXPERIMENT_OUTCOME_COMPLETED: EXPERIMENT_STATE_COMPLETED,
+    EXPERIMENT_OUTCOME_BUDGET_SPENT: EXPERIMENT_STATE_BUDGET_SPENT,
+    EXPERIMENT_OUTCOME_FAILED: EXPERIMENT_STATE_FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A run for workers; with an `outcome` it has failed before it began."""
+
+    record: Recorded
+    run: Run
+    request: bytes
+    partition: int
+    at: datetime
+    provider: str
+    max_concurrency: int
+    ends_by: datetime | None
+    max_picodollars: Decimal | None
+    outcome: int = EXPERIMENT_OUTCOME_UNSPECIFIED
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A result that the log has."""
+
+    record: Recorded
+    run: Run
+    item_id: str
+    repetition: int
+    picodollars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A run is another state's: paused or running again once for each event, ended once."""
+
+    record: Recorded
+    run: Run
+    state: int
+    event_id: str
+
+
+@dataclass(slots=True)
+class Folded:
+    """What records mean. The order counts among turns only: what is asked comes before all else of its run."""
+
+    asked: list[Asked] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+
+
+def fold(records: Sequence[Recorded]) -> Folded:
+    """Never raises. What can't be read is the experiments projection's to set aside; workers pass it by."""
+    folded = Folded()
+    for record in records:
+        event = record.event
+        if event is None:
+            continue
+        match event.WhichOneof("payload"):
+            case "experiment_requested":
+                if not is_a_programs(event.experiment_requested):
+                    folded.asked.append(_asked(record, event))
+            case "experiment_item_finished":
+                its = event.experiment_item_finished
+                run = event.project_id, its.run_id
+                cost = its.usage.cost_picodollars
+                folded.results.append(Result(record, run, its.item_id, its.repetition, cost))
+            case "experiment_paused":
+                folded.turns.append(_turn(record, event, event.experiment_paused.run_id, EXPERIMENT_STATE_PAUSED))
+            case "experiment_resumed":
+                folded.turns.append(_turn(record, event, event.experiment_resumed.run_id, EXPERIMENT_STATE_RUNNING))
+            case "experiment_cancelled":
+                folded.turns.append(_turn(record, event, event.experiment_cancelled.run_id, EXPERIMENT_STATE_CANCELLED))
+            case "experiment_finished":
+                state = _OUTCOME_STATES.get(event.experiment_finished.outcome, EXPERIMENT_STATE_COMPLETED)
+                folded.turns.append(_turn(record, event, event.experiment_finished.run_id, state))
+    return folded
+
+
+def _asked(record: Recorded, event: Event) -> Asked:
+    request = event.experiment_requested
+    outcome, reason, provider = EXPERIMENT_OUTCOME_UNSPECIFIED, "", ""
+    try:
+        provider = task_of(request).provider
+    except TaskError as error:
+        outcome, reason = EXPERIMENT_OUTCOME_FAILED, str(error)
+    seconds, dollars = request.budget.max_seconds, request.budget.max_cost_usd
+    return Asked(
+        record,
+        (event.project_id, request.run_id),
+        request.SerializeToString(deterministic=True),
+        record.partition,
+        record.appended_at,
+        provider,
+        max(1, min(request.max_concurrency, 2**31 - 1)),
+        record.appended_at + timedelta(seconds=min(seconds, _LONGEST_BUDGET)) if seconds > 0 else None,
+        round(Decimal(dollars) * _PICOS) if 0 < dollars < 1e12 else None,  # type: ignore[arg-type]
+        outcome,
+        reason,
+    )
+
+
+def _turn(record: Recorded, event: Event, run_id: str, state: int) -> Turn:
+    return Turn(record, (event.project_id, run_id), state, event.event_id)

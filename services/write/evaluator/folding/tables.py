@@ -1,0 +1,68 @@
+"""Runs and results into the tables, in the fence's transaction; said again, nothing changes."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import asyncpg
+from lodestream_proto.v1.experiments_pb2 import EXPERIMENT_STATE_PAUSED, EXPERIMENT_STATE_RUNNING
+
+from services.write.evaluator.folding.fold import Asked, Result, Run, Turn
+from shared.read_model.postgres import load_sql
+
+WAKE = "lodestream_evaluator"
+"""Notified when there may be something to do, or to stop doing."""
+
+_SQL = Path(__file__).parents[1] / "sql"
+_INSERT_RUN = load_sql(_SQL / "insert_run.sql")
+_LOCK_RESULTS = load_sql(_SQL / "lock_results.sql")
+_KEEP_RESULTS = load_sql(_SQL / "keep_results.sql")
+_SPEND = load_sql(_SQL / "spend.sql")
+_PAUSE_OR_RESUME = load_sql(_SQL / "pause_or_resume.sql")
+_END = load_sql(_SQL / "end_run.sql")
+_DECIDED = 2
+
+
+async def keep_asked(connection: asyncpg.Connection, asked: Sequence[Asked]) -> None:
+    """Insert runs; the first of a run id holds."""
+    await connection.executemany(_INSERT_RUN, [
+        (
+            *each.run, each.request, EXPERIMENT_STATE_RUNNING, each.at, each.partition, each.provider,
+            each.max_concurrency, each.ends_by, each.max_picodollars, each.outcome, each.reason,
+        )
+        for each in asked
+    ])  # fmt: skip
+
+
+async def keep_results(connection: asyncpg.Connection, results: Sequence[Result]) -> None:
+    """Mark jobs as done that the log has a result of, planned or not; what was not decided here is spent now."""
+    first = {(*each.run, each.item_id, each.repetition): each for each in reversed(results)}
+    columns = [list(column) for column in zip(*sorted(first), strict=True)]
+    known = {tuple(row)[:4]: row["state"] for row in await connection.fetch(_LOCK_RESULTS, *columns)}
+    await connection.execute(_KEEP_RESULTS, *columns)
+    spent: dict[Run, int] = defaultdict(int)
+    for key, each in first.items():
+        if known.get(key, 0) < _DECIDED:
+            spent[each.run] += each.picodollars
+    await spend(connection, spent)
+
+
+async def take_turns(connection: asyncpg.Connection, turns: Sequence[Turn]) -> None:
+    """Move runs, in order. Running and paused alternate; the first end is the end."""
+    for turn in turns:
+        if turn.state in (EXPERIMENT_STATE_PAUSED, EXPERIMENT_STATE_RUNNING):
+            await connection.execute(_PAUSE_OR_RESUME, *turn.run, turn.event_id, turn.state)
+        else:
+            await connection.execute(_END, *turn.run, turn.state)
+
+
+async def spend(connection: asyncpg.Connection, picodollars: dict[Run, int]) -> None:
+    """Add to what runs have spent."""
+    rows = [(*run, amount) for run, amount in sorted(picodollars.items()) if amount]
+    if rows:
+        await connection.execute(_SPEND, *(list(column) for column in zip(*rows, strict=True)))
+
+
+async def wake(connection: asyncpg.Connection) -> None:
+    """Let all workers look, once this is committed."""
+    await connection.execute("SELECT pg_notify($1, '')", WAKE)

@@ -1,0 +1,93 @@
+"""What evaluators say of an item. One that fails, or takes too long, costs only itself."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from time import time_ns
+from typing import Any
+
+from lodestream import ChatPrompt, TextPrompt
+from lodestream.evaluators import Answer, Case, Evaluator, EvaluatorError, Message, Tools
+
+from services.write.evaluator.backoff import pause
+from services.write.evaluator.calling import Calls
+from services.write.evaluator.identity import event_id
+from services.write.evaluator.limits import TooFarError
+from services.write.evaluator.prompts import Prompts
+from services.write.evaluator.providers.provider import CallError, PassingError, Question
+from services.write.evaluator.tried import Said
+from shared.read_model.dialects.usage import totals
+from shared.read_model.pricing import cost_of, total_cost
+
+_DOLLAR = 10**12
+
+
+@dataclass(slots=True)
+class Judges:
+    """The outside world for the evaluators of one item, and what it cost."""
+
+    calls: Calls
+    prompts: Prompts
+    names: Sequence[str | int]
+    """Project, run, item and repetition."""
+    attempts: int
+    """Of a call of a judge's."""
+    picodollars: int = field(default=0, init=False)
+
+    async def evaluate(self, evaluators: Sequence[Evaluator], case: Case, *, seconds: float) -> list[Said]:
+        """What each says, in order; those that can't judge a task that failed are not asked about one."""
+        asked = [each for each in evaluators if each.judges_failures or not case.error]
+        return list(await asyncio.gather(*(self._evaluate(each, case, seconds) for each in asked)))
+
+    async def _evaluate(self, evaluator: Evaluator, case: Case, seconds: float) -> Said:
+        tools = Tools(ask=self._ask, prompt=self._prompt)
+        started, evaluation, error = time_ns(), None, ""
+        try:
+            async with asyncio.timeout(seconds):
+                evaluation = await evaluator.evaluate(case, tools)
+        except TimeoutError:
+            error = f"it took longer than {seconds:g} s"
+        except EvaluatorError as failed:
+            error = str(failed) or type(failed).__name__
+        except Exception as failed:
+            error = f"{type(failed).__name__}: {failed}"[:1000]
+        return Said(evaluator.name, evaluator.revision, evaluation, error, started, time_ns())
+
+    async def _ask(
+        self, messages: Sequence[Message], *, provider: str, model: str, settings: Mapping[str, Any]
+    ) -> Answer:
+        """Ask a judge, again while that may help; the evaluator's time bounds it."""
+        told = [dict(each) for each in messages]
+        key, attempt = event_id(*self.names, "judge", model, repr(told)), 1
+        while True:
+            question = Question(model=model, messages=told, settings=settings, key=key, attempt=attempt)
+            try:
+                reply = await self.calls.ask(provider, question)
+                break
+            except TooFarError as error:
+                await asyncio.sleep(error.seconds * random.uniform(1, 1.2))  # noqa: S311 - jitter
+            except PassingError as error:
+                if attempt >= self.attempts:
+                    raise EvaluatorError(f"the judge did not answer in {attempt} attempts: {error}") from error
+                await asyncio.sleep(pause(attempt, retry_after=error.retry_after, chance=random.random))
+                attempt += 1
+            except CallError as error:
+                raise EvaluatorError(f"the judge did not answer: {error}") from error
+        sent, produced, _ = totals(dict(reply.usage))
+        cost = cost_of(reply.model, reply.usage)
+        picodollars = total_cost(cost)
+        self.picodollars += picodollars
+        return Answer(
+            text=reply.text,
+            input_tokens=sent if reply.usage else None,
+            output_tokens=produced if reply.usage else None,
+            cost_usd=picodollars / _DOLLAR if cost is not None else None,
+        )
+
+    async def _prompt(self, name: str, version: int | None, label: str | None) -> TextPrompt | ChatPrompt:
+        found = await self.prompts.find(str(self.names[0]), name, version, label)
+        if found is None:
+            which = f"version {version}" if version else f"label {label or 'production'!r}"
+            raise EvaluatorError(f"the project has no prompt {name!r} with {which}")
+        return found

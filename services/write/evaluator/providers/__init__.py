@@ -1,0 +1,1 @@
+"""Who answers: one file each behind one small interface, found by name in `endpoints`."""

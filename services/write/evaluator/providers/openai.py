@@ -1,0 +1,125 @@
+"""Any endpoint that speaks OpenAI's chat completions, by OpenAI's own client."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from time import time
+from typing import Any
+
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAIError
+from pydantic import SecretStr
+
+from services.write.evaluator.providers.provider import CallError, LastingError, PassingError, Question, Reply
+from shared.read_model.dialects.usage import from_mapping
+
+_MAX_REPLY_BYTES = 4 * 1024 * 1024
+_PASSING = frozenset({408, 409, 425, 429})  # and all of 500 and above
+_MAX_REASON = 500
+_LONGEST_REST = 3600.0
+
+
+class OpenAIProvider:
+    """Its own retries are switched off: who may ask again, and when, is decided where all workers agree on it."""
+
+    def __init__(self, *, base_url: str, api_key: SecretStr | None, seconds: float) -> None:
+        """`seconds` bounds each wait for a byte; the whole call is bounded by whoever makes it."""
+        self._secret = api_key.get_secret_value() if api_key else ""
+        self._client = AsyncOpenAI(
+            base_url=base_url,
+            api_key=self._secret or "none",
+            max_retries=0,
+            timeout=seconds,
+        )
+
+    async def ask(self, question: Question) -> Reply:
+        """Ask once.
+
+        Raises CallError.
+        """
+        try:
+            async with self._client.chat.completions.with_streaming_response.create(
+                model=question.model,
+                messages=list(question.messages),  # type: ignore[arg-type]
+                extra_body=dict(question.settings),
+                extra_headers={"Idempotency-Key": question.key} if question.key else None,
+            ) as response:
+                body = await _whole(response.iter_bytes())
+        except APIStatusError as error:
+            raise self._refusal(error) from None
+        except APIConnectionError as error:
+            raise PassingError(f"no answer: {type(error.__cause__ or error).__name__}") from None
+        except OpenAIError as error:
+            raise LastingError(f"{type(error).__name__}: {error}"[:_MAX_REASON]) from None
+        except CallError:
+            raise
+        except Exception as error:  # the connection broke while the reply came
+            raise PassingError(f"no whole answer: {type(error).__name__}") from None
+        return reply_of(body, question.model)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    def _refusal(self, error: APIStatusError) -> CallError:
+        said = error.body.get("message") if isinstance(error.body, dict) else None
+        reason = f"{error.status_code}: {said or 'the endpoint says no more'}"
+        if self._secret:  # some endpoints repeat what they refuse
+            reason = reason.replace(self._secret, "…")
+        if not is_passing(error.status_code):
+            return LastingError(reason[:_MAX_REASON])
+        return PassingError(reason[:_MAX_REASON], retry_after=retry_after(error.response.headers, now=time()))
+
+
+def reply_of(body: bytes, model: str) -> Reply:
+    """What a chat completion says.
+
+    Raises PassingError when it is none, as a proxy's error page is, and LastingError when it has no text.
+    """
+    try:
+        told: Any = json.loads(body)
+        choice = told["choices"][0]
+        message = choice["message"]
+        text = message.get("content")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise PassingError("the reply is no chat completion") from None
+    if not isinstance(text, str):
+        why = message.get("refusal") or f"it has no text; finish_reason is {choice.get('finish_reason')!r}"
+        raise LastingError(f"the model gave no answer: {why}"[:_MAX_REASON])
+    usage = told.get("usage")
+    named = told.get("model")
+    return Reply(
+        text=text.encode("utf-8", "replace").decode(),  # JSON may hold halves of characters
+        model=named if isinstance(named, str) and named else model,
+        usage=(from_mapping(usage) or {}) if isinstance(usage, dict) else {},
+    )
+
+
+async def _whole(pieces: AsyncIterator[bytes]) -> bytes:
+    """Raises LastingError when there is no end to it."""
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > _MAX_REPLY_BYTES:
+            raise LastingError(f"the reply has more than {_MAX_REPLY_BYTES} bytes")
+    return bytes(body)
+
+
+def is_passing(status: int) -> bool:
+    """Whether the same request may be answered later, by the status it got now."""
+    return status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds from now, as the header says in seconds or as a date; None where it says nothing that can be used."""
+    told = headers.get("retry-after", "").strip()
+    if not told:
+        return None
+    try:
+        seconds = float(told)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(told).timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), _LONGEST_REST) if seconds == seconds else None  # noqa: PLR0124 - NaN

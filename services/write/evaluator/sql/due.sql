@@ -1,0 +1,11 @@
+-- Runs to look at, for one worker at a time: the others wait some seconds.
+UPDATE evaluator.runs SET look_at = now() + interval '5 seconds'
+WHERE (project_id, run_id) IN (
+    SELECT project_id, run_id
+    FROM evaluator.runs
+    WHERE state IN (1, 2) AND look_at <= now()
+    ORDER BY look_at
+    LIMIT 16
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING project_id, run_id, request, partition, requested_at, planned, outcome, reason, told

@@ -1,0 +1,1 @@
+SELECT name FROM experiments.datasets WHERE project_id = $1 AND dataset_id = $2
