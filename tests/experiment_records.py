@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -67,11 +68,16 @@ def archived(name: str = "questions", **fields: Any) -> Event:
 def requested(run_id: str = "r", **fields: Any) -> Event:
     """A run of the dataset "questions" unless another one is said."""
     told = {"name": f"run {run_id}", "dataset_id": dataset_id("questions"), "dataset_version": 1, **fields}
-    return _event(experiment_requested=ExperimentRequested(run_id=run_id, repetitions=1, **told))
+    payload = ExperimentRequested(run_id=run_id, task_json='{"kind": "sdk"}', repetitions=2, max_concurrency=4, **told)
+    return _event(experiment_requested=payload)
 
 
-def result(item_id: str = "a", run_id: str = "r", *, repetition: int = 0, **fields: Any) -> Event:
+def result(
+    item_id: str = "a", run_id: str = "r", *, repetition: int = 0, took: timedelta = timedelta(0), **fields: Any
+) -> Event:
     payload = ExperimentItemFinished(run_id=run_id, item_id=item_id, repetition=repetition, **fields)
+    payload.started_at.FromDatetime(NOON)
+    payload.ended_at.FromDatetime(NOON + took)
     return _event(experiment_item_finished=payload)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from lodestream_proto.v1.datasets_pb2 import DatasetChangeKind
@@ -108,11 +109,9 @@ async def test_each_change_of_a_dataset_is_a_version_with_what_held_from_and_unt
 async def test_a_run_counts_first_results_only_and_ends_once(projection) -> None:
     failed = ItemEvaluation(name="judge", error="no answer")
     first = result(
-        "a", output_json='"x"', usage=usage(10, 20, 5), trace_id=bytes(15) + b"t",
+        "a", took=timedelta(seconds=2.5), output_json='"x"', usage=usage(10, 20, 5), trace_id=bytes(15) + b"t",
         evaluations=[said("score", 0.5), said("ok", True), said("tone", "warm"), failed],
     )  # fmt: skip
-    first.experiment_item_finished.started_at.FromMilliseconds(1_000)
-    first.experiment_item_finished.ended_at.FromMilliseconds(3_500)
     last = finished(outcome=EXPERIMENT_OUTCOME_FAILED, reason="no prompt", evaluations=[said("pass_rate", 1.0)])
     asked = requested()
     told = records(

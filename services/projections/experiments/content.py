@@ -1,11 +1,11 @@
 """Digests of what datasets and items say: equal when they say the same, however it was written."""
 
 import hashlib
-import json
 from collections.abc import Iterable
-from typing import Any
 
 from lodestream_proto.v1.experiment_event_pb2 import DatasetCreated, DatasetItemRecorded
+
+from shared.read_model.json_rules import canonical_json, read_json
 
 
 def description_digest(its: DatasetCreated) -> bytes:
@@ -21,9 +21,5 @@ def item_digest(its: DatasetItemRecorded) -> bytes:
 
 def digest(json_texts: Iterable[str], *texts: str) -> bytes:
     """Of JSON texts, in which order of names and spaces don't count, and of others. Empty is not null."""
-    values = [_canonical(json.loads(text)) if text else "" for text in json_texts]
-    return hashlib.sha256(_canonical([values, texts]).encode()).digest()
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    values = [canonical_json(read_json(text)) if text else "" for text in json_texts]
+    return hashlib.sha256(canonical_json([values, texts]).encode()).digest()

@@ -76,19 +76,12 @@ def _result(subject: Subject, its: ExperimentItemFinished, finished_at: datetime
         item_id=its.item_id,
         repetition=its.repetition,
         failed=bool(its.error),
-        latency_us=_latency_us(its),
+        latency_us=its.ended_at.ToMicroseconds() - its.started_at.ToMicroseconds(),
         cost_picodollars=its.usage.cost_picodollars if its.usage.HasField("cost_picodollars") else None,
         finished_at=finished_at,
         trace_id=its.trace_id or None,
         result=its.SerializeToString(deterministic=True),
     )
-
-
-def _latency_us(its: ExperimentItemFinished) -> int:
-    """0 where it is not told, and where a clock went back meanwhile."""
-    if not (its.HasField("started_at") and its.HasField("ended_at")):
-        return 0
-    return max(0, its.ended_at.ToMicroseconds() - its.started_at.ToMicroseconds())
 
 
 def _evaluations(subject: Subject, its: ExperimentItemFinished) -> Iterator[EvaluationRow]:
