@@ -70,11 +70,11 @@ async def test_what_is_written_can_be_read_when_it_is_answered(shared_stack: Sta
     assert gone.version == 6
     again = await shared_stack.ask(shared_stack.datasets.ArchiveDataset, pb.ArchiveDatasetRequest(name="whole way"))
     assert again.version == 6
-    for method, request in (
+    for method, late in (
         ("RecordItems", pb.RecordItemsRequest(dataset_name="whole way", items=[item("Who?")])),
         ("ArchiveItems", pb.ArchiveItemsRequest(dataset_name="whole way", item_ids=["how"])),
     ):
-        error = await refusal(shared_stack.ask(getattr(shared_stack.datasets, method), request))
+        error = await refusal(shared_stack.ask(getattr(shared_stack.datasets, method), late))
         assert (error.code(), "is archived" in (error.details() or "")) == (grpc.StatusCode.FAILED_PRECONDITION, True)
     assert not (await create(shared_stack, "whole way")).archived, "created again, it is back"
 
@@ -165,8 +165,8 @@ async def test_two_projects_never_see_each_others_datasets(shared_stack: Stack) 
     for project, description, question in (("acme", "acme's", "ours"), ("other", "other's", "theirs")):
         (its,) = (await listed(shared_stack, "ours", project)).items
         assert json.loads(its.input_json) == {"question": question}
-        request = pb.ListDatasetsRequest(name_contains="ours")
-        (found,) = (await shared_stack.ask(shared_stack.datasets.ListDatasets, request, project=project)).datasets
+        wanted = pb.ListDatasetsRequest(name_contains="ours")
+        (found,) = (await shared_stack.ask(shared_stack.datasets.ListDatasets, wanted, project=project)).datasets
         assert (found.description, found.item_count) == (description, 1)
 
 

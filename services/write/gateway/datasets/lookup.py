@@ -15,23 +15,23 @@ from shared.runtime.refusal import InvalidError, NotFoundError, RefusedError, Un
 Found = TypeVar("Found")
 _DATASET = """
 SELECT dataset_id, name, datasets.version, datasets.archived, input_schema, expected_output_schema
-FROM experiments.datasets
-JOIN experiments.dataset_descriptions USING (project_id, dataset_id)
+FROM datasets
+JOIN dataset_descriptions USING (project_id, dataset_id)
 WHERE project_id = $1 AND dataset_id = $2 AND until_version IS NULL
 """
 _VERSION_AT = """
-SELECT max(version) FROM experiments.dataset_changes WHERE project_id = $1 AND dataset_id = $2 AND changed_at <= $3
+SELECT max(version) FROM dataset_changes WHERE project_id = $1 AND dataset_id = $2 AND changed_at <= $3
 """
 _ANY = """
 SELECT EXISTS (
-    SELECT FROM experiments.dataset_items
+    SELECT FROM dataset_items
     WHERE
         project_id = $1 AND dataset_id = $2 AND version <= $3 AND (until_version IS NULL OR until_version > $3)
         AND NOT archived AND ($4::text[] = '{}' OR splits && $4)
 )
 """
 _ITEMS = """
-SELECT item_id FROM experiments.dataset_items
+SELECT item_id FROM dataset_items
 WHERE project_id = $1 AND dataset_id = $2 AND item_id = ANY($3) AND until_version IS NULL
 """
 

@@ -12,10 +12,10 @@ from shared.runtime.refusal import UnavailableError
 
 Found = TypeVar("Found")
 _REMEMBERED = 10_000
-_THERE = "SELECT run_id FROM experiments.experiment_runs WHERE project_id = $1 AND run_id = ANY($2)"
-_STORED = "SELECT request, state FROM experiments.experiment_runs WHERE project_id = $1 AND run_id = $2"
+_THERE = "SELECT run_id FROM experiment_runs WHERE project_id = $1 AND run_id = ANY($2)"
+_STORED = "SELECT request, state FROM experiment_runs WHERE project_id = $1 AND run_id = $2"
 _NAMED = """
-SELECT run_id FROM experiments.experiment_runs WHERE project_id = $1 AND dataset_id = $2 AND name = $3 LIMIT 1
+SELECT run_id FROM experiment_runs WHERE project_id = $1 AND dataset_id = $2 AND name = $3 LIMIT 1
 """
 
 
