@@ -11,6 +11,8 @@ WRITES = [
     "UPDATE projection_positions SET next_offset = 0",
     "DELETE FROM traces",
     "TRUNCATE spans",
+    "UPDATE experiment_runs SET state = 4",
+    "SELECT * FROM datasets FOR UPDATE",
     "CREATE TABLE traces.mine ()",
     "SELECT * FROM spans FOR UPDATE",
 ]

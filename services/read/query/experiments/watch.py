@@ -23,8 +23,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 _LOOK_AT_RUNS = load_sql(SQL / "look_at_runs.sql")
 _LOOK_SECONDS, _LOOK_TIMEOUT = 0.2, 3.0
-_GIVE_UP_SECONDS = 15.0
-"""Without an answer of the database; a restart takes less."""
+_GIVE_UP_SECONDS, _DOUBT_SECONDS = 10.0, 2.0
+"""Without an answer of the database, of which a restart takes less; and between two looks at the time and the key."""
 
 
 class Watching:
@@ -113,7 +113,7 @@ class Watching:
             await project_of(self._reads.keys, context)  # the key may have been revoked
             if watched.changes != seen:
                 return
-            await watched.wait(_GIVE_UP_SECONDS / 5)
+            await watched.wait(_DOUBT_SECONDS)
 
     async def _items(self, watched: Watched, after: datetime) -> Items:
         while True:
