@@ -1,0 +1,138 @@
+"""What lists of datasets and runs can be asked for, where their pages go on, and what is remembered of runs."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lodestream_proto.v1 import datasets_pb2, experiments_pb2
+from lodestream_proto.v1.datasets_pb2 import DatasetSelector
+from lodestream_proto.v1.score_event_pb2 import (
+    SCORE_TYPE_BOOLEAN,
+    SCORE_TYPE_CATEGORICAL,
+    SCORE_TYPE_NUMERIC,
+    SCORE_TYPE_TEXT,
+)
+
+from services.read.query.datasets import list_datasets, list_items
+from services.read.query.datasets.selected import Selected
+from services.read.query.experiments import list_experiment_items, list_experiments
+from services.read.query.experiments.list_experiment_items import Part, Place
+from services.read.query.experiments.memory import Memory
+from services.read.query.experiments.summaries import evaluation_summary
+from services.read.query.paging import to_token
+from shared.runtime.refusal import InvalidError
+
+RUN = {"run_id": "r", "dataset_id": "d", "dataset_version": 7, "dataset_now": 9}
+KEYS = st.one_of(
+    st.none(), st.integers(-(2**70), 2**70), st.text(max_size=5), st.booleans(), st.floats(allow_nan=False)
+)
+DATASETS = datasets_pb2.ListDatasetsRequest(name_contains="x")
+ITEMS = datasets_pb2.ListItemsRequest(dataset=DatasetSelector(name="d"))
+RUNS = experiments_pb2.ListExperimentsRequest(name_contains="x")
+RESULTS = experiments_pb2.ListExperimentItemsRequest(run_id="r")
+
+
+def ask(request: Any) -> Any:
+    """The statement of a request's page."""
+    match request:
+        case datasets_pb2.ListDatasetsRequest():
+            return list_datasets.list_statement("p", request)
+        case datasets_pb2.ListItemsRequest():
+            return list_items.list_statement("p", request, Selected({"dataset_id": "d", "version": 9}, 7))
+        case experiments_pb2.ListExperimentsRequest():
+            return list_experiments.list_statement("p", request)
+        case _:
+            place = list_experiment_items._last(request) or Place(Part.OF_DATASET)
+            return list_experiment_items.list_statement("p", request, RUN, place)
+
+
+@given(st.sampled_from([(list_datasets, DATASETS), (list_items, ITEMS), (list_experiments, RUNS),
+                        (list_experiment_items, RESULTS)]), st.lists(KEYS, max_size=4))  # fmt: skip
+def test_a_made_up_token_is_refused_or_is_one_that_the_database_can_take(asked, keys: list[Any]) -> None:
+    """Tokens are not secret: whoever makes one up learns nothing and breaks nothing."""
+    module, request = asked
+    request = type(request).FromString(request.SerializeToString())
+    try:
+        request.page_token = to_token(module._bound(request), keys)
+    except TypeError:
+        return  # no JSON
+    try:
+        statement = ask(request)
+    except InvalidError as refused:
+        if refused.field != "page_token":
+            raise
+        return
+    for parameter in statement.parameters:
+        assert not isinstance(parameter, int) or -(2**63) <= parameter < 2**63
+        assert not isinstance(parameter, str) or "\0" not in parameter
+
+
+def test_a_token_goes_on_where_its_page_ended_in_the_same_list_alone() -> None:
+    request = experiments_pb2.ListExperimentItemsRequest(run_id="r", failed=True)
+    row = {"first_version": 3, "item_id": "i", "repetition": 2}
+    for part, first_version in {Part.OF_DATASET: 3, Part.OTHERS: 0, Part.ALL: 0}.items():
+        request.page_token = list_experiment_items._token(request, part, row)
+        assert list_experiment_items._last(request) == Place(part, first_version, "i", 2)
+    request.failed = False
+    with pytest.raises(InvalidError, match="another filter or sort"):
+        ask(request)
+    request.page_token = to_token(list_experiment_items._bound(request), [3, 0, "i", 0])
+    with pytest.raises(InvalidError, match="page_token: it is not a token of this service"):
+        ask(request)
+    request.page_token = to_token(list_experiment_items._bound(request), [0, 0, "i", 2**31])
+    with pytest.raises(InvalidError, match="page_token: it is not a token of this service"):
+        ask(request)
+
+
+def test_what_is_looked_for_in_names_is_no_pattern() -> None:
+    assert ask(datasets_pb2.ListDatasetsRequest(name_contains="5%_\\")).parameters[1] == "%5\\%\\_\\\\%"
+    assert ask(experiments_pb2.ListExperimentsRequest(name_contains="_")).parameters[1] == "%\\_%"
+
+
+def test_the_size_of_a_page_is_bounded() -> None:
+    for request in (DATASETS, ITEMS, RUNS, RESULTS):
+        larger = type(request).FromString(request.SerializeToString())
+        assert ask(larger).parameters[-1] == 51
+        larger.page_size = 1_001
+        with pytest.raises(InvalidError, match="page_size: 1001 is more than 1000"):
+            ask(larger)
+
+
+def said(kind: int, given_: int, *, label: str | None = None, total: float | None = None) -> dict[str, Any]:
+    """A row of summarize_evaluations.sql."""
+    return {"type": kind, "given": given_, "label": label, "total": None if total is None else Decimal(str(total))}
+
+
+def test_an_evaluation_is_summed_up_over_all_types_that_it_had() -> None:
+    """An evaluator may have changed its mind about the type."""
+    summary = evaluation_summary(
+        "judge",
+        [
+            said(0, 4),
+            said(SCORE_TYPE_NUMERIC, 2, total=0.5),
+            said(SCORE_TYPE_CATEGORICAL, 5, label="good"),
+            said(SCORE_TYPE_BOOLEAN, 1, label="false"),
+            said(SCORE_TYPE_BOOLEAN, 3, label="true"),
+            said(SCORE_TYPE_TEXT, 7),
+        ],
+    )
+    assert (summary.name, summary.count, summary.errors) == ("judge", 18, 4)
+    assert dict(summary.counts) == {"good": 5, "true": 3, "false": 1}
+    assert summary.mean == 3.5 / 6
+    assert not evaluation_summary("x", [said(0, 1), said(SCORE_TYPE_TEXT, 1)]).HasField("mean")
+
+
+def test_what_is_remembered_is_forgotten_by_age_and_by_use() -> None:
+    now = 0.0
+    memory = Memory[str](lambda: now, most=2, seconds=10)
+    memory.put("a", "1")
+    memory.put("b", "2")
+    assert memory.get("a") == "1"
+    memory.put("c", "3")
+    assert [memory.get(key) for key in "abc"] == ["1", None, "3"]
+    now = 9.0
+    memory.put("a", "4")
+    now = 11.0
+    assert [memory.get(key) for key in "abc"] == ["4", None, None]
