@@ -1,0 +1,100 @@
+"""What a comparison of this size can find, and the size that it takes to find a difference."""
+
+import math
+from functools import partial
+
+import numpy as np
+from scipy import optimize, stats
+from statsmodels.stats.power import TTestPower
+
+from services.read.query.experiments.statistics.finding import POWER, Rules
+
+_MOST_ITEMS = 2**53
+_EXACT_UP_TO = 4_000
+_FAR = 8.0
+"""Standard deviations of the count of discordant pairs beyond which nothing happens."""
+
+
+def smallest_mean(deviation: float, pairs: int, rules: Rules) -> float | None:
+    """The difference of means that is shown with a power of 0.8, when differences scatter so."""
+    if pairs < rules.least_pairs or deviation == 0:
+        return None
+    return float(TTestPower().solve_power(nobs=pairs, alpha=rules.alpha, power=POWER)) * deviation
+
+
+def items_for_mean(dz: float, rules: Rules) -> int | None:
+    """The pairs that show a standardized difference with a power of 0.8."""
+    if dz == 0:
+        return None
+    if abs(dz) < 0.01:
+        return _whole((_normal_sum(rules) / dz) ** 2)
+    # Beyond 2 the fewest pairs that can show anything decide, and not the spread.
+    found = math.ceil(TTestPower().solve_power(effect_size=min(abs(dz), 2), alpha=rules.alpha, power=POWER))
+    return max(rules.least_pairs, int(found))
+
+
+def smallest_by_interval(interval: tuple[float, float], rules: Rules) -> float:
+    """For an estimate without a power class: from the width of its interval, as for a normal one."""
+    error = (interval[1] - interval[0]) / 2 / stats.norm.isf(rules.alpha / 2)
+    return float(_normal_sum(rules) * error)
+
+
+def items_by_interval(difference: float, smallest: float, pairs: int) -> int | None:
+    """The pairs at which that difference would be the smallest to be shown."""
+    return _whole(pairs * (smallest / difference) ** 2) if difference else None
+
+
+def smallest_of_proportions(discordant: int, pairs: int, rules: Rules) -> float | None:
+    """The difference of proportions that McNemar's exact test shows with a power of 0.8.
+
+    As many pairs are taken to differ as did; more, where that many would not do even if all went one way.
+    """
+
+    def lacking(difference: float) -> float:
+        return mcnemar_power(difference, max(discordant / pairs, difference), pairs, rules) - POWER
+
+    if pairs < rules.least_pairs or lacking(1.0) < 0:
+        return None
+    return float(optimize.brentq(lacking, 1e-12, 1.0, xtol=1e-6))
+
+
+def items_for_proportions(difference: float, share: float, rules: Rules) -> int | None:
+    """The pairs that show a difference of proportions with a power of 0.8, when this share of pairs differs."""
+    if not difference:
+        return None
+    critical, beyond = stats.norm.isf(rules.alpha / 2), stats.norm.isf(1 - POWER)
+    size = abs(difference)
+    guess = float(
+        ((critical * math.sqrt(share) + beyond * math.sqrt(max(0.0, share - size**2))) / size) ** 2
+    )  # Connor 1987
+    if guess > _EXACT_UP_TO:
+        return _whole(guess)
+    fewest, most = rules.least_pairs - 1, 2 * math.ceil(guess) + 2 * rules.least_pairs + 20
+    enough = partial(mcnemar_power, size, share, rules=rules)
+    while most - fewest > 1:
+        middle = (fewest + most) // 2
+        fewest, most = (fewest, middle) if enough(middle) >= POWER else (middle, most)
+    return most
+
+
+def mcnemar_power(difference: float, share: float, pairs: int, rules: Rules) -> float:
+    """The chance that McNemar's exact test shows a difference, when this share of pairs differs.
+
+    Exact: over all counts of discordant pairs that can occur, and within each over what the test rejects.
+    """
+    middle, spread = pairs * share, math.sqrt(pairs * share * (1 - share))
+    counts = np.arange(max(0, math.floor(middle - _FAR * spread)), min(pairs, math.ceil(middle + _FAR * spread)) + 1)
+    # The largest count of one side that is rejected: its tail is at most half of alpha.
+    reject = stats.binom.ppf(rules.alpha / 2, counts, 0.5)
+    reject = np.where(stats.binom.cdf(reject, counts, 0.5) <= rules.alpha / 2, reject, reject - 1)
+    one_way = min(1.0, (share + difference) / 2 / share) if share else 0.5
+    found = stats.binom.cdf(reject, counts, one_way) + stats.binom.cdf(reject, counts, 1 - one_way)
+    return float(np.sum(stats.binom.pmf(counts, pairs, share) * found))
+
+
+def _normal_sum(rules: Rules) -> float:
+    return float(stats.norm.isf(rules.alpha / 2) + stats.norm.isf(1 - POWER))
+
+
+def _whole(items: float) -> int | None:
+    return math.ceil(items) if items < _MOST_ITEMS else None
