@@ -1,211 +1,115 @@
-"""Experiments for tests of the evaluator: what they run over, how they are asked for, and what came of them."""
+"""Workers for tests: a database and a log's end of their own, a model to be asked, and as many processes as wanted."""
 
-import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
-from aiokafka import AIOKafkaProducer, TopicPartition
-from lodestream_proto.v1.event_pb2 import Event
-from lodestream_proto.v1.experiment_event_pb2 import (
-    ExperimentBudget,
-    ExperimentCancelled,
-    ExperimentFinished,
-    ExperimentItemFinished,
-    ExperimentPaused,
-    ExperimentRequested,
-    ExperimentResumed,
-)
-from lodestream_proto.v1.prompts_pb2 import PromptVersion
-from lodestream_proto.v1.score_event_pb2 import ScoreRecorded
 
-from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
-from tests.log_access import consumer_of, ends
+from services.all_in_one.processes import Ground, Process
+from services.all_in_one.services import SERVICES, service_command
+from shared.event_log.topics import EXPERIMENTS, PROMPTS
+from tests.experiment_runs import Log, log_from_here
+from tests.model_server import ModelServer, Says, model_server
 from tests.read_model import begin_at_the_end
-from tests.records import NOON
+from tests.servers import Servers
 
 MODULE = "services.write.evaluator"
-CONTAINS = {"kind": "contains", "name": "says-days", "value": "days"}
-LENGTH = {"kind": "length", "name": "long"}
-PROMPT = "Answer: {{question}}\n\nIt takes 14 days. It costs nothing."
-Place = tuple[str, int]
-"""An item's id and a repetition."""
-
-
-def requested(
-    run_id: str, *, project: str, provider: str = "mock", settings: Mapping[str, Any] | None = None,
-    evaluators: Sequence[Mapping[str, Any]] = (CONTAINS, LENGTH), run_evaluators: Sequence[Mapping[str, Any]] = (),
-    max_cost_usd: float = 0, max_seconds: float = 0, prompt_version: int = 1, **fields: Any,
-) -> Event:  # fmt: skip
-    """A run over the dataset "d" at version 1."""
-    task = {
-        "kind": "prompt", "prompt": {"name": "answer", "version": prompt_version},
-        "provider": provider, "model": "mock-large", "settings": settings or {},
-    }  # fmt: skip
-    told = {
-        "name": run_id, "dataset_id": "d", "dataset_version": 1, "repetitions": 1, "max_concurrency": 8,
-        "task_json": json.dumps(task), "evaluators_json": json.dumps(list(evaluators)),
-        "run_evaluators_json": json.dumps(list(run_evaluators)),
-        "budget": ExperimentBudget(max_cost_usd=max_cost_usd, max_seconds=max_seconds),
-    }  # fmt: skip
-    return _event(project, experiment_requested=ExperimentRequested(run_id=run_id, **(told | fields)))
-
-
-def cancelled(run_id: str, *, project: str) -> Event:
-    return _event(project, experiment_cancelled=ExperimentCancelled(run_id=run_id, reason="enough"))
-
-
-def paused(run_id: str, *, project: str) -> Event:
-    return _event(project, experiment_paused=ExperimentPaused(run_id=run_id))
-
-
-def resumed(run_id: str, *, project: str) -> Event:
-    return _event(project, experiment_resumed=ExperimentResumed(run_id=run_id))
-
-
-def item_finished(run_id: str, item_id: str, *, project: str, repetition: int = 0) -> Event:
-    its = ExperimentItemFinished(run_id=run_id, item_id=item_id, repetition=repetition, output_json='"told before"')
-    return _event(project, experiment_item_finished=its)
-
-
-async def append_events(kafka: str, *events: Event) -> None:
-    """As the gateway does: all of a run in one partition."""
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, enable_idempotence=True)
-    await producer.start()
-    try:
-        for event in events:
-            run_id = getattr(event, str(event.WhichOneof("payload"))).run_id
-            key = f"{event.project_id}/{run_id}".encode()
-            await producer.send_and_wait(EXPERIMENTS, event.SerializeToString(), key=key)
-    finally:
-        await producer.stop()
-
-
-async def furnish(dsn: str, project: str, items: int, *, prompt: str = PROMPT, dataset: str = "d") -> None:
-    """What the projections would have written: a dataset of so many items at version 1, and a prompt."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(
-            "INSERT INTO experiments.datasets VALUES ($1, $2, $3, 1, false, $4, $5, $5)",
-            project, dataset, f"dataset {dataset}", items, NOON,
-        )  # fmt: skip
-        await connection.executemany(
-            "INSERT INTO experiments.dataset_items (project_id, dataset_id, item_id, version, first_version, archived,"
-            " input, expected_output, metadata, splits, author, created_at, changed_at)"
-            " VALUES ($1, $2, $3, 1, $4, false, $5, $6, $7, $8, '', $9, $9)",
-            [
-                (
-                    project, dataset, f"item-{n:05}", n, json.dumps({"question": f"How many days does it take? ({n})"}),
-                    json.dumps("14 days"), json.dumps({"n": n}), ["hard" if n % 4 == 0 else "easy"], NOON,
-                )
-                for n in range(items)
-            ],
-        )  # fmt: skip
-        if prompt:
-            body = PromptVersion(name="answer", version=1, text=prompt).SerializeToString()
-            await connection.execute(
-                "INSERT INTO prompts.prompt_versions (project_id, name, version, revision, tags, created_at, body)"
-                " VALUES ($1, 'answer', 1, 1, '{}', $2, $3) ON CONFLICT DO NOTHING",
-                project, NOON, body,
-            )  # fmt: skip
-    finally:
-        await connection.close()
+QUICK = {
+    "LODESTREAM_EVALUATOR_HEARTBEAT_SECONDS": "0.25",
+    "LODESTREAM_EVALUATOR_LEASE_SECONDS": "3",
+    "LODESTREAM_EVALUATOR_GRACE_SECONDS": "5",
+}
 
 
 @dataclass(slots=True)
-class Told:
-    """All that the log says of a project since a beginning: for each thing the different ways in which it was said."""
+class Workplace:
+    """Where workers work."""
 
-    results: dict[tuple[str, str, int], set[bytes]] = field(default_factory=lambda: defaultdict(set))
-    traces: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
-    """By the event's id."""
-    scores: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
-    """By the score's id."""
-    endings: dict[str, list[ExperimentFinished]] = field(default_factory=lambda: defaultdict(list))
+    ground: Ground
+    servers: Servers
+    dsn: str
+    log: Log
+    model: ModelServer
+    environment: dict[str, str]
+    answers: list[Callable[[int, dict[str, Any]], Says | None]]
+    """Asked in turn what the model says; what none of them answers is answered quickly and well."""
+    started: list[Process] = field(default_factory=list)
 
-    def places(self, run_id: str) -> set[Place]:
-        """Which items and repetitions have a result."""
-        return {(item_id, repetition) for its_run, item_id, repetition in self.results if its_run == run_id}
+    async def worker(self, *, wait: bool = True, **environment: str) -> Process:
+        """Starts a worker; with `wait` it is ready. Each is in a group of its own: nobody waits for the dead.
 
-    def of(self, run_id: str) -> list[ExperimentItemFinished]:
-        """The results of a run."""
-        return [
-            Event.FromString(next(iter(said))).experiment_item_finished
-            for (its_run, _, _), said in sorted(self.results.items())
-            if its_run == run_id
-        ]
+        So each reads all partitions, and the fence sees to it that all is folded once.
+        """
+        known = next(each for each in SERVICES if each.module == MODULE)
+        group = {"LODESTREAM_EVALUATOR_GROUP": f"test-{uuid4().hex[:10]}"}
+        command = service_command(known, {**os.environ, **self.environment, **group, **environment})
+        process = self.ground.process(replace(command, name=f"evaluator-{uuid4().hex[:8]}"))
+        self.started.append(process)
+        if wait:
+            await process.start()
+        return process
 
-    def scored(self) -> list[ScoreRecorded]:
-        """The scores."""
-        return [Event.FromString(next(iter(said))).score_recorded for said in self.scores.values()]
+    async def stop(self) -> None:
+        """Kill all of them."""
+        for process in self.started:
+            process.kill()
+            await process.stop()
+        self.started.clear()
 
+    async def value(self, query: str, *arguments: object) -> Any:
+        """A value from the database."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            return await connection.fetchval(query, *arguments)
+        finally:
+            await connection.close()
 
-class Log:
-    """The log from a beginning on, by its own consumer."""
-
-    def __init__(self, kafka: str, begin: Mapping[str, Mapping[int, int]]) -> None:
-        self.kafka, self._begin = kafka, begin
-
-    async def read(self, project: str) -> Told:
-        """What it says of a project now."""
-        told = Told()
-        async with consumer_of(self.kafka) as consumer:
-            for topic, begin in self._begin.items():
-                partitions = [TopicPartition(topic, n) for n in begin]
-                consumer.assign(partitions)
-                end = await consumer.end_offsets(partitions)
-                for partition in partitions:
-                    consumer.seek(partition, begin[partition.partition])
-                waiting = {each for each in partitions if begin[each.partition] < end[each]}
-                while waiting:
-                    for partition, records in (await consumer.getmany(timeout_ms=200, max_records=1000)).items():
-                        for record in records:
-                            _take(told, project, record.value)
-                        if records and records[-1].offset + 1 >= end[partition]:
-                            waiting.discard(partition)
-        return told
+    async def projections_have_caught_up(self) -> None:
+        """As if the projections of datasets and prompts had folded what there is."""
+        await self.value(
+            "DELETE FROM lodestream.projection_positions WHERE projection IN ('experiments', 'prompts')"
+        )  # fmt: skip
+        await begin_at_the_end(self.servers.kafka, self.dsn, "experiments", EXPERIMENTS)
+        await begin_at_the_end(self.servers.kafka, self.dsn, "prompts", PROMPTS)
 
 
-async def log_from_here(kafka: str) -> Log:
-    """The log from its present ends on."""
-    return Log(kafka, {topic: await ends(kafka, topic) for topic in (TRACES, SCORES, EXPERIMENTS)})
+@asynccontextmanager
+async def working(ground: Ground, servers: Servers, template: str, folder: Path) -> AsyncIterator[Workplace]:
+    """A workplace without workers; at the end all is gone."""
+    name = f"test_{uuid4().hex[:12]}"
+    dsn = urlunsplit(urlsplit(servers.postgres)._replace(path=f"/{name}"))
+    answers: list[Callable[[int, dict[str, Any]], Says | None]] = []
+
+    def answer(n: int, body: dict[str, Any]) -> Says:
+        return next((says for each in answers if (says := each(n, body))), Says())
+
+    await _execute(servers.postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    await begin_at_the_end(servers.kafka, dsn, "evaluator", EXPERIMENTS)
+    async with model_server(answer) as model:
+        environment = {
+            **servers.environment,
+            **QUICK,
+            "LODESTREAM_POSTGRES": dsn,
+            "LODESTREAM_PROVIDERS": model.providers(folder),
+        }
+        log = await log_from_here(servers.kafka)
+        place = Workplace(ground, servers, dsn, log, model, environment, answers)
+        try:
+            yield place
+        finally:
+            await place.stop()
+    await _execute(servers.postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def begin_evaluators_at_the_end(kafka: str, dsn: str) -> None:
-    """Let a database's workers begin after what other tests have left in the log."""
-    await begin_at_the_end(kafka, dsn, "evaluator", EXPERIMENTS)
-    await begin_at_the_end(kafka, dsn, "experiments", EXPERIMENTS)
-
-
-def environment_of(dsn: str, **more: str) -> dict[str, str]:
-    """A worker in a group of its own: only the database knows where to read on, and nobody waits for the dead."""
-    return {
-        "LODESTREAM_POSTGRES": dsn,
-        "LODESTREAM_EVALUATOR_GROUP": f"test-{uuid4().hex[:10]}",
-        "LODESTREAM_EVALUATOR_HEARTBEAT_SECONDS": "0.25",
-        "LODESTREAM_EVALUATOR_LEASE_SECONDS": "2",
-        **more,
-    }
-
-
-def _take(told: Told, project: str, raw: bytes) -> None:
-    event = Event.FromString(raw)
-    if event.project_id != project:
-        return
-    match event.WhichOneof("payload"):
-        case "experiment_item_finished":
-            its = event.experiment_item_finished
-            told.results[its.run_id, its.item_id, its.repetition].add(raw)
-        case "spans_recorded":
-            told.traces[event.event_id].add(raw)
-        case "score_recorded":
-            told.scores[event.score_recorded.score_id].add(raw)
-        case "experiment_finished":
-            told.endings[event.experiment_finished.run_id].append(event.experiment_finished)
-
-
-def _event(project: str, **payload: Any) -> Event:
-    return Event(event_id=str(uuid4()), project_id=project, **payload)
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,21 +1,39 @@
 """A run of a prompt over a dataset comes to its end: a result, a trace and its scores for each item and repetition."""
 
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_COMPLETED, EXPERIMENT_OUTCOME_FAILED
+from lodestream_proto.v1.score_event_pb2 import SCORE_SOURCE_EVALUATOR
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.evaluating import (
-    MODULE,
-    Log,
-    Told,
+from shared.read_model.blocks import open_block
+from tests.evaluating import Workplace, working
+from tests.experiment_runs import (
+    CONTAINS,
+    KNOWN,
     append_events,
-    begin_evaluators_at_the_end,
-    environment_of,
+    ended,
     furnish,
-    log_from_here,
+    furnish_dataset,
+    furnish_prompt,
+    item_finished,
     requested,
 )
+from tests.model_server import Says
 from tests.polling import until
+
+
+@pytest.fixture(scope="module")
+async def place(ground, servers, template, tmp_path_factory) -> AsyncIterator[Workplace]:
+    """One worker for all tests of this file; each has a project of its own."""
+    async with working(ground, servers, template, tmp_path_factory.mktemp("providers")) as workplace:
+        await workplace.worker(LODESTREAM_EVALUATOR_ATTEMPTS="2")
+        yield workplace
 
 
 @pytest.fixture
@@ -23,25 +41,177 @@ def project() -> str:
     return f"p{uuid4().hex[:10]}"
 
 
-async def ended(log: Log, project: str, *run_ids: str, deadline: float = 30) -> Told:
-    """What the log says when all of these runs have ended."""
-
-    async def said() -> Told | None:
-        told = await log.read(project)
-        return told if all(told.endings.get(run_id) for run_id in run_ids) else None
-
-    return await until(said, deadline=deadline, what=f"the end of {run_ids}")
-
-
-async def test_each_item_has_a_result_a_trace_and_its_scores(servers, service, database, project) -> None:
-    await begin_evaluators_at_the_end(servers.kafka, database)
-    await furnish(database, project, 10)
-    log = await log_from_here(servers.kafka)
-    await service(MODULE, **environment_of(database))
-    await append_events(servers.kafka, requested("r", project=project, repetitions=2))
-    told = await ended(log, project, "r")
-    results = told.of("r")
-    assert len(results) == len(told.traces) == 20
-    assert {(its.item_id, its.repetition) for its in results} == {
-        (f"item-{n:05}", repetition) for n in range(10) for repetition in range(2)
+def spans_of(event: bytes) -> dict[str, tuple[Span, dict[str, str]]]:
+    """The spans of a record by their names, each with its attributes as texts."""
+    recorded = Event.FromString(event).spans_recorded
+    request = open_block(recorded.compression, recorded.otlp_request)
+    return {
+        span.name: (span, {each.key: each.value.string_value or str(each.value.int_value) for each in span.attributes})
+        for span in request.resource_spans[0].scope_spans[0].spans
     }
+
+
+async def test_each_item_has_a_result_a_trace_and_its_scores(place, project) -> None:
+    await furnish(place.dsn, project, 10)
+    await append_events(place.servers.kafka, requested("r", project=project, repetitions=2))
+    told = await ended(place.log, project, "r")
+
+    results = told.of("r")
+    assert told.places("r") == {(f"item-{n:05}", repetition) for n in range(10) for repetition in range(2)}
+    assert len(told.traces) == len({its.trace_id for its in results}) == 20
+    assert told.endings["r"][0].outcome == EXPERIMENT_OUTCOME_COMPLETED
+    for its in results:
+        assert json.loads(its.output_json) == KNOWN
+        assert (its.error, its.attempts) == ("", 1)
+        assert its.usage.input_tokens > its.usage.output_tokens > 0
+        assert its.usage.cost_picodollars == (its.usage.input_tokens * 2 + its.usage.output_tokens * 8) * 1_000_000
+        said = {each.name: each.WhichOneof("value") for each in its.evaluations}
+        assert said == {"says-days": "boolean", "long": "numeric"}
+    evaluations = {(its.trace_id, each.name, each.score_id) for its in results for each in its.evaluations}
+    assert {(score.target.trace_id, score.name, score.score_id) for score in told.scored()} == evaluations
+    assert {(score.source, score.environment) for score in told.scored()} == {(SCORE_SOURCE_EVALUATOR, "experiment")}
+    assert all(score.evaluator_version for score in told.scored())
+
+
+async def test_the_trace_tells_what_was_asked_answered_and_said(place, project) -> None:
+    await furnish(place.dsn, project, 1)
+    await append_events(place.servers.kafka, requested("r", project=project, name="spring"))
+    told = await ended(place.log, project, "r")
+    ((event,),) = told.traces.values()
+    spans = spans_of(event)
+    assert list(spans) == ["spring", "answer", "says-days", "long"]
+    root, about = spans["spring"]
+    assert {span.parent_span_id for span, _ in spans.values()} == {b"", root.span_id}
+    assert about["lodestream.observation.metadata.dataset"] == '"dataset d"'
+    assert about["lodestream.observation.metadata.run_id"] == '"r"'
+    assert about["lodestream.observation.output"] == KNOWN
+    _, generation = spans["answer"]
+    assert generation["lodestream.observation.prompt.name"] == "answer"
+    assert generation["lodestream.observation.prompt.version"] == "1"
+    assert "How many days does it take?" in generation["lodestream.observation.input"]
+    assert {attributes["lodestream.environment"] for _, attributes in spans.values()} == {"experiment"}
+
+
+async def test_what_can_not_be_run_fails_with_the_reason(place, project) -> None:
+    await furnish(place.dsn, project, 1)
+    wrong = {
+        "no-prompt": requested("no-prompt", project=project, prompt_version=7),
+        "no-dataset": requested("no-dataset", project=project, dataset_id="other"),
+        "no-version": requested("no-version", project=project, dataset_version=9),
+        "no-provider": requested("no-provider", project=project, provider="nowhere"),
+        "no-evaluator": requested("no-evaluator", project=project, evaluators=[{"kind": "guess"}]),
+        "no-task": requested("no-task", project=project, task_json='{"kind": "dance"}'),
+    }
+    await append_events(place.servers.kafka, *wrong.values())
+    told = await ended(place.log, project, "no-provider", "no-evaluator", "no-task")
+    assert not told.endings.keys() & {"no-dataset", "no-version"}, "they may be on their way"
+    await place.projections_have_caught_up()
+    told = await ended(place.log, project, *wrong)
+    reasons = {run_id: endings[0].reason for run_id, endings in told.endings.items()}
+    assert {endings[0].outcome for endings in told.endings.values()} == {EXPERIMENT_OUTCOME_FAILED}
+    assert reasons["no-prompt"] == "task_json.prompt: there is no version 7 of the prompt 'answer'"
+    assert reasons["no-dataset"] == "dataset_version: the dataset has no version 1; there is no such dataset"
+    assert reasons["no-version"] == "dataset_version: the dataset has no version 9; it is at 1"
+    assert reasons["no-provider"] == "task_json.provider: there is no provider 'nowhere'; there are here, mock"
+    assert reasons["no-evaluator"].startswith("evaluators_json: ")
+    assert reasons["no-task"] == "task_json.kind: 'dance' is not a kind of task that workers run"
+    assert not told.results
+
+
+async def test_what_is_on_its_way_is_waited_for(place, project) -> None:
+    """The run is known before its dataset is."""
+    await furnish_prompt(place.dsn, project)
+    await append_events(place.servers.kafka, requested("r", project=project))
+    known = "SELECT count(*) FROM evaluator.runs WHERE project_id = $1"
+    await until(lambda: place.value(known, project), what="the run")
+    await furnish_dataset(place.dsn, project, 3)
+    told = await ended(place.log, project, "r")
+    assert len(told.of("r")) == 3
+
+
+async def test_an_item_that_fails_is_a_result_and_costs_only_itself(place, project) -> None:
+    """One question is refused, one has no answer after all tries, an evaluator fails; the others are answered."""
+    await furnish(place.dsn, project, 6)
+
+    def answer(_: int, body: dict) -> Says | None:
+        asked = body["messages"][-1]["content"]
+        if body.get("user") != project:
+            return None
+        if "(1)" in asked:
+            return Says(status=400, raw=b'{"error": {"message": "no such thing"}}')
+        return Says(status=503, raw=b"{}") if "(2)" in asked else None
+
+    place.answers.append(answer)
+    judges = [CONTAINS, {"kind": "numeric_tolerance", "name": "near", "absolute": 1}]
+    run = requested("r", project=project, provider="here", evaluators=judges, settings={"user": project})
+    await append_events(place.servers.kafka, run)
+    told = await ended(place.log, project, "r")
+    results = {its.item_id: its for its in told.of("r")}
+    assert told.endings["r"][0].outcome == EXPERIMENT_OUTCOME_COMPLETED
+    assert len(results) == len(told.traces) == 6
+    assert results["item-00001"].error == "400: no such thing"
+    assert (results["item-00001"].attempts, results["item-00002"].attempts) == (1, 2)
+    assert results["item-00002"].error.startswith("after 2 attempts: 503")
+    assert sum(not its.error for its in results.values()) == 4
+    said = {each.name: each.WhichOneof("value") for each in results["item-00000"].evaluations}
+    assert said == {"says-days": "boolean", "near": "error"}
+    assert Counter(score.name for score in told.scored()) == {"says-days": 4}
+    assert set(place.model.keys.values()) == {1, 2}, "each try of a question has the question's key"
+
+
+async def test_run_evaluators_see_all_results(place, project) -> None:
+    """They need the experiments read model, which is written here as its projection writes it."""
+    await furnish(place.dsn, project, 4)
+    judges = [{"kind": "pass_rate", "name": "passed", "of": "says-days"}]
+    await append_events(place.servers.kafka, requested("r", project=project, run_evaluators=judges))
+
+    async def all_results() -> bool:
+        return len((await place.log.read(project)).of("r")) == 4
+
+    await until(all_results)
+    told = await place.log.read(project)
+    assert not told.endings
+    for its in told.of("r"):
+        await place.value(
+            "INSERT INTO experiments.experiment_items VALUES ($1, 'r', $2, 0, false, 1, 1, now(), $3, $4) RETURNING 1",
+            project, its.item_id, its.trace_id, its.SerializeToString(),
+        )  # fmt: skip
+    told = await ended(place.log, project, "r")
+    (ending,) = told.endings["r"]
+    (evaluation,) = ending.evaluations
+    assert (evaluation.name, evaluation.numeric) == ("passed", 1.0)
+    (score,) = [score for score in told.scored() if score.target.run_id]
+    assert (score.score_id, score.value.numeric) == (evaluation.score_id, 1.0)
+
+
+async def test_what_the_log_has_is_not_run_again(place, project) -> None:
+    """As when the tables are lost: the log tells the run and some of its results before anything is planned."""
+    await furnish_prompt(place.dsn, project)
+    await append_events(
+        place.servers.kafka,
+        requested("r", project=project),
+        requested("r", project=project, repetitions=7),
+        item_finished("r", "item-00001", project=project),
+        item_finished("r", "item-00003", project=project),
+        item_finished("a program's", "item-00003", project=project),
+    )
+    await furnish_dataset(place.dsn, project, 5)
+    told = await ended(place.log, project, "r")
+    outputs = {its.item_id: json.loads(its.output_json) for its in told.of("r")}
+    assert len(outputs) == 5
+    assert {item for item, output in outputs.items() if output == "told before"} == {"item-00001", "item-00003"}
+    assert len(told.traces) == 3
+    assert await place.value("SELECT count(*) FROM evaluator.runs WHERE project_id = $1", project) == 1
+
+
+async def test_splits_choose_items(place, project) -> None:
+    await furnish(place.dsn, project, 9)
+    await append_events(
+        place.servers.kafka,
+        requested("hard", project=project, splits=["hard"]),
+        requested("none", project=project, splits=["no such"]),
+    )
+    told = await ended(place.log, project, "hard", "none")
+    assert told.places("hard") == {("item-00000", 0), ("item-00004", 0), ("item-00008", 0)}
+    assert not told.places("none")
+    assert {endings[0].outcome for endings in told.endings.values()} == {EXPERIMENT_OUTCOME_COMPLETED}

@@ -13,7 +13,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from services.write.evaluator.providers.mock import MockProvider
-from services.write.evaluator.providers.openai import OpenAIProvider
 from services.write.evaluator.providers.provider import Provider
 from shared.runtime.settings import secret
 
@@ -93,5 +92,7 @@ async def open_endpoints(path: Path | None, *, seconds: float) -> AsyncIterator[
 def _provider(entry: _Entry, seconds: float) -> Provider:
     if entry.kind == "mock":
         return MockProvider()
+    from services.write.evaluator.providers.openai import OpenAIProvider  # costs a second, which not all need
+
     key = secret(entry.api_key_env) if entry.api_key_env else None
     return OpenAIProvider(base_url=entry.base_url, api_key=key, seconds=seconds)
