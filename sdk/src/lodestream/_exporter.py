@@ -36,6 +36,9 @@ class Exporter:
         self._random = random.Random()  # noqa: S311 - jitter
         self._next_look = 0.0
         self._was_orphan = self._stranded = False
+        self._asked_to_look = False
+        self.looks = 0
+        """How often it was looked for what others left."""
         self.attempts_failed = 0
         self.problem = ""
         """Why the last attempt failed; empty when it did not."""
@@ -58,13 +61,21 @@ class Exporter:
         with self._spool.changed:
             self._spool.changed.notify_all()
 
+    def look(self) -> None:
+        """Look for what others left, now."""
+        self._asked_to_look = True
+        with self._spool.changed:
+            self._spool.changed.notify_all()
+
     def _step(self) -> None:
         if self._stranded:
             self._spool.hand_over()
             self._pause(_LOOK_FOR_ORPHANS_SECONDS)
-        elif time.monotonic() >= self._next_look:
+        elif self._asked_to_look or time.monotonic() >= self._next_look:
+            self._asked_to_look = False
             self._next_look = time.monotonic() + _LOOK_FOR_ORPHANS_SECONDS * self._random.uniform(0.8, 1.2)
             self._spool.adopt()
+            self.looks += 1
         batch = self._spool.take(own=True) if self._is_due() else self._spool.take(own=False) or self._gathered()
         self._was_orphan = batch is not None and batch.orphan is not None
         if batch is not None:
@@ -85,7 +96,7 @@ class Exporter:
         return None if self._stopping.is_set() else spool.take(own=True)
 
     def _woken(self) -> bool:
-        return self._stopping.is_set() or self._spool.pending > 0
+        return self._stopping.is_set() or self._asked_to_look or self._spool.pending > 0
 
     def _handle(self, batch: Batch) -> None:
         try:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from lodestream._event import EncodedEvent
 from lodestream._exporter import Exporter
 from lodestream._guard import guarded, report, tell
 from lodestream._lifecycle import close_with_process
@@ -13,7 +14,6 @@ from lodestream._position import Positions
 from lodestream._receipt import FlushReceipt
 from lodestream._recorder import Scope
 from lodestream._ring import Ring
-from lodestream._score import Score
 from lodestream._settings import Settings
 from lodestream._span import Observation
 from lodestream._spool import Spool
@@ -57,8 +57,8 @@ class Pipeline:
 
     # --- Any thread of the host's -------------------------------------------------------------------------------------
 
-    def emit(self, span: Observation | Score) -> None:
-        """Take a span that ended, or a score. Never waits."""
+    def emit(self, span: Observation | EncodedEvent) -> None:
+        """Take a span that ended, or an event. Never waits."""
         self._ring.put(span)
         if self._state == "new":
             self._start()
@@ -91,6 +91,24 @@ class Pipeline:
             with self._lock:
                 self._hurry.remove(mine)
         return self.receipt()
+
+    def deliver_left(self, timeout: float) -> bool:
+        """Look for what processes that are gone left, and wait until it is delivered, at most `timeout` seconds."""
+        end, before = time.monotonic() + timeout, self._exporter.looks
+        if self._state == "new":
+            self._start()
+        self._exporter.look()
+        with self._spool.changed:
+            while self._exporter.looks == before or self._spool.orphans:
+                if self._state != "running" or time.monotonic() >= end:
+                    return False
+                self._spool.changed.wait(0.05)
+        return True
+
+    @property
+    def has_room(self) -> bool:
+        """Whether much can be told at once without anything being dropped for want of memory."""
+        return self._ring.has_room
 
     def receipt(self) -> FlushReceipt:
         """What has become of the spans so far."""
@@ -197,13 +215,13 @@ class Pipeline:
     def _sync(self) -> None:
         self._spool.sync()
 
-    def _payloads(self, spans: Sequence[Observation | Score]) -> Iterator[tuple[bytes, int]]:
-        """ResourceSpans of some spans each, and scores. A span that can't be encoded is told, and left out."""
+    def _payloads(self, spans: Sequence[Observation | EncodedEvent]) -> Iterator[tuple[bytes, int]]:
+        """ResourceSpans of some spans each, and events. A span that can't be encoded is told, and left out."""
         heads: dict[Scope, bytes] = {}
         by_scope: dict[Scope, list[bytes]] = {}
         count = size = 0
         for span in spans:
-            if isinstance(span, Score):
+            if isinstance(span, EncodedEvent):
                 yield span.payload, 1
                 continue
             try:

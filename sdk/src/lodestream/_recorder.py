@@ -13,11 +13,12 @@ from opentelemetry.trace import TraceState
 
 from lodestream._context import propagated
 from lodestream._encode import to_text
+from lodestream._event import EncodedEvent
 from lodestream._fields import AS_ROOT, TYPE, Attributes, known_type
 from lodestream._guard import report, tell
 from lodestream._ids import new_span_id, new_trace_id, parse_id
 from lodestream._otlp import scope_of
-from lodestream._score import Score, Target, score_of
+from lodestream._score import Target, score_of
 from lodestream._settings import Mask, Settings
 from lodestream._span import Observation, frozen
 from lodestream._version import __version__
@@ -29,9 +30,9 @@ MASKING_FAILED = "<masking failed>"
 
 
 class Sink(Protocol):
-    """Takes spans that ended, and scores. Neither blocks nor raises."""
+    """Takes spans that ended, and events. Neither blocks nor raises."""
 
-    def emit(self, span: Observation | Score, /) -> None: ...
+    def emit(self, span: Observation | EncodedEvent, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,23 @@ class Recorder:
         self._mask: Mask | None = settings.mask
         self._below = int(settings.sample_rate * (1 << 64))
         self._emit_starts = settings.emit_starts
+        self.listeners: dict[int, Callable[[Mapping[str, Any]], None]] = {}
+        """By the number of a trace: who is told the attributes of each observation of it that ends."""
 
     def text(self, value: Any) -> str:
         """Content as text. When the mask fails, nothing of it."""
         if self._mask is not None:
             value = self._masked(value)
         return to_text(value)
+
+    def masked(self, value: Any) -> Any:
+        """What may be kept of a value. When the mask fails, nothing of it."""
+        return value if self._mask is None else self._masked(value)
+
+    def kept_trace_id(self, trace_id: int) -> int:
+        """The same id for the same one, that is sampled wherever the share is ours; with a share of 0 none is."""
+        low = trace_id & 0xFFFF_FFFF_FFFF_FFFF
+        return trace_id - low + (low * self._below >> 64)
 
     def frozen(self, value: Any) -> Any:
         """The value of an attribute, texts masked."""
@@ -84,6 +96,7 @@ class Recorder:
         *,
         kind: int = 0,
         start_ns: int | None = None,
+        span_id: int | None = None,
     ) -> Observation:
         """A child of the context's span; a root when there is none."""
         parent = trace.get_current_span(context)
@@ -104,7 +117,7 @@ class Recorder:
         if sampled and (told := propagated(context)):
             attributes = {**told, **attributes}
         return Observation(
-            self, scope, name, trace_id, new_span_id(), parent_id, attributes,
+            self, scope, name, trace_id, span_id or new_span_id(), parent_id, attributes,
             recording=sampled, sampled=sampled, kind=kind, start_ns=start_ns, remote_parent=remote, trace_state=state,
         )  # fmt: skip
 
@@ -117,6 +130,7 @@ class Recorder:
         parent: trace.Span | None = None,
         where: Where | None = None,
         start_ns: int | None = None,
+        span_id: int | None = None,
     ) -> Observation:
         """An observation of ours: a child of `parent`, of the ids in `where`, or of what is current."""
         try:
@@ -127,7 +141,7 @@ class Recorder:
             if where is not None and (given := _given(*where)) is not None:
                 attributes[AS_ROOT] = True
                 context = trace.set_span_in_context(self._placed(*given), context)
-            span = self.start(OURS, str(name or as_type), context, attributes, start_ns=start_ns)
+            span = self.start(OURS, str(name or as_type), context, attributes, start_ns=start_ns, span_id=span_id)
             if fields:
                 span.update(**fields)
             self.announce(span)
@@ -173,6 +187,10 @@ class Recorder:
         """The same, current within a block."""
         begin = partial(self.observe, name, as_type, fields, parent=parent, where=where)
         return CurrentObservation(begin, end_on_exit=end_on_exit)
+
+    def current(self, span: Observation) -> "CurrentObservation":
+        """One that has begun, current within a block, and ended with it."""
+        return CurrentObservation(lambda: span, end_on_exit=True)
 
     def _placed(self, trace_id: int, parent_id: int) -> Observation:
         """Stands for a span elsewhere; with parent id 0 only for its trace."""

@@ -4,23 +4,21 @@ import datetime as dt
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Literal, TypedDict, get_args
 
 from lodestream._encode import to_json
+from lodestream._event import EncodedEvent
 from lodestream._ids import new_event_id, parse_id
 from lodestream._otlp import delimited, text, varint
 from lodestream._version import SDK_NAME, __version__
 
 ScoreType = Literal["NUMERIC", "CATEGORICAL", "BOOLEAN", "TEXT"]
 ScoreSource = Literal["API", "EVALUATOR", "ANNOTATION"]
-EVENT = b"\x00"
-"""Begins the payload of a frame that holds an Event. No message of protobuf's begins so, no span's either."""
 
 _DOUBLE = Struct("<d").pack
 _SOURCES = {source: number for number, source in enumerate(get_args(ScoreSource), 1)}
-_WEIGHT = 400  # bytes of a score without its texts, roughly
 _PRODUCER = delimited(b"\x2a", delimited(b"\x0a", text(SDK_NAME)) + delimited(b"\x12", text(__version__)))
 
 
@@ -67,22 +65,11 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """Ready to be sent, as an Event."""
+class Score(EncodedEvent):
+    """Ready to be sent."""
 
     score_id: str
     name: str
-    event: bytes = field(repr=False)
-
-    @property
-    def weight(self) -> int:
-        """Bytes in memory, roughly."""
-        return _WEIGHT + len(self.event)
-
-    @property
-    def payload(self) -> bytes:
-        """Of a frame."""
-        return EVENT + self.event
 
 
 def score_of(target: Target, name: str, value: Any, fields: Mapping[str, Any]) -> Score:
@@ -123,7 +110,7 @@ def score_of(target: Target, name: str, value: Any, fields: Mapping[str, Any]) -
         _PRODUCER,
         delimited(b"\xa2\x01", recorded),
     )
-    return Score(score_id, name, b"".join(event))
+    return Score(b"".join(event), score_id, name)
 
 
 def _value(value: Any, data_type: ScoreType | None) -> bytes:

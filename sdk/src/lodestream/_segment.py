@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from lodestream._event import EVENT
 from lodestream._frames import HEADER_BYTES, find_frames, framed
-from lodestream._score import EVENT
 from lodestream._splitting import count_spans
 
 

@@ -184,6 +184,8 @@ class Observation(trace.Span):
             self._end_ns = time.time_ns()
         try:
             self._sink.emit(self)
+            if (told := self._recorder.listeners.get(self.trace_number)) is not None:
+                told(self._attributes)
         except Exception as error:
             report("ending a span", error)
 

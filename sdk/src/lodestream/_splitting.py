@@ -1,7 +1,7 @@
 """A request that the server does not take, in smaller ones: so that one bad span costs only itself."""
 
+from lodestream._event import EVENT
 from lodestream._otlp import delimited
-from lodestream._score import EVENT
 from lodestream._wire import fields, submessages
 
 _SCOPE_SPANS, _SPANS = 2, 2  # the numbers of these fields in ResourceSpans and in ScopeSpans

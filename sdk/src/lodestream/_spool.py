@@ -39,7 +39,7 @@ class Spool:
         self._disk_failed = root is None
         self._dirty = False
         self._own: deque[Segment] = deque()
-        self._orphans: deque[Orphan] = deque()
+        self.orphans: deque[Orphan] = deque()
 
     # --- The writer's side ----------------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class Spool:
         for orphan in find_orphans(self._root):
             log.debug("adopted %s: %d segments", orphan.folder.path, len(orphan.segments))
             with self.changed:
-                self._orphans.append(orphan)
+                self.orphans.append(orphan)
                 self._make_room()
 
     def take(self, *, own: bool) -> Batch | None:
@@ -157,10 +157,10 @@ class Spool:
             for segment in [segment for segment in self._own if segment.on_disk]:
                 self._own.remove(segment)
                 segment.put_down()
-            for orphan in self._orphans:
+            for orphan in self.orphans:
                 orphan.close()
                 orphan.folder.leave()
-            self._orphans.clear()
+            self.orphans.clear()
             if self._dir is not None:
                 self._dir.remove()
                 self._dir = None
@@ -182,25 +182,25 @@ class Spool:
                 self.counts.dropped += lost
                 tell("closing", f"{lost} spans were only in memory and could not be delivered; they are lost")
             self.abandon()
-            for folder in (self._dir, *(orphan.folder for orphan in self._orphans)):
+            for folder in (self._dir, *(orphan.folder for orphan in self.orphans)):
                 if folder is not None:
                     folder.remove()
             self._own.clear()
-            self._orphans.clear()
+            self.orphans.clear()
             self._dir, self._root, self._disk_failed = None, None, True
 
     def abandon(self) -> None:
         """Close the files, and delete none but those that are done with."""
         for segment in self._own:
             segment.put_down()
-        for orphan in self._orphans:
+        for orphan in self.orphans:
             orphan.close()
 
     def forget(self) -> None:
         """In the child of a fork: let go of the parent's files and locks without touching what they are of."""
         for segment in self._own:
             segment.close()
-        for orphan in self._orphans:
+        for orphan in self.orphans:
             orphan.close()
             orphan.folder.leave()
         if self._dir is not None:
@@ -271,7 +271,7 @@ class Spool:
     def _segments(self, *, own: bool | None = None) -> Iterator[tuple[Segment, Orphan | None]]:
         """Oldest first, of a kind or all."""
         if own is not True:
-            yield from [(segment, orphan) for orphan in self._orphans for segment in orphan.segments]
+            yield from [(segment, orphan) for orphan in self.orphans for segment in orphan.segments]
         if own is not False:
             yield from [(segment, None) for segment in self._own if segment.frames]
 
@@ -287,7 +287,7 @@ class Spool:
                 orphan.segments.remove(segment)
                 segment.storage.delete()
                 if not orphan.segments:
-                    self._orphans.remove(orphan)
+                    self.orphans.remove(orphan)
                     orphan.folder.remove()
             elif self._own and segment is self._own[-1] and segment.on_disk != self._disk_failed:
                 segment.reset()

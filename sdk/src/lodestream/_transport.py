@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from lodestream._event import EVENT
 from lodestream._line import Line, LineError
 from lodestream._otlp import delimited, request_of
 from lodestream._outcome import Refused, Taken, Why
-from lodestream._score import EVENT
 from lodestream._settings import Settings
 from lodestream._wire import fields, signed
 

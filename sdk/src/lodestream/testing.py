@@ -17,6 +17,7 @@ from lodestream_proto.v1.score_event_pb2 import ScoreRecorded
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from lodestream._client import Lodestream, use_as_default
+from lodestream._event import EncodedEvent
 from lodestream._fields import INPUT, LEVEL, OUTPUT, TYPE
 from lodestream._score import Score
 from lodestream._span import Observation
@@ -101,15 +102,19 @@ class CapturedScore:
 
 @dataclass(slots=True)
 class Captured:
-    """The spans that ended, and the scores, each in their order."""
+    """The spans that ended, the scores, and other events, each in their order."""
 
     spans: list[CapturedSpan] = field(default_factory=list)
     scores: list[CapturedScore] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    """What else was told: of experiments, the items that finished, and the end."""
 
-    def emit(self, told: Observation | Score, /) -> None:
-        """Take a span that ended, or a score."""
+    def emit(self, told: Observation | EncodedEvent, /) -> None:
+        """Take a span that ended, or an event."""
         if isinstance(told, Score):
             self.scores.append(CapturedScore(Event.FromString(told.event).score_recorded))
+        elif isinstance(told, EncodedEvent):
+            self.events.append(Event.FromString(told.event))
         else:
             self.spans.append(CapturedSpan(Span.FromString(told.as_otlp())))
 

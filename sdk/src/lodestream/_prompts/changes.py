@@ -1,6 +1,5 @@
 """Changes of prompts: commands, each with an id that is the same on every attempt, so that its verdict is too."""
 
-import os
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +9,10 @@ from lodestream_proto.v1 import prompt_event_pb2 as events
 from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.query_pb2 import WaitFor
 
+from lodestream._asking import CONFLICT, ask
+from lodestream._author import author
 from lodestream._line import Line, LineError
 from lodestream._outcome import Why
-from lodestream._prompts.asking import CONFLICT, ask
 from lodestream._prompts.errors import PromptError, PromptNotFoundError, PromptRefusedError, PromptUnavailableError
 from lodestream._prompts.prompt import Prompt
 from lodestream._prompts.wire import creation_of, prompt_from, selector_of
@@ -36,7 +36,7 @@ def create(
     """
     try:
         created = creation_of(
-            name, prompt, labels=labels, tags=tags, config=config, commit_message=commit_message, author=_author()
+            name, prompt, labels=labels, tags=tags, config=config, commit_message=commit_message, author=author()
         )
     except (ValueError, TypeError) as error:
         raise PromptRefusedError(str(error)) from None
@@ -51,7 +51,7 @@ def move_labels(line: Line, name: str, version: int, labels: Sequence[str], *, e
     Raises PromptError.
     """
     move = events.PromptLabelsMoved(
-        prompt_name=name, version=version, labels=labels, expected_revision=expected_revision, author=_author()
+        prompt_name=name, version=version, labels=labels, expected_revision=expected_revision, author=author()
     )
     request = pb.MoveLabelsRequest(command_id=_command_id(), move=move)
     answer = pb.MoveLabelsResponse.FromString(_command(line, "MoveLabels", request))
@@ -63,7 +63,7 @@ def roll_back(line: Line, name: str, label: str) -> Prompt:
 
     Raises PromptError.
     """
-    back = events.PromptLabelRolledBack(prompt_name=name, label=label, author=_author())
+    back = events.PromptLabelRolledBack(prompt_name=name, label=label, author=author())
     request = pb.RollBackLabelRequest(command_id=_command_id(), roll_back=back)
     answer = pb.RollBackLabelResponse.FromString(_command(line, "RollBackLabel", request))
     return _read_back(line, name, answer.version, answer.position)
@@ -76,7 +76,7 @@ def _read_back(line: Line, name: str, version: int, position: str) -> Prompt:
 
 def _command(line: Line, method: str, request: Message) -> bytes:
     try:
-        return ask(line, method, request, retries=_RETRIES, timeout=_SECONDS)
+        return ask(line, f"PromptService/{method}", request, retries=_RETRIES, timeout=_SECONDS)
     except LineError as error:
         raise _refusal(error) from None
 
@@ -91,9 +91,3 @@ def _refusal(error: LineError) -> PromptError:
 
 def _command_id() -> str:
     return str(uuid.uuid4())
-
-
-def _author() -> str:
-    """Who is said to have made a change: whom the environment names, else the service, else the user."""
-    names = ("LODESTREAM_AUTHOR", "OTEL_SERVICE_NAME", "USER")
-    return next((value for name in names if (value := os.environ.get(name))), "")

@@ -10,9 +10,9 @@ from typing import Any
 
 from lodestream_proto.v1 import prompts_pb2 as pb
 
+from lodestream._asking import ask
 from lodestream._guard import tell
 from lodestream._line import Line, LineError
-from lodestream._prompts.asking import ask
 from lodestream._prompts.disk import Disk
 from lodestream._prompts.errors import PromptNotFoundError, PromptTypeError, PromptUnavailableError
 from lodestream._prompts.prompt import Prompt, PromptType, fallback_of
@@ -137,7 +137,7 @@ class Prompts:
     def _fetch(self, selector: Selector, *, ttl: float, retries: int, timeout: float) -> _Entry:
         request = pb.GetPromptRequest(prompt=selector_of(selector))
         try:
-            answer = ask(self.line, "GetPrompt", request, retries=retries, timeout=timeout)
+            answer = ask(self.line, "PromptService/GetPrompt", request, retries=retries, timeout=timeout)
         except LineError as error:
             if error.status != "NOT_FOUND":
                 self._away[selector] = (time.monotonic() + _AWAY_SECONDS, error)

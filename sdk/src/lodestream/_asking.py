@@ -1,4 +1,4 @@
-"""One request of the server's PromptService, made again where that may help."""
+"""One request of the server's, made again where that may help."""
 
 import random
 import time
@@ -8,20 +8,20 @@ from google.protobuf.message import Message
 from lodestream._line import Line, LineError
 from lodestream._outcome import Why
 
-SERVICE = "/lodestream_proto.v1.PromptService/"
+_PACKAGE = "/lodestream_proto.v1."
 CONFLICT = "ABORTED"  # of a command; the same one has the same verdict
 _LONGEST_PAUSE = 2.0
 
 
 def ask(line: Line, method: str, request: Message, *, retries: int, timeout: float) -> bytes:
-    """The answer.
+    """The answer to a service's method, for example "PromptService/GetPrompt".
 
     Raises LineError.
     """
     data, attempt = request.SerializeToString(), 0
     while True:
         try:
-            return line.ask(SERVICE + method, data, timeout=timeout)[0]
+            return line.ask(_PACKAGE + method, data, timeout=timeout)[0]
         except LineError as error:
             attempt += 1
             if error.why not in (Why.AWAY, Why.BROKEN) or error.status == CONFLICT or attempt > retries:
