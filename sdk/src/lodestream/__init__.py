@@ -6,9 +6,24 @@ from lodestream import observe
 def answer(question: str) -> str: ...
 """
 
+from typing import TYPE_CHECKING, Any
+
 from lodestream._client import Lodestream, TraceContext, get_client
 from lodestream._context import propagate_attributes
-from lodestream._evaluation import Evaluation, InvalidEvaluationError
+from lodestream._datasets.errors import (
+    DatasetError,
+    DatasetItemsRefusedError,
+    DatasetNotFoundError,
+    DatasetRefusedError,
+    DatasetUnavailableError,
+)
+from lodestream._experiments.errors import (
+    ExperimentError,
+    ExperimentNotFoundError,
+    ExperimentRefusedError,
+    ExperimentUnavailableError,
+    RegressionError,
+)
 from lodestream._fields import Level, ObservationType
 from lodestream._observe import observe
 from lodestream._prompts.errors import (
@@ -24,13 +39,32 @@ from lodestream._recorder import CurrentObservation
 from lodestream._span import Observation
 from lodestream._version import __version__
 
+if TYPE_CHECKING:
+    from lodestream._datasets.dataset import Dataset, DatasetItem
+    from lodestream._datasets.recorded import RecordedItems, RefusedItem
+    from lodestream._evaluation import Evaluation, InvalidEvaluationError
+    from lodestream._experiments.result import ExperimentResult, ItemResult
+
 __all__ = [
     "ChatPrompt",
     "ConnectionCheck",
     "CurrentObservation",
+    "Dataset",
+    "DatasetError",
+    "DatasetItem",
+    "DatasetItemsRefusedError",
+    "DatasetNotFoundError",
+    "DatasetRefusedError",
+    "DatasetUnavailableError",
     "Evaluation",
+    "ExperimentError",
+    "ExperimentNotFoundError",
+    "ExperimentRefusedError",
+    "ExperimentResult",
+    "ExperimentUnavailableError",
     "FlushReceipt",
     "InvalidEvaluationError",
+    "ItemResult",
     "Level",
     "Lodestream",
     "Observation",
@@ -40,6 +74,9 @@ __all__ = [
     "PromptRefusedError",
     "PromptTypeError",
     "PromptUnavailableError",
+    "RecordedItems",
+    "RefusedItem",
+    "RegressionError",
     "TextPrompt",
     "TraceContext",
     "__version__",
@@ -47,3 +84,24 @@ __all__ = [
     "observe",
     "propagate_attributes",
 ]
+
+_LATE = {
+    "Dataset": "_datasets.dataset",
+    "DatasetItem": "_datasets.dataset",
+    "Evaluation": "_evaluation",
+    "ExperimentResult": "_experiments.result",
+    "InvalidEvaluationError": "_evaluation",
+    "ItemResult": "_experiments.result",
+    "RecordedItems": "_datasets.recorded",
+    "RefusedItem": "_datasets.recorded",
+}
+"""Names that programs which only trace don't need: their modules are imported when they are."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    return found

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from opentelemetry import trace
 
 from lodestream._check import check_connection
+from lodestream._datasets.methods import DatasetMethods
 from lodestream._fields import ObservationFields, ObservationType, attributes_of
 from lodestream._folders import prompts_dir, spool_root
 from lodestream._forks import renew_after_fork
 from lodestream._guard import guarded, log_to_stderr, report, tell
 from lodestream._ids import new_trace_id, seeded_trace_id
 from lodestream._lifecycle import EXIT_SECONDS
+from lodestream._line import Line
 from lodestream._otlp import resource_of
 from lodestream._pipeline import Pipeline
 from lodestream._prompts.methods import PromptMethods
@@ -38,7 +40,7 @@ class TraceContext(TypedDict, total=False):
     """16 hex digits; without it the observation is the trace's root."""
 
 
-class Lodestream(PromptMethods, ScoreMethods):
+class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
     """Settings that are not given come from the environment (see README). `get_client` gives the last one made."""
 
     def __init__(
@@ -86,7 +88,7 @@ class Lodestream(PromptMethods, ScoreMethods):
         self.settings = resolve(given, os.environ)
         if self.settings.debug:
             log_to_stderr()
-        self._pipeline = self._new_pipeline()
+        self._pipeline, self._line = self._new_pipeline(), Line(self.settings)
         self.recorder = Recorder(self.settings, self._pipeline)
         self.tracer_provider = TracerProvider(self.recorder)
         """For instrumentations that are to be given one; the process's own is ours unless another is installed."""
@@ -182,6 +184,7 @@ class Lodestream(PromptMethods, ScoreMethods):
         """Flush, and stop for good. What could not be delivered is left to the next process that uses the spool."""
         if self._prompt_store is not None:
             self._prompt_store.close()
+        self._line.close()
         try:
             return self._pipeline.close(timeout)
         except Exception as error:
@@ -218,7 +221,7 @@ class Lodestream(PromptMethods, ScoreMethods):
     def after_fork(self) -> None:
         """In the child: what was under way is the parent's to deliver; we begin with nothing."""
         self._pipeline.forget()
-        self._pipeline = self._new_pipeline()
+        self._pipeline, self._line = self._new_pipeline(), Line(self.settings)
         self.recorder.sink = self._pipeline
         self._making_prompts = threading.RLock()
         if self._prompt_store is not None:
@@ -233,6 +236,10 @@ class Lodestream(PromptMethods, ScoreMethods):
 
                     self._prompt_store = Prompts(self.settings, prompts_dir(self.settings))
         return self._prompt_store
+
+    @property
+    def _delivers(self) -> bool:
+        return self.settings.tracing_enabled and self.recorder.sink is self._pipeline
 
     def _new_pipeline(self) -> Pipeline:
         return Pipeline(self.settings, resource_of(_resource(self.settings)), spool_root(self.settings))

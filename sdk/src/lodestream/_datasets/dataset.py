@@ -1,0 +1,91 @@
+"""A version of a dataset, as a program has it."""
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+from lodestream._datasets.items import Items
+
+if TYPE_CHECKING:
+    from lodestream._experiments.methods import ExperimentMethods
+    from lodestream._experiments.options import ExperimentOptions
+    from lodestream._experiments.result import ExperimentResult
+
+ItemStatus = Literal["ACTIVE", "ARCHIVED"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetItem:
+    """What goes in, and what is expected to come out. Fields can be had as keys too: `item["input"]`."""
+
+    id: str
+    input: Any
+    expected_output: Any = None
+    """None also where there is none."""
+    metadata: Mapping[str, Any] | None = None
+    splits: Sequence[str] = ()
+    source_trace_id: str | None = None
+    """Of what it was taken from; 32 hex digits, and 16 for the observation."""
+    source_observation_id: str | None = None
+    status: ItemStatus = "ACTIVE"
+    dataset_name: str = ""
+    version: int = 0
+    """Of the dataset, that made it what it is."""
+    created_at: dt.datetime | None = None
+    updated_at: dt.datetime | None = None
+    author: str = ""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.__dataclass_fields__:
+            raise KeyError(name)
+        return getattr(self, name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Iterates over its items, which are asked for page by page when they are needed; later changes don't show."""
+
+    id: str
+    name: str
+    version: int
+    description: str = ""
+    metadata: Mapping[str, Any] | None = None
+    input_schema: Mapping[str, Any] | bool | None = None
+    expected_output_schema: Mapping[str, Any] | bool | None = None
+    splits: Sequence[str] = ()
+    """The items are those with any of these; without, all."""
+    all_splits: Sequence[str] = ()
+    """That any item has."""
+    archived: bool = False
+    pinned: bool = False
+    """Whether this version was asked for, by its number or by an instant."""
+    created_at: dt.datetime | None = None
+    updated_at: dt.datetime | None = None
+    items: Items = field(repr=False, compare=False)
+    reopen: "Callable[[int], Dataset]" = field(repr=False, compare=False)
+    """Asks for another version of it."""
+    client: "ExperimentMethods" = field(repr=False, compare=False)
+
+    def __iter__(self) -> Iterator[DatasetItem]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __bool__(self) -> bool:
+        return True  # there is one, be it empty
+
+    def at(self, version: int) -> "Dataset":
+        """The same at another version. Raises DatasetError."""
+        return self.reopen(version)
+
+    def run_experiment(self, *, name: str, task: Any, **options: "Unpack[ExperimentOptions]") -> "ExperimentResult":
+        """`client.run_experiment` over these items."""
+        return self.client.run_experiment(name=name, data=self, task=task, **options)
+
+    async def run_experiment_async(
+        self, *, name: str, task: Any, **options: "Unpack[ExperimentOptions]"
+    ) -> "ExperimentResult":
+        """`client.run_experiment_async` over these items."""
+        return await self.client.run_experiment_async(name=name, data=self, task=task, **options)
