@@ -1,10 +1,12 @@
 """The mock model: the same messages get the same answer."""
 
+import json
 import math
+from typing import Any
 
 import pytest
 from lodestream import get_client
-from lodestream.mock import MockModel, MockModelError
+from lodestream.mock import MockModel, MockModelError, answer
 from lodestream.testing import captured
 
 MESSAGES = [
@@ -81,3 +83,35 @@ def test_some_calls_fail_always_the_same_ones():
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="speed"):
         MockModel(**wrong)
+
+
+def test_a_plan_tells_what_a_call_comes_to_and_nobody_hears_of_it():
+    with captured() as told:
+        plan = model(seed=1).plan(MESSAGES, {})
+        assert not told.spans
+        whole = model(seed=1).chat(MESSAGES)
+    assert (plan.text, plan.usage(), plan.seconds) == (whole.text, whole.usage, whole.seconds)
+
+
+def test_json_that_is_asked_for_satisfies_its_schema():
+    schema = {
+        "type": "object",
+        "properties": {
+            "kind": {"const": "refund"},
+            "days": {"type": "integer", "minimum": 3, "maximum": 9},
+            "sure": {"type": ["boolean", "null"]},
+            "words": {"type": "array", "items": {"type": "string"}, "minItems": 2},
+            "grade": {"enum": ["bad", "good"]},
+            "inner": {"properties": {"text": {}}},
+        },
+    }
+    response_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    told = json.loads(answer(MESSAGES, response_format))
+    quoted = answer(MESSAGES)
+    assert told == {
+        "kind": "refund", "days": 9, "sure": True, "words": [quoted] * 2, "grade": "good", "inner": {"text": quoted},
+    }  # fmt: skip
+    assert json.loads(answer(MESSAGES, {"type": "json_object"})) == {"answer": quoted}
+    endless: dict[str, Any] = {"properties": {}}
+    endless["properties"]["again"] = endless
+    assert answer(MESSAGES, {"type": "json_schema", "json_schema": {"schema": endless}}).count("again") == 8

@@ -12,15 +12,15 @@ from shared.runtime.probe import grpc_serves, http_healthy
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where a service serves gRPC, and which one its health is asked of."""
+    """Where a service serves gRPC or HTTP, and what its health is asked of."""
 
     port_variable: str
     """Tells it its port."""
     usual_port: int
     address_variable: str
     """Tells others its address."""
-    serves: str
-    """The full name."""
+    serves: str | None
+    """The full name of a gRPC service; None: it serves HTTP, and tells on /health."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ SERVICES = (
     Service("services.projections.experiments"),
     Service("services.write.evaluator"),
     Service("services.read.query", Door("LODESTREAM_QUERY_PORT", 4319, "LODESTREAM_QUERY", _QUERY)),
+    Service("services.mock_llm", Door("LODESTREAM_MOCK_LLM_PORT", 4320, "LODESTREAM_MOCK_LLM", None)),
     Service("services.write.gateway", Door("LODESTREAM_GATEWAY_PORT", 4317, "LODESTREAM_ENDPOINT", _OTLP)),
 )
 _USUAL_METRICS_PORT = 9464  # of the first; the others follow
@@ -70,7 +71,9 @@ def service_command(
         port = port or find_port()
         its_environment[service.door.port_variable] = str(port)
         address = f"{HOST}:{port}"
-        ready, healthy = partial(grpc_serves, address), partial(grpc_serves, address, service.door.serves)
+        ready = healthy = partial(http_healthy, address)
+        if service.door.serves is not None:
+            ready, healthy = partial(grpc_serves, address), partial(grpc_serves, address, service.door.serves)
     return Command(
         name=service.name,
         argv=(sys.executable, "-m", service.module),

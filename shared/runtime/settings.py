@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -171,6 +171,45 @@ def secret(variable: str) -> SecretStr | None:
     """What the environment variable of this name holds, for files of settings that name secrets."""
     value = os.environ.get(variable)
     return SecretStr(value) if value else None
+
+
+class MockBehaviour(BaseModel):
+    """How the mock model behaves, unless a request says otherwise. Times in seconds, rates from 0 to 1."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    seed: int = 0
+    speed: float = Field(default=1.0, gt=0)
+    """Divides the times that are waited for; inf waits for nothing."""
+    first_token_seconds: float = Field(default=0.15, ge=0, le=600)
+    tokens_per_second: float = Field(default=250.0, gt=0)
+    latency_seconds: float | None = Field(default=None, ge=0, le=600)
+    """Of the whole answer, instead of what its tokens take."""
+    latency_jitter: float = Field(default=0.0, ge=0, le=1)
+    error_rate: float = Field(default=0.0, ge=0, le=1)
+    """Of tries that end with 503: the next may succeed."""
+    rate_limit_rate: float = Field(default=0.0, ge=0, le=1)
+    """Of tries that end with 429."""
+    refusal_rate: float = Field(default=0.0, ge=0, le=1)
+    """Of questions that end with 400, always."""
+    retry_after_seconds: float = Field(default=1.0, ge=0, le=3600)
+    """What is told with 429 and 503."""
+
+
+class MockLlmSettings(MockBehaviour, _Settings):
+    """The mock model's HTTP door, for demos and tests."""
+
+    model_config = SettingsConfigDict(env_prefix="LODESTREAM_MOCK_LLM_")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=4320, ge=0, le=65_535)
+    requests_per_second: float = Field(default=0.0, ge=0)
+    """Beyond it requests get 429; 0: without end."""
+    burst: int = Field(default=10, ge=1)
+    """Requests that may come at once, where there is a limit."""
+    max_body_bytes: int = Field(default=8 * MIB, ge=1024)
+    grace_seconds: float = Field(default=5.0, ge=0)
+    """After SIGTERM: what answers under way have to finish."""
 
 
 class PriceSettings(_Settings):

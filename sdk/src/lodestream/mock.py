@@ -12,7 +12,6 @@ import datetime as dt
 import hashlib
 import json
 import random
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,19 +19,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from lodestream._client import get_client
+from lodestream._mock_answers import Message, answer, quote
 from lodestream._recorder import CurrentObservation
 from lodestream._span import Observation
 
-Message = Mapping[str, str]
-"""With "role" and "content"."""
 Reply = Callable[[Sequence[Message]], str]
+
+__all__ = [
+    "Completion",
+    "Message",
+    "MockModel",
+    "MockModelError",
+    "Plan",
+    "Reply",
+    "answer",
+    "count_tokens",
+    "quote",
+    "tokens_of",
+]
 
 _CHARS_PER_TOKEN = 4  # the usual rule of thumb for English
 _MESSAGE_TOKENS = 4  # what a chat format adds to each message
 _PROMPT_TOKENS_PER_SECOND = 8_000.0  # reading is that much faster than writing
 _JITTER = 0.2
-_STEM = 6  # characters that tell words apart, whatever their ending
-_HEADING = re.compile(r"^#.*$", re.MULTILINE)
 
 
 class MockModelError(Exception):
@@ -54,7 +63,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """All that will happen, decided by seed and messages alone."""
 
     pieces: Sequence[str]
@@ -65,14 +74,17 @@ class _Plan:
 
     @property
     def text(self) -> str:
+        """The whole answer."""
         return "".join(self.pieces)
 
     def usage(self, pieces: int | None = None) -> dict[str, int]:
+        """Tokens: input, output, total; of the first pieces only, where a number is given."""
         output = len(self.pieces) if pieces is None else pieces
         return {"input": self.input_tokens, "output": output, "total": self.input_tokens + output}
 
     @property
     def seconds(self) -> float:
+        """Of the whole answer."""
         return self.first_seconds + len(self.pieces) * self.piece_seconds
 
 
@@ -111,7 +123,7 @@ class MockModel:
 
         `parameters` (temperature and the like) are recorded.
         """
-        plan = self._plan(messages, parameters)
+        plan = self.plan(messages, parameters)
         with self._generation(messages, name, prompt, parameters) as observation:
             time.sleep(plan.first_seconds / self._speed)
             self._begin(observation, plan)
@@ -122,7 +134,7 @@ class MockModel:
         self, messages: Sequence[Message], *, name: str | None = None, prompt: Any = None, **parameters: Any
     ) -> Completion:
         """The same without blocking the event loop."""
-        plan = self._plan(messages, parameters)
+        plan = self.plan(messages, parameters)
         with self._generation(messages, name, prompt, parameters) as observation:
             await asyncio.sleep(plan.first_seconds / self._speed)
             self._begin(observation, plan)
@@ -133,7 +145,7 @@ class MockModel:
         self, messages: Sequence[Message], *, name: str | None = None, prompt: Any = None, **parameters: Any
     ) -> Iterator[str]:
         """The answer token by token."""
-        plan = self._plan(messages, parameters)
+        plan = self.plan(messages, parameters)
         with self._speaking(messages, name, prompt, parameters, plan) as (observation, said):
             time.sleep(plan.first_seconds / self._speed)
             self._begin(observation, plan)
@@ -146,7 +158,7 @@ class MockModel:
         self, messages: Sequence[Message], *, name: str | None = None, prompt: Any = None, **parameters: Any
     ) -> AsyncIterator[str]:
         """The same for `async for`."""
-        plan = self._plan(messages, parameters)
+        plan = self.plan(messages, parameters)
         with self._speaking(messages, name, prompt, parameters, plan) as (observation, said):
             await asyncio.sleep(plan.first_seconds / self._speed)
             self._begin(observation, plan)
@@ -155,12 +167,13 @@ class MockModel:
                 said.append(piece)
                 yield piece
 
-    def _plan(self, messages: Sequence[Message], parameters: Mapping[str, Any]) -> _Plan:
+    def plan(self, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Plan:
+        """What a call comes to. Nothing is waited for, nothing is observed."""
         told = json.dumps([self.name, self.seed, [dict(message) for message in messages], parameters], default=str)
         chance = random.Random(hashlib.sha256(told.encode()).digest())  # noqa: S311 - a repeatable one is wanted
         stretch = 1 + chance.uniform(-_JITTER, _JITTER)
         input_tokens = sum(count_tokens(message["content"]) + _MESSAGE_TOKENS for message in messages)
-        return _Plan(
+        return Plan(
             pieces=tokens_of(self._reply(messages)),
             input_tokens=input_tokens,
             first_seconds=(self._first + input_tokens / _PROMPT_TOKENS_PER_SECOND) * stretch,
@@ -168,12 +181,12 @@ class MockModel:
             fails=chance.random() < self._error_rate,
         )
 
-    def _begin(self, observation: Observation, plan: _Plan) -> None:
+    def _begin(self, observation: Observation, plan: Plan) -> None:
         if plan.fails:
             raise MockModelError(f"{self.name} is overloaded")
         observation.update(completion_start_time=dt.datetime.now(dt.UTC))
 
-    def _complete(self, observation: Observation, plan: _Plan) -> Completion:
+    def _complete(self, observation: Observation, plan: Plan) -> Completion:
         _tell(observation, plan, plan.pieces)
         return Completion(plan.text, self.name, plan.usage(), plan.first_seconds, plan.seconds)
 
@@ -187,7 +200,7 @@ class MockModel:
 
     @contextmanager
     def _speaking(
-        self, messages: Sequence[Message], name: str | None, prompt: Any, parameters: Mapping[str, Any], plan: _Plan
+        self, messages: Sequence[Message], name: str | None, prompt: Any, parameters: Mapping[str, Any], plan: Plan
     ) -> Iterator[tuple[Observation, list[str]]]:
         """A generation, and a list for what was said of it; whoever stops listening is told of what was said till then.
 
@@ -209,7 +222,7 @@ class MockModel:
             observation.end()
 
 
-def _tell(observation: Observation, plan: _Plan, said: Sequence[str]) -> None:
+def _tell(observation: Observation, plan: Plan, said: Sequence[str]) -> None:
     content = {"role": "assistant", "content": "".join(said)}
     observation.update(output=content, usage_details=plan.usage(len(said)))
 
@@ -222,23 +235,3 @@ def count_tokens(text: str) -> int:
 def tokens_of(text: str) -> list[str]:
     """The text in as many pieces as it has tokens."""
     return [text[at : at + _CHARS_PER_TOKEN] for at in range(0, len(text), _CHARS_PER_TOKEN)]
-
-
-def quote(messages: Sequence[Message], sentences: int = 2) -> str:
-    """The neighbouring sentences said before that share most words with the last message."""
-    *before, last = messages
-    asked = _words(last["content"])
-    passages = [
-        said[at : at + sentences]
-        for message in before
-        for paragraph in re.split(r"\n\s*\n", _HEADING.sub("\n", message["content"]))
-        for said in [re.split(r"(?<=[.!?])\s+", " ".join(paragraph.split()))]
-        for at in range(len(said))
-        if said[at]
-    ]
-    best = max(passages, key=lambda passage: len(asked & _words(" ".join(passage))), default=[])
-    return " ".join(best) or "I do not know."
-
-
-def _words(text: str) -> set[str]:
-    return {word[:_STEM] for word in re.findall(r"\w+", text.lower()) if len(word) > 4 or word.isdigit()}

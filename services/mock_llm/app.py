@@ -1,0 +1,121 @@
+"""The routes. What is refused, limited or failed is told in OpenAI's shape, and every call is remembered."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from services.mock_llm.behaviour import behaviour_of
+from services.mock_llm.calls import Call, Calls
+from services.mock_llm.chat import complete
+from services.mock_llm.embeddings import embed
+from services.mock_llm.errors import ApiError, api_error, http_error, too_many, unexpected, wrong
+from services.mock_llm.limit import Bucket
+from services.mock_llm.messages import model_of, question_of
+from shared.runtime.settings import MockLlmSettings
+
+MODELS = ("mock-large", "mock-small", "mock-embedding")
+
+
+def create_app(settings: MockLlmSettings) -> Starlette:
+    """The application; each has its own list of calls and its own limit."""
+    door = _Door(settings)
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", door.chat, methods=["POST"]),
+            Route("/v1/embeddings", door.embeddings, methods=["POST"]),
+            Route("/v1/models", _models),
+            Route("/health", _health),
+            Route("/calls", door.calls, methods=["GET", "DELETE"]),
+        ],
+        exception_handlers={ApiError: api_error, HTTPException: http_error, Exception: unexpected},
+    )
+
+
+class _Door:
+    """What the routes share."""
+
+    def __init__(self, settings: MockLlmSettings) -> None:
+        self._settings = settings
+        self._calls = Calls()
+        self._bucket = Bucket(settings.requests_per_second, settings.burst)
+
+    async def chat(self, request: Request) -> Response:
+        body, call = await self._begin(request)
+        with _told(call):
+            question = question_of(body)
+            return await complete(question, behaviour_of(request, body, self._settings), call)
+
+    async def embeddings(self, request: Request) -> Response:
+        body, call = await self._begin(request)
+        with _told(call):
+            response = JSONResponse(embed(body))
+            call.status = 200
+            return response
+
+    async def calls(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self._calls.forget()
+            return Response(status_code=204)
+        return JSONResponse(self._calls.told())
+
+    async def _begin(self, request: Request) -> tuple[Mapping[str, Any], Call]:
+        """The body, and the call as it is remembered. Raises ApiError for one that can't be told, or is too much."""
+        body = _object(await _body(request, self._settings.max_body_bytes))
+        retries = request.headers.get("x-stainless-retry-count", "0")
+        call = self._calls.begin(
+            request.url.path,
+            model_of(body),
+            key=request.headers.get("idempotency-key", ""),
+            retries=int(retries) if retries.isdecimal() else 0,
+            stream=body.get("stream") is True,
+        )
+        with _told(call):
+            if seconds := self._bucket.take(time.monotonic()):
+                raise too_many(seconds)
+        return body, call
+
+
+@contextmanager
+def _told(call: Call) -> Iterator[None]:
+    """The status of a call that is refused is remembered."""
+    try:
+        yield
+    except ApiError as error:
+        call.status = error.status
+        raise
+
+
+async def _models(_: Request) -> Response:
+    data = [{"id": model, "object": "model", "created": 0, "owned_by": "lodestream"} for model in MODELS]
+    return JSONResponse({"object": "list", "data": data})
+
+
+async def _health(_: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _body(request: Request, most: int) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most:
+            raise ApiError(413, f"the body has more than {most} bytes", kind="invalid_request_error")
+    return bytes(body)
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise wrong(None, f"the body is no JSON: {error}") from None
+    if not isinstance(told, dict):
+        raise wrong(None, "the body is a JSON object")
+    return told
