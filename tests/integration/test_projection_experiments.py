@@ -198,7 +198,11 @@ def story(choose: random.Random, count: int, *, whose: object = "") -> list[Even
     told: list[Event] = []
     values: list[float | bool | str] = [0.25, True, "c"]
     for n in range(count):
-        of, its, run = f"{choose.choice('bü')}{whose}", choose.choice("abcd"), f"{choose.choice('rs')}{whose}"
+        of, its, run = (
+            f"{choose.choice('bü')}{whose}",
+            choose.choice(["a", "B", "é", "a b"]),
+            f"{choose.choice('rs')}{whose}",
+        )
         content = {"expected_output_json": choose.choice(["", "1", " 1 "]), "splits": choose.choices("xy", k=1)}
         evaluations = [said("x", choose.choice(values))] * choose.randint(0, 1)
         told.append(

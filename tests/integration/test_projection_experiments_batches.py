@@ -12,6 +12,7 @@ from lodestream_proto.v1.event_pb2 import Event
 
 from services.projections.experiments import load as loading
 from services.projections.experiments import tables
+from services.projections.experiments.analyzing import analyze_grown
 from services.projections.experiments.commands import command_of
 from services.projections.experiments.decide import decide_all
 from shared.read_model.postgres import load_sql
@@ -122,6 +123,24 @@ async def test_each_look_reads_one_row_also_while_postgres_knows_nothing_of_the_
         assert f"using {index}" in plan, name
         assert "Seq Scan" not in plan, name
         assert "Rows Removed" not in plan, f"{name} reads what it does not want:\n{plan}"
+
+
+async def test_a_table_is_analysed_when_it_has_doubled(connection) -> None:
+    """So whoever joins a run with its dataset finds each item by its key, from the first seconds on."""
+    await connection.execute(FILL)
+    join = (
+        "EXPLAIN SELECT count(*) FROM experiment_items AS results JOIN dataset_items AS items"
+        " ON items.project_id = results.project_id AND items.dataset_id = 'd' AND items.item_id = results.item_id"
+        " WHERE results.project_id = 'p' AND results.run_id = 'r'"
+    )
+    assert "Hash Join" not in str(await connection.fetch(join)), "nothing is known, and two rows are expected"
+    grown = ["experiments.dataset_items", "experiments.experiment_items"]
+    assert await analyze_grown(connection, "experiments") == grown
+    assert "Hash Join" in str(await connection.fetch(join))
+    assert await analyze_grown(connection, "experiments") == []
+    for project in "qr":
+        await connection.execute(FILL.replace("'p'", f"'{project}'"))
+    assert await analyze_grown(connection, "experiments") == grown
 
 
 async def test_a_dataset_may_have_more_items_than_are_looked_at_at_once(connection) -> None:

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 import asyncpg
 from faststream.asgi import AsgiFastStream
 
+from services.projections.experiments.analyzing import keep_analyzed
 from services.projections.experiments.experiments import NAME, ExperimentsProjection
 from services.projections.experiments.subscriber import assignment, router, subscriber
 from shared.event_log.topics import EXPERIMENTS
-from shared.read_model.projecting.app import Parts, make_app
+from shared.read_model.projecting.app import Parts, beside, make_app
 from shared.runtime.settings import ExperimentsProjectionSettings, KafkaSettings, PostgresSettings
 
 
@@ -31,5 +32,6 @@ def create_app(
 
 
 @asynccontextmanager
-async def _open(_pool: asyncpg.Pool) -> AsyncIterator[ExperimentsProjection]:
-    yield ExperimentsProjection()
+async def _open(pool: asyncpg.Pool) -> AsyncIterator[ExperimentsProjection]:
+    async with beside(keep_analyzed(pool, NAME)):
+        yield ExperimentsProjection()
