@@ -1,25 +1,23 @@
 """Items are judged one by one, by the dataset's schemas as well; no schema can harm who judges by it."""
 
 import json
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 
-from services.write.gateway.datasets import judge as judges
 from services.write.gateway.datasets.items import judge_items, kept_item
-from services.write.gateway.datasets.judge import Judge, SchemaError
+from services.write.gateway.datasets.judge import Fault, Judge
 from services.write.gateway.datasets.judging import judge as judge_here
-from services.write.gateway.datasets.lookup import Described
+from services.write.gateway.datasets.lookup import Datasets, Described
+from services.write.gateway.experiments.runs import Runs
 from shared.read_model.dataset_rules import check_item
 from shared.read_model.experiment_ids import dataset_id_of, item_id_of
-from shared.runtime.refusal import InvalidError, RefusedError
+from shared.read_model.postgres import connect_pool
+from shared.runtime.refusal import InvalidError, UnavailableError
 from tests.experiments import item
 
 QUESTION = json.dumps(
@@ -46,18 +44,16 @@ def raw(**fields: Any) -> DatasetItemRecorded:
     return DatasetItemRecorded(**fields)
 
 
-@asynccontextmanager
-async def judging() -> AsyncIterator[Judge]:
-    judge = Judge()
-    try:
-        yield judge
-    finally:
-        await judge.close()
+class Here(Judge):
+    """Judges in this process, by the same code."""
+
+    async def faults(self, project_id: str, schema_json: str, texts: Sequence[str]) -> list[Fault | None]:
+        faults: list[Fault | None] = judge_here(schema_json, texts)["texts"]
+        return faults
 
 
 async def outcomes(items: Sequence[DatasetItemRecorded], **fields: Any) -> list[tuple[str, str, str]]:
-    async with judging() as judge:
-        judged = await judge_items(items, described(**fields), judge)
+    judged = await judge_items("acme", items, described(**fields), Here())
     taken = {outcome.item_id for outcome in judged.outcomes if not outcome.field}
     assert taken == judged.kept.keys(), "what was taken is kept, and nothing else"
     return [(outcome.item_id, outcome.field, outcome.reason) for outcome in judged.outcomes]
@@ -198,36 +194,16 @@ def test_a_reason_is_short_whatever_is_refused() -> None:
     assert len(fault[1]) <= 400
 
 
-def endless() -> str:
-    """A schema that asks for 2 ** 60 looks at one number."""
-    definitions: dict[str, Any] = {
-        f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}, {"$ref": f"#/$defs/a{n + 1}"}]} for n in range(60)
-    }
-    return json.dumps({"$ref": "#/$defs/a0", "$defs": {**definitions, "a60": {"type": "number"}}})
-
-
-async def test_a_schema_that_takes_for_ever_costs_seconds_and_only_those_who_use_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(judges, "_COMMAND", (*judges._COMMAND[:-1], "0.5"))
-    async with judging() as judge:
-        began = time.monotonic()
-        with pytest.raises(RefusedError, match=r"schema of input_json takes more than") as refused:
-            await judge_items([item("a", "1")], described(input_schema=endless()), judge)
-        assert refused.value.code == grpc.StatusCode.FAILED_PRECONDITION
-        assert time.monotonic() - began < 5
-        judged = await judge_items([item("a", "1")], described(input_schema="true"), judge)
-        assert judged.kept.keys() == {"a"}
-
-
-async def test_who_was_killed_while_judging_is_followed_by_another() -> None:
-    async with judging() as judge:
-        await judge.check("true")
-        assert judge._process is not None
-        judge._process.kill()  # whether or not that is known yet
-        await judge.check("true")
-        with pytest.raises(SchemaError, match="is no JSON Schema that is taken"):
-            await judge.check('{"type": 1}')
+async def test_without_a_database_writers_are_told_to_come_again() -> None:
+    pool = await connect_pool("postgresql://nobody@127.0.0.1:9/nothing", application="test", min_size=0)
+    try:
+        with pytest.raises(UnavailableError, match="datasets can't be read"):
+            await Datasets(pool).find("acme", "questions")
+        with pytest.raises(UnavailableError, match="runs can't be read"):
+            await Runs(pool).find("acme", ["r"])
+        assert await Runs(pool).find("acme", []) == set(), "nobody is asked for nothing"
+    finally:
+        await pool.close()
 
 
 def test_an_item_is_refused_by_the_name_of_the_field() -> None:

@@ -19,6 +19,7 @@ from services.write.gateway.events import CheckedEvent, check_event, read_events
 from services.write.gateway.known import Known
 from services.write.gateway.refusal import OverQuotaError, exhausted, the_request
 from services.write.gateway.spans_recorded import OTLP_REQUEST
+from services.write.gateway.turns import Turns
 from services.write.gateway.wire import WireError, split
 from services.write.gateway.writing import append_all
 from shared.event_log.append import Appender
@@ -85,7 +86,10 @@ class IngestService:
         with self._admission.hold(project_id, len(request)):
             events = read_events(request, self._settings.max_events)
             named = await self._known.find(project_id, events)
-            checked = [check_event(event, project_id, context, self._settings, named) for event in events]
+            checked, turns = [], Turns()
+            for event in events:
+                checked.append(check_event(event, project_id, context, self._settings, named))
+                await turns.give()
             told = sum(event.spans.spans if event.spans else len(event.records) for event in checked)
             self._admission.count_spans(project_id, told)
             records = [record for event in checked for record in event.records]

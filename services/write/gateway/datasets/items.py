@@ -1,22 +1,20 @@
 """Items on their way into a dataset: which can be kept, and what is wrong with the others, one by one."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import grpc
 from lodestream_proto.v1.datasets_pb2 import ItemOutcome
 from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 
-from services.write.gateway.datasets.judge import Judge, SchemaError
+from services.write.gateway.datasets.judge import Fault, Judge, SchemaError
 from services.write.gateway.datasets.lookup import Described
+from services.write.gateway.turns import Turns
 from shared.read_model.dataset_rules import check_item
 from shared.read_model.experiment_ids import item_id_of
 from shared.runtime.refusal import InvalidError, RefusedError
 
 _PATH = "item"
-_SLICE_BYTES = 128 * 1024
-"""Of items that are looked at in one go; then others have their turn."""
 
 
 @dataclass(slots=True)
@@ -27,25 +25,24 @@ class Judged:
     kept: dict[str, DatasetItemRecorded] = field(default_factory=dict)
 
 
-async def judge_items(items: Sequence[DatasetItemRecorded], dataset: Described, judge: Judge) -> Judged:
+async def judge_items(
+    project_id: str, items: Sequence[DatasetItemRecorded], dataset: Described, judge: Judge
+) -> Judged:
     """What can be kept of these items, with ids.
 
     Raises RefusedError when the dataset's schemas can't be judged by.
     """
-    judged, looked_at = Judged(), 0
+    judged, turns = Judged(), Turns()
     for item in items:
         _take(item, dataset, judged)
-        looked_at += item.ByteSize()
-        if looked_at > _SLICE_BYTES:
-            looked_at = 0
-            await asyncio.sleep(0)
+        await turns.give()
     for name, schema in (
         ("input_json", dataset.input_schema),
         ("expected_output_json", dataset.expected_output_schema),
     ):
         texts = {item_id: text for item_id, item in judged.kept.items() if (text := getattr(item, name))}
         if schema and texts:
-            await _judge_by(schema, name, texts, judged, judge)
+            _refuse(judged, name, await _faults(project_id, schema, name, texts, judge))
     return judged
 
 
@@ -84,14 +81,19 @@ def _refuse_another(first: DatasetItemRecorded, item: DatasetItemRecorded) -> No
         raise InvalidError(f"{_PATH}.item_id", "another item of this request has it")
 
 
-async def _judge_by(schema: str, name: str, texts: dict[str, str], judged: Judged, judge: Judge) -> None:
+async def _faults(project_id: str, schema: str, name: str, texts: Mapping[str, str], judge: Judge) -> dict[str, Fault]:
+    """What is wrong with the items, by their ids."""
     try:
-        faults = await judge.faults(schema, list(texts.values()))
+        faults = await judge.faults(project_id, schema, list(texts.values()))
     except SchemaError as error:
         why = f"the dataset's schema of {name} {error}"
         raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, why) from None
-    found = {item_id: fault for item_id, fault in zip(texts, faults, strict=True) if fault is not None}
+    return {item_id: fault for item_id, fault in zip(texts, faults, strict=True) if fault is not None}
+
+
+def _refuse(judged: Judged, name: str, faults: Mapping[str, Fault]) -> None:
     for outcome in judged.outcomes:
-        if not outcome.field and (fault := found.get(outcome.item_id)):
+        if not outcome.field and (fault := faults.get(outcome.item_id)):
             outcome.field, outcome.reason = f"{name}{fault[0]}", fault[1]
-            judged.kept.pop(outcome.item_id, None)
+    for item_id in faults:
+        del judged.kept[item_id]

@@ -1,9 +1,11 @@
-"""Who judges by schemas: a process beside this one, started when it is needed, and again when it had to end."""
+"""Who judges by schemas: processes beside this one, started when they are needed, and again when one had to end."""
 
 import asyncio
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
+from weakref import WeakValueDictionary
 
 import orjson
 import structlog
@@ -11,13 +13,17 @@ import structlog
 from shared.runtime.refusal import UnavailableError
 
 log = structlog.get_logger()
-SECONDS = 5.0
+CPU_SECONDS = 2.0
 """That one request may take."""
-_COMMAND = (sys.executable, "-m", "services.write.gateway.datasets.judging", str(SECONDS))
+_PATIENCE = 20.0
+"""Seconds by the clock, on a machine that is busy."""
+_PROCESSES = 2
+_COMMAND = (sys.executable, "-m", "services.write.gateway.datasets.judging", str(CPU_SECONDS))
 _MOST_BYTES = 64 * 1024 * 1024
 """Of an answer."""
 Fault = tuple[str, str]
 """The place in a text, as ".question[0]", and what is wrong there."""
+_Answer = dict[str, Any]
 
 
 class SchemaError(ValueError):
@@ -25,52 +31,79 @@ class SchemaError(ValueError):
 
 
 class Judge:
-    """Judges one request at a time. One for a process."""
+    """Judges, of one project at a time one thing: a project whose schemas take long waits for itself.
+
+    One for a process.
+    """
 
     def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._process: asyncio.subprocess.Process | None = None
+        self._processes = [_Apart() for _ in range(_PROCESSES)]
+        self._free: asyncio.LifoQueue[_Apart] = asyncio.LifoQueue()
+        for process in self._processes:
+            self._free.put_nowait(process)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def check(self, schema_json: str) -> None:
+    async def check(self, project_id: str, schema_json: str) -> None:
         """Raises SchemaError when the text is no JSON Schema, or refers to what it does not hold."""
-        await self.faults(schema_json, ())
+        await self.faults(project_id, schema_json, ())
 
-    async def faults(self, schema_json: str, texts: Sequence[str]) -> list[Fault | None]:
+    async def faults(self, project_id: str, schema_json: str, texts: Sequence[str]) -> list[Fault | None]:
         """What is wrong with each of the JSON texts by the schema, if anything.
 
         Raises SchemaError, also when that takes too long; UnavailableError when nobody can judge now.
         """
         line = orjson.dumps({"schema_json": schema_json, "texts": list(texts)}) + b"\n"
-        async with self._lock:
-            answer = await self._answer(line)
+        async with self._turns.setdefault(project_id, asyncio.Lock()):
+            process = await self._free.get()
+            try:
+                answer = await process.answer(line)
+            finally:
+                self._free.put_nowait(process)
         if answer is None:
-            raise SchemaError(f"takes more than {SECONDS:.0f} s, or too much memory, to judge by")
+            raise SchemaError(f"takes more than {CPU_SECONDS:g} s, or too much memory, to judge by")
         if why := answer.get("schema"):
             raise SchemaError(f"is no JSON Schema that is taken: {why}")
         return [None if fault is None else (fault[0], fault[1]) for fault in answer["texts"]]
 
     async def close(self) -> None:
-        """End the process."""
-        async with self._lock:
-            await self._end()
+        """End the processes."""
+        for process in self._processes:
+            await process.end()
 
-    async def _answer(self, line: bytes) -> dict[str, list[list[str] | None]] | None:
-        """The answer; None when the process ended over it, or another one did as well."""
+
+class _Apart:
+    """A process that judges, if there is one now."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def answer(self, line: bytes) -> _Answer | None:
+        """The answer; None when a process took too long for it, or two ended over it."""
         for _ in range(2):
             process = await self._started()
             try:
-                async with asyncio.timeout(2 * SECONDS):
+                async with asyncio.timeout(_PATIENCE):
                     answer = await _ask(process, line)
+            except TimeoutError:
+                await self.end()
+                raise UnavailableError("judging by the dataset's schemas takes too long now") from None
             except BaseException:
-                await self._end()  # what it says later is no answer to anybody
+                await self.end()  # what it says later is no answer to anybody
                 raise
             if answer:
                 return orjson.loads(answer)  # type: ignore[no-any-return]
-            await self._end()
+            await self.end()
             log.warning("judging by a schema was given up", returncode=process.returncode)
-            if process.returncode == -signal.SIGALRM:
+            if process.returncode == -signal.SIGPROF:
                 break
         return None
+
+    async def end(self) -> None:
+        """End the process; it starts again when it is needed."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
@@ -83,12 +116,6 @@ class Judge:
                 raise UnavailableError(f"nobody can judge by the dataset's schemas now: {error}") from error
         return self._process
 
-    async def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            process.kill()
-            await process.wait()
-
 
 async def _ask(process: asyncio.subprocess.Process, line: bytes) -> bytes:
     """The line that it answers; empty when it ends instead."""
@@ -97,6 +124,9 @@ async def _ask(process: asyncio.subprocess.Process, line: bytes) -> bytes:
     try:
         process.stdin.write(line)
         await process.stdin.drain()
-        return await process.stdout.readline()
+        answer = await process.stdout.readline()
     except ConnectionError:
-        return b""
+        answer = b""
+    if not answer:
+        await process.wait()
+    return answer

@@ -49,7 +49,7 @@ class DatasetWrites:
 
     async def _create(self, call: Call) -> pb.CreateDatasetResponse:
         with call.held():
-            created = await self._described(read(pb.CreateDatasetRequest, call.request).dataset)
+            created = await self._described(call)
             position = await call.append([checked_record("dataset_created", created, call.envelope())])
         return pb.CreateDatasetResponse(dataset=await self._readable(call, created.name, position), position=position)
 
@@ -71,7 +71,7 @@ class DatasetWrites:
             _check_count(len(asked.items), "items")
             dataset = await self._datasets.find(call.project_id, asked.dataset_name)
             dataset.refuse_archived()
-            judged = await judge_items(asked.items, dataset, self._judge)
+            judged = await judge_items(call.project_id, asked.items, dataset, self._judge)
             if not judged.kept:
                 return pb.RecordItemsResponse(outcomes=judged.outcomes, version=dataset.version)
             position = await call.append(
@@ -101,11 +101,12 @@ class DatasetWrites:
         its = await self._readable(call, asked.dataset_name, position)
         return pb.ArchiveItemsResponse(version=its.version, position=position)
 
-    async def _described(self, asked: DatasetCreated) -> DatasetCreated:
+    async def _described(self, call: Call) -> DatasetCreated:
         """The description as it goes into the log: with an id.
 
         Raises InvalidError naming the field.
         """
+        asked = read(pb.CreateDatasetRequest, call.request).dataset
         created = DatasetCreated()
         created.CopyFrom(asked)
         created.dataset_id = asked.dataset_id or dataset_id_of(asked.name)
@@ -113,7 +114,7 @@ class DatasetWrites:
         for field in ("input_schema_json", "expected_output_schema_json"):
             if schema := getattr(created, field):
                 try:
-                    await self._judge.check(schema)
+                    await self._judge.check(call.project_id, schema)
                 except SchemaError as error:
                     raise InvalidError(f"dataset.{field}", str(error)) from None
         return created

@@ -1,0 +1,78 @@
+"""Schemas are judged by in processes of their own: none takes the gateway along, nor those who use another one."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from services.write.gateway.datasets import judge as judges
+from services.write.gateway.datasets.items import judge_items
+from services.write.gateway.datasets.judge import Judge, SchemaError
+from services.write.gateway.datasets.lookup import Described
+from shared.read_model.experiment_ids import dataset_id_of
+from shared.runtime.refusal import RefusedError
+from tests.experiments import item
+
+
+def described(input_schema: str) -> Described:
+    """The dataset "questions"."""
+    return Described(dataset_id_of("questions"), "questions", 1, False, input_schema, "")
+
+
+@asynccontextmanager
+async def judging() -> AsyncIterator[Judge]:
+    judge = Judge()
+    try:
+        yield judge
+    finally:
+        await judge.close()
+
+
+def endless() -> str:
+    """A schema that asks for 2 ** 60 looks at one number."""
+    definitions: dict[str, Any] = {
+        f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}, {"$ref": f"#/$defs/a{n + 1}"}]} for n in range(60)
+    }
+    return json.dumps({"$ref": "#/$defs/a0", "$defs": {**definitions, "a60": {"type": "number"}}})
+
+
+async def test_a_schema_that_takes_for_ever_costs_seconds_and_only_those_who_use_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(judges, "_COMMAND", (*judges._COMMAND[:-1], "0.2"))
+    never, fine = described(input_schema=endless()), described(input_schema="true")
+    async with judging() as judge:
+        await judge.check("quiet", "true")
+        hostile = [asyncio.create_task(judge_items("loud", [item("a", "1")], never, judge)) for _ in range(2)]
+        judged = await judge_items("quiet", [item("a", "1")], fine, judge)
+        assert judged.kept.keys() == {"a"}
+        assert not any(task.done() for task in hostile), "nobody else waits for them"
+        for task in hostile:
+            with pytest.raises(RefusedError, match=r"schema of input_json takes more than") as refused:
+                await task
+            assert refused.value.code == grpc.StatusCode.FAILED_PRECONDITION
+        assert (await judge_items("loud", [item("a", "1")], fine, judge)).kept.keys() == {"a"}
+
+
+async def test_who_was_killed_while_judging_is_followed_by_another() -> None:
+    async with judging() as judge:
+        for _ in range(3):
+            await judge.check("acme", "true")
+            running = [apart._process for apart in judge._processes if apart._process]
+            running[0].kill()  # whether or not that is known yet
+        with pytest.raises(SchemaError, match="is no JSON Schema that is taken"):
+            await judge.check("acme", '{"type": 1}')
+
+
+async def test_a_caller_who_hangs_up_gets_nobody_elses_answer() -> None:
+    async with judging() as judge:
+        await judge.check("acme", "true")
+        hung_up = asyncio.create_task(judge.faults("acme", endless(), ["1"]))
+        await asyncio.wait([hung_up], timeout=0.1)
+        hung_up.cancel()
+        await asyncio.gather(hung_up, return_exceptions=True)
+        assert await judge.faults("acme", "true", ["1", "2"]) == [None, None]
