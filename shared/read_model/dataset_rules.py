@@ -20,7 +20,7 @@ from lodestream_proto.v1.experiment_event_pb2 import (
 )
 
 from shared.read_model.experiment_ids import dataset_id_of
-from shared.read_model.json_rules import check_json, check_json_object
+from shared.read_model.json_rules import check_json, check_json_object, values_in
 from shared.read_model.text_rules import check_bytes_id, check_id, check_line, check_text
 from shared.runtime.refusal import InvalidError
 
@@ -95,8 +95,10 @@ def check_splits(splits: Sequence[str], path: str) -> None:
 
 
 def check_metadata(metadata_json: str, path: str) -> None:
-    """Raises InvalidError when it is neither empty nor a JSON object."""
-    check_json_object(metadata_json, path, most=MAX_METADATA_BYTES)
+    """Raises InvalidError when it is neither empty nor a JSON object that databases take: without NUL characters."""
+    value = check_json_object(metadata_json, path, most=MAX_METADATA_BYTES)
+    if any(isinstance(part, str) and "\0" in part for part in values_in(value)):
+        raise InvalidError(path, "has a NUL character")
 
 
 def check_author(author: str, path: str) -> None:

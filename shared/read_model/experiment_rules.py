@@ -9,6 +9,7 @@
 | what came of an item, with its evaluations | 1.9 MiB |
 | evaluations of an item, or of a run | 300, each name once |
 | an evaluation's name, category; its text, comment or error | 200; 16,384 characters |
+| an evaluation's metadata, or a run's | 64 KiB |
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ from lodestream_proto.v1.experiment_event_pb2 import (
 from shared.event_log.topics import MAX_RECORD_BYTES
 from shared.read_model.dataset_rules import (
     MAX_DESCRIPTION,
+    MAX_METADATA_BYTES,
     check_author,
     check_dataset,
     check_dataset_archival,
@@ -39,7 +41,7 @@ from shared.read_model.dataset_rules import (
     check_metadata,
     check_splits,
 )
-from shared.read_model.json_rules import check_json
+from shared.read_model.json_rules import check_json, check_json_object
 from shared.read_model.text_rules import check_bytes_id, check_finite, check_id, check_line, check_text
 from shared.runtime.refusal import InvalidError
 
@@ -82,7 +84,10 @@ def check_request(requested: ExperimentRequested, path: str) -> None:
 
 
 def check_item_result(finished: ExperimentItemFinished, path: str) -> None:
-    """Raises InvalidError when it can't be what came of an item."""
+    """Raises InvalidError when it can't be what came of an item.
+
+    Its error, and what evaluators said, may have any characters: such a text is no reason to lose the result.
+    """
     if (size := finished.ByteSize()) > MAX_RESULT_BYTES:
         raise InvalidError(path, f"has {size} bytes; at most {MAX_RESULT_BYTES} are taken")
     check_id(finished.run_id, f"{path}.run_id")
@@ -93,8 +98,7 @@ def check_item_result(finished: ExperimentItemFinished, path: str) -> None:
     for field in ("output_json", "input_json", "expected_output_json"):
         if text := getattr(finished, field):
             check_json(text, f"{path}.{field}", most=MAX_RESULT_BYTES)
-    check_metadata(finished.metadata_json, f"{path}.metadata_json")
-    check_text(finished.error, f"{path}.error", least=0, most=MAX_REASON)
+    check_json_object(finished.metadata_json, f"{path}.metadata_json", most=MAX_RESULT_BYTES)
     _check_times(finished, path)
     _check_usage(finished.usage, f"{path}.usage")
     _check_evaluations(finished.evaluations, f"{path}.evaluations")
@@ -239,11 +243,16 @@ def _check_evaluation(evaluation: ItemEvaluation, path: str) -> None:
         case "categorical":
             check_line(evaluation.categorical, f"{path}.categorical", most=MAX_CATEGORY)
         case "text":
-            check_text(evaluation.text, f"{path}.text", least=0, most=MAX_EVALUATION_TEXT)
+            _check_length(evaluation.text, f"{path}.text")
         case "error":
-            check_text(evaluation.error, f"{path}.error", most=MAX_EVALUATION_TEXT)
-    check_text(evaluation.comment, f"{path}.comment", least=0, most=MAX_EVALUATION_TEXT)
+            _check_length(evaluation.error, f"{path}.error")
+    _check_length(evaluation.comment, f"{path}.comment")
     check_line(evaluation.evaluator_version, f"{path}.evaluator_version", least=0, most=255)
-    check_metadata(evaluation.metadata_json, f"{path}.metadata_json")
+    check_json_object(evaluation.metadata_json, f"{path}.metadata_json", most=MAX_METADATA_BYTES)
     if evaluation.score_id:
         check_id(evaluation.score_id, f"{path}.score_id")
+
+
+def _check_length(text: str, path: str) -> None:
+    if len(text) > MAX_EVALUATION_TEXT:
+        raise InvalidError(path, f"has {len(text)} characters; at most {MAX_EVALUATION_TEXT} are taken")

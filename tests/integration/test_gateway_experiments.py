@@ -205,14 +205,20 @@ async def test_what_comes_of_items_is_told_by_record_and_stream_while_somebody_w
     assert (again.created, again.run.state) == (False, COMPLETED)
 
 
-async def test_the_largest_result_is_kept_whole(shared_stack: Stack) -> None:
+async def test_the_largest_and_ugliest_result_is_kept_whole(shared_stack: Stack) -> None:
     run_id = (await start(shared_stack, asked("large", run_id="large"))).run.request.run_id
     output = json.dumps("é" * ((MAX_RESULT_BYTES - 600) // 6))  # six bytes each, and in no way compressed
-    finished = result(run_id, "a", output_json=output, input_json='"?"')
+    evaluations = [evaluation("text", text="a\0b", comment="\0"), evaluation("failed", error="\0")]
+    finished = result(run_id, "a", output_json=output, error="broken\0", input_json='"?"', evaluations=evaluations)
     assert MAX_RESULT_BYTES - 1_000 < finished.ByteSize() <= MAX_RESULT_BYTES
     answer = await shared_stack.record(*told(finished))
     assert answer.results[0].outcome == EVENT_OUTCOME_ACCEPTED, answer.results[0].reason
     assert (await got(shared_stack, run_id, answer.position)).items_finished == 1
+    call = shared_stack.experiments.ListExperimentItems(
+        pb.ListExperimentItemsRequest(run_id=run_id), metadata=shared_stack.metadata(), timeout=15
+    )
+    (kept,) = (await call).items
+    assert kept.result == finished
 
 
 @pytest.mark.parametrize(
@@ -301,12 +307,11 @@ async def test_two_projects_never_see_each_others_runs(shared_stack: Stack) -> N
 
 async def test_of_many_who_ask_for_one_run_at_the_same_time_all_get_the_same(shared_stack: Stack) -> None:
     await fill(shared_stack, "raced", "a")
-    requests = [asked("raced", of="raced", description="one") for _ in range(5)]
-    requests += [asked("raced", of="raced", description="two") for _ in range(5)]
+    requests = [asked("raced", of="raced", description=f"{n % 2}") for n in range(20)]
     answers = await asyncio.gather(*(start(shared_stack, request) for request in requests), return_exceptions=True)
     taken = [each.run.request for each in answers if isinstance(each, pb.StartExperimentResponse)]
     refused = [each for each in answers if isinstance(each, grpc.aio.AioRpcError)]
-    assert (len(taken), len(refused)) == (5, 5)
+    assert (len(taken), len(refused)) == (10, 10), answers
     assert all(request == taken[0] for request in taken)
     assert {error.code() for error in refused} == {grpc.StatusCode.ALREADY_EXISTS}
 

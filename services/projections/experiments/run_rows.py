@@ -100,6 +100,11 @@ def _value(its: ItemEvaluation) -> tuple[int, float | None, str | None]:
         case "categorical":
             return SCORE_TYPE_CATEGORICAL, None, its.categorical
         case "text":
-            return SCORE_TYPE_TEXT, None, its.text
+            return SCORE_TYPE_TEXT, None, _without_nul(its.text)
         case _:
-            return SCORE_TYPE_UNSPECIFIED, None, its.error
+            return SCORE_TYPE_UNSPECIFIED, None, _without_nul(its.error)
+
+
+def _without_nul(text: str) -> str:
+    """Postgres has no text with a NUL character; the result beside it keeps what was said."""
+    return text.replace("\0", "\ufffd")

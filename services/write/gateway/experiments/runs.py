@@ -15,7 +15,7 @@ _REMEMBERED = 10_000
 _THERE = "SELECT run_id FROM experiment_runs WHERE project_id = $1 AND run_id = ANY($2)"
 _STORED = "SELECT request, state FROM experiment_runs WHERE project_id = $1 AND run_id = $2"
 _NAMED = """
-SELECT run_id FROM experiment_runs WHERE project_id = $1 AND dataset_id = $2 AND name = $3 LIMIT 1
+SELECT run_id FROM experiment_runs WHERE project_id = $1 AND dataset_id = $2 AND name = $3 AND run_id <> $4 LIMIT 1
 """
 
 
@@ -54,9 +54,10 @@ class Runs:
         row = await _read(self._pool.fetchrow(_STORED, project_id, run_id))
         return None if row is None else Stored(ExperimentRequested.FromString(row["request"]), row["state"])
 
-    async def named(self, project_id: str, dataset_id: str, name: str) -> str | None:
-        """The id of a run over any version of the dataset that has this name."""
-        found: str | None = await _read(self._pool.fetchval(_NAMED, project_id, dataset_id, name))
+    async def named_alike(self, project_id: str, requested: ExperimentRequested) -> str | None:
+        """The id of another run over any version of the dataset that has the name of this one."""
+        place = requested.dataset_id, requested.name, requested.run_id
+        found: str | None = await _read(self._pool.fetchval(_NAMED, project_id, *place))
         return found
 
 

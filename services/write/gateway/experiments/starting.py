@@ -97,7 +97,7 @@ class Starting:
         return task.of_version(found)
 
     async def _refuse_taken_name(self, project_id: str, requested: ExperimentRequested) -> None:
-        other = await self._runs.named(project_id, requested.dataset_id, requested.name)
+        other = await self._runs.named_alike(project_id, requested)
         if other is not None:
             data = "a run over this dataset" if requested.dataset_id else "a run over data in no dataset"
             why = f"{_PATH}.name: {requested.name!r} is the name of {data} already, {other!r}"
