@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -13,6 +14,7 @@ from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.experiment_ids import dataset_id_of, item_id_of
 from tests.conftest import StartService
 from tests.gateway import MODULE, new_key, opened, refusal, retry_delay
+from tests.read_model import begin_at_the_end
 from tests.servers import Servers
 from tests.stack import Stack
 
@@ -170,17 +172,19 @@ async def test_two_projects_never_see_each_others_datasets(shared_stack: Stack) 
         assert (found.description, found.item_count) == (description, 1)
 
 
-async def test_a_dataset_that_nobody_can_read_yet_is_told_with_its_place(
+async def test_a_dataset_that_nobody_can_read_yet_is_told_with_its_place_and_asked_for_again_is_there_once(
     servers: Servers, database: str, service: StartService
 ) -> None:
-    """No query service answers: the log has the dataset all the same."""
+    """No projection runs: the log has the dataset all the same."""
+    await begin_at_the_end(servers.kafka, database, "experiments", EXPERIMENTS)
     key = await new_key(database)
-    gateway = await service(MODULE, LODESTREAM_POSTGRES=database, LODESTREAM_QUERY="127.0.0.1:9")
+    query = await service("services.read.query", LODESTREAM_POSTGRES=database)
+    gateway = await service(MODULE, LODESTREAM_POSTGRES=database, LODESTREAM_QUERY=query.address)
     async with opened(gateway.address, key, kafka=servers.kafka) as door:
         stub: Any = DatasetServiceStub(door.channel)
         asked = DatasetCreated(name="Ünread", input_schema_json=SCHEMA, author="ada")
         request = pb.CreateDatasetRequest(dataset=asked)
-        error = await refusal(stub.CreateDataset(request, metadata=door.bearer, timeout=2))
+        error = await refusal(stub.CreateDataset(request, metadata=door.bearer, timeout=4))
         assert error.code() == grpc.StatusCode.UNAVAILABLE
         assert retry_delay(error) > 0
         place = (error.details() or "").partition("dataset 'Ünread' at ")[2].partition(",")[0]
@@ -189,3 +193,8 @@ async def test_a_dataset_that_nobody_can_read_yet_is_told_with_its_place(
         assert (found.topic, found.event.project_id) == (EXPERIMENTS, "acme")
         asked.dataset_id = dataset_id_of("Ünread")
         assert found.event.dataset_created == asked
+
+        environment = {"LODESTREAM_POSTGRES": database, "LODESTREAM_EXPERIMENTS_GROUP": f"test-{uuid4().hex[:8]}"}
+        await service("services.projections.experiments", **environment)
+        answer = await stub.CreateDataset(request, metadata=door.bearer, timeout=15)
+        assert answer.dataset.version == 1, "told twice, it is one change"
