@@ -14,7 +14,7 @@ from services.write.gateway.datasets.items import judge_items
 from services.write.gateway.datasets.judge import Judge, SchemaError
 from services.write.gateway.datasets.lookup import Described
 from shared.read_model.experiment_ids import dataset_id_of
-from shared.runtime.refusal import RefusedError
+from shared.runtime.refusal import RefusedError, UnavailableError
 from tests.experiments import item
 
 
@@ -76,3 +76,11 @@ async def test_a_caller_who_hangs_up_gets_nobody_elses_answer() -> None:
         hung_up.cancel()
         await asyncio.gather(hung_up, return_exceptions=True)
         assert await judge.faults("acme", "true", ["1", "2"]) == [None, None]
+
+
+async def test_what_waits_for_one_project_is_bounded() -> None:
+    large = [json.dumps("x" * 3_000_000)]
+    async with judging() as judge:
+        told = await asyncio.gather(*(judge.faults("loud", "true", large) for _ in range(4)), return_exceptions=True)
+        assert [isinstance(each, UnavailableError) for each in told] == [False, False, True, True]
+        assert await judge.faults("loud", "true", large * 4) == [None] * 4, "alone, it may have more"

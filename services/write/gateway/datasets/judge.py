@@ -3,7 +3,9 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -18,6 +20,8 @@ CPU_SECONDS = 2.0
 _PATIENCE = 20.0
 """Seconds by the clock, on a machine that is busy."""
 _PROCESSES = 2
+_MOST_WAITING = 8 * 1024 * 1024
+"""Bytes of a project; a request that is alone may have more."""
 _COMMAND = (sys.executable, "-m", "services.write.gateway.datasets.judging", str(CPU_SECONDS))
 _MOST_BYTES = 64 * 1024 * 1024
 """Of an answer."""
@@ -42,6 +46,7 @@ class Judge:
         for process in self._processes:
             self._free.put_nowait(process)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._waiting: Counter[str] = Counter()
 
     async def check(self, project_id: str, schema_json: str) -> None:
         """Raises SchemaError when the text is no JSON Schema, or refers to what it does not hold."""
@@ -53,17 +58,31 @@ class Judge:
         Raises SchemaError, also when that takes too long; UnavailableError when nobody can judge now.
         """
         line = orjson.dumps({"schema_json": schema_json, "texts": list(texts)}) + b"\n"
-        async with self._turns.setdefault(project_id, asyncio.Lock()):
-            process = await self._free.get()
-            try:
-                answer = await process.answer(line)
-            finally:
-                self._free.put_nowait(process)
+        with self._room(project_id, len(line)):
+            async with self._turns.setdefault(project_id, asyncio.Lock()):
+                process = await self._free.get()
+                try:
+                    answer = await process.answer(line)
+                finally:
+                    self._free.put_nowait(process)
         if answer is None:
             raise SchemaError(f"takes more than {CPU_SECONDS:g} s, or too much memory, to judge by")
         if why := answer.get("schema"):
             raise SchemaError(f"is no JSON Schema that is taken: {why}")
         return [None if fault is None else (fault[0], fault[1]) for fault in answer["texts"]]
+
+    @contextmanager
+    def _room(self, project_id: str, size: int) -> Iterator[None]:
+        """Room to wait in, so that what waits for one project does not fill the gateway."""
+        if self._waiting[project_id] and self._waiting[project_id] + size > _MOST_WAITING:
+            raise UnavailableError("other items of the project are being judged by their schemas")
+        self._waiting[project_id] += size
+        try:
+            yield
+        finally:
+            self._waiting[project_id] -= size
+            if not self._waiting[project_id]:
+                del self._waiting[project_id]
 
     async def close(self) -> None:
         """End the processes."""
