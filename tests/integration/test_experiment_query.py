@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_FAILED, ItemEvaluation
@@ -26,7 +26,6 @@ from tests.experiment_records import (
     said,
     usage,
 )
-from tests.records import NOON
 from tests.servers import Servers
 
 Code = grpc.StatusCode
@@ -46,12 +45,16 @@ async def acme(reading: Reading) -> Project:
     return await reading.project()
 
 
-def took(milliseconds: int, item_id: str, **fields) -> Event:
-    """A result that took so long."""
-    started, ended = Timestamp(), Timestamp()
-    started.FromDatetime(NOON)
-    ended.FromDatetime(NOON + timedelta(milliseconds=milliseconds))
-    return result(item_id, started_at=started, ended_at=ended, **fields)
+def asked_for(run_id: str = "r", *, repetitions: int = 1, task_json: str = '{"kind":"sdk"}', **fields: Any) -> Event:
+    """A run, of one repetition unless it is said."""
+    event = requested(run_id, **fields)
+    event.experiment_requested.repetitions = repetitions
+    event.experiment_requested.task_json = task_json
+    return event
+
+
+def milliseconds(number: int) -> timedelta:
+    return timedelta(milliseconds=number)
 
 
 async def get(project: Project, run_id: str = "r") -> pb.ExperimentRun:
@@ -61,7 +64,7 @@ async def get(project: Project, run_id: str = "r") -> pb.ExperimentRun:
 
 async def test_a_run_tells_what_was_asked_for_and_how_far_it_is(acme: Project) -> None:
     await acme.tell(created(), item("a"), item("b"), item("c"))
-    asked = requested("r", dataset_version=3, task_json='{"kind":"sdk"}', metadata_json='{"k":1}', author="ada")
+    asked = asked_for("r", dataset_version=3, metadata_json='{"k":1}', author="ada")
     await acme.tell(asked)
     run = await get(acme)
     assert run.request == asked.experiment_requested
@@ -72,7 +75,7 @@ async def test_a_run_tells_what_was_asked_for_and_how_far_it_is(acme: Project) -
         0,
     )
     assert (run.HasField("ended_at"), run.usage.HasField("cost_picodollars")) == (False, False)
-    await acme.tell(took(30, "a", usage=usage(10, 4, 500)), paused())
+    await acme.tell(result("a", took=milliseconds(30), usage=usage(10, 4, 500)), paused())
     run = await get(acme)
     assert (run.state, run.items_finished, run.latency_p50_us, run.latency_p95_us) == (
         pb.EXPERIMENT_STATE_PAUSED,
@@ -82,7 +85,7 @@ async def test_a_run_tells_what_was_asked_for_and_how_far_it_is(acme: Project) -
     )
     await acme.tell(
         resumed(),
-        took(10, "b", usage=usage(1, 1), error="no"),
+        result("b", took=milliseconds(10), usage=usage(1, 1), error="no"),
         finished(outcome=EXPERIMENT_OUTCOME_FAILED, reason="why"),
     )
     run = await get(acme)
@@ -94,12 +97,10 @@ async def test_a_run_tells_what_was_asked_for_and_how_far_it_is(acme: Project) -
 
 async def test_the_total_is_of_the_dataset_at_the_runs_version(acme: Project) -> None:
     """Of its splits, by repetitions; not known while the dataset is not, for that is folded apart from the run."""
-    repeated = requested("rep", dataset_version=5)
-    repeated.experiment_requested.repetitions = 3
     await acme.tell(
-        requested("early", dataset_version=2),
-        requested("split", dataset_version=4, splits=["hard", "odd"]),
-        repeated,
+        asked_for("early", dataset_version=2),
+        asked_for("split", dataset_version=4, splits=["hard", "odd"]),
+        asked_for("rep", dataset_version=5, repetitions=3),
         requested("none", dataset_id="", dataset_version=0),
     )
     assert [(await get(acme, run)).items_total for run in ("early", "split", "rep", "none")] == [0, 0, 0, 0]
@@ -148,6 +149,11 @@ async def test_a_run_of_another_project_is_not_there(acme: Project, reading: Rea
         assert await acme.refusal(rpc) == (Code.INVALID_ARGUMENT, "run_id: is missing")
         assert (await acme.refusal(rpc, run_id="\0"))[0] is Code.INVALID_ARGUMENT
     assert not (await other.ask("ListExperiments")).runs
+    await acme.tell(requested("older", name="nightly"), requested("newer", name="nightly"))
+    assert await acme.refusal("GetExperiment", run_id="nightly") == (
+        Code.NOT_FOUND,
+        "this project has no experiment run 'nightly': that is the name of run 'newer'",
+    )
 
 
 async def test_runs_are_listed_newest_first_and_by_what_is_asked(acme: Project) -> None:
@@ -240,9 +246,9 @@ async def test_pages_of_large_results_and_requests_end_early(acme: Project) -> N
     await acme.tell(created(), *(item(f"{n}", large) for n in range(3)))
     await acme.tell(requested("r", dataset_version=4), *(result(f"{n}", output_json=large) for n in range(4)))
     pages = await acme.pages("ListExperimentItems", "items", run_id="r", with_dataset_items=True)
-    assert [[each.result.item_id for each in page] for page in pages] == [["0"], ["1"], ["2", "3"]]
+    assert [[each.result.item_id for each in page] for page in pages] == [["0"], ["1"], ["2"], ["3"]]
     for n in range(3):
-        await acme.tell(requested(f"large-{n}", metadata_json='{"m":"' + "x" * 900_000 + '"}'))
+        await acme.tell(asked_for(f"large-{n}", task_json='{"kind":"sdk","m":"' + "x" * 900_000 + '"}'))
     runs = await acme.pages("ListExperiments", "runs", name_contains="large")
     assert [len(page) for page in runs] == [2, 1]
 

@@ -88,7 +88,7 @@ async def test_the_run_comes_at_once_and_then_its_changes_until_it_has_ended(acm
     await until(lambda: watcher.responses and blind.responses)
     first = watcher.responses[0]
     assert first.run == blind.responses[0].run == (await acme.ask("GetExperiment", run_id="r")).run
-    assert ([each.result.item_id for each in first.items], first.run.items_total) == (["a"], 2)
+    assert ([each.result.item_id for each in first.items], first.run.items_total) == (["a"], 4)
     await acme.tell(paused())
     await watcher.in_state(pb.EXPERIMENT_STATE_PAUSED)
     await acme.tell(resumed())
@@ -171,6 +171,15 @@ async def test_a_hundred_watchers_ask_the_database_for_no_more_than_one(acme: Pr
         assert 0 < of_hundred <= 2 * of_one
         for watcher in hundred:
             watcher.call.cancel()
+        await until(lambda: _rests(asked), what="nothing is asked while nobody watches")
+
+
+async def _rests(asked: list[Any]) -> bool:
+    """Whether so much time passes without a statement as five looks take."""
+    asked.clear()
+    end = time.monotonic() + 1
+    await until(lambda: asked or time.monotonic() > end)
+    return not asked
 
 
 @asynccontextmanager

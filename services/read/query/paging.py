@@ -57,13 +57,18 @@ async def snapshot(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def fetch_page(
-    connection: asyncpg.Connection, statement: str, parameters: Sequence[Any], size: int, room: int = PAGE_BYTES
+    connection: asyncpg.Connection,
+    statement: str,
+    parameters: Sequence[Any],
+    size: int,
+    begun: Sequence[asyncpg.Record] = (),
 ) -> tuple[list[asyncpg.Record], bool]:
-    """At most `size` rows, none but the first beyond `room` bytes, and whether there are more; within a transaction.
+    """At most `size` rows, none but the first beyond PAGE_BYTES, and whether there are more; within a transaction.
 
-    The statement's own limit is at least one row more.
+    `begun`: rows of another statement, which the page has already. This statement's own limit is at least one row more.
     """
-    rows: list[asyncpg.Record] = []
+    rows = list(begun)
+    room = PAGE_BYTES - sum(map(weight, rows))
     async for row in connection.cursor(statement, *parameters, prefetch=min(size + 1, _AT_ONCE)):
         room -= weight(row)
         if len(rows) == size or (rows and room < 0):

@@ -18,10 +18,10 @@ from lodestream_proto.v1.experiments_pb2 import (
 
 from services.read.query.datasets import messages
 from services.read.query.datasets.list_items import at_version
-from services.read.query.experiments.runs import find_run, is_dataset_known
-from services.read.query.experiments.summaries import SQL, Row
+from services.read.query.experiments.runs import find_run
+from services.read.query.experiments.summaries import SQL, Row, is_dataset_known
 from services.read.query.filters import Conditions, lookable
-from services.read.query.paging import PAGE_BYTES, fetch_page, from_token, page_size, snapshot, to_token, weight
+from services.read.query.paging import fetch_page, from_token, page_size, snapshot, to_token
 from services.read.query.traces import Statement
 from shared.read_model.postgres import load_sql
 from shared.runtime.refusal import InvalidError
@@ -74,10 +74,9 @@ async def list_experiment_items(
         part = place.part
         if part == Part.OF_DATASET and not more:
             statement = list_statement(project_id, request, run, Place(Part.OTHERS))
-            room = PAGE_BYTES - sum(map(weight, rows))
-            others, more = await fetch_page(connection, statement.sql, statement.parameters, size - len(rows), room)
-            part = Part.OTHERS if others else part
-            rows += others
+            of_dataset = len(rows)
+            rows, more = await fetch_page(connection, statement.sql, statement.parameters, size, rows)
+            part = Part.OTHERS if len(rows) > of_dataset else part
     return ListExperimentItemsResponse(
         items=[_item(row, with_dataset_item=request.with_dataset_items) for row in rows],
         next_page_token=_token(request, part, rows[-1]) if more else "",

@@ -13,23 +13,20 @@ from shared.read_model.postgres import load_sql
 from shared.runtime.refusal import NotFoundError
 
 _GET_RUNS = load_sql(SQL / "get_runs.sql")
+_NAMED = "SELECT run_id FROM experiment_runs WHERE project_id = $1 AND name = $2 ORDER BY requested_at DESC LIMIT 1"
 _MOST = 2**64 - 1
 
 
 async def find_run(connection: asyncpg.Connection, project_id: str, run_id: str, *, field: str = "run_id") -> Row:
     """A row of get_runs.sql.
 
-    Raises RefusedError: NOT_FOUND, or the id can't be one.
+    Raises RefusedError: NOT_FOUND, naming the run meant when it is a name; or the id can't be one.
     """
     row: Row | None = await connection.fetchrow(_GET_RUNS, project_id, [required(field, run_id)])
     if row is None:
-        raise NotFoundError(f"experiment run {run_id!r}")
+        named = await connection.fetchval(_NAMED, project_id, run_id)
+        raise NotFoundError(f"experiment run {run_id!r}" + (f": that is the name of run {named!r}" if named else ""))
     return row
-
-
-def is_dataset_known(row: Row) -> bool:
-    """Whether the run is over a dataset, and that is folded up to the run's version; it is folded apart from runs."""
-    return bool(row["dataset_now"] and row["dataset_now"] >= row["dataset_version"])
 
 
 async def messages_of(

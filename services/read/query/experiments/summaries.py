@@ -69,15 +69,22 @@ class Summaries:
         """Items by repetitions of a run; 0 while it is not known."""
         if not row["dataset_id"]:
             return int(row["items_finished"]) if row["ended_at"] else 0
-        version = row["dataset_version"]
-        if (row["dataset_now"] or 0) < version:
-            return 0  # the dataset is not folded so far
-        key = project_id, row["dataset_id"], version, tuple(request.splits)
+        if not is_dataset_known(row):
+            return 0
+        repetitions = max(1, request.repetitions)
+        if row["dataset_now"] == row["dataset_version"] and not request.splits:
+            return int(row["dataset_items"]) * repetitions
+        key = project_id, row["dataset_id"], row["dataset_version"], tuple(request.splits)
         items = self._totals.get(key)
         if items is None:
             items = int(await connection.fetchval(_COUNT_ITEMS, *key[:3], list(request.splits)))
             self._totals.put(key, items)
-        return items * max(1, request.repetitions)
+        return items * repetitions
+
+
+def is_dataset_known(row: Row) -> bool:
+    """Whether the run is over a dataset, and that is folded up to the run's version; it is folded apart from runs."""
+    return bool(row["dataset_now"] and row["dataset_now"] >= row["dataset_version"])
 
 
 async def _summarize(connection: asyncpg.Connection, project_id: str, run_ids: list[str]) -> dict[str, Summary]:

@@ -2,7 +2,8 @@
 SELECT
     runs.run_id, runs.dataset_id, runs.dataset_version, runs.state, runs.reason, runs.requested_at, runs.ended_at,
     runs.request, runs.run_evaluations, runs.items_finished, runs.items_failed, runs.input_tokens, runs.output_tokens,
-    runs.cost_picodollars, datasets.name AS dataset_name, datasets.version AS dataset_now
+    runs.cost_picodollars, datasets.name AS dataset_name, datasets.version AS dataset_now,
+    datasets.item_count AS dataset_items
 FROM (
     SELECT * FROM experiment_runs WHERE project_id = $1 {conditions} ORDER BY requested_at DESC, run_id DESC LIMIT {limit}
 ) AS runs
