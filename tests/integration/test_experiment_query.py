@@ -253,6 +253,17 @@ async def test_pages_of_large_results_and_requests_end_early(acme: Project) -> N
     assert [len(page) for page in runs] == [2, 1]
 
 
+async def test_pages_of_runs_with_many_categories_end_early(acme: Project) -> None:
+    """Summaries grow with what evaluators say, not with the run's row."""
+    said_of = [[said(f"label-{k}", f"{n}".ljust(200, "x")) for k in range(5)] for n in range(1_000)]
+    for run in "abc":
+        told = [result(f"{n}", run, evaluations=evaluations) for n, evaluations in enumerate(said_of)]
+        await acme.tell(requested(run), *told)
+    pages = await acme.pages("ListExperiments", "runs")
+    assert [[each.request.run_id for each in page] for page in pages] == [["c", "b"], ["a"]]
+    assert len(pages[0][0].evaluations[4].counts) == 1_000
+
+
 async def test_what_changes_runs_is_not_for_the_query_service(acme: Project) -> None:
     for rpc in ("StartExperiment", "CancelExperiment"):
         assert (await acme.refusal(rpc))[0] is Code.UNIMPLEMENTED

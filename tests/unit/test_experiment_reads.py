@@ -20,7 +20,7 @@ from services.read.query.datasets.selected import Selected
 from services.read.query.experiments import list_experiment_items, list_experiments
 from services.read.query.experiments.list_experiment_items import Part, Place
 from services.read.query.experiments.memory import Memory
-from services.read.query.experiments.summaries import evaluation_summary
+from services.read.query.experiments.summaries import _batches, evaluation_summary
 from services.read.query.paging import to_token
 from shared.runtime.refusal import InvalidError
 
@@ -136,3 +136,9 @@ def test_what_is_remembered_is_forgotten_by_age_and_by_use() -> None:
     memory.put("a", "4")
     now = 11.0
     assert [memory.get(key) for key in "abc"] == ["4", None, None]
+
+
+def test_runs_are_summed_up_in_batches_of_so_many_items() -> None:
+    rows = [{"run_id": f"{n}", "items_finished": items} for n, items in enumerate([60_000, 60_000, 0, 100_000, 1, 2])]
+    assert [[row["run_id"] for row in batch] for batch in _batches(rows)] == [["0", "1"], ["2", "3"], ["4", "5"]]
+    assert list(_batches([])) == []

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import orjson
+from google.protobuf.message import Message
 
 from shared.runtime.refusal import InvalidError
 
@@ -75,6 +76,16 @@ async def fetch_page(
             return rows, True
         rows.append(row)
     return rows, False
+
+
+def fitting_in_a_page(messages: Sequence[Message]) -> int:
+    """How many messages a page takes that are larger than the rows they were made of."""
+    room = PAGE_BYTES
+    for n, message in enumerate(messages):
+        room -= message.ByteSize()
+        if n and room < 0:
+            return n
+    return len(messages)
 
 
 def weight(row: asyncpg.Record) -> int:

@@ -10,7 +10,7 @@ from services.read.query.experiments.runs import messages_of
 from services.read.query.experiments.summaries import SQL, Summaries
 from services.read.query.filters import Conditions, containing, lookable
 from services.read.query.nouns import microseconds_since_1970
-from services.read.query.paging import fetch_page, from_token, page_size, snapshot, to_token
+from services.read.query.paging import fetch_page, fitting_in_a_page, from_token, page_size, snapshot, to_token
 from services.read.query.traces import Statement
 from shared.read_model.postgres import load_sql
 from shared.runtime.refusal import InvalidError
@@ -35,8 +35,10 @@ async def list_experiments(
         statement = list_statement(project_id, request, dataset_id=dataset_id)
         rows, more = await fetch_page(connection, statement.sql, statement.parameters, size)
         runs = await messages_of(connection, project_id, rows, summaries)
+    fitting = fitting_in_a_page(runs)
     token = ""
-    if more:
+    if more or fitting < len(runs):
+        rows, runs = rows[:fitting], runs[:fitting]
         token = to_token(_bound(request), [microseconds_since_1970(rows[-1]["requested_at"]), rows[-1]["run_id"]])
     return ListExperimentsResponse(runs=runs, next_page_token=token)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +20,8 @@ SQL = Path(__file__).parent / "sql"
 _COUNT_ITEMS = load_sql(SQL / "count_items.sql")
 _SUMMARIZE_ITEMS = load_sql(SQL / "summarize_items.sql")
 _SUMMARIZE_EVALUATIONS = load_sql(SQL / "summarize_evaluations.sql")
+_ITEMS_AT_ONCE = 100_000
+"""Finished ones of several runs, in one statement."""
 _FAILED = 0
 """The type of an evaluation whose evaluator failed."""
 Row = Mapping[str, Any]
@@ -50,17 +52,17 @@ class Summaries:
     async def of_runs(self, connection: asyncpg.Connection, project_id: str, rows: Sequence[Row]) -> dict[str, Summary]:
         """By run, of rows that were read in the same snapshot."""
         found: dict[str, Summary] = {}
-        missing = {}
+        missing = []
         for row in rows:
-            key = project_id, row["run_id"], row["items_finished"]
-            if known := self._summaries.get(key):
+            if known := self._summaries.get(_key(project_id, row)):
                 found[row["run_id"]] = known
             else:
-                missing[row["run_id"]] = key
-        if missing:
-            for run_id, summary in (await _summarize(connection, project_id, list(missing))).items():
-                self._summaries.put(missing[run_id], summary)
-                found[run_id] = summary
+                missing.append(row)
+        for batch in _batches(missing):  # each within a statement's time; what is done then is remembered if one is not
+            summaries = await _summarize(connection, project_id, [row["run_id"] for row in batch])
+            for row in batch:
+                found[row["run_id"]] = summary = summaries[row["run_id"]]
+                self._summaries.put(_key(project_id, row), summary)
         return found
 
     async def items_total(
@@ -80,6 +82,19 @@ class Summaries:
             items = int(await connection.fetchval(_COUNT_ITEMS, *key[:3], list(request.splits)))
             self._totals.put(key, items)
         return items * repetitions
+
+
+def _key(project_id: str, row: Row) -> tuple[str, str, int]:
+    return project_id, row["run_id"], row["items_finished"]
+
+
+def _batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    begin, items = 0, 0
+    for n, row in enumerate(rows, 1):
+        items += row["items_finished"]
+        if items >= _ITEMS_AT_ONCE or n == len(rows):
+            yield rows[begin:n]
+            begin, items = n, 0
 
 
 def is_dataset_known(row: Row) -> bool:
