@@ -26,7 +26,7 @@ def test_two_runs_of_the_same_are_rarely_told_apart() -> None:
     told_apart = 0
     for _ in range(400):
         easy, hard = random.random(20), random.normal(0, 2, 8)
-        verdicts = {each.said.verdict for each in compare(run(), [run()], metrics, RULES)}
+        verdicts = {each.said.verdict for each in compare(run(), [run()], metrics, Rules(resamples=199))}
         told_apart += bool(verdicts & {METRIC_VERDICT_BETTER, METRIC_VERDICT_WORSE})
     assert told_apart <= 28
 

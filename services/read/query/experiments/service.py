@@ -6,6 +6,7 @@ from functools import partial
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiments_pb2_grpc import ExperimentServiceServicer
 
+from services.read.query.experiments.compare import Comparisons
 from services.read.query.experiments.get_experiment import get_experiment
 from services.read.query.experiments.list_experiment_items import list_experiment_items
 from services.read.query.experiments.list_experiments import list_experiments
@@ -24,6 +25,7 @@ class ExperimentService(ExperimentServiceServicer):
     def __init__(self, reads: Reads) -> None:
         self._reads = reads
         self._summaries = Summaries()
+        self._comparisons = Comparisons(self._summaries)
         self.watching = Watching(reads, self._summaries)
 
     async def GetExperiment(  # noqa: N802 - gRPC's name
@@ -40,6 +42,11 @@ class ExperimentService(ExperimentServiceServicer):
         self, request: pb.ListExperimentItemsRequest, context: Context
     ) -> pb.ListExperimentItemsResponse:
         return await self._reads.answer(list_experiment_items, request, context, _TOPICS)
+
+    async def CompareExperiments(  # noqa: N802
+        self, request: pb.CompareExperimentsRequest, context: Context
+    ) -> pb.CompareExperimentsResponse:
+        return await self._reads.answer(self._comparisons.compare_experiments, request, context, _TOPICS)
 
     async def WatchExperiment(  # noqa: N802
         self, request: pb.WatchExperimentRequest, context: Context

@@ -1,6 +1,6 @@
 """Categories: whether they are as frequent in one run as in the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def compare_categories(baseline: Sequence[str], run: Sequence[str], rules: Rules
     if len(names) == 2:
         return Finding("McNemar, exact", float(mcnemar(table, exact=True).pvalue))
     if len(changed) < APPROXIMATE_FROM:
-        return _by_exchange(table, rules)
+        return _by_exchange(changed, place, rules)
     statistic, freedom = stuart_maxwell(table)
     return Finding("Stuart-Maxwell", float(stats.chi2.sf(statistic, freedom)))
 
@@ -49,10 +49,10 @@ def stuart_maxwell(table: Numbers) -> tuple[float, int]:
     return float(sum(each.statistic for each in found)), int(sum(each.df for each in found))
 
 
-def _by_exchange(table: Numbers, rules: Rules) -> Finding:
+def _by_exchange(changed: Sequence[tuple[str, str]], place: Mapping[str, int], rules: Rules) -> Finding:
     """The same question for few changes: each change might as well have gone the other way."""
-    rows, columns = (np.repeat(places, table.astype(int).ravel()) for places in np.indices(table.shape).reshape(2, -1))
-    steps = np.eye(len(table))[columns] - np.eye(len(table))[rows]
+    away, to = (np.eye(len(place))[[place[names[side]] for names in changed]] for side in (0, 1))
+    steps = to - away
     touched = np.abs(steps).sum(0)
 
     def unrest(signs: Numbers, axis: int) -> Any:

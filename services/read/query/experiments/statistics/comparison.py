@@ -127,7 +127,7 @@ def _said(
     said = _measured(question, finding, p_adjusted, floors.get(metric.name))
     if finding.p_value is None:
         said.verdict = METRIC_VERDICT_CANNOT_SAY
-        said.summary = silent_summary(metric.name, question.why or _too_few(rules), pairs=len(pairs))
+        said.summary = silent_summary(metric.name, question.why or finding.remark or _too_few(rules), pairs=len(pairs))
         return said
     apart = said.run_mean - said.baseline_mean
     said.verdict = verdict_of(finding, p_adjusted, apart, rules, lower_is_better=metric.lower_is_better)

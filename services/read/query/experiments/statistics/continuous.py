@@ -20,7 +20,7 @@ EXACT_UP_TO = 15
 FLIPPED_UP_TO = 300
 """Beyond so many that differ the mean's distribution is normal by far more than resampling could tell: Student's t."""
 _LEAST_FLIPS, _MOST_FLIPS = 9_999, 99_999
-_RESAMPLES, _BCA_UP_TO, _MOST_DRAWS = 9_999, 1_000, 20_000_000
+_BCA_UP_TO, _MOST_DRAWS = 1_000, 20_000_000
 _BATCH = 1_000_000
 _HEAVY_FROM = 20
 _ALIKE = 1e-9
@@ -33,6 +33,8 @@ def compare_numbers(differences: Sequence[float], rules: Rules, *, by_rank: bool
     """
     told = np.asarray(differences, dtype=np.float64)
     largest = float(np.max(np.abs(told)))
+    if not math.isfinite(largest):
+        return Finding("", None, remark="its values are too far apart to be reckoned with")
     scale = 2.0 ** math.frexp(largest)[1] if 0 < largest < 1e300 else max(largest, 1.0)
     scaled: Numbers = told / scale
     if by_rank and heavy(scaled):
@@ -108,7 +110,7 @@ def _interval(differences: Numbers, differing: int, rules: Rules) -> tuple[float
             method=method,
             vectorized=True,
             confidence_level=rules.confidence,
-            n_resamples=min(_RESAMPLES, _MOST_DRAWS // pairs),
+            n_resamples=min(rules.resamples, _MOST_DRAWS // pairs),
             batch=max(1, _BATCH // pairs),
             rng=np.random.default_rng(rules.seed),
         ).confidence_interval

@@ -16,6 +16,9 @@ class Rules:
     tests: int = 1
     """How many are made: with more, smaller probabilities must be told apart."""
 
+    resamples: int = 9_999
+    """Of a bootstrap, at most."""
+
     @property
     def alpha(self) -> float:
         """The chance of being wrong that is taken."""

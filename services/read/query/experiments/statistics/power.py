@@ -9,7 +9,8 @@ from statsmodels.stats.power import TTestPower
 
 from services.read.query.experiments.statistics.finding import POWER, Rules
 
-_MOST_ITEMS = 2**53
+_SMALL, _NOTHING = 0.01, 1e-6
+"""Standardized differences: below the first the t distribution is the normal one; no dataset shows the second."""
 _EXACT_UP_TO = 4_000
 _FAR = 8.0
 """Standard deviations of the count of discordant pairs beyond which nothing happens."""
@@ -24,10 +25,10 @@ def smallest_mean(deviation: float, pairs: int, rules: Rules) -> float | None:
 
 def items_for_mean(dz: float, rules: Rules) -> int | None:
     """The pairs that show a standardized difference with a power of 0.8."""
-    if dz == 0:
+    if abs(dz) < _NOTHING:
         return None
-    if abs(dz) < 0.01:
-        return _whole((_normal_sum(rules) / dz) ** 2)
+    if abs(dz) < _SMALL:
+        return math.ceil((_normal_sum(rules) / dz) ** 2)
     # Beyond 2 the fewest pairs that can show anything decide, and not the spread.
     found = math.ceil(TTestPower().solve_power(effect_size=min(abs(dz), 2), alpha=rules.alpha, power=POWER))
     return max(rules.least_pairs, int(found))
@@ -41,7 +42,7 @@ def smallest_by_interval(interval: tuple[float, float], rules: Rules) -> float:
 
 def items_by_interval(difference: float, smallest: float, pairs: int) -> int | None:
     """The pairs at which that difference would be the smallest to be shown."""
-    return _whole(pairs * (smallest / difference) ** 2) if difference else None
+    return math.ceil(pairs * (smallest / difference) ** 2) if abs(difference) > smallest * _NOTHING else None
 
 
 def smallest_of_proportions(discordant: int, pairs: int, rules: Rules) -> float | None:
@@ -68,7 +69,7 @@ def items_for_proportions(difference: float, share: float, rules: Rules) -> int 
         ((critical * math.sqrt(share) + beyond * math.sqrt(max(0.0, share - size**2))) / size) ** 2
     )  # Connor 1987
     if guess > _EXACT_UP_TO:
-        return _whole(guess)
+        return math.ceil(guess)
     fewest, most = rules.least_pairs - 1, 2 * math.ceil(guess) + 2 * rules.least_pairs + 20
     enough = partial(mcnemar_power, size, share, rules=rules)
     while most - fewest > 1:
@@ -94,7 +95,3 @@ def mcnemar_power(difference: float, share: float, pairs: int, rules: Rules) -> 
 
 def _normal_sum(rules: Rules) -> float:
     return float(stats.norm.isf(rules.alpha / 2) + stats.norm.isf(1 - POWER))
-
-
-def _whole(items: float) -> int | None:
-    return math.ceil(items) if items < _MOST_ITEMS else None
