@@ -18,9 +18,11 @@ from lodestream_proto.v1.score_event_pb2 import (
     SCORE_TYPE_TEXT,
 )
 
+from services.read.query.experiments.compare import Comparisons
+from services.read.query.experiments.summaries import Summaries
 from shared.read_model.experiment_ids import dataset_id_of
 from shared.read_model.keys import create_key, create_project
-from shared.read_model.postgres import SEARCH_PATH
+from shared.read_model.postgres import SEARCH_PATH, connect_pool
 from tests import experiments as told
 
 BEGAN = datetime(2026, 5, 1, tzinfo=UTC)
@@ -31,12 +33,12 @@ Evaluate = Callable[[int, int], Sequence[ItemEvaluation]]
 
 @dataclass(frozen=True, slots=True)
 class Comparing:
-    """A project's runs, and the query service that compares them."""
+    """A project's runs, and what compares them."""
 
     connection: asyncpg.Connection
-    channel: grpc.aio.Channel
+    pool: asyncpg.Pool
     project_id: str
-    key: str
+    comparisons: Comparisons
 
     async def dataset(self, items: int, *, version: int = 1, metadata: Callable[[int], str] = lambda _: "") -> None:
         """The dataset "questions" as it is at a version, with all items the same since its first."""
@@ -137,13 +139,20 @@ class Comparing:
             ],
         )
 
-    async def compare(
-        self, baseline: str, *runs: str, timeout: float = 60, **options: Any
-    ) -> pb.CompareExperimentsResponse:
+    async def compare(self, baseline: str, *runs: str, **options: Any) -> pb.CompareExperimentsResponse:
+        """As the query service compares them, in this process."""
         request = pb.CompareExperimentsRequest(baseline_run_id=baseline, run_ids=runs, **options)
-        bearer = (("authorization", f"Bearer {self.key}"),)
-        answer = await ExperimentServiceStub(self.channel).CompareExperiments(request, metadata=bearer, timeout=timeout)
-        found: pb.CompareExperimentsResponse = answer
+        return await self.comparisons.compare_experiments(self.pool, self.project_id, request)
+
+    async def ask(self, address: str, baseline: str, *runs: str, **options: Any) -> pb.CompareExperimentsResponse:
+        """As a query service answers at an address, within what clients take by default."""
+        key = (await create_key(self.connection, self.project_id)).secret_key
+        request = pb.CompareExperimentsRequest(baseline_run_id=baseline, run_ids=runs, **options)
+        async with grpc.aio.insecure_channel(address) as channel:
+            call = ExperimentServiceStub(channel).CompareExperiments
+            found: pb.CompareExperimentsResponse = await call(
+                request, metadata=(("authorization", f"Bearer {key}"),), timeout=90
+            )
         return found
 
 
@@ -157,16 +166,15 @@ def metric(answer: pb.CompareExperimentsResponse, name: str, run_id: str = "") -
 
 
 @asynccontextmanager
-async def comparing(database: str, address: str, project_id: str) -> AsyncIterator[Comparing]:
-    """A project of its own in a database that a query service reads."""
+async def comparing(database: str, project_id: str) -> AsyncIterator[Comparing]:
+    """A project of its own in a database."""
     connection = await asyncpg.connect(database, server_settings={"search_path": SEARCH_PATH})
+    pool = await connect_pool(database, application="compare")
     try:
         await create_project(connection, project_id, project_id)
-        key = (await create_key(connection, project_id)).secret_key
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        async with grpc.aio.insecure_channel(address, options=options) as channel:
-            yield Comparing(connection, channel, project_id, key)
+        yield Comparing(connection, pool, project_id, Comparisons(Summaries()))
     finally:
+        await pool.close()
         await connection.close()
 
 

@@ -1,9 +1,14 @@
 """How often comparisons are wrong, by simulations with a fixed seed: as often as they say."""
 
+import gc
+from collections.abc import Iterator
+from functools import cache
+
 import numpy as np
 import pytest
 from lodestream_proto.v1.experiments_pb2 import METRIC_VERDICT_BETTER, METRIC_VERDICT_WORSE
 
+from services.read.query.experiments.statistics import comparison
 from services.read.query.experiments.statistics.binary import compare_proportions
 from services.read.query.experiments.statistics.comparison import Metric, Run, compare
 from services.read.query.experiments.statistics.continuous import compare_numbers
@@ -14,6 +19,16 @@ from tests.statistics import booleans, numbers
 RULES = Rules()
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What comes up again is reckoned once; statsmodels, which collects garbage at each correction, finds none."""
+    monkeypatch.setattr(comparison, "compare_proportions", cache(compare_proportions))
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("quick")
 def test_two_runs_of_the_same_are_rarely_told_apart() -> None:
     """400 A/A comparisons of two metrics each: any verdict in at most 7 % of them, after the correction."""
     random = np.random.default_rng(20)

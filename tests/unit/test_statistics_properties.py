@@ -102,7 +102,7 @@ def test_swapping_the_runs_changes_nothing_that_is_said_of_categories(told) -> N
     assert_mirrored(there, back)
 
 
-@LIMIT
+@settings(LIMIT, max_examples=8)
 @given(SHARES, st.randoms(use_true_random=False))
 def test_the_order_of_items_and_repetitions_does_not_matter(told, random) -> None:
     first, second = values_of(told, 0, Kind.NUMBER), values_of(told, 1, Kind.NUMBER)

@@ -12,9 +12,13 @@ from services.read.query.experiments.comparing.reading import RunRead, evaluatio
 from services.read.query.experiments.runs import find_run, messages_of
 from services.read.query.experiments.summaries import Summaries
 from services.read.query.paging import snapshot
+from shared.runtime.refusal import InvalidError
 
 _AT_A_TIME = 2
 """Comparisons under way: each takes a processor and the memory of its runs; others wait."""
+
+_MOST_VALUES = 2_000_000
+"""Of all items, repetitions and metrics of an answer: more would not fit the memory of a small process."""
 
 
 class Comparisons:
@@ -47,6 +51,11 @@ class Comparisons:
             rows = [await find_run(connection, project_id, run_id, field=field) for field, run_id in fields.items()]
             names = await evaluation_names(connection, project_id, [row["run_id"] for row in rows])
             wanted = asked.wanted_of(names)
+            values = sum(row["items_finished"] for row in rows) * max(1, len(wanted))
+            if values > _MOST_VALUES:
+                raise InvalidError(
+                    "metrics", f"about {values:,} values; at most {_MOST_VALUES:,}: ask for fewer or fewer runs"
+                )
             runs = await messages_of(connection, project_id, rows, self._summaries)
             return runs, [await read_run(connection, project_id, row, wanted) for row in rows]
 

@@ -1,7 +1,7 @@
 """What a comparison of this size can find, and the size that it takes to find a difference."""
 
 import math
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from scipy import optimize, stats
@@ -20,7 +20,13 @@ def smallest_mean(deviation: float, pairs: int, rules: Rules) -> float | None:
     """The difference of means that is shown with a power of 0.8, when differences scatter so."""
     if pairs < rules.least_pairs or deviation == 0:
         return None
-    return float(TTestPower().solve_power(nobs=pairs, alpha=rules.alpha, power=POWER)) * deviation
+    return _smallest_standardized(pairs, rules.alpha) * deviation
+
+
+@lru_cache(maxsize=1_000)
+def _smallest_standardized(pairs: int, alpha: float) -> float:
+    """The same for all metrics of as many items."""
+    return float(TTestPower().solve_power(nobs=pairs, alpha=alpha, power=POWER))
 
 
 def items_for_mean(dz: float, rules: Rules) -> int | None:
