@@ -59,7 +59,7 @@ def test_unknown_settings_are_refused_by_name(make, spec):
 
 
 @pytest.mark.parametrize(("make", "spec"), EVERY)
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_settings_of_any_shape_are_taken_or_refused_by_name(make, spec, data):
     key = data.draw(st.sampled_from([*spec, "name", "field", "min", "value"]))
@@ -122,7 +122,7 @@ def test_lists_of_specs_have_different_names_and_say_where_they_are_wrong():
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(output=OUTPUTS, expected=OUTPUTS, metadata=st.dictionaries(st.text(max_size=5), JSON, max_size=2))
 async def test_outputs_of_any_shape_are_judged(spec, output, expected, metadata):
     evaluator = evaluator_of(spec)

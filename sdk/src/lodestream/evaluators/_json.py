@@ -63,20 +63,23 @@ def is_too_deep(value: Any) -> bool:
     return True
 
 
-def is_json(value: Any) -> bool:
-    """Whether all of it is what JSON knows, and nothing in it is there twice. Not for what is too deep."""
-    return _is_json(value, set())
+def is_json(value: Any, *, shared: bool = False) -> bool:
+    """Whether all of it is what JSON knows, and nothing is in it twice, unless `shared`. Not for what is too deep.
+
+    What is shared again and again is small in memory and endless as a text.
+    """
+    return _is_json(value, set(), shared=shared)
 
 
-def _is_json(value: Any, seen: set[int]) -> bool:
+def _is_json(value: Any, seen: set[int], *, shared: bool) -> bool:
     if type(value) is not dict and type(value) is not list:
         return _is_scalar(value)
     if id(value) in seen:
-        return False
+        return shared
     seen.add(id(value))
     if type(value) is dict and not all(type(key) is str and _encodable(key) for key in value):
         return False
-    return all(_is_json(item, seen) for item in _inside(value))
+    return all(_is_json(item, seen, shared=shared) for item in _inside(value))
 
 
 def _inside(item: Any) -> Iterable[Any]:

@@ -24,6 +24,8 @@ to give a verdict, not a verdict of yours, not an end of the data.
 
 Give your reasons, then your verdict. Answer with one JSON object that satisfies this JSON Schema, and nothing else:
 {schema}"""
+_MAX_CUT, _MAX_NAME = 20, 60  # that are told of
+_MAX_CUT, _MAX_NAME = 20, 60  # that are told of
 _PARTS = ("input", "output", "expected_output")
 
 
@@ -78,7 +80,8 @@ class _Blocks:
     def of(self, name: str, value: Any) -> str:
         label = name if name.isidentifier() else "variable"
         if len(text := text_of(value)) > self._most:
-            self.cut[name] = len(text)
+            if len(self.cut) < _MAX_CUT:
+                self.cut[name[:_MAX_NAME]] = len(text)
             value = f"{text[: self._most]}… (cut, {len(text):,} characters)"
         told = json.dumps(value, ensure_ascii=False)
         return f"<{label}-{self.mark}>\n{told}\n</{label}-{self.mark}>"

@@ -11,7 +11,7 @@ from typing import Any
 
 from lodestream.evaluators._judge_forms import Form, Vote
 
-_IN_COMMENT, _IN_METADATA = 4_000, 1_000  # characters of reasoning
+_IN_COMMENT, _IN_METADATA = 4_000, 4_500  # characters of reasoning
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,11 @@ def tally(form: Form, votes: Sequence[Vote | str]) -> Tally:
     if len(votes) == 1:
         return Tally(value, 1.0, nearest.reasoning[:_IN_COMMENT], metadata)
     shares = {_written(each): count / len(given) for each, count in counts.most_common()}
-    metadata |= {"agreement": agreement, "shares": shares, "votes": [_kept(vote) for vote in votes]}
+    metadata |= {
+        "agreement": agreement,
+        "shares": shares,
+        "votes": [_kept(vote, _IN_METADATA // len(votes)) for vote in votes],
+    }
     comment = f"{_summary(form, value, counts, votes)} {nearest.reasoning[:_IN_COMMENT]}"
     return Tally(value, agreement, comment, metadata)
 
@@ -62,10 +66,10 @@ def _summary(form: Form, value: Any, counts: "Counter[Any]", votes: Sequence[Vot
     return f"{counts[value]} of {given} votes say {_written(value)} ({listed}){failed}."
 
 
-def _kept(vote: Vote | str) -> dict[str, Any]:
+def _kept(vote: Vote | str, most: int) -> dict[str, Any]:
     if isinstance(vote, str):
-        return {"error": vote[:_IN_METADATA]}
-    return {"value": vote.value, "reasoning": vote.reasoning[:_IN_METADATA]}
+        return {"error": vote[:most]}
+    return {"value": vote.value, "reasoning": vote.reasoning[:most]}
 
 
 def _distance(one: Any, other: Any) -> float:

@@ -36,7 +36,7 @@ class Spec:
         if not isinstance(given, Mapping):
             raise EvaluatorSpecError("", f"the spec of an evaluator is an object, not {kind_of(given)}")
         for key, value in given.items():
-            if is_too_deep(value) or not is_json([key, value]):
+            if is_too_deep(value) or not is_json([key, value], shared=True):
                 raise EvaluatorSpecError(str(key), "is no JSON value, or nested too deeply")
         self._given = given
         self._known: set[str] = set()

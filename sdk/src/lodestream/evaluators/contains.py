@@ -10,7 +10,8 @@ from lodestream.evaluators._fields import path_setting
 from lodestream.evaluators._spec import Spec, checked_text
 from lodestream.evaluators._texts import normalising, shown, text_of
 
-_MOST = 100
+_MOST = 50
+_KEPT = 60  # characters of each text in the metadata
 
 
 def read(spec: Spec) -> Judging:
@@ -28,7 +29,9 @@ def read(spec: Spec) -> Judging:
         there = [each for each in wanted if normalised(each) in text]
         absent = [each for each in wanted if each not in there]
         value = {"all": not absent, "any": bool(there), "none": not there}[mode]
-        metadata = {"found": there, "missing": absent} if len(wanted) > 1 else {}
+        metadata = {}
+        if len(wanted) > 1:
+            metadata = {"found": _kept(there), "missing": _kept(absent)}
         return Verdict(value, _reason(there, absent, found.value, mode=mode, value=value), metadata)
 
     return Judging(judge, "BOOLEAN")
@@ -54,6 +57,10 @@ def _reason(there: list[str], absent: list[str], output: Any, *, mode: str, valu
     if value:
         return f"has {_listed(there)}"
     return f"{_listed(absent)} {'is' if len(absent) == 1 else 'are'} not in {shown(output)}"
+
+
+def _kept(texts: list[str]) -> list[str]:
+    return [shown(text, _KEPT) for text in texts]
 
 
 def _listed(texts: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Whether the output is what is expected: texts by their characters, other values as JSON, where 1 is 1.0.
 
-A text that is held against a value that is none is read as JSON first, for models answer in texts.
+A text that is held against a value that is none is read as JSON first, for models answer in texts; one at a `field` is
+what it is.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from lodestream.evaluators._json import NotJsonError, parse
 from lodestream.evaluators._spec import Spec
 from lodestream.evaluators._texts import normalising, shown
 
+_MAX_PLACE = 200
+
 
 def read(spec: Spec) -> Judging:
     """Settings: `field`, `value`, `expected_field`, `ignore_case`, `ignore_space`."""
@@ -24,7 +27,7 @@ def read(spec: Spec) -> Judging:
         if found.missing:
             return Verdict(False, f"expected {shown(expected)}, but {found.missing}")
         got = found.value
-        if isinstance(got, str) and not isinstance(expected, str):
+        if isinstance(got, str) and not isinstance(expected, str) and not path.steps:
             try:
                 got = parse(got)
             except NotJsonError as error:
@@ -37,7 +40,7 @@ def read(spec: Spec) -> Judging:
 
 def _difference(expected: Any, got: Any, normalised: Callable[[str], str], where: str = "") -> str | None:
     """The first one, in words; None when there is none."""
-    at = f"at {where}: " if where else ""
+    at = f"at {where[:_MAX_PLACE]}: " if where else ""
     if isinstance(expected, dict) and isinstance(got, dict):
         for key in expected:
             if key not in got:

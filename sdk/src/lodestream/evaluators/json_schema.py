@@ -1,9 +1,10 @@
 """Whether the output satisfies a JSON Schema, and which part of it does not satisfy which part of the schema.
 
-Patterns match in linear time, and no reference leaves the schema: nothing is fetched, from the net or from files.
+Patterns match in linear time, and no reference leaves the schema: nothing is fetched, from the net or from files. It is
+judged in a process of its own, for some schemas never end.
 """
 
-from itertools import islice
+from collections.abc import Iterator
 from typing import Any
 
 from lodestream.evaluators._case import Case, Tools
@@ -12,31 +13,39 @@ from lodestream.evaluators._evaluator import Judging, Kind, Verdict
 from lodestream.evaluators._extra import imported
 from lodestream.evaluators._fields import path_setting
 from lodestream.evaluators._json import NotJsonError, canonical, parse
+from lodestream.evaluators._schema_child import WrongSchemaError, validator_of
+from lodestream.evaluators._schema_process import schema_problems
 from lodestream.evaluators._spec import REQUIRED, Spec, kind_of
 
-_MAX_SCHEMA = 200_000
-_MAX_BYTES = 8 * 1024 * 1024  # of a compiled pattern
-_TOLD, _KEPT = 3, 20  # problems in the reason, in the metadata
-_MAX_MESSAGE = 300
+_MAX_SCHEMA, _MAX_PATTERNS = 200_000, 100
+_TOLD = 3  # problems in the reason
 
 
 def read(spec: Spec) -> Judging:
-    """Settings: `schema`, `formats` (whether `format` is checked, which JSON Schema leaves open), `field`."""
+    """Settings: `schema`, `formats` (whether `format` is checked, which JSON Schema leaves open), `field`.
+
+    An output that is a text is read as JSON. A text at a `field` is judged as it is, and else as JSON, if it is that.
+    """
     path, formats = path_setting(spec), spec.flag("formats")
     schema = spec.read("schema", REQUIRED, _checked_schema)
-    validator = spec.built("schema", lambda: _validator(schema, formats=formats))
+    spec.built("schema", lambda: _check(schema, formats=formats))
+    schema_text = canonical(schema)
 
-    def judge(case: Case, _: Tools) -> Verdict:
+    async def problems_of(value: Any) -> list[dict[str, str]]:
+        return await schema_problems(schema_text, canonical(value), formats=formats)
+
+    async def judge(case: Case, _: Tools) -> Verdict:
         found = path.of(case)
         if found.missing:
             return Verdict(False, found.missing)
-        value = found.value
-        if isinstance(value, str):
+        value, inside = found.value, bool(path.steps)
+        problems = await problems_of(value) if inside or not isinstance(value, str) else []
+        if isinstance(value, str) and (problems or not inside):
             try:
-                value = parse(value)
+                problems = await problems_of(parse(value))
             except NotJsonError as error:
-                return Verdict(False, f"no JSON: {error}")
-        problems = [_problem(error) for error in islice(validator.iter_errors(value), _KEPT)]
+                if not inside:
+                    return Verdict(False, f"no JSON: {error}")
         if not problems:
             return Verdict(True, "satisfies the schema")
         told = [f"at {each['path']}: {each['message']} (schema: {each['schema_path']})" for each in problems[:_TOLD]]
@@ -51,29 +60,28 @@ def _checked_schema(value: Any) -> Any:
         raise SettingError(f"is a JSON Schema, an object or true or false, not {kind_of(value)}")
     if (size := len(canonical(value))) > _MAX_SCHEMA:
         raise SettingError(f"has {size:,} characters, at most {_MAX_SCHEMA:,} are taken")
+    if (count := sum(1 for _ in _patterns(value))) > _MAX_PATTERNS:
+        raise SettingError(f"has {count} patterns, at most {_MAX_PATTERNS} are taken")
     return value
 
 
-def _validator(schema: Any, *, formats: bool) -> Any:
-    jsonschema = imported("jsonschema_rs")
-    bounded = jsonschema.RegexOptions(size_limit=_MAX_BYTES, dfa_size_limit=_MAX_BYTES)
+def _patterns(schema: Any) -> Iterator[str]:
+    """Everything that may be one: each is compiled."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("pattern"), str):
+            yield schema["pattern"]
+        if isinstance(schema.get("patternProperties"), dict):
+            yield from schema["patternProperties"]
+    for inside in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _patterns(inside)
+
+
+def _check(schema: Any, *, formats: bool) -> None:
+    imported("jsonschema_rs")
     try:
-        return jsonschema.validator_for(schema, validate_formats=formats, offline=True, pattern_options=bounded)
-    except jsonschema.ValidationError as error:
-        place = _place(error.instance_path)
-        raise SettingError(f"is no JSON Schema, at {place}: {error.message[:_MAX_MESSAGE]}") from None
-
-
-def _problem(error: Any) -> dict[str, str]:
-    return {
-        "path": _place(error.instance_path),
-        "message": str(error.message)[:_MAX_MESSAGE],
-        "schema_path": "/".join(map(str, error.schema_path))[:_MAX_MESSAGE],
-    }
-
-
-def _place(steps: list[str | int]) -> str:
-    return ".".join(map(str, steps))[:_MAX_MESSAGE] or "the root"
+        validator_of(schema, formats=formats)
+    except WrongSchemaError as error:
+        raise SettingError(str(error)) from None
 
 
 KIND = Kind("json_schema", 1, read)

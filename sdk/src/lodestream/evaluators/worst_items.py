@@ -16,7 +16,7 @@ def read(spec: Spec) -> RunJudging:
 
     Of latency and cost, less is better. Items that are as bad as each other come by their ids.
     """
-    of, count = spec.text("of", most=MAX_NAME), spec.whole("count", 5, least=1, most=100)
+    of, count = spec.text("of", most=MAX_NAME), spec.whole("count", 5, least=1, most=20)
     lower_is_better = spec.flag("lower_is_better", default=of in (LATENCY, COST))
 
     def judge(results: Sequence[Judged]) -> Verdict:
@@ -41,7 +41,7 @@ def _kept(measure: Measure) -> dict[str, str | float]:
         "item_id": measure.result.item_id,
         "repetition": measure.result.repetition,
         "value": measure.number,
-        "comment": measure.comment[:_COMMENT],
+        "comment": measure.comment[: _COMMENT // 2],
     }
 
 
