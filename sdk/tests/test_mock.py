@@ -115,3 +115,12 @@ def test_json_that_is_asked_for_satisfies_its_schema():
     endless: dict[str, Any] = {"properties": {}}
     endless["properties"]["again"] = endless
     assert answer(MESSAGES, {"type": "json_schema", "json_schema": {"schema": endless}}).count("again") == 8
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"properties": 7}, {"type": "number", "minimum": "x"}, {"type": "array", "minItems": {}}, {"enum": {"a": 1}}],
+)
+def test_a_format_that_cannot_be_followed_is_refused(schema):
+    with pytest.raises(ValueError, match="the response format can't be followed"):
+        answer(MESSAGES, {"type": "json_schema", "json_schema": {"schema": schema}})

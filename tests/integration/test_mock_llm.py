@@ -143,6 +143,10 @@ async def test_a_request_says_how_it_is_treated(client: AsyncOpenAI) -> None:
         ({"stream": "yes"}, "stream"),
         ({"max_tokens": 0}, "max_completion_tokens"),
         ({"response_format": {"type": "xml"}}, "response_format"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": {"a": 1}}}}},
+            "response_format",
+        ),
         ({"error_rate": 7}, "error_rate"),
     ],
 )

@@ -41,15 +41,22 @@ def answer(messages: Sequence[Message], response_format: Mapping[str, Any] | Non
     """A quotation; where JSON is asked for, JSON that satisfies its schema, as far as the mock knows schemas.
 
     A judge's verdict follows from how many words of the expected output (else of the input) the output has; seeds other
-    than 0 move it a little, so that votes may differ.
+    than 0 move it a little, so that votes may differ. Raises ValueError for a format that can't be followed.
     """
-    kind = (response_format or {}).get("type", "text")
-    schema = _schema_of(messages, response_format or {})
+    try:
+        return _answer(messages, response_format or {}, seed)
+    except (TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"the response format can't be followed: {type(error).__name__}: {error}") from error
+
+
+def _answer(messages: Sequence[Message], response_format: Mapping[str, Any], seed: int) -> str:
+    kind = response_format.get("type", "text")
+    schema = _schema_of(messages, response_format)
     if schema is None and kind == "text":
         return quote(messages)
     judgement = _judgement(messages, seed)
     told = {"answer": quote(messages)} if schema is None else _filled(schema, judgement, _MAX_DEPTH)
-    return json.dumps(told, ensure_ascii=False)
+    return json.dumps(told, ensure_ascii=False, allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
