@@ -59,7 +59,7 @@ class Judges:
     ) -> Answer:
         """Ask a judge, again while that may help; the evaluator's time bounds it."""
         told = [dict(each) for each in messages]
-        key, attempt = event_id(*self.names, "judge", model, repr(told)), 1
+        key, attempt = event_id(*self.names, "judge", model, repr([told, settings])), 1
         while True:
             question = Question(model=model, messages=told, settings=settings, key=key, attempt=attempt)
             try:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from lodestream.mock import count_tokens, quote
+from lodestream.mock import answer, count_tokens
 
 from services.write.evaluator.providers.provider import LastingError, PassingError, Question, Reply
 
@@ -44,7 +44,10 @@ class MockProvider:
         texts = [
             {"role": str(each.get("role", "")), "content": _text(each.get("content"))} for each in question.messages
         ]
-        text = quote(texts)
+        try:
+            text = answer(texts, _format(settings), _seed(settings))
+        except ValueError as error:
+            raise LastingError(f"400: {error}") from None
         usage = {
             "input": sum(count_tokens(each["content"]) + _MESSAGE_TOKENS for each in texts),
             "output": count_tokens(text),
@@ -66,6 +69,16 @@ def _number(settings: Mapping[str, Any], name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3600:
         raise LastingError(f"settings.{name}: {value!r:.100} is no number from 0 to 3600")
     return float(value)
+
+
+def _format(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    told = settings.get("response_format")
+    return told if isinstance(told, dict) else None
+
+
+def _seed(settings: Mapping[str, Any]) -> int:
+    seed = settings.get("seed")
+    return seed if isinstance(seed, int) else 0
 
 
 def _text(content: Any) -> str:

@@ -1,0 +1,54 @@
+"""The worker's judges: the mock gives verdicts, and each vote is a question of its own."""
+
+from typing import Any
+
+import pytest
+from lodestream.evaluators import Case, evaluator_of
+
+from services.write.evaluator.judging import Judges
+from services.write.evaluator.providers.mock import MockProvider
+from services.write.evaluator.providers.provider import LastingError, Question, Reply
+
+JUDGE = {"kind": "llm_judge", "rubric": "Is it right?", "provider": "mock", "model": "mock-large"}
+
+
+class Asked:
+    """Calls that go straight to the mock, and are remembered."""
+
+    def __init__(self) -> None:
+        self.questions: list[Question] = []
+        self._mock = MockProvider()
+
+    async def ask(self, _: str, question: Question) -> Reply:
+        self.questions.append(question)
+        return await self._mock.ask(question)
+
+
+async def judged(calls: Asked, output: str, **settings: Any) -> Any:
+    judges: Any = Judges(calls, None, ["project", "run", "item", 0], attempts=1)  # type: ignore[arg-type]
+    case = Case(input="How long?", output=output, expected_output="It takes 14 working days.")
+    [said] = await judges.evaluate([evaluator_of({**JUDGE, **settings})], case, seconds=10)
+    assert said.error == ""
+    return said.evaluation.value
+
+
+async def test_the_mock_judges_by_the_words_of_what_is_expected() -> None:
+    assert await judged(Asked(), "Within 14 working days it takes place.") is True
+    assert await judged(Asked(), "I do not know.") is False
+    assert await judged(Asked(), "I do not know.", scale={"min": 1, "max": 5}) == 1
+
+
+async def test_each_vote_has_a_key_of_its_own_and_the_same_when_asked_again() -> None:
+    first, again = Asked(), Asked()
+    for calls in (first, again):
+        await judged(calls, "Within 14 working days.", votes=3)
+    keys = [question.key for question in first.questions]
+    assert len(set(keys)) == 3
+    assert keys == [question.key for question in again.questions]
+
+
+async def test_a_format_that_cannot_be_followed_is_refused_for_good() -> None:
+    settings = {"response_format": {"type": "json_schema"}}
+    question = Question(model="m", messages=[{"role": "user", "content": "x"}], settings=settings, key="", attempt=1)
+    with pytest.raises(LastingError, match="the response format can't be followed"):
+        await MockProvider().ask(question)
