@@ -51,6 +51,14 @@ def test_specs_round_trip(make, spec):
     assert (named.name, named.revision) == ("another", evaluator.revision)
 
 
+def test_an_evaluator_stays_what_it_is_whatever_becomes_of_its_spec():
+    given: dict[str, Any] = {"kind": "json_schema", "schema": {"properties": {"days": {"type": "integer"}}}}
+    evaluator, same = evaluator_of(given), evaluator_of(given)
+    given["schema"]["properties"].clear()
+    evaluator.spec["schema"]["properties"].clear()
+    assert evaluator.spec == same.spec != {"name": "json_schema", **given}
+
+
 @pytest.mark.parametrize(("make", "spec"), EVERY)
 def test_unknown_settings_are_refused_by_name(make, spec):
     with pytest.raises(EvaluatorSpecError, match="no setting of this kind") as refused:

@@ -162,6 +162,14 @@ async def test_votes_that_fail_are_told_and_most_must_not():
         await evaluate(judge(), broken)
 
 
+async def test_a_tool_that_gives_no_answer_is_named():
+    async def ask(*_, **__):
+        return "true"
+
+    with pytest.raises(EvaluatorError, match="the tool `ask` gave no Answer with a text, but 'true'"):
+        await judge(votes=3).evaluate(CASE, Tools(ask=ask))
+
+
 async def test_who_stops_waiting_stops_the_votes():
     ended = []
 

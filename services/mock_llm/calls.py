@@ -25,9 +25,10 @@ class Call:
 
 
 class Calls:
-    """Since the start, or since they were forgotten. The oldest are let go of; the counts hold them still."""
+    """Since the start, or since they were forgotten. Of very many calls, models and keys the oldest are let go of."""
 
     def __init__(self) -> None:
+        self._total = 0
         self._models: Counter[str] = Counter()
         self._keys: Counter[str] = Counter()
         self._calls: deque[Call] = deque(maxlen=_KEPT)
@@ -35,23 +36,24 @@ class Calls:
     def begin(self, path: str, model: str, *, key: str, retries: int, stream: bool) -> Call:
         """`retries` is what the client says; a key that came before says it better."""
         call = Call(
-            number=self._models.total() + 1,
+            number=self._total + 1,
             path=path,
             model=model,
             key=key,
             attempt=self._keys[key] if key else retries,
             stream=stream,
         )
-        self._models[model] += 1
+        self._total += 1
+        _count(self._models, model)
         if key:
-            self._keys[key] += 1
+            _count(self._keys, key)
         self._calls.append(call)
         return call
 
     def told(self) -> dict[str, Any]:
         """All of it."""
         return {
-            "total": self._models.total(),
+            "total": self._total,
             "by_model": dict(self._models),
             "by_key": dict(self._keys),
             "calls": [asdict(call) for call in self._calls],
@@ -59,6 +61,13 @@ class Calls:
 
     def forget(self) -> None:
         """As if none had come. Calls under way are not counted any more."""
+        self._total = 0
         self._models.clear()
         self._keys.clear()
         self._calls.clear()
+
+
+def _count(counts: "Counter[str]", name: str) -> None:
+    if name not in counts and len(counts) >= _KEPT:
+        del counts[next(iter(counts))]
+    counts[name] += 1

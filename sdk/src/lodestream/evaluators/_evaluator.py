@@ -1,5 +1,6 @@
 """The contract of all evaluators: settings are read once, a case is judged, and a revision says by what."""
 
+import copy
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -69,7 +70,7 @@ class Evaluator:
     @property
     def spec(self) -> dict[str, Any]:
         """What makes the same evaluator again."""
-        return {"kind": self.kind, "name": self.name, **self.settings}
+        return {"kind": self.kind, "name": self.name, **copy.deepcopy(dict(self.settings))}
 
     async def evaluate(self, case: Case, tools: Tools | None = None) -> Evaluation:
         """What it says of the case. Data of any shape get a value; raises EvaluatorError when none can be given."""

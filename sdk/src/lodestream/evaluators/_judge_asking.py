@@ -53,12 +53,15 @@ async def ask(judge: Judge, tools: Tools, messages: Sequence[Message], form: For
 
 async def _answer(judge: Judge, tools: Tools, messages: Sequence[Message], settings: Mapping[str, Any]) -> Answer:
     try:
-        return await tools.ask(messages, provider=judge.provider, model=judge.model, settings=settings)
+        answer = await tools.ask(messages, provider=judge.provider, model=judge.model, settings=settings)
     except EvaluatorError:
         raise
     except Exception as error:
         told = f"{type(error).__name__}: {error!s:.500}"
         raise EvaluatorError(f"the judge {judge.model} of {judge.provider} could not be asked: {told}") from error
+    if not isinstance(answer, Answer) or not isinstance(answer.text, str):
+        raise EvaluatorError(f"the tool `ask` gave no Answer with a text, but {answer!r:.200}")
+    return answer
 
 
 def usage(answers: Sequence[Answer]) -> dict[str, int | float]:

@@ -1,5 +1,6 @@
 """The contract of evaluators of whole runs: they see all that came of the items, and say one thing."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,7 +58,7 @@ class RunEvaluator:
     @property
     def spec(self) -> dict[str, Any]:
         """What makes the same evaluator again."""
-        return {"kind": self.kind, "name": self.name, **self.settings}
+        return {"kind": self.kind, "name": self.name, **copy.deepcopy(dict(self.settings))}
 
     async def evaluate(self, results: Sequence[Judged]) -> Evaluation:
         """What it says of the run. Raises EvaluatorError when it can say nothing: no item has what it looks at."""

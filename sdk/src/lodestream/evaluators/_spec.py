@@ -1,5 +1,6 @@
 """Reads the settings of an evaluator one by one, so that every error names its field, and keeps those that matter."""
 
+import copy
 import difflib
 import enum
 import math
@@ -38,7 +39,7 @@ class Spec:
         for key, value in given.items():
             if is_too_deep(value) or not is_json([key, value], shared=True):
                 raise EvaluatorSpecError(str(key), "is no JSON value, or nested too deeply")
-        self._given = given
+        self._given = copy.deepcopy(dict(given))
         self._known: set[str] = set()
         self.settings: dict[str, Any] = {}
 

@@ -11,8 +11,10 @@ from lodestream.evaluators._fields import path_setting
 from lodestream.evaluators._spec import Spec, checked_number
 from lodestream.evaluators._texts import shown
 
-# Commas only between groups of three digits, as English writes them.
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?!\w)", re.ASCII)
+# Commas only between groups of three digits, as English writes them; what else has commas or two points is no number.
+_NUMBER = re.compile(
+    r"(?<![\w.])(?<!\d,)[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?!\w|[.,]\d)", re.ASCII
+)
 _MAX_TEXT = 100_000
 _MAX_DIGITS = 300
 
