@@ -46,7 +46,7 @@ def requested(
         "kind": "prompt", "prompt": {"name": "answer", "version": prompt_version},
         "provider": provider, "model": "mock-large", "settings": settings or {},
     }  # fmt: skip
-    told = {
+    told: dict[str, Any] = {
         "name": run_id, "dataset_id": "d", "dataset_version": 1, "repetitions": 1, "max_concurrency": 8,
         "task_json": json.dumps(task), "evaluators_json": json.dumps(list(evaluators)),
         "run_evaluators_json": json.dumps(list(run_evaluators)),

@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -133,7 +134,7 @@ async def test_an_item_that_fails_is_a_result_and_costs_only_itself(place, proje
     """One question is refused, one has no answer after all tries, an evaluator fails; the others are answered."""
     await furnish(place.dsn, project, 6)
 
-    def answer(_: int, body: dict) -> Says | None:
+    def answer(_: int, body: dict[str, Any]) -> Says | None:
         asked = body["messages"][-1]["content"]
         if body.get("user") != project:
             return None
@@ -142,7 +143,7 @@ async def test_an_item_that_fails_is_a_result_and_costs_only_itself(place, proje
         return Says(status=503, raw=b"{}") if "(2)" in asked else None
 
     place.answers.append(answer)
-    judges = [CONTAINS, {"kind": "numeric_tolerance", "name": "near", "absolute": 1}]
+    judges: list[Mapping[str, Any]] = [CONTAINS, {"kind": "numeric_tolerance", "name": "near", "absolute": 1}]
     run = requested("r", project=project, provider="here", evaluators=judges, settings={"user": project})
     await append_events(place.servers.kafka, run)
     told = await ended(place.log, project, "r")

@@ -1,0 +1,142 @@
+"""Workers die at every step and at random, or sleep past their leases and wake: each item has one result, one trace,
+and one score of each evaluator, and a call more only where a worker died.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from functools import partial
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from services.all_in_one.processes import Process
+from services.write.evaluator.identity import event_id, trace_id
+from tests.evaluating import Workplace, working
+from tests.experiment_runs import Told, append_events, ended, furnish, requested
+from tests.model_server import Says
+from tests.polling import until
+
+EVALUATORS = 2  # of a run
+STEPS = ["claimed", "answered", "decided", "appended", "finished", "end_decided"]
+SLEEPS = ["answered", "decided"]
+
+
+@pytest.fixture(scope="module")
+async def place(ground, servers, template, tmp_path_factory) -> AsyncIterator[Workplace]:
+    async with working(ground, servers, template, tmp_path_factory.mktemp("providers")) as workplace:
+        yield workplace
+
+
+@pytest.fixture(scope="module")
+async def rescuer(place) -> Process:
+    """A worker that sleeps while others come to grief."""
+    process: Process = await place.worker()
+    process.pause()
+    return process
+
+
+@pytest.fixture
+def project() -> str:
+    return f"p{uuid4().hex[:10]}"
+
+
+def judge(project: str, run_id: str, told: Told, *, items: int, repetitions: int = 1) -> None:
+    """Exactly once, whatever has happened; what was told again was told in the same bytes."""
+    wanted = {(f"item-{n:05}", repetition) for n in range(items) for repetition in range(repetitions)}
+    assert told.places(run_id) == wanted
+    for what, tellings in (("result", told.results), ("trace", told.traces), ("score", told.scores)):
+        assert not [key for key, said in tellings.items() if len(said) > 1], f"a {what} was told in two ways"
+    assert len(told.traces) == len(wanted)
+    assert len(told.scores) == len(wanted) * EVALUATORS
+    for its in told.of(run_id):
+        names = (project, run_id, its.item_id, its.repetition)
+        assert (its.error, its.trace_id) == ("", trace_id(*names))
+        assert event_id(*names, "spans") in told.traces
+        assert {each.score_id for each in its.evaluations} <= told.scores.keys()
+    assert len({ending.SerializeToString(deterministic=True) for ending in told.endings[run_id]}) == 1
+
+
+async def asleep(process: Process) -> bool:
+    return psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_at_each_step(place, rescuer, project, *, step: str) -> None:
+    await furnish(place.dsn, project, 6)
+    doomed = await place.worker(LODESTREAM_FAILPOINTS=f"evaluator.{step}=kill@1")
+    run = requested("r", project=project, max_concurrency=3)
+    await append_events(place.servers.kafka, run)
+    assert await asyncio.wait_for(doomed.ended(), 30) == -9
+    rescuer.resume()
+    try:
+        told = await ended(place.log, project, "r")
+    finally:
+        rescuer.pause()
+    judge(project, "r", told, items=6)
+
+
+@pytest.mark.parametrize("step", SLEEPS)
+async def test_a_sleeper_that_wakes_changes_nothing(place, rescuer, project, *, step: str) -> None:
+    await furnish(place.dsn, project, 4)
+    sleeper = await place.worker(LODESTREAM_FAILPOINTS=f"evaluator.{step}=pause@1")
+    run = requested("r", project=project, max_concurrency=2)
+    await append_events(place.servers.kafka, run)
+    await until(partial(asleep, sleeper), what="its sleep", deadline=30)
+    rescuer.resume()
+    try:
+        told = await ended(place.log, project, "r")
+    finally:
+        rescuer.pause()
+    judge(project, "r", told, items=4)
+    sleeper.resume()
+    again = requested("again", project=project, max_concurrency=2)
+    await append_events(place.servers.kafka, again)  # shows that it is awake, and has done what it meant to
+    await ended(place.log, project, "again")
+    told = await place.log.read(project)
+    sleeper.kill()
+    await sleeper.ended()
+    assert all(len(said) == 1 for said in (*told.results.values(), *told.traces.values(), *told.scores.values()))
+    assert len(told.traces) == len(told.results) == 8
+    assert len(told.scores) == 8 * EVALUATORS
+
+
+async def test_workers_die_at_random_under_load(place, project) -> None:
+    """Three at work, now and then one is killed and replaced; one is put to sleep, and wakes after its lease."""
+    items, repetitions = 120, 2
+    chance = random.Random(project)
+    await furnish(place.dsn, project, items)
+    place.answers.append(lambda n, _: Says(after_seconds=0.5 + 1.5 * (n % 3)))
+    small = {"LODESTREAM_EVALUATOR_SLOTS": "10"}
+    workers = list(await asyncio.gather(*(place.worker(**small) for _ in range(3))))
+    run = requested("r", project=project, provider="here", max_concurrency=30, repetitions=repetitions)
+    await append_events(place.servers.kafka, run)
+    starting = []
+    for turn, called in enumerate([20, 60, 100, 160]):
+        await until(partial(_has_been_called, place, called), deadline=40)
+        victim = workers.pop(chance.randrange(len(workers)))
+        if turn == 1:
+            victim.pause()
+            sleeper = victim
+        else:
+            victim.kill()
+            await victim.ended()
+        workers.append(await place.worker(wait=False, **small))
+        starting.append(asyncio.ensure_future(workers[-1].start()))
+    await asyncio.gather(*starting, return_exceptions=True)  # some are killed while they start
+    sleeper.resume()
+    await ended(place.log, project, "r", deadline=60)
+    for worker in (*workers, sleeper):
+        worker.kill()
+        await worker.ended()
+    told = await place.log.read(project)
+    judge(project, "r", told, items=items, repetitions=repetitions)
+    for its in told.of("r"):
+        calls = place.model.keys[event_id(project, "r", its.item_id, its.repetition, "question")]
+        assert 1 <= calls <= its.attempts, "each call belongs to an attempt"
+    assert len(place.model.calls) > len(told.of("r")), "somebody died with calls under way"
+
+
+def _has_been_called(place: Workplace, times: int) -> bool:
+    return len(place.model.calls) >= times
