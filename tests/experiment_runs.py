@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 from aiokafka import AIOKafkaProducer, TopicPartition
+from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.experiment_event_pb2 import (
     ExperimentBudget,
@@ -24,12 +25,14 @@ from lodestream_proto.v1.prompts_pb2 import PromptVersion
 from lodestream_proto.v1.score_event_pb2 import ScoreRecorded
 
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
+from shared.read_model.experiment_ids import dataset_id_of
 from tests.log_access import consumer_of, ends
 from tests.polling import until
 from tests.records import NOON
 
 CONTAINS = {"kind": "contains", "name": "says-days", "value": "days"}
 LENGTH = {"kind": "length", "name": "long"}
+DATASET = dataset_id_of("questions")
 KNOWN = "It takes 14 days. It costs nothing."
 """What the prompt of the tests says first, and the mock provider quotes."""
 Place = tuple[str, int]
@@ -41,13 +44,13 @@ def requested(
     evaluators: Sequence[Mapping[str, Any]] = (CONTAINS, LENGTH), run_evaluators: Sequence[Mapping[str, Any]] = (),
     max_cost_usd: float = 0, max_seconds: float = 0, prompt_version: int = 1, **fields: Any,
 ) -> Event:  # fmt: skip
-    """A run over the dataset "d" at version 1."""
+    """A run over the dataset "questions" at version 1."""
     task = {
         "kind": "prompt", "prompt": {"name": "answer", "version": prompt_version},
-        "provider": provider, "model": "mock-large", "settings": settings or {},
+        "provider": provider, "model": "mock-large", "settings": settings or {"latency_seconds": 0},
     }  # fmt: skip
     told: dict[str, Any] = {
-        "name": run_id, "dataset_id": "d", "dataset_version": 1, "repetitions": 1, "max_concurrency": 8,
+        "name": run_id, "dataset_id": DATASET, "dataset_version": 1, "repetitions": 1, "max_concurrency": 8,
         "task_json": json.dumps(task), "evaluators_json": json.dumps(list(evaluators)),
         "run_evaluators_json": json.dumps(list(run_evaluators)),
         "budget": ExperimentBudget(max_cost_usd=max_cost_usd, max_seconds=max_seconds),
@@ -68,7 +71,11 @@ def resumed(run_id: str, *, project: str) -> Event:
 
 
 def item_finished(run_id: str, item_id: str, *, project: str, repetition: int = 0) -> Event:
-    its = ExperimentItemFinished(run_id=run_id, item_id=item_id, repetition=repetition, output_json='"told before"')
+    now = Timestamp()
+    now.FromDatetime(NOON)
+    its = ExperimentItemFinished(
+        run_id=run_id, item_id=item_id, repetition=repetition, output_json='"told before"', started_at=now, ended_at=now
+    )
     return _event(project, experiment_item_finished=its)
 
 
@@ -91,13 +98,13 @@ async def furnish(dsn: str, project: str, items: int) -> None:
     await furnish_dataset(dsn, project, items)
 
 
-async def furnish_dataset(dsn: str, project: str, items: int, *, dataset: str = "d") -> None:
+async def furnish_dataset(dsn: str, project: str, items: int, *, dataset: str = DATASET) -> None:
     """Items at version 1; every fourth is in the split "hard"."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(
             "INSERT INTO experiments.datasets VALUES ($1, $2, $3, 1, false, $4, $5, $5)",
-            project, dataset, f"dataset {dataset}", items, NOON,
+            project, dataset, "questions", items, NOON,
         )  # fmt: skip
         await connection.executemany(
             "INSERT INTO experiments.dataset_items (project_id, dataset_id, item_id, version, first_version, archived,"

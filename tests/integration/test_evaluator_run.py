@@ -13,6 +13,7 @@ from lodestream_proto.v1.score_event_pb2 import SCORE_SOURCE_EVALUATOR
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from shared.read_model.blocks import open_block
+from shared.read_model.experiment_ids import dataset_id_of
 from tests.evaluating import Workplace, working
 from tests.experiment_runs import (
     CONTAINS,
@@ -83,7 +84,7 @@ async def test_the_trace_tells_what_was_asked_answered_and_said(place, project) 
     assert list(spans) == ["spring", "answer", "says-days", "long"]
     root, about = spans["spring"]
     assert {span.parent_span_id for span, _ in spans.values()} == {b"", root.span_id}
-    assert about["lodestream.observation.metadata.dataset"] == '"dataset d"'
+    assert about["lodestream.observation.metadata.dataset"] == '"questions"'
     assert about["lodestream.observation.metadata.run_id"] == '"r"'
     assert about["lodestream.observation.output"] == KNOWN
     _, generation = spans["answer"]
@@ -97,11 +98,11 @@ async def test_what_can_not_be_run_fails_with_the_reason(place, project) -> None
     await furnish(place.dsn, project, 1)
     wrong = {
         "no-prompt": requested("no-prompt", project=project, prompt_version=7),
-        "no-dataset": requested("no-dataset", project=project, dataset_id="other"),
+        "no-dataset": requested("no-dataset", project=project, dataset_id=dataset_id_of("other")),
         "no-version": requested("no-version", project=project, dataset_version=9),
         "no-provider": requested("no-provider", project=project, provider="nowhere"),
         "no-evaluator": requested("no-evaluator", project=project, evaluators=[{"kind": "guess"}]),
-        "no-task": requested("no-task", project=project, task_json='{"kind": "dance"}'),
+        "no-task": requested("no-task", project=project, task_json='{"kind": "prompt"}'),
     }
     await append_events(place.servers.kafka, *wrong.values())
     told = await ended(place.log, project, "no-provider", "no-evaluator", "no-task")
@@ -115,7 +116,7 @@ async def test_what_can_not_be_run_fails_with_the_reason(place, project) -> None
     assert reasons["no-version"] == "dataset_version: the dataset has no version 9; it is at 1"
     assert reasons["no-provider"] == "task_json.provider: there is no provider 'nowhere'; there are here, mock"
     assert reasons["no-evaluator"].startswith("evaluators_json: ")
-    assert reasons["no-task"] == "task_json.kind: 'dance' is not a kind of task that workers run"
+    assert reasons["no-task"] == "task_json.prompt: is missing"
     assert not told.results
 
 

@@ -33,8 +33,10 @@ from services.write.evaluator.results import evaluation_of, record_of, run_event
 from services.write.evaluator.tasks import specs_of
 from services.write.evaluator.tried import Said
 from shared.event_log.append import Appender
+from shared.read_model.experiment_rules import check_end
 from shared.read_model.postgres import load_sql
 from shared.runtime.failpoints import failpoint
+from shared.runtime.refusal import InvalidError
 
 _SQL = Path(__file__).parent / "sql"
 _LOCK_OPEN = load_sql(_SQL / "lock_open.sql")
@@ -129,6 +131,11 @@ def ending_of(run: Run, said: Sequence[Said], outcome: int, reason: str, at_ns: 
         reason=reason,
         evaluations=[evaluation_of(each, run) for each in said],
     )
+    try:
+        check_end(finished, "the end")
+    except InvalidError:  # rather less than never
+        for each in finished.evaluations:
+            each.ClearField("metadata_json")
     scores = scores_of(run, run, ScoreTarget(run_id=run[1]), said, at_ns)
     return [*scores, run_event(run, ["finished"], at_ns, experiment_finished=finished)]
 
@@ -184,4 +191,4 @@ async def _said(evaluator: RunEvaluator, results: Sequence[Judged], seconds: flo
         error = f"it took longer than {seconds:g} s"
     except EvaluatorError as failed:
         error = str(failed) or type(failed).__name__
-    return Said(evaluator.name, evaluator.revision, evaluation, error, started, time_ns())
+    return Said(evaluator.name, evaluator.revision, evaluation, error, started, max(started, time_ns()))

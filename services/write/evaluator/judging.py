@@ -52,7 +52,7 @@ class Judges:
             error = str(failed) or type(failed).__name__
         except Exception as failed:
             error = f"{type(failed).__name__}: {failed}"[:1000]
-        return Said(evaluator.name, evaluator.revision, evaluation, error, started, time_ns())
+        return Said(evaluator.name, evaluator.revision, evaluation, error, started, max(started, time_ns()))
 
     async def _ask(
         self, messages: Sequence[Message], *, provider: str, model: str, settings: Mapping[str, Any]

@@ -21,11 +21,14 @@ from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
 from shared.read_model.blocks import compress, decompress
 from shared.read_model.dead_letters import code_version
 from shared.read_model.dialects.usage import totals
+from shared.read_model.experiment_rules import check_item_result
 from shared.read_model.pricing import cost_of, total_cost
+from shared.runtime.refusal import InvalidError
 
 _CONTENT_SIZES = (1_000_000, 100_000, 10_000, 1_000)
 """Characters of one text in a trace: as many as the record has room for."""
 _SHORT_COMMENT = 200
+_MAX_ERROR = 4_000
 
 
 def events_of(opened: Opened, item: Item, tried: Tried) -> list[bytes]:
@@ -39,7 +42,7 @@ def events_of(opened: Opened, item: Item, tried: Tried) -> list[bytes]:
         repetition=item.repetition,
         trace_id=trace,
         output_json="" if tried.reply is None else json.dumps(_encodable(tried.reply.text), ensure_ascii=False),
-        error=_encodable(tried.error),
+        error=_told(tried.error),
         started_at=stamp(tried.started_ns),
         ended_at=stamp(tried.ended_ns),
         usage=usage_of(tried),
@@ -84,7 +87,7 @@ def scores_of(
 def evaluation_of(said: Said, names: Sequence[str | int]) -> ItemEvaluation:
     """What an evaluator said, as the result holds it."""
     if said.evaluation is None:
-        return ItemEvaluation(name=said.name, error=_encodable(said.error), evaluator_version=said.revision)
+        return ItemEvaluation(name=said.name, error=_told(said.error), evaluator_version=said.revision)
     return ItemEvaluation(
         name=said.name,
         comment=said.evaluation.comment or "",
@@ -151,15 +154,20 @@ def _spans(opened: Opened, item: Item, tried: Tried, at_ns: int) -> bytes:
 
 
 def _fitting(project_id: str, names: Sequence[str | int], finished: ExperimentItemFinished, at_ns: int) -> bytes:
-    """The result; without the evaluators' metadata and the ends of their comments, should a record have no room."""
-    identity = event_id(*names, "finished")
-    event = _event(project_id, identity, at_ns, experiment_item_finished=finished)
-    if len(event) <= MAX_VALUE_BYTES:
-        return event
-    for each in finished.evaluations:
-        each.ClearField("metadata_json")
-        each.comment = each.comment[:_SHORT_COMMENT]
-    return _event(project_id, identity, at_ns, experiment_item_finished=finished)
+    """The result as the read model takes it; with less beside it, should it not, and as an error rather than never."""
+    try:
+        check_item_result(finished, "the result")
+    except InvalidError:
+        for each in finished.evaluations:
+            each.ClearField("metadata_json")
+            each.comment = each.comment[:_SHORT_COMMENT]
+    try:
+        check_item_result(finished, "the result")
+    except InvalidError as error:
+        finished.ClearField("evaluations")
+        finished.ClearField("output_json")
+        finished.error = str(error)
+    return _event(project_id, event_id(*names, "finished"), at_ns, experiment_item_finished=finished)
 
 
 def _event(project_id: str, identity: str, at_ns: int, **payload: Any) -> bytes:
@@ -195,6 +203,11 @@ def _metadata(evaluation: Evaluation) -> str:
 
 def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
+
+
+def _told(error: str) -> str:
+    """No NUL character, and not too much."""
+    return _encodable(error).replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MAX_ERROR]
 
 
 def _version() -> str:

@@ -54,7 +54,7 @@ class Trying:
             if attempt < self._attempts:
                 raise
             error = f"after {attempt} attempts: {failed}"
-        ended = time_ns()
+        ended = max(started, time_ns())  # a clock may be set back
         await failpoint("evaluator.answered")
         tried = Tried(
             messages=messages,

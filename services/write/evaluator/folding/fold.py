@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.experiment_event_pb2 import (
@@ -23,6 +24,8 @@ from lodestream_proto.v1.experiments_pb2 import (
 
 from services.write.evaluator.tasks import TaskError, is_a_programs, task_of
 from shared.event_log.codec import Recorded
+from shared.read_model.experiment_rules import CHECKS
+from shared.runtime.refusal import InvalidError
 
 Run = tuple[str, str]
 """A project's id and a run's."""
@@ -84,11 +87,11 @@ class Folded:
 
 
 def fold(records: Sequence[Recorded]) -> Folded:
-    """Never raises. What can't be read is the experiments projection's to set aside; workers pass it by."""
+    """Never raises. What the read model does not take is its projection's to set aside; workers pass it by."""
     folded = Folded()
     for record in records:
         event = record.event
-        if event is None:
+        if event is None or not _is_taken(event):
             continue
         match event.WhichOneof("payload"):
             case "experiment_requested":
@@ -109,6 +112,18 @@ def fold(records: Sequence[Recorded]) -> Folded:
                 state = _OUTCOME_STATES.get(event.experiment_finished.outcome, EXPERIMENT_STATE_COMPLETED)
                 folded.turns.append(_turn(record, event, event.experiment_finished.run_id, state))
     return folded
+
+
+def _is_taken(event: Event) -> bool:
+    """As the experiments projection judges it."""
+    kind = event.WhichOneof("payload")
+    if kind not in CHECKS or "\0" in event.project_id:
+        return False
+    try:
+        CHECKS[kind](getattr(event, kind), kind)
+        return str(UUID(event.event_id)) == event.event_id
+    except (InvalidError, ValueError):
+        return False
 
 
 def _asked(record: Recorded, event: Event) -> Asked:

@@ -5,21 +5,23 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from lodestream.mock import answer, count_tokens
+from lodestream.mock import MockModel, answer
+from pydantic import ValidationError
 
 from services.write.evaluator.providers.provider import LastingError, PassingError, Question, Reply
+from shared.runtime.settings import MockBehaviour
 
-_MESSAGE_TOKENS = 4  # what a chat format adds to each message
+_BEHAVIOUR = frozenset(MockBehaviour.model_fields)
 
 
 class MockProvider:
-    """Settings of a call that it knows; all others only vary the seed.
+    """Behaves as the call's settings say (`MockBehaviour`), and answers as the mock model's own endpoint does.
 
-    `seed`; `latency_seconds` (default 0) and `latency_jitter`, a share of it; `error_rate` and `rate_limit_rate`,
-    shares of the tries that fail with a server error or with too many requests, the latter with `retry_after_seconds`
-    if given; `refusal_rate`, a share of the questions that are refused for good.
+    All other settings make another question of it, as they would to a model. Whether a try fails follows from its
+    number too, so that the next one may succeed.
     """
 
     async def ask(self, question: Question) -> Reply:
@@ -27,58 +29,55 @@ class MockProvider:
 
         Raises CallError, as often as the settings say.
         """
-        settings = question.settings
-        lasting, passing = _chance(question, with_attempt=False), _chance(question, with_attempt=True)
-        latency = _number(settings, "latency_seconds") * (
-            1 + lasting.uniform(-1, 1) * _number(settings, "latency_jitter")
-        )
-        refused = lasting.random() < _number(settings, "refusal_rate")
-        fails, limited = (passing.random() < _number(settings, name) for name in ("error_rate", "rate_limit_rate"))
-        if limited:
-            raise PassingError("429: too many requests", retry_after=_number(settings, "retry_after_seconds") or None)
-        await asyncio.sleep(max(0.0, latency))
-        if refused:
-            raise LastingError("400: the request is refused")
-        if fails:
-            raise PassingError("503: the model is overloaded")
-        texts = [
+        behaviour = _behaviour(question.settings)
+        messages = [
             {"role": str(each.get("role", "")), "content": _text(each.get("content"))} for each in question.messages
         ]
+        parameters = {name: value for name, value in question.settings.items() if name not in _BEHAVIOUR}
+        facts = [question.model, behaviour.seed, messages, parameters]
+        always, this_try = _chance(facts), _chance([*facts, question.attempt])
+        if this_try.random() < behaviour.rate_limit_rate:
+            raise PassingError("429: too many requests", retry_after=behaviour.retry_after_seconds)
+        refused, fails = always.random() < behaviour.refusal_rate, this_try.random() < behaviour.error_rate
+        model = MockModel(
+            question.model,
+            seed=behaviour.seed,
+            reply=partial(answer, response_format=question.settings.get("response_format"), seed=behaviour.seed),
+            first_token_seconds=behaviour.first_token_seconds,
+            tokens_per_second=behaviour.tokens_per_second,
+        )
         try:
-            text = answer(texts, _format(settings), _seed(settings))
-        except ValueError as error:
-            raise LastingError(f"400: {error}") from None
-        usage = {
-            "input": sum(count_tokens(each["content"]) + _MESSAGE_TOKENS for each in texts),
-            "output": count_tokens(text),
-        }
-        return Reply(text=text, model=question.model, usage=usage)
+            plan = model.plan(messages, parameters)
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            raise LastingError(f"400: settings.response_format can't be followed: {error}") from None
+        seconds = plan.seconds
+        if behaviour.latency_seconds is not None:
+            seconds = behaviour.latency_seconds * (1 + always.uniform(-1, 1) * behaviour.latency_jitter)
+        await asyncio.sleep(seconds / behaviour.speed)
+        if refused:
+            raise LastingError("400: the mock model refuses this question")
+        if fails:
+            raise PassingError("503: the model is overloaded", retry_after=behaviour.retry_after_seconds)
+        usage = plan.usage()
+        return Reply(
+            text=plan.text, model=question.model, usage={"input": usage["input"], "output": usage["output"]}
+        )  # fmt: skip
 
     async def aclose(self) -> None:
         """Nothing is open."""
 
 
-def _chance(question: Question, *, with_attempt: bool) -> random.Random:
-    attempt = question.attempt if with_attempt else 0
-    told = json.dumps([question.model, question.settings, question.messages, attempt], sort_keys=True, default=str)
+def _behaviour(settings: Mapping[str, Any]) -> MockBehaviour:
+    try:
+        return MockBehaviour.model_validate({name: settings[name] for name in _BEHAVIOUR if name in settings})
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        raise LastingError(f"400: settings.{first['loc'][0]}: {first['msg']}") from None
+
+
+def _chance(facts: list[Any]) -> random.Random:
+    told = json.dumps(facts, sort_keys=True, default=str)
     return random.Random(hashlib.sha256(told.encode("utf-8", "replace")).digest())  # noqa: S311 - to be repeatable
-
-
-def _number(settings: Mapping[str, Any], name: str) -> float:
-    value = settings.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3600:
-        raise LastingError(f"settings.{name}: {value!r:.100} is no number from 0 to 3600")
-    return float(value)
-
-
-def _format(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    told = settings.get("response_format")
-    return told if isinstance(told, dict) else None
-
-
-def _seed(settings: Mapping[str, Any]) -> int:
-    seed = settings.get("seed")
-    return seed if isinstance(seed, int) else 0
 
 
 def _text(content: Any) -> str:
