@@ -10,13 +10,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lodestream import ExperimentRefusedError, ExperimentUnavailableError, Lodestream
+from lodestream import ExperimentRefusedError, ExperimentStoppedError, ExperimentUnavailableError, Lodestream
 from lodestream._client import use_as_default
-from lodestream._experiments import running, starting, working
+from lodestream._experiments import orders, running, starting, working
 from lodestream_proto.v1 import experiments_pb2 as pb
 
 from sdk.tests.experiment_server import ExperimentServer, scores_in
@@ -293,6 +294,66 @@ def test_a_run_that_was_paused_goes_on(
     result = client.get_dataset("sums").run_experiment(name="e", run_name="r", task=lambda item: 1)
     assert (len(result), server.asked["ResumeExperiment"]) == (ITEMS, 1)
     assert server.run(run_id).state == pb.EXPERIMENT_STATE_COMPLETED
+
+
+# --- By somebody else -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_cancelled_meanwhile_begins_no_item_any_more(
+    server: ExperimentServer, client: Lodestream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "LOOK_SECONDS", 0.02)
+
+    def task(input: int) -> int:
+        if input == 4:
+            (run,) = server.runs.values()
+            run.state, run.reason = pb.EXPERIMENT_STATE_CANCELLED, "too expensive"
+            assert taken.wait(15)
+        return input
+
+    def take(self: orders.Orders, found: pb.ExperimentRun) -> None:
+        its_take(self, found)
+        if found.state == pb.EXPERIMENT_STATE_CANCELLED:
+            taken.set()
+
+    taken, its_take = threading.Event(), orders.Orders._take
+    monkeypatch.setattr(orders.Orders, "_take", take)
+    with pytest.raises(ExperimentStoppedError, match=r"'r' was cancelled \(too expensive\): 5 of 30 items") as raised:
+        client.get_dataset("sums").run_experiment(name="e", run_name="r", task=task, max_concurrency=1)
+    assert [item.output for item in raised.value.result] == list(range(5))
+    (run_id,) = server.runs
+    assert len(server.finished(run_id)) == 5
+
+
+def test_a_run_that_is_paused_meanwhile_waits(
+    server: ExperimentServer, client: Lodestream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(orders, "LOOK_SECONDS", 0.02)
+    begun: list[int] = []
+
+    def task(input: int) -> int:
+        begun.append(input)
+        if input == 4:
+            set_state(pb.EXPERIMENT_STATE_PAUSED)
+            until(lambda: "is paused; no item is begun" in caplog.text)
+        return input
+
+    def set_state(state: pb.ExperimentState.ValueType) -> None:
+        (run,) = server.runs.values()
+        run.state = state
+
+    def resume() -> None:
+        until(lambda: "is paused; no item is begun" in caplog.text)
+        looked = server.asked["GetExperiment"]
+        until(lambda: server.asked["GetExperiment"] > looked + 3)
+        assert begun == list(range(5))
+        set_state(pb.EXPERIMENT_STATE_RUNNING)
+
+    with ThreadPoolExecutor(1) as pool:
+        resuming = pool.submit(resume)
+        result = client.get_dataset("sums").run_experiment(name="e", run_name="r", task=task, max_concurrency=1)
+        resuming.result(20)
+    assert (len(result), begun) == (ITEMS, list(range(ITEMS)))
 
 
 # --- Without the server -----------------------------------------------------------------------------------------------

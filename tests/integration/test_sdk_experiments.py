@@ -69,7 +69,7 @@ async def run_of(stack: Stack, client: Lodestream, run_id: str) -> pb.Experiment
 
 def kept_and_refused(client: Lodestream) -> None:
     client.create_dataset("rows", description="rows", metadata={"a": 1}, input_schema=SCHEMA)
-    rows = [{"input": {"n": 1}}, {"input": {"n": "one"}}, {"input": {"n": float("nan")}}, {"input": {"n": 2}}]
+    rows: list[dict[str, Any]] = [{"input": {"n": n}} for n in (1, "one", float("nan"), 2)]
     with pytest.raises(DatasetItemsRefusedError) as raised:
         client.create_dataset_items("rows", rows)
     assert [(each.row, each.field) for each in raised.value.refused] == [(1, "input.n"), (2, "input.n")]

@@ -21,6 +21,7 @@ from lodestream._experiments.errors import (
     ExperimentError,
     ExperimentNotFoundError,
     ExperimentRefusedError,
+    ExperimentStoppedError,
     ExperimentUnavailableError,
     RegressionError,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "ExperimentNotFoundError",
     "ExperimentRefusedError",
     "ExperimentResult",
+    "ExperimentStoppedError",
     "ExperimentUnavailableError",
     "FlushReceipt",
     "InvalidEvaluationError",

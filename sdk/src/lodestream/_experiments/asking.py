@@ -22,26 +22,35 @@ _PAGE = 200
 M = TypeVar("M", bound=Message)
 
 
-def asked(line: Line, method: str, request: Message, response: type[M], *, seconds: float = _SECONDS) -> M:
+def asked(
+    line: Line,
+    method: str,
+    request: Message,
+    response: type[M],
+    *,
+    seconds: float = _SECONDS,
+    retries: int | None = None,
+) -> M:
     """The answer.
 
     Raises ExperimentError.
     """
+    retries = _RETRIES if retries is None else retries
     try:
-        answer = ask(line, f"ExperimentService/{method}", request, retries=_RETRIES, timeout=seconds)
+        answer = ask(line, f"ExperimentService/{method}", request, retries=retries, timeout=seconds)
     except LineError as error:
         raise _refusal_of(error) from None
     return response.FromString(answer)
 
 
-def find_run(line: Line, run_id: str, position: str = "") -> pb.ExperimentRun | None:
+def find_run(line: Line, run_id: str, position: str = "", *, retries: int | None = None) -> pb.ExperimentRun | None:
     """The run; None when there is none.
 
     Raises ExperimentError.
     """
     request = pb.GetExperimentRequest(run_id=run_id, wait_for=waiting(position))
     try:
-        return asked(line, "GetExperiment", request, pb.GetExperimentResponse).run
+        return asked(line, "GetExperiment", request, pb.GetExperimentResponse, retries=retries).run
     except ExperimentNotFoundError:
         return None
 

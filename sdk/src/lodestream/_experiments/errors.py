@@ -22,6 +22,14 @@ class ExperimentRefusedError(ExperimentError, ValueError):
     """What was asked for makes no sense, or the run's name belongs to another run. The message says which."""
 
 
+class ExperimentStoppedError(ExperimentError):
+    """The run was ended by somebody else before it was complete. `result` is what was done; it is recorded."""
+
+    def __init__(self, message: str, result: "ExperimentResult") -> None:
+        super().__init__(message)
+        self.result = result
+
+
 class RegressionError(AssertionError):
     """The result is not good enough. Raised by a run evaluator, `run_experiment` raises it when all is recorded."""
 

@@ -12,6 +12,7 @@ from lodestream._experiments.binding import Bound, bind
 from lodestream._experiments.calls import call
 from lodestream._experiments.errors import ExperimentRefusedError, RegressionError
 from lodestream._experiments.judgement import Judgement
+from lodestream._guard import tell
 
 OF_ITEMS = (
     "input", "output", "expected_output", "expected", "reference", "metadata", "item", "example", "item_id", "trace_id",
@@ -102,7 +103,9 @@ def each_name_once(judgements: Sequence[Judgement]) -> list[Judgement]:
         if (known := first.setdefault(judgement.name, judgement)) is not judgement:
             error = f"name: {judgement.name!r} was said by more than one evaluator; none of them counts"
             first[judgement.name] = Judgement(name=judgement.name, error=error, revision=known.revision)
-    return list(first.values())
+    if len(first) > _MAX_JUDGEMENTS:
+        tell("evaluations", f"there are {len(first)} evaluations; the first {_MAX_JUDGEMENTS} are kept")
+    return list(first.values())[:_MAX_JUDGEMENTS]
 
 
 def name_of(function: Any) -> str:
@@ -131,6 +134,7 @@ def revision_of(function: Any) -> str:
 
 
 _MAX_ERROR = 2_000
+_MAX_JUDGEMENTS = 300  # of an item
 
 
 def _function(

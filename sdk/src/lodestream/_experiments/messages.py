@@ -9,11 +9,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1 import experiment_event_pb2 as pb
 from lodestream_proto.v1.event_pb2 import Event, Producer
 
-from lodestream._encode import to_json
 from lodestream._evaluation import MAX_COMMENT, Evaluation
 from lodestream._experiments.judgement import Judgement
 from lodestream._experiments.result import ItemResult
 from lodestream._experiments.rows import Row
+from lodestream._experiments.storable import storable_json, storable_object, storable_text
 from lodestream._ids import new_event_id
 from lodestream._version import SDK_NAME, __version__
 
@@ -21,6 +21,8 @@ Masked = Callable[[Any], Any]
 _MAX_BYTES = 1_500_000  # of an item that finished; the log takes a little more
 _LEFT_OUT = ("metadata_json", "expected_output_json", "input_json", "output_json")
 _PICODOLLARS = 1e12
+_MAX_ERROR, _MAX_TOKENS, _MAX_USD = 16_000, 10**12, 1e6
+_MAX_LEFT_COMMENT = 200
 
 
 def event_of(**payload: Any) -> bytes:
@@ -38,8 +40,8 @@ def result_message(result: ItemResult, run_id: str, masked: Masked, *, with_item
         item_id=result.item_id,
         repetition=result.repetition,
         trace_id=bytes.fromhex(result.trace_id),
-        output_json="" if result.error else to_json(masked(result.output)),
-        error=str(masked(result.error)),
+        output_json="" if result.error else storable_json(masked(result.output)),
+        error=storable_text(masked(result.error), _MAX_ERROR) if result.error else "",
         started_at=_timestamp(result.started_at),
         ended_at=_timestamp(result.started_at + dt.timedelta(seconds=result.latency)),
         usage=usage_message(result),
@@ -47,9 +49,10 @@ def result_message(result: ItemResult, run_id: str, masked: Masked, *, with_item
         attempts=1,
     )
     if with_item:
-        message.input_json = to_json(masked(result.input))
-        message.expected_output_json = "" if result.expected_output is None else to_json(masked(result.expected_output))
-        message.metadata_json = object_json(masked(result.metadata))
+        message.input_json = storable_json(masked(result.input))
+        if result.expected_output is not None:
+            message.expected_output_json = storable_json(masked(result.expected_output))
+        message.metadata_json = storable_object(masked(result.metadata))
     return _bounded(message)
 
 
@@ -81,10 +84,10 @@ def judgement_message(judgement: Judgement, masked: Masked) -> pb.ItemEvaluation
     told = pb.ItemEvaluation(name=judgement.name, evaluator_version=judgement.revision, score_id=judgement.score_id)
     said = judgement.evaluation
     if said is None:
-        told.error = str(masked(judgement.error))[:MAX_COMMENT] or "it failed"
+        told.error = storable_text(masked(judgement.error), MAX_COMMENT) or "it failed"
         return told
-    told.comment = str(masked(said.comment))[:MAX_COMMENT] if said.comment else ""
-    told.metadata_json = object_json(masked(said.metadata))
+    told.comment = storable_text(masked(said.comment), MAX_COMMENT) if said.comment else ""
+    told.metadata_json = storable_object(masked(said.metadata))
     if said.data_type == "BOOLEAN":
         told.boolean = bool(said.value)
     elif said.data_type == "NUMERIC":
@@ -123,18 +126,12 @@ def finished_of(run_id: str, judgements: Sequence[Judgement], masked: Masked) ->
 
 def usage_message(result: ItemResult) -> pb.ExperimentUsage:
     """What the task used."""
-    usage = pb.ExperimentUsage(input_tokens=result.input_tokens, output_tokens=result.output_tokens)
-    if result.cost_usd is not None:
+    usage = pb.ExperimentUsage(
+        input_tokens=min(result.input_tokens, _MAX_TOKENS), output_tokens=min(result.output_tokens, _MAX_TOKENS)
+    )
+    if result.cost_usd is not None and result.cost_usd <= _MAX_USD:
         usage.cost_picodollars = round(result.cost_usd * _PICODOLLARS)
     return usage
-
-
-def object_json(value: Any) -> str:
-    """Text of a JSON object; "" for nothing."""
-    if value is None or value == {}:
-        return ""
-    text = to_json(value)
-    return text if text.startswith("{") else to_json({"metadata": value})
 
 
 def _timestamp(instant: dt.datetime) -> Timestamp:
@@ -152,4 +149,7 @@ def _bounded(message: pb.ExperimentItemFinished) -> pb.ExperimentItemFinished:
         if len(text) > 10_000:
             note = f"left out: {size} bytes are too many"
             setattr(message, field, json.dumps({"note": note} if field == "metadata_json" else note))
+    if message.ByteSize() > _MAX_BYTES:
+        for evaluation in message.evaluations:
+            evaluation.comment, evaluation.metadata_json = evaluation.comment[:_MAX_LEFT_COMMENT], ""
     return message

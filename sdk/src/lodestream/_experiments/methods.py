@@ -24,8 +24,9 @@ class ExperimentMethods:
         evaluators are given what they ask for by the names of their parameters; coroutine functions run in a loop of
         the experiment's own, the others in threads. A task that raises makes a failed item, and the run goes on. With a
         `run_name` that was begun before, only what is missing is done; a run that is complete is returned as it is.
-        After Ctrl-C no item is begun. See ExperimentOptions for the rest. Raises ExperimentError before anything is
-        run, DatasetError when items can't be had, and the RegressionError of a run evaluator when all is recorded.
+        After Ctrl-C no item is begun, nor while the run is paused at the server. See ExperimentOptions for the rest.
+        Raises ExperimentError before anything is run, ExperimentStoppedError when somebody ended the run meanwhile,
+        DatasetError when items can't be had, and the RegressionError of a run evaluator when all is recorded.
         """
         from lodestream._experiments.loops import run_apart
         from lodestream._experiments.running import Running

@@ -1,6 +1,7 @@
 """What is told of a run while it runs: a trace an item, its scores, that it finished, and the end of it all."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from lodestream._experiments.messages import event_of, finished_of, result_messa
 from lodestream._experiments.options import Plan
 from lodestream._experiments.result import ItemResult
 from lodestream._experiments.rows import Row
+from lodestream._experiments.storable import storable_object
 from lodestream._experiments.usage import Usage
 from lodestream._fields import ObservationType
 from lodestream._guard import report
@@ -124,7 +126,7 @@ class Records:
             "data_type": said.data_type,
             "comment": said.comment,
             "config_id": said.config_id,
-            "metadata": said.metadata,
+            "metadata": json.loads(storable_object(said.metadata) or "null"),
             "source": "EVALUATOR",
             "evaluator_version": judgement.revision,
         }

@@ -61,6 +61,8 @@ def as_lines(result: ExperimentResult, *, include_item_results: bool) -> str:
         lines.append("There is no server: these results are in this process only.")
     elif result.receipt.pending:
         lines.append(f"{result.receipt.pending} records are not delivered yet: {result.receipt.problem}")
+    elif result.receipt.dropped:
+        lines.append(f"{result.receipt.dropped} records of this process were lost; the log says why.")
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from lodestream._datasets.dataset import Dataset
 from lodestream._experiments.errors import ExperimentRefusedError
 from lodestream._strict_json import NotJsonError, canonical_json, plain
 
+_MAX_ID_BYTES = 255
 _FIELDS = ("input", "expected_output", "metadata", "id")
 
 
@@ -53,6 +54,13 @@ def content_id(input: Any, expected_output: Any, *beside: int) -> str:  # noqa: 
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
+def check_id(item_id: str) -> None:
+    """Raises NotJsonError when the server takes no item of this id."""
+    plain(item_id, "id")
+    if len(item_id.encode()) > _MAX_ID_BYTES or not item_id.isprintable():
+        raise NotJsonError("id", f"{item_id[:100]!r} is no id: at most {_MAX_ID_BYTES} bytes, no control characters")
+
+
 def _row(item_id: str, given: Any, input: Any, expected_output: Any, metadata: Any) -> Row:  # noqa: A002
     return Row(id=item_id, given=given, input=input, expected_output=expected_output, metadata=metadata)
 
@@ -74,6 +82,7 @@ def _local_row(item: Any, place: str, copies: Counter[str]) -> Row:
             copies[content] += 1
             if copies[content] > 1:  # said twice, it is two items
                 item_id = content_id(fields["input"], fields["expected_output"], copies[content])
+        check_id(item_id)
     except NotJsonError as error:
         raise ExperimentRefusedError(f"{place}.{error}") from None
     return _row(item_id, item, fields["input"], fields["expected_output"], fields["metadata"])

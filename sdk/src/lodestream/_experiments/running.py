@@ -6,11 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lodestream._experiments.calls import in_thread
-from lodestream._experiments.errors import RegressionError
+from lodestream._experiments.errors import ExperimentStoppedError, RegressionError
 from lodestream._experiments.judgement import Judgement
 from lodestream._experiments.judges import each_name_once, said_by
 from lodestream._experiments.messages import judgement_from, result_from
 from lodestream._experiments.options import ExperimentOptions, Plan, plan_of
+from lodestream._experiments.orders import Orders
 from lodestream._experiments.progress import Progress, progress_for
 from lodestream._experiments.records import Records
 from lodestream._experiments.result import ExperimentResult, ItemResult
@@ -61,11 +62,15 @@ class Running:
         if results:
             log.warning("run %r goes on: %d items were done before", plan.run_name, len(results))
         missing = [work for work in _all_work(plan, run) if (work[0].id, work[1]) not in results]
-        with progress_for(plan, total=len(run.rows) * plan.repetitions, done=len(results)) as progress:
-            await self._work_off(missing, results, records, progress)
-        if self._stopped and len(results) < len(run.rows) * plan.repetitions:
+        orders, total = Orders(run), len(run.rows) * plan.repetitions
+        with progress_for(plan, total=total, done=len(results)) as progress:
+            await self._work_off(missing, results, records, progress, orders)
+        if len(results) < total:
             await in_thread(partial(client.flush, _DELIVERY_SECONDS))
-            log.warning("%s", _stopped_at(plan, len(results), len(run.rows) * plan.repetitions))
+            if orders.ended:
+                told = f"run {plan.run_name!r} {orders.ended}: {len(results)} of {total} items were done"
+                raise ExperimentStoppedError(told, self._together(run, results, ()))
+            log.warning("%s", _stopped_at(plan, len(results), total))
             raise KeyboardInterrupt
         judgements, regression = await self._judge_run(self._together(run, results, ()))
         judgements = list(records.ended(judgements))
@@ -77,20 +82,23 @@ class Running:
             raise regression
         return result
 
-    async def _work_off(self, missing: Sequence[Work], results: Results, records: Records, progress: Progress) -> None:
+    async def _work_off(
+        self, missing: Sequence[Work], results: Results, records: Records, progress: Progress, orders: Orders
+    ) -> None:
         """So many at a time as may be."""
         waiting = iter(missing)
 
         async def work() -> None:
             for row, repetition in waiting:
-                if self._stopped:
-                    return
+                await orders.until_going(lambda: self._stopped)
                 await _until_there_is_room(records)
+                if self._stopped or orders.ended:
+                    return
                 result = await run_item(self._plan, records, row, repetition)
                 results[row.id, repetition] = result
                 progress.advance(result)
 
-        async with asyncio.TaskGroup() as group:
+        async with orders, asyncio.TaskGroup() as group:
             for _ in range(min(self._plan.max_concurrency, len(missing))):
                 group.create_task(work())
 

@@ -90,6 +90,12 @@ def opened(client: "Lodestream", plan: Plan, data: Any) -> Run:
     )  # fmt: skip
 
 
+def how_it_ended(found: pb.ExperimentRun) -> str:
+    """In words, when it ended otherwise than by being complete; else nothing."""
+    how = _ENDED.get(found.state, "")
+    return f"{how} ({found.reason})" if how and found.reason else how
+
+
 def _deliver_what_was_left(client: "Lodestream") -> None:
     """What this process, or one that was killed, has finished and not delivered is not to be done again."""
     client.flush(_FLUSH_SECONDS)
@@ -160,9 +166,8 @@ def _refuse_another(found: pb.ExperimentRun, request: ExperimentRequested) -> No
         raise ExperimentRefusedError(
             f"run_name: {its.name!r} is another run: {'; '.join(differs)}. This one needs another name"
         )
-    if (how := _ENDED.get(found.state)) is not None:
-        why = f" ({found.reason})" if found.reason else ""
-        raise ExperimentRefusedError(f"run_name: {its.name!r} {how}{why}; to run it again, give it another name")
+    if how := how_it_ended(found):
+        raise ExperimentRefusedError(f"run_name: {its.name!r} {how}; to run it again, give it another name")
 
 
 def _tell_of_other_evaluators(plan: Plan, found: pb.ExperimentRun, done: Done) -> None:
