@@ -146,9 +146,8 @@ def test_local_data_has_ids_by_content_and_travels_with_the_results(
     seen: list[Any] = []
     result = client.run_experiment(name="local", data=data, task=seen.append)
     assert len(result) == 3
-    assert [id(item) for item in seen] == [id(item) for item in data] or {id(item) for item in seen} == {
-        id(item) for item in data
-    }
+    assert sorted(map(str, seen)) == sorted(map(str, data))
+    assert [item.item for item in result] == data
     first, second, third = (item.item_id for item in result)
     assert first == hashlib.sha256(canonical_json([{"a": 2, "b": 1}, [1]], "x").encode()).hexdigest()[:32]
     assert third == "mine"
@@ -315,8 +314,36 @@ def test_an_item_has_its_time(client: Lodestream) -> None:
         result = client.run_experiment(name="e", data=data, task=task, item_timeout=0.1)
         assert [item.error for item in result] == ["", "OvertimeError: not done within 0.1 s"]
     release.set()
+
+    async def impatient_itself(input: int) -> None:
+        async with asyncio.timeout(0):
+            await asyncio.sleep(60)
+
+    result = client.run_experiment(name="e", data=data, task=impatient_itself, item_timeout=10)
+    assert result.items[0].error.startswith("TimeoutError")
     result = client.run_experiment(name="e", data=data, task=impatient, item_timeout=10)
     assert result.items[0].error == "TimeoutError: the provider's"
+
+
+def test_what_functions_do_to_what_they_are_given_reaches_nobody_else(
+    server: ExperimentServer, client: Lodestream
+) -> None:
+    def task(item: Any) -> Any:
+        item["input"].append("by the task")
+        item["expected_output"].clear()
+        return item["input"]
+
+    def judge(input: Any, expected: Any, metadata: Any) -> bool:
+        metadata["by"] = "the evaluator"
+        return (input, expected) == ([1], [2])
+
+    data = [{"input": [1], "expected_output": [2], "metadata": {}}]
+    result = client.run_experiment(name="e", data=data, task=task, evaluators=[judge], repetitions=2)
+    assert [(item.output, item.value("judge"), item.input) for item in result] == [([1, "by the task"], True, [1])] * 2
+    assert data == [{"input": [1], "expected_output": [2], "metadata": {}}]
+    assert {item.input_json for item in server.finished(result.run_id)} == {"[1]"}
+    of_dataset = client.get_dataset("sums").run_experiment(name="e", task=lambda item: item.metadata.clear())
+    assert of_dataset.items[3].metadata == {"n": 3}
 
 
 def test_evaluators_may_return_what_they_like(client: Lodestream) -> None:
@@ -567,6 +594,8 @@ def test_comparisons_are_the_servers(server: ExperimentServer, client: Lodestrea
     assert (list(request.metrics), request.confidence, request.wait_for.position) == (
         ["correct"], 0.9, "lodestream.scores:0:7",
     )  # fmt: skip
+    assert two.compare("one").baseline.request.name == "one"
+    assert two.compare(one.run_id).baseline.request.name == "one"
     with pytest.raises(ExperimentRefusedError):
         two.compare(one.run_id, nonsense=1)
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from lodestream._event import EncodedEvent
@@ -78,19 +79,24 @@ class Pipeline:
             tried = self._exporter.attempts_failed != before
             return settled or (give_up and tried and spool.on_disk and not self._ring.waiting)
 
+        with self._hurrying(), spool.changed:
+            spool.changed.notify_all()
+            spool.changed.wait_for(done, min(timeout, threading.TIMEOUT_MAX))
+        return self.receipt()
+
+    @contextmanager
+    def _hurrying(self) -> Iterator[None]:
+        """Somebody waits."""
         with self._lock:
             self._flushes += 1
             mine = self._flushes
             self._hurry.append(mine)
         self._ring.wake()
         try:
-            with spool.changed:
-                spool.changed.notify_all()
-                spool.changed.wait_for(done, min(timeout, threading.TIMEOUT_MAX))
+            yield
         finally:
             with self._lock:
                 self._hurry.remove(mine)
-        return self.receipt()
 
     def deliver_left(self, timeout: float) -> bool:
         """Look for what processes that are gone left, and wait until it is delivered, at most `timeout` seconds."""
@@ -98,7 +104,7 @@ class Pipeline:
         if self._state == "new":
             self._start()
         self._exporter.look()
-        with self._spool.changed:
+        with self._hurrying(), self._spool.changed:
             while self._exporter.looks == before or self._spool.orphans:
                 if self._state != "running" or time.monotonic() >= end:
                     return False

@@ -26,7 +26,7 @@ async def call(bound: Bound, known: Mapping[str, Any], *, timeout: float | None)
     positional, named = bound.arguments(known)
     run = partial(bound.function, *positional, **named)
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout) as scope:
             returned = run() if bound.is_async else await in_thread(run)
             return await returned if inspect.isawaitable(returned) else returned
     except asyncio.CancelledError as error:
@@ -35,8 +35,8 @@ async def call(bound: Bound, known: Mapping[str, Any], *, timeout: float | None)
         raise RuntimeError("it was cancelled") from error
     except (SystemExit, KeyboardInterrupt) as error:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
-    except TimeoutError as error:
-        if timeout is not None and not isinstance(error, OvertimeError) and _is_ours(error):
+    except TimeoutError:
+        if scope.expired():
             raise OvertimeError(f"not done within {timeout:g} s") from None
         raise
 
@@ -63,8 +63,3 @@ def in_thread(function: Callable[[], T]) -> "asyncio.Future[T]":
 
     threading.Thread(target=run, name="lodestream-experiment", daemon=True).start()
     return future
-
-
-def _is_ours(error: TimeoutError) -> bool:
-    """Whether asyncio.timeout made it, and not the function."""
-    return isinstance(error.__cause__, asyncio.CancelledError)

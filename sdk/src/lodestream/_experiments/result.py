@@ -140,7 +140,9 @@ class ExperimentResult:
         return saved(self, Path(path), comparison)
 
     def compare(self, baseline: "ExperimentResult | str", **options: Any) -> "CompareExperimentsResponse":
-        """Is this run better than that one (a result, or a run's id), and by how much? By the server, with statistics.
+        """Is this run better than that one, and by how much? By the server, with statistics.
+
+        The baseline is a result, the name of a run over the same dataset, or a run's id.
 
         `options` are those of its CompareExperimentsRequest: metrics, confidence, lower_is_better, segment_by, seed.
         Raises ExperimentError.

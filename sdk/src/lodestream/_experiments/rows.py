@@ -3,10 +3,10 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lodestream._datasets.dataset import Dataset
+from lodestream._datasets.dataset import Dataset, DatasetItem
 from lodestream._experiments.errors import ExperimentRefusedError
 from lodestream._strict_json import NotJsonError, canonical_json, plain
 
@@ -24,6 +24,14 @@ class Row:
     input: Any
     expected_output: Any = None
     metadata: Any = None
+
+    def fresh(self) -> "Row":
+        """The same with lists and dicts of its own, for functions that change what they are given."""
+        given = self.given
+        values = {name: _copied(getattr(self, name)) for name in ("input", "expected_output", "metadata")}
+        if isinstance(given, DatasetItem):
+            given = replace(given, **values)
+        return Row(id=self.id, given=_copied(given), **values)
 
 
 def rows_of(data: Any) -> list[Row]:
@@ -52,6 +60,12 @@ def content_id(input: Any, expected_output: Any, *beside: int) -> str:  # noqa: 
     """
     told = canonical_json([plain(input, "input"), plain(expected_output, "expected_output"), *beside], "item")
     return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _copied(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if type(value) is list else value
 
 
 def check_id(item_id: str) -> None:

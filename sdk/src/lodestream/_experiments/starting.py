@@ -62,9 +62,9 @@ def opened(client: "Lodestream", plan: Plan, data: Any) -> Run:
         rows = rows_of(data)
         log.info("experiment %r: there is no server; its results are in this process only", plan.name)
         return Run(client=client, request=_request(plan, dataset, rows), dataset_name=name, recorded=False, rows=rows)
-    line, run_id = client._line, _run_id(dataset, plan.run_name)  # noqa: SLF001
-    found = None
-    if plan.named:
+    line, run_id = client._line, run_id_of(dataset.id if dataset else "", plan.run_name)  # noqa: SLF001
+    found = find_run(line, run_id) if plan.named else None
+    if found is not None:
         _deliver_what_was_left(client)
         found = find_run(line, run_id, client.position)
     if found is not None and dataset is not None:
@@ -125,7 +125,7 @@ def _request(plan: Plan, dataset: Dataset | None, rows: Sequence[Row]) -> Experi
         task |= {"data": hashlib.sha256(told.encode()).hexdigest()[:32], "items": len(rows)}
     judges = [*plan.judges, *([plan.composite] if plan.composite else [])]
     return ExperimentRequested(
-        run_id=_run_id(dataset, plan.run_name),
+        run_id=run_id_of(dataset.id if dataset else "", plan.run_name),
         name=plan.run_name,
         dataset_id=dataset.id if dataset else "",
         dataset_version=dataset.version if dataset else 0,
@@ -145,8 +145,9 @@ def _specs(judges: Sequence[Judge]) -> str:
     return json.dumps([judge.spec for judge in judges], ensure_ascii=False) if judges else ""
 
 
-def _run_id(dataset: Dataset | None, run_name: str) -> str:
-    told = canonical_json([dataset.id if dataset else "", run_name], "run")
+def run_id_of(dataset_id: str, run_name: str) -> str:
+    """Of a run over a dataset, or over data in none."""
+    told = canonical_json([dataset_id, run_name], "run")
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 

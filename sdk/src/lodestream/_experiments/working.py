@@ -21,9 +21,9 @@ async def run_item(plan: Plan, records: Records, row: Row, repetition: int) -> I
     """What came of it, recorded. Only being cancelled is raised, and then nothing is recorded of it."""
     with records.item(row, repetition) as trace:
         began, clock = dt.datetime.now(dt.UTC), time.perf_counter()
-        output, error = await _outcome(plan, records, trace, row, repetition)
+        output, error = await _outcome(plan, records, trace, row.fresh(), repetition)
         latency = time.perf_counter() - clock
-        known = _known(row, repetition, trace, output=output, error=error, latency=latency)
+        known = _known(row.fresh(), repetition, trace, output=output, error=error, latency=latency)
         judgements = await _judged(plan, records, known)
         if not error:
             trace.root.update(output=output)
