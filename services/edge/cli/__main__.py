@@ -6,11 +6,11 @@ from typing import NoReturn
 
 import typer
 
-from services.edge.cli import admin, dead_letters, prompts, rebuild, scores, sessions, status, traces, verify
+from services.edge.cli import admin, datasets, dead_letters, prompts, rebuild, scores, sessions, status, traces, verify
 from services.edge.cli.failures import ExitCode, Failure
 
 app = typer.Typer(
-    help="Look at traces, sessions, prompts, scores and the state of a Lodestream.",
+    help="Look at traces, sessions, prompts, scores, datasets, experiments and the state of a Lodestream.",
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help, that can be piped and read in any terminal
     pretty_exceptions_enable=False,
@@ -20,6 +20,7 @@ app.add_typer(traces.app, name="traces", help="List traces, look at one, watch t
 app.add_typer(sessions.app, name="sessions", help="List sessions, look at one.")
 app.add_typer(prompts.app, name="prompts", help="Look at prompts and their history, change them.")
 app.add_typer(scores.app, name="scores", help="Judge traces, and look at what was judged.")
+app.add_typer(datasets.app, name="datasets", help="Look at datasets, fill them from files and traces, export them.")
 app.command("status")(status.status)
 app.command("rebuild")(rebuild.rebuild)
 app.command("verify")(verify.verify)

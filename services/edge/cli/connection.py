@@ -1,6 +1,7 @@
 """The way to the gateway: where it is, with which key, and how long an answer may take."""
 
 import base64
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from lodestream_proto.v1.datasets_pb2_grpc import DatasetServiceStub
+from lodestream_proto.v1.experiments_pb2_grpc import ExperimentServiceStub
 from lodestream_proto.v1.ingest_pb2_grpc import IngestServiceStub
 from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceStub
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
@@ -17,6 +20,9 @@ from services.edge.cli.failures import ExitCode, Failure, explained
 
 DEFAULT_ENDPOINT = "127.0.0.1:4317"
 _BIGGEST_ANSWER = 256 * 1024 * 1024  # bytes: a trace with the content of ten thousand spans
+
+_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+_PAUSE = 2.0  # seconds before the last try; a part of it before each of the others
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -59,16 +65,22 @@ class Gateway:
         self.query = QueryServiceStub(channel)
         self.prompts = PromptServiceStub(channel)
         self.scores = ScoreServiceStub(channel)
+        self.datasets = DatasetServiceStub(channel)
+        self.experiments = ExperimentServiceStub(channel)
         self.ingest = IngestServiceStub(channel)
         self._timeout = timeout
         self._metadata = [("authorization", _authorization(target))]
 
-    def ask(self, method: Callable[..., Answer], request: Message) -> Answer:
-        """The answer."""
-        try:
-            return method(request, timeout=self._timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise explained(error, self.target.endpoint) from None
+    def ask(self, method: Callable[..., Answer], request: Message, *, tries: int = 1) -> Answer:
+        """The answer. With several `tries`, a server that can't answer now is asked again, later each time."""
+        while True:
+            tries -= 1
+            try:
+                return method(request, timeout=self._timeout, metadata=self._metadata)
+            except grpc.RpcError as error:
+                if tries < 1 or not (isinstance(error, grpc.Call) and error.code() in _PASSING):
+                    raise explained(error, self.target.endpoint) from None
+            time.sleep(_PAUSE / tries)
 
     def follow(self, method: Callable[..., Iterator[Answer]], request: Message) -> Iterator[Answer]:
         """The answers of a stream, until it ends."""

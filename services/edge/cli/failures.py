@@ -18,10 +18,12 @@ class ExitCode(enum.IntEnum):
 class Failure(Exception):  # noqa: N818
     """The command can't do what was asked. The message is for the user."""
 
-    def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
+    def __init__(self, message: str, code: ExitCode = ExitCode.FAILED, *, not_found: bool = False) -> None:
         """One sentence; what it quotes is made harmless here."""
         super().__init__(inert(message))
         self.code = code
+        self.not_found = not_found
+        """There is nothing of that name."""
 
 
 def explained(error: grpc.RpcError, endpoint: str) -> Failure:
@@ -36,7 +38,9 @@ def explained(error: grpc.RpcError, endpoint: str) -> Failure:
             return Failure(f"{endpoint} refuses the key (LODESTREAM_PUBLIC_KEY, LODESTREAM_SECRET_KEY): {details}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return Failure(f"{endpoint} did not answer in time: {details}")
-        case grpc.StatusCode.NOT_FOUND | grpc.StatusCode.ABORTED | grpc.StatusCode.FAILED_PRECONDITION:
+        case grpc.StatusCode.NOT_FOUND:
+            return Failure(details, not_found=True)
+        case grpc.StatusCode.ALREADY_EXISTS | grpc.StatusCode.ABORTED | grpc.StatusCode.FAILED_PRECONDITION:
             return Failure(details)
         case grpc.StatusCode.INVALID_ARGUMENT:
             return Failure(details, ExitCode.USAGE)

@@ -12,6 +12,7 @@ from services.edge.cli import arguments, local_stack, screen
 from services.edge.cli.connection import Gateway, choose_target, connected
 
 AsJson = Annotated[bool, typer.Option("--json", help="A JSON document instead of a picture.")]
+Author = Annotated[str, typer.Option(envvar="LODESTREAM_AUTHOR", metavar="NAME", help="Who is said to have done it.")]
 _TIMEOUT = timedelta(seconds=30)
 _WAIT = timedelta(seconds=5)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import typer
+from lodestream_proto.v1.datasets_pb2 import DatasetHistoryResponse, ListDatasetsResponse, ListItemsResponse
+from lodestream_proto.v1.experiments_pb2 import ListExperimentItemsResponse, ListExperimentsResponse
 from lodestream_proto.v1.prompts_pb2 import LabelHistoryResponse, ListPromptsResponse
 from lodestream_proto.v1.query_pb2 import GetSessionResponse, ListSessionsResponse, ListTracesResponse
 from lodestream_proto.v1.scores_pb2 import ListScoresResponse
@@ -17,6 +19,11 @@ Answer = TypeVar(
     ListPromptsResponse,
     LabelHistoryResponse,
     ListScoresResponse,
+    ListDatasetsResponse,
+    ListItemsResponse,
+    DatasetHistoryResponse,
+    ListExperimentsResponse,
+    ListExperimentItemsResponse,
 )
 
 _BIGGEST_PAGE = 1_000  # the query service's

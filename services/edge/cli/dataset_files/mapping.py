@@ -1,0 +1,187 @@
+"""Which columns of a row make which part of an item."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
+
+from services.edge.cli.dataset_files.checked import fault_of
+from services.edge.cli.dataset_files.members import members
+from services.edge.cli.dataset_files.rows import Refused, Row
+
+_EXPECTED = ("expected_output", "expected")
+_IDS = ("id", "item_id")
+_SPLITS = ("splits", "split")
+_WHOLE = {"input", "metadata", "source_trace_id", "source_span_id", *_EXPECTED, *_IDS, *_SPLITS}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A column, and the name that it has in the object it goes into."""
+
+    name: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapping:
+    """Where the parts of an item come from. Without an `input`, columns are what they are called."""
+
+    input: Sequence[Part] = ()
+    expected: Sequence[Part] = ()
+    metadata: Sequence[Part] = ()
+    item_id: str = ""
+    split: str = ""
+    bare_input: bool = False
+    """A single column is the input itself, not an object with one member."""
+    splits: Sequence[str] = ()
+    """For all items."""
+    author: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        """Those that are named."""
+        parts = [part.column for part in (*self.input, *self.expected, *self.metadata)]
+        return [*parts, *filter(None, (self.item_id, self.split))]
+
+    @property
+    def whole(self) -> bool:
+        """Columns are what they are called."""
+        return not self.input
+
+
+class MappingError(Exception):
+    """The columns do not fit the file. The message is for the user."""
+
+
+def part(text: str) -> Part:
+    """`question`, or `question=Frage` for another name in the item."""
+    name, equals, column = text.partition("=")
+    return Part(name, column) if equals else Part(text, text)
+
+
+def check_columns(mapping: Mapping, columns: Iterable[str]) -> list[str]:
+    """The columns that nobody takes. Raises MappingError when one is named that is not there, or there is no input."""
+    known = list(columns)
+    has = ", ".join(map(repr, known)) or "none"
+    for column in mapping.columns:
+        if column not in known:
+            raise MappingError(f"there is no column {column!r}; the file has: {has}")
+    if mapping.whole and "input" not in known:
+        raise MappingError(f"say which columns are the input: --input COLUMN; the file has: {has}")
+    taken = set(mapping.columns) | (_WHOLE if mapping.whole else set())
+    return [column for column in known if column not in taken]
+
+
+def item_of(row: Row, mapping: Mapping) -> DatasetItemRecorded | Refused:
+    """The item of a row, checked as far as that needs no dataset, with its id."""
+    try:
+        item = _item(row, mapping)
+    except (MappingError, ValueError, RecursionError) as error:
+        return Refused(row.line, str(error))
+    fault = fault_of(item)
+    return Refused(row.line, fault) if fault else item
+
+
+def _item(row: Row, mapping: Mapping) -> DatasetItemRecorded:
+    item = DatasetItemRecorded(author=mapping.author)
+    fields = row.fields
+    if mapping.whole:
+        if "input" not in fields:
+            raise MappingError("has no input")
+        item.input_json = fields["input"]
+        expected = next((name for name in _EXPECTED if name in fields and name not in row.blank), "")
+        item.expected_output_json = fields.get(expected, "")
+        item.metadata_json = _object(fields.get("metadata", ""), "metadata")
+        item.source_trace_id = _hex(_first(row, ("source_trace_id",)), "source_trace_id")
+        item.source_span_id = _hex(_first(row, ("source_span_id",)), "source_span_id")
+        item.item_id = _first(row, _IDS)
+        item.splits[:] = _splits(row, _SPLITS)
+    else:
+        item.input_json = _joined(row, mapping.input, bare=mapping.bare_input)
+    if mapping.expected:
+        blank = all(part.column in row.blank for part in mapping.expected)
+        item.expected_output_json = "" if blank else _joined(row, mapping.expected, bare=True)
+    if mapping.metadata:
+        known = dict(members(item.metadata_json)) if item.metadata_json else {}
+        said = {part.name: _field(row, part.column) for part in mapping.metadata if part.column not in row.blank}
+        item.metadata_json = _written({**known, **said})
+    if mapping.item_id:
+        item.item_id = _first(row, (mapping.item_id,))
+    if mapping.split:
+        item.splits[:] = _splits(row, (mapping.split,))
+    item.splits[:] = sorted({*item.splits, *mapping.splits})
+    return item
+
+
+def _joined(row: Row, parts: Sequence[Part], *, bare: bool) -> str:
+    if bare and len(parts) == 1:
+        return _field(row, parts[0].column)
+    return _written({part.name: _field(row, part.column) for part in parts})
+
+
+def _field(row: Row, column: str) -> str:
+    if column not in row.fields:
+        raise MappingError(f"has no {column!r}")
+    return row.fields[column]
+
+
+def _written(fields: dict[str, str]) -> str:
+    """A JSON object of JSON texts, each as it is."""
+    return "{" + ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {text}" for name, text in fields.items()) + "}"
+
+
+def _object(json_text: str, what: str) -> str:
+    """The text of an object; a CSV file has it in a string."""
+    if json_text in {"", '""', "null"}:
+        return ""
+    value = json.loads(json_text)
+    if isinstance(value, str):
+        try:
+            inner = json.loads(value)
+        except ValueError:
+            raise MappingError(f"{what} is no JSON object: {value[:60]!r}") from None
+        json_text, value = value, inner
+    if not isinstance(value, dict):
+        raise MappingError(f"{what} is no JSON object")
+    return json_text
+
+
+def _first(row: Row, names: Iterable[str]) -> str:
+    """The text of the first of these columns that has any; a number as it is written."""
+    for name in names:
+        written = row.fields.get(name, "")
+        if not written or name in row.blank or written == "null":
+            continue
+        value = json.loads(written)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, dict | list):
+            raise MappingError(f"{name} is no text")
+        return written
+    return ""
+
+
+def _splits(row: Row, names: Iterable[str]) -> list[str]:
+    """A list, or a text with commas between them."""
+    for name in names:
+        written = row.fields.get(name, "")
+        if not written or name in row.blank or written == "null":
+            continue
+        value = json.loads(written)
+        if isinstance(value, str) and value.startswith("["):
+            value = json.loads(value)
+        if isinstance(value, str):
+            value = [each.strip() for each in value.split(",") if each.strip()]
+        if not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
+            raise MappingError(f"{name} is neither a text nor a list of texts")
+        return sorted(set(value))
+    return []
+
+
+def _hex(text: str, name: str) -> bytes:
+    if not re.fullmatch(r"(?:[0-9a-fA-F]{2})*", text):
+        raise MappingError(f"{name} is not written in hex digits")
+    return bytes.fromhex(text)

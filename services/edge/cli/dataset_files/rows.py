@@ -1,0 +1,180 @@
+"""Rows of CSV, JSON and JSONL files, one after the other, with the line each begins in. What is no row says why."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from services.edge.cli.dataset_files.cells import as_json, unguarded
+from services.edge.cli.dataset_files.members import members
+
+FORMATS = ("csv", "jsonl", "json")
+_BIGGEST_CELL = (
+    16 * 1024 * 1024
+)  # characters; an item may have 1 MiB, but a quote that is not closed has all that follows
+_BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_DELIMITERS = ",;\t|"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row: JSON texts by column."""
+
+    line: int
+    fields: dict[str, str]
+    blank: frozenset[str] = frozenset()
+    """Columns of a CSV file that have nothing in this row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that can't be taken."""
+
+    line: int
+    reason: str
+
+
+class NotReadableError(Exception):
+    """The file can't be read any further. The message is for the user, and names the line."""
+
+
+def read_rows(
+    file: io.BufferedReader, file_format: str, *, encoding: str = "", delimiter: str = "", parse_json: bool = False
+) -> Iterator[Row | Refused]:
+    """The rows of a file that is open at its beginning.
+
+    Without an `encoding` the byte order mark says it, else it is UTF-8. Raises NotReadableError.
+    """
+    text = io.TextIOWrapper(file, encoding=encoding or _encoding(file.peek(4)), errors="surrogateescape", newline="")
+    try:
+        if file_format == "csv":
+            yield from _csv_rows(text, delimiter, parse_json=parse_json)
+        else:
+            yield from _json_lines(text) if file_format == "jsonl" else _json_array(text)
+    except UnicodeError as error:
+        raise NotReadableError(f"is not text in this encoding: {error}") from None
+    finally:
+        text.detach()  # the file is its opener's to close
+
+
+def format_of(name: str, beginning: bytes) -> str:
+    """By the file's name; where that does not tell, by how it begins."""
+    for known in FORMATS:
+        if name.lower().endswith((f".{known}", ".ndjson" if known == "jsonl" else f".{known}")):
+            return known
+    first = beginning.decode("utf-8-sig", errors="replace").lstrip()[:1]
+    return {"{": "jsonl", "[": "json"}.get(first, "csv")
+
+
+def _encoding(beginning: bytes) -> str:
+    return next((name for bom, name in _BOMS.items() if beginning.startswith(bom)), "utf-8")
+
+
+def _csv_rows(text: io.TextIOWrapper, delimiter: str, *, parse_json: bool) -> Iterator[Row | Refused]:
+    csv.field_size_limit(_BIGGEST_CELL)
+    first = text.readline()
+    reader = csv.reader(_again(first, text), delimiter=delimiter or _delimiter(first), strict=True)
+    header: list[str] | None = None
+    line = 1
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            reason = _csv_fault(str(error))
+            if header is None or "quote" in reason:
+                # What follows would be read from the middle of a cell.
+                raise NotReadableError(f"{line}: {reason}") from None
+            yield Refused(line, reason)
+            line = reader.line_num + 1
+            continue
+        if header is None:
+            header = _header([unguarded(cell).strip() for cell in cells])
+        elif any(cells):
+            yield _csv_row(line, header, cells, parse_json=parse_json)
+        line = reader.line_num + 1
+
+
+def _csv_row(line: int, header: list[str], cells: list[str], *, parse_json: bool) -> Row | Refused:
+    if len(cells) != len(header):
+        return Refused(line, f"has {len(cells)} cells; the header names {len(header)}")
+    if reason := _undecodable(cells):
+        return Refused(line, reason)
+    plain = [unguarded(cell) for cell in cells]
+    fields = {name: as_json(cell, parse=parse_json) for name, cell in zip(header, plain, strict=True)}
+    return Row(line, fields, frozenset(name for name, cell in zip(header, plain, strict=True) if not cell))
+
+
+def _header(names: list[str]) -> list[str]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise NotReadableError(f"1: the header names {', '.join(map(repr, twice))} more than once")
+    return names
+
+
+def _again(first: str, rest: io.TextIOWrapper) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _delimiter(header: str) -> str:
+    """The one that the header has most of; a comma where it has none."""
+    return max(_DELIMITERS, key=header.count) if header else ","
+
+
+def _csv_fault(said: str) -> str:
+    if "field larger" in said or "unexpected end" in said:
+        return "a quote is opened here, or in one of the next lines, and not closed"
+    return f"is no row of CSV: {said}"
+
+
+def _json_lines(text: io.TextIOWrapper) -> Iterator[Row | Refused]:
+    for line, written in enumerate(text, start=1):
+        if written.strip():
+            yield _json_row(line, written)
+
+
+def _json_array(text: io.TextIOWrapper) -> Iterator[Row | Refused]:
+    """The places of the items stand for lines; an array is read as a whole."""
+    written = text.read()
+    if not written.lstrip().startswith("["):
+        raise NotReadableError("1: is no JSON array")
+    try:
+        values = members(written)
+    except (ValueError, RecursionError) as error:
+        raise NotReadableError(f"is no JSON: {error}") from None
+    for place, (_, value) in enumerate(values, start=1):
+        yield _json_row(place, value)
+
+
+def _json_row(line: int, written: str) -> Row | Refused:
+    if reason := _undecodable([written]):
+        return Refused(line, reason)
+    if not written.lstrip().startswith("{"):
+        return Refused(line, "is no JSON object")
+    try:
+        found = members(written)
+    except RecursionError:
+        return Refused(line, "is nested too deeply")
+    except json.JSONDecodeError as error:
+        return Refused(line, f"is no JSON: {error.msg} at column {error.colno}")
+    except ValueError as error:
+        return Refused(line, f"is no JSON: {error}")
+    fields = dict(found)
+    if len(fields) != len(found):
+        return Refused(line, "has a key twice")
+    return Row(line, fields)
+
+
+def _undecodable(texts: list[str]) -> str:
+    """What errors="surrogateescape" leaves of bytes that are no text."""
+    for text in texts:
+        if text.isascii():
+            continue
+        for at, character in enumerate(text):
+            if 0xDC80 <= ord(character) <= 0xDCFF:
+                byte = ord(character) - 0xDC00
+                return f"has a byte that is no text in this encoding: 0x{byte:02x} after {text[max(at - 20, 0) : at]!r}"
+    return ""
