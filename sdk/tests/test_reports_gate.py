@@ -43,8 +43,9 @@ def test_it_fails_when_a_metric_is_worse_and_passes_when_no_loss_is_shown() -> N
         ({**KEPT, "lower_is_better": True}, 0.009, 1),
         ({**KEPT, "interval_low": math.nan}, 0.03, 1),
         ({"difference": -0.01}, 0.03, 2),
+        ({"difference": 0.0, "unchanged": 40}, 0.03, 0),
     ],
-    ids=["within", "beyond", "lower within", "lower beyond", "no number", "no interval"],
+    ids=["within", "beyond", "lower within", "lower beyond", "no number", "no interval", "all the same"],
 )
 def test_non_inferiority_is_about_the_worse_end_of_the_interval(
     fields: dict[str, Any], allowed: float, expected: int

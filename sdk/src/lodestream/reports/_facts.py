@@ -1,7 +1,7 @@
 """What a run was: the facts beside its figures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lodestream_proto.v1 import experiments_pb2 as pb
@@ -66,18 +66,24 @@ def task(task_json: str) -> str:
 
 
 def remark(kind: Kind, its: pb.MetricComparison) -> str:
-    """What a comparison of one metric can't show, and what it would take."""
-    said = []
+    """A comparison of one metric in sentences: what it shows, what it can't show, and what that would take."""
+    said = [] if its.summary else list(_reach(kind, its))
+    if its.HasField("noise_floor"):
+        said.append(f"two halves of the baseline's repetitions differ by {_amount(kind, its.noise_floor)}")
+    beside = "; ".join(said)
+    sentences = [one_line(its.summary, 600), f"{beside[:1].upper()}{beside[1:]}." if beside else ""]
+    told = " ".join(filter(None, sentences))
+    return told if not told or its.summary.startswith(its.metric) else f"{one_line(its.metric, 80)}: {told}"
+
+
+def _reach(kind: Kind, its: pb.MetricComparison) -> Iterator[str]:
     if its.HasField("smallest_detectable_difference"):
         least = _amount(kind, its.smallest_detectable_difference)
-        said.append(f"{count(its.pairs, 'item')} show differences from about {least}")
+        yield f"{count(its.pairs, 'item')} show differences from about {least}"
     if its.HasField("items_needed") and its.items_needed > its.pairs:
-        said.append(f"to show one of this size takes about {count(its.items_needed, 'item')}")
-    if its.HasField("noise_floor"):
-        said.append(f"the baseline differs from itself by {_amount(kind, its.noise_floor)}")
+        yield f"to show one of this size takes about {count(its.items_needed, 'item')}"
     if its.missing:
-        said.append(f"{count(its.missing, 'item')} have a value in one run only")
-    return "; ".join(said)
+        yield f"{count(its.missing, 'item')} have a value in one run only"
 
 
 def bounds(kind: Kind, its: pb.MetricComparison) -> str:

@@ -181,7 +181,7 @@ def _against(name: str, rule: GateRule, metric: Metric | None, compared: pb.Metr
         reason = compared.summary or "nothing can be said of it"
         return Check(title, name, Outcome.CANNOT_JUDGE, reason)
     allowed = rule.max_regression.get(name)
-    if allowed is not None:
+    if allowed is not None and compared.unchanged < compared.pairs:
         if not (compared.HasField("interval_low") and compared.HasField("interval_high")):
             return Check(title, name, Outcome.CANNOT_JUDGE, "its difference has no interval to hold against the limit")
         worst = compared.interval_high if compared.lower_is_better else -compared.interval_low

@@ -105,9 +105,8 @@ def _details(found: Findings) -> Iterator[str]:
         yield from _folded(f"{count(len(candidate.regressed), 'item')} got worse{whose}", lines)
         lost = [segment for segment in candidate.segments if segment.gap < 0]
         yield from _folded(f"Where it lost{whose}", _segments(lost, "baseline"))
-        words = [(its.metric, remark(found.kinds.get(its.metric, Kind.NUMBER), its), its) for its in candidate.metrics]
-        said = [f"- {_cell(name)}: {_cell('. '.join(filter(None, [its.summary.rstrip('.'), known])), 800)}."
-                for name, known, its in words if its.summary or known]  # fmt: skip
+        said = [remark(found.kinds.get(its.metric, Kind.NUMBER), its) for its in candidate.metrics]
+        said = [f"- {_cell(words, 1_000)}" for words in said if words]
         yield from _folded(f"What each comparison can show{whose}", said)
     lines, room = _within([_failed(item, found) for item in found.failed[:_MOST_ITEMS]], len(found.failed), room)
     yield from _folded(f"{count(len(found.failed), 'item')} ended with an error", lines)

@@ -96,8 +96,10 @@ def count(value: int, noun: str) -> str:
 
 
 def probability(value: float) -> str:
-    """Of a test."""
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    """Of a test; near 0.05 with one digit more, so that it is not rounded across."""
+    if value < 0.001:
+        return "<0.001"
+    return f"{value:.4f}" if 0.0495 <= value < 0.0505 else f"{value:.3f}"
 
 
 def _digits(value: float) -> str:

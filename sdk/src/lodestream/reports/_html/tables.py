@@ -49,7 +49,7 @@ def comparison_table(metrics: Sequence[pb.MetricComparison], found: Findings) ->
     """A row a metric: both means, the difference with its interval drawn, the verdict. Shares are on one scale."""
     shares = [_reach(its) for its in metrics if found.kinds.get(its.metric) is Kind.SHARE]
     rows = [_compared(its, found.kinds.get(its.metric, Kind.NUMBER), max(shares, default=0.0)) for its in metrics]
-    notes = [_note(its, found.kinds.get(its.metric, Kind.NUMBER)) for its in metrics]
+    notes = [remark(found.kinds.get(its.metric, Kind.NUMBER), its) for its in metrics]
     titles = ["metric", "baseline", "run", "change", "less · 0 · more", found.interval, "verdict", "p", "items"]
     return _table(titles, rows, " rrr   rr", notes)
 
@@ -87,11 +87,6 @@ def _compared(its: pb.MetricComparison, kind: Kind, widest_share: float) -> list
         tag("span", probability(p), title=test) if known_p else "",
         _pairs(its),
     ]
-
-
-def _note(its: pb.MetricComparison, kind: Kind) -> str:
-    said = ". ".join(filter(None, [its.summary.rstrip("."), remark(kind, its)]))
-    return f"{said}." if said else ""
 
 
 def _pairs(its: pb.MetricComparison) -> Html:

@@ -78,10 +78,8 @@ def _comparison(found: Findings, candidate: Candidate, width: int) -> Iterator[R
 
 def _remarks(found: Findings, candidate: Candidate) -> Iterator[RenderableType]:
     for its in candidate.metrics:
-        known = remark(found.kinds.get(its.metric, Kind.NUMBER), its)
-        words = ". ".join(filter(None, [its.summary.rstrip("."), known]))
-        if words:
-            yield _bullet(f"{its.metric}: {words}.", "dim")
+        if words := remark(found.kinds.get(its.metric, Kind.NUMBER), its):
+            yield _bullet(words, "dim")
 
 
 def _names(changed: Sequence[ItemChanges]) -> RenderableType:
