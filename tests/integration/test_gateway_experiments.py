@@ -125,13 +125,14 @@ async def test_a_prompt_by_label_is_one_version_for_ever(shared_stack: Stack) ->
         prompt = PromptVersionCreated(prompt_name="greet", text=text, labels=["beta"])
         await shared_stack.ask(shared_stack.prompts.CreatePrompt, CreatePromptRequest(prompt=prompt))
     task = {"kind": "prompt", "prompt": {"name": "greet", "label": "beta"}, "provider": "mock", "model": "mock-large"}
-    specs = '[{"kind": "contains", "value": "Hello"}]'
-    request = asked(
-        "labelled", of="prompted", task=task, evaluators_json=specs, budget=ExperimentBudget(max_cost_usd=1)
-    )
+    rubric = {"kind": "llm_judge", "prompt": {"name": "greet", "label": "beta"}, "provider": "mock", "model": "m"}
+    specs, budget = json.dumps([{"kind": "contains", "value": "Hello"}, rubric]), ExperimentBudget(max_cost_usd=1)
+    request = asked("labelled", of="prompted", task=task, evaluators_json=specs, budget=budget)
     run = (await start(shared_stack, request)).run
     kept = json.loads(run.request.task_json)
     assert kept == {**task, "prompt": {"name": "greet", "label": "beta", "version": 2}}
+    contains, judge = json.loads(run.request.evaluators_json)
+    assert (contains["value"], judge) == ("Hello", {**rubric, "prompt": {"name": "greet", "version": 2}})
     move_back = PromptLabelsMoved(prompt_name="greet", version=1, labels=["beta"])
     await shared_stack.ask(shared_stack.prompts.MoveLabels, MoveLabelsRequest(move=move_back))
     again = await start(shared_stack, request)
@@ -143,8 +144,13 @@ async def test_a_prompt_by_label_is_one_version_for_ever(shared_stack: Stack) ->
         ({"name": "greet", "version": 3}, "version 3 of a prompt 'greet'"),
         ({"name": "greeting", "version": 1}, "version 1 of a prompt 'greeting'"),
     ):
-        error = await refusal(start(shared_stack, asked("nothing", of="prompted", task={**task, "prompt": its})))
-        assert (error.code(), reason in (error.details() or "")) == (grpc.StatusCode.NOT_FOUND, True), error.details()
+        judged = json.dumps([{**rubric, "prompt": its}])
+        for wrong in (
+            asked("nothing", of="prompted", task={**task, "prompt": its}),
+            asked("nothing", of="prompted", task=task, evaluators_json=judged),
+        ):
+            error = await refusal(start(shared_stack, wrong))
+            assert (error.code(), reason in (error.details() or "")) == (grpc.StatusCode.NOT_FOUND, True), error
 
 
 async def test_a_run_is_paused_resumed_and_cancelled(shared_stack: Stack) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 import pytest
 
-from services.write.gateway.datasets import judge as judges
+from services.write.gateway import judge as judges
 from services.write.gateway.datasets.items import judge_items
-from services.write.gateway.datasets.judge import Judge, SchemaError
 from services.write.gateway.datasets.lookup import Described
+from services.write.gateway.judge import Judge, SchemaError, SpecError
 from shared.read_model.experiment_ids import dataset_id_of
 from shared.runtime.refusal import RefusedError, UnavailableError
 from tests.experiments import item
@@ -84,3 +84,13 @@ async def test_what_waits_for_one_project_is_bounded() -> None:
         told = await asyncio.gather(*(judge.faults("loud", "true", large) for _ in range(4)), return_exceptions=True)
         assert [isinstance(each, UnavailableError) for each in told] == [False, False, True, True]
         assert await judge.faults("loud", "true", large * 4) == [None] * 4, "alone, it may have more"
+
+
+async def test_evaluators_that_take_for_ever_to_compile_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [{"kind": "regex", "pattern": f"(a|b|c|{n}){{1,1000}}", "name": f"{n}"} for n in range(200)]
+    async with judging() as judge:
+        assert await judge.names("acme", {"evaluators_json": specs[:2]}) == {"evaluators_json": ["0", "1"]}
+    monkeypatch.setattr(judges, "_COMMAND", (*judges._COMMAND[:-1], "0.2"))
+    async with judging() as judge:
+        with pytest.raises(SpecError, match="takes more than"):
+            await judge.names("acme", {"evaluators_json": specs})

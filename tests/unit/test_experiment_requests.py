@@ -1,6 +1,7 @@
 """A run is asked for in full: tasks, evaluators and what is left out; the same request is the same run."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ from lodestream_proto.v1.experiment_event_pb2 import ExperimentBudget, Experimen
 from lodestream_proto.v1.prompts_pb2 import PromptSelector
 
 from services.write.gateway.experiments.requests import differences, with_defaults
-from services.write.gateway.experiments.specs import check_evaluators
+from services.write.gateway.experiments.specs import Specs, check_evaluators
 from services.write.gateway.experiments.starting import refuse_another
 from services.write.gateway.experiments.tasks import read_task
+from services.write.gateway.judge import Judge, SpecError
+from services.write.gateway.judging import name as name_here
 from shared.runtime.refusal import InvalidError, RefusedError
 from tests.experiments import run
 
@@ -18,6 +21,23 @@ from tests.experiments import run
 def task(prompt: Any, **fields: Any) -> str:
     its = {"kind": "prompt", "prompt": prompt, "provider": "mock", "model": "mock-large", **fields}
     return json.dumps({name: value for name, value in its.items() if value is not ...})
+
+
+class Here(Judge):
+    """Reads specs in this process, by the same code."""
+
+    async def names(
+        self, project_id: str, evaluators: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> dict[str, list[str]]:
+        answer = name_here(evaluators)
+        if fault := answer.get("fault"):
+            raise SpecError(*fault)
+        names: dict[str, list[str]] = answer["names"]
+        return names
+
+
+async def checked(requested: ExperimentRequested, *, of_a_program: bool = False) -> Specs:
+    return await check_evaluators("acme", requested, "experiment", Here(), of_a_program=of_a_program)
 
 
 @pytest.mark.parametrize(
@@ -107,29 +127,32 @@ def test_a_programs_task_says_what_it_likes() -> None:
         ("evaluators_json[0]", "is no JSON object", [3]),
     ],
 )
-def test_an_evaluator_is_refused_by_the_name_of_its_setting(field: str, reason: str, specs: list[Any]) -> None:
+async def test_an_evaluator_is_refused_by_the_name_of_its_setting(field: str, reason: str, specs: list[Any]) -> None:
     with pytest.raises(InvalidError) as refused:
-        check_evaluators(run(evaluators_json=json.dumps(specs)), "experiment", of_a_program=False)
+        await checked(run(evaluators_json=json.dumps(specs)))
     assert (refused.value.field, reason in refused.value.why) == (f"experiment.{field}", True), refused.value
 
 
-def test_evaluators_that_the_server_knows_are_taken_and_those_of_runs_apart() -> None:
+async def test_evaluators_that_the_server_knows_are_taken_and_those_of_runs_apart() -> None:
     of_items = json.dumps([{"kind": "contains", "value": "x"}, {"kind": "contains", "value": "y", "name": "has-y"}])
     of_runs = json.dumps([{"kind": "pass_rate", "of": "has-y"}])
-    check_evaluators(run(evaluators_json=of_items, run_evaluators_json=of_runs), "experiment", of_a_program=False)
+    await checked(run(evaluators_json=of_items, run_evaluators_json=of_runs))
     with pytest.raises(InvalidError, match=r"experiment\.run_evaluators_json\[0\]\.kind"):
-        check_evaluators(run(run_evaluators_json=of_items), "experiment", of_a_program=False)
-    check_evaluators(run(), "experiment", of_a_program=False)
+        await checked(run(run_evaluators_json=of_items))
+    await checked(run())
 
 
-def test_a_programs_own_functions_judge_only_its_own_runs() -> None:
+async def test_a_programs_own_functions_judge_only_its_own_runs() -> None:
     own = run(evaluators_json='[{"kind": "function", "name": "mine"}]')
-    check_evaluators(own, "experiment", of_a_program=True)
+    await checked(own, of_a_program=True)
     with pytest.raises(InvalidError, match=r"experiment\.evaluators_json\[0\]\.kind"):
-        check_evaluators(own, "experiment", of_a_program=False)
+        await checked(own)
+    both = json.dumps([{"kind": "function", "name": "mine"}, {"kind": "regex"}])
+    with pytest.raises(InvalidError, match=r"experiment\.evaluators_json\[1\]\.pattern: is missing"):
+        await checked(run(evaluators_json=both), of_a_program=True)
     for told in ({"kind": "function"}, {"kind": "function", "name": 3}, {"kind": "function", "name": "a\n"}):
         with pytest.raises(InvalidError, match=r"experiment\.evaluators_json\[0\]\.name"):
-            check_evaluators(run(evaluators_json=json.dumps([told])), "experiment", of_a_program=True)
+            await checked(run(evaluators_json=json.dumps([told])), of_a_program=True)
 
 
 def test_what_is_left_out_is_filled_in() -> None:

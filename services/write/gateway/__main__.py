@@ -10,11 +10,11 @@ import uvloop
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
 from services.write.gateway.call import Door
-from services.write.gateway.datasets.judge import Judge
 from services.write.gateway.datasets.service import DatasetWrites
 from services.write.gateway.experiments.service import ExperimentWrites
 from services.write.gateway.first_key import seed
 from services.write.gateway.health import tell_health
+from services.write.gateway.judge import Judge
 from services.write.gateway.known import Known
 from services.write.gateway.prompts.service import prompt_service
 from services.write.gateway.server import PortTakenError, create_server, query_channel
@@ -57,7 +57,7 @@ async def run(settings: GatewaySettings) -> None:
                 query,
                 prompts=prompts,
                 datasets=DatasetWrites(door, query, pool, judge),
-                experiments=ExperimentWrites(door, query, pool, known.runs),
+                experiments=ExperimentWrites(door, query, pool, known.runs, judge),
                 known=known,
             )
             health = Health(server)

@@ -10,9 +10,9 @@ from lodestream_proto.v1.experiment_event_pb2 import DatasetArchived, DatasetCre
 from services.write.gateway import proxy
 from services.write.gateway.call import Call, Door
 from services.write.gateway.datasets.items import judge_items
-from services.write.gateway.datasets.judge import Judge, SchemaError
 from services.write.gateway.datasets.lookup import Datasets
 from services.write.gateway.experiments.events import checked_record
+from services.write.gateway.judge import Judge, SchemaError
 from services.write.gateway.prompts.requests import read
 from shared.read_model.dataset_rules import check_author, check_dataset, check_dataset_name
 from shared.read_model.experiment_ids import dataset_id_of

@@ -12,6 +12,7 @@ from services.write.gateway.call import Call, Door
 from services.write.gateway.experiments.events import checked_record
 from services.write.gateway.experiments.runs import Runs
 from services.write.gateway.experiments.starting import Starting, refuse_another
+from services.write.gateway.judge import Judge
 from services.write.gateway.prompts.requests import read
 from shared.read_model.dataset_rules import check_author
 from shared.read_model.experiment_rules import MAX_REASON
@@ -25,9 +26,9 @@ _GOING_ON = (pb.EXPERIMENT_STATE_RUNNING, pb.EXPERIMENT_STATE_PAUSED)
 class ExperimentWrites:
     """Answers with the run as the read model has it then; the same request again changes nothing."""
 
-    def __init__(self, door: Door, query: grpc.aio.Channel, pool: asyncpg.Pool, runs: Runs) -> None:
+    def __init__(self, door: Door, query: grpc.aio.Channel, pool: asyncpg.Pool, runs: Runs, judge: Judge) -> None:
         self._door, self._query, self._runs = door, query, runs
-        self._starting = Starting(pool, runs)
+        self._starting = Starting(pool, runs, judge)
         self._get: Any = query.unary_unary(
             f"/{SERVICE.full_name}/GetExperiment",
             request_serializer=pb.GetExperimentRequest.SerializeToString,

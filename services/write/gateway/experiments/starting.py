@@ -9,18 +9,18 @@ from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 from lodestream_proto.v1.experiments_pb2 import StartExperimentRequest
 
 from services.write.gateway.datasets.lookup import Datasets, Described
+from services.write.gateway.experiments.prompts import Prompts
 from services.write.gateway.experiments.requests import differences, with_defaults
 from services.write.gateway.experiments.runs import Runs, Stored
-from services.write.gateway.experiments.specs import check_evaluators
-from services.write.gateway.experiments.tasks import PromptTask, read_task
+from services.write.gateway.experiments.specs import Specs, check_evaluators
+from services.write.gateway.experiments.tasks import read_task
+from services.write.gateway.judge import Judge
 from shared.read_model.dataset_rules import check_dataset_id, check_dataset_name
 from shared.read_model.experiment_ids import dataset_id_of, run_id_of
 from shared.read_model.experiment_rules import MAX_NAME, check_request
 from shared.read_model.json_rules import canonical_json
-from shared.read_model.prompt_heads import version_meant
-from shared.read_model.prompt_rows import read_heads
 from shared.read_model.text_rules import check_id, check_line
-from shared.runtime.refusal import InvalidError, NotFoundError, RefusedError, UnavailableError
+from shared.runtime.refusal import InvalidError, RefusedError
 
 _PATH = "experiment"
 
@@ -36,8 +36,8 @@ class Meant:
 class Starting:
     """Finds out what runs mean. What was left open when a run was first asked for, means the same for ever."""
 
-    def __init__(self, pool: asyncpg.Pool, runs: Runs) -> None:
-        self._pool, self._runs, self._datasets = pool, runs, Datasets(pool)
+    def __init__(self, pool: asyncpg.Pool, runs: Runs, judge: Judge) -> None:
+        self._runs, self._judge, self._datasets, self._prompts = runs, judge, Datasets(pool), Prompts(pool)
 
     async def meant(self, project_id: str, asked: StartExperimentRequest) -> Meant:
         """The run that is asked for.
@@ -53,9 +53,13 @@ class Starting:
         stored = await self._runs.stored(project_id, requested.run_id)
         dataset = await self._dataset(project_id, requested, asked, stored)
         if task is not None:
-            requested.task_json = canonical_json(await self._task(project_id, task, stored))
+            there = stored.request.task_json if stored else ""
+            its = await self._prompts.task(project_id, task, there, f"{_PATH}.task_json")
+            requested.task_json = canonical_json(its)
         check_request(requested, _PATH)
-        check_evaluators(requested, _PATH, of_a_program=task is None)
+        specs = await check_evaluators(project_id, requested, _PATH, self._judge, of_a_program=task is None)
+        if task is not None:
+            await self._pin(project_id, requested, specs, stored)
         if stored is not None:
             refuse_another(stored.request, requested)
             return Meant(stored.request, is_there=True)
@@ -79,22 +83,13 @@ class Starting:
         requested.dataset_version = version
         return dataset
 
-    async def _task(self, project_id: str, task: PromptTask, stored: Stored | None) -> dict[str, object]:
-        """The task, of a version that there is."""
-        if stored is not None and (version := task.version_in(stored.request.task_json)):
-            return task.of_version(version)
-        place = project_id, task.prompt.name
-        try:
-            head = (await read_heads(self._pool, [place]))[place]
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise UnavailableError("prompts can't be read: the database does not answer", retry_seconds=5) from error
-        found = version_meant(head, task.prompt)
-        if found is None:
-            which = (
-                f"label {task.prompt.label!r}" if task.prompt.HasField("label") else f"version {task.prompt.version}"
-            )
-            raise NotFoundError(f"{which} of a prompt {task.prompt.name!r} ({_PATH}.task_json.prompt)")
-        return task.of_version(found)
+    async def _pin(self, project_id: str, requested: ExperimentRequested, specs: Specs, stored: Stored | None) -> None:
+        """Have the rubrics of judges mean versions."""
+        for field, its in specs.items():
+            there = getattr(stored.request, field) if stored else ""
+            pinned = await self._prompts.specs(project_id, its, there, f"{_PATH}.{field}")
+            if pinned != its:
+                setattr(requested, field, canonical_json(pinned))
 
     async def _refuse_taken_name(self, project_id: str, requested: ExperimentRequested) -> None:
         other = await self._runs.named_alike(project_id, requested)

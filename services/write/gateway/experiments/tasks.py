@@ -28,12 +28,6 @@ class PromptTask:
     prompt: PromptSelector
     """By version, or by label."""
 
-    @property
-    def described(self) -> str:
-        """The prompt in words."""
-        its = f"version {self.prompt.version}" if self.prompt.version else f"label {self.prompt.label!r}"
-        return f"{its} of a prompt {self.prompt.name!r}"
-
     def of_version(self, version: int) -> dict[str, Any]:
         """The task with the version that is meant; a label that told which stays beside it."""
         prompt: dict[str, Any] = {"name": self.prompt.name, "version": version}

@@ -1,7 +1,8 @@
-"""`python -m services.write.gateway.datasets.judging SECONDS`: judge JSON by JSON Schemas, a line in, a line out.
+"""`python -m services.write.gateway.judging SECONDS`: judge JSON by JSON Schemas, and read specs of evaluators.
 
-Some schemas take for ever, and no limit in a schema or a text tells which; so this is a process of its own, that ends
-when a line takes more SECONDS of a processor. References are never fetched, and regular expressions take linear time.
+A line in, a line out. Some schemas and patterns take for ever, and no limit on what they say tells which; so this is a
+process of its own, that ends when a line takes more SECONDS of a processor. References are never fetched, and regular
+expressions take linear time.
 """
 
 import json
@@ -10,12 +11,13 @@ import re
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
 import orjson
+from lodestream.evaluators import EvaluatorSpecError, evaluator_of, run_evaluator_of
 
 _MOST_MEMORY = 2 * 1024**3
 _MOST_REASON = 400
@@ -29,6 +31,19 @@ def judge(schema_json: str, texts: Sequence[str]) -> dict[str, Any]:
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         return {"schema": _short(getattr(error, "message", None) or str(error))}
     return {"texts": [_fault(validator, json.loads(text)) for text in texts]}
+
+
+def name(evaluators: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """{"names": those of the evaluators, by field} or {"fault": [the field, the place, the setting, what is wrong]}."""
+    names: dict[str, list[str]] = {}
+    for field, specs in evaluators.items():
+        make: Callable[[Mapping[str, Any]], Any] = evaluator_of if field == "evaluators_json" else run_evaluator_of
+        for n, spec in enumerate(specs):
+            try:
+                names.setdefault(field, []).append(make(spec).name)
+            except EvaluatorSpecError as error:
+                return {"fault": [field, n, error.field, _short(error.message)]}
+    return {"names": names}
 
 
 @lru_cache(maxsize=64)
@@ -68,7 +83,8 @@ def main() -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, whatever it is at
     for line in sys.stdin.buffer:
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        answer = judge(**orjson.loads(line))
+        asked = json.loads(line)  # exact, whatever the size of a number
+        answer = name(**asked) if "evaluators" in asked else judge(**asked)
         signal.setitimer(signal.ITIMER_PROF, 0)
         sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
         sys.stdout.buffer.flush()

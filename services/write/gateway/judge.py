@@ -1,10 +1,14 @@
-"""Who judges by schemas: processes beside this one, started when they are needed, and again when one had to end."""
+"""What may take for ever is asked of processes beside this one: schemas, and what is compiled for evaluators.
+
+They are started when they are needed, and again when one had to end.
+"""
 
 import asyncio
+import json
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
@@ -22,7 +26,8 @@ _PATIENCE = 20.0
 _PROCESSES = 2
 _MOST_WAITING = 8 * 1024 * 1024
 """Bytes of a project; a request that is alone may have more."""
-_COMMAND = (sys.executable, "-m", "services.write.gateway.datasets.judging", str(CPU_SECONDS))
+_TOO_LONG = f"takes more than {CPU_SECONDS:g} s, or too much memory, to judge by"
+_COMMAND = (sys.executable, "-m", "services.write.gateway.judging", str(CPU_SECONDS))
 _MOST_BYTES = 64 * 1024 * 1024
 """Of an answer."""
 Fault = tuple[str, str]
@@ -32,6 +37,14 @@ _Answer = dict[str, Any]
 
 class SchemaError(ValueError):
     """What is wrong with a schema; the message says it."""
+
+
+class SpecError(ValueError):
+    """What is wrong with the spec of an evaluator: in which field, at what place, which setting of it, and how."""
+
+    def __init__(self, field: str, place: int, setting: str, why: str) -> None:
+        super().__init__(why)
+        self.field, self.place, self.setting, self.why = field, place, setting, why
 
 
 class Judge:
@@ -57,25 +70,44 @@ class Judge:
 
         Raises SchemaError, also when that takes too long; UnavailableError when nobody can judge now.
         """
-        line = orjson.dumps({"schema_json": schema_json, "texts": list(texts)}) + b"\n"
+        answer = await self._ask(project_id, {"schema_json": schema_json, "texts": list(texts)})
+        if answer is None:
+            raise SchemaError(_TOO_LONG)
+        if why := answer.get("schema"):
+            raise SchemaError(f"is no JSON Schema that is taken: {why}")
+        return [None if fault is None else (fault[0], fault[1]) for fault in answer["texts"]]
+
+    async def names(
+        self, project_id: str, evaluators: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> dict[str, list[str]]:
+        """The names of evaluators, in the order of their specs, by the field of ExperimentRequested they are in.
+
+        Raises SpecError for the first that can't be; UnavailableError when nobody can tell now.
+        """
+        answer = await self._ask(project_id, {"evaluators": evaluators})
+        if answer is None:
+            raise SpecError(next(iter(evaluators)), -1, "", f"{_TOO_LONG}, or others beside them do")
+        if fault := answer.get("fault"):
+            raise SpecError(*fault)
+        names: dict[str, list[str]] = answer["names"]
+        return names
+
+    async def _ask(self, project_id: str, question: Mapping[str, Any]) -> _Answer | None:
+        """The answer; None: it takes too long."""
+        line = json.dumps(question).encode() + b"\n"
         with self._room(project_id, len(line)):
             async with self._turns.setdefault(project_id, asyncio.Lock()):
                 process = await self._free.get()
                 try:
-                    answer = await process.answer(line)
+                    return await process.answer(line)
                 finally:
                     self._free.put_nowait(process)
-        if answer is None:
-            raise SchemaError(f"takes more than {CPU_SECONDS:g} s, or too much memory, to judge by")
-        if why := answer.get("schema"):
-            raise SchemaError(f"is no JSON Schema that is taken: {why}")
-        return [None if fault is None else (fault[0], fault[1]) for fault in answer["texts"]]
 
     @contextmanager
     def _room(self, project_id: str, size: int) -> Iterator[None]:
         """Room to wait in, so that what waits for one project does not fill the gateway."""
         if self._waiting[project_id] and self._waiting[project_id] + size > _MOST_WAITING:
-            raise UnavailableError("other items of the project are being judged by their schemas")
+            raise UnavailableError("other requests of the project are being judged by their schemas")
         self._waiting[project_id] += size
         try:
             yield
