@@ -25,6 +25,9 @@ _LOOK_AGAIN = load_sql(_SQL / "look_again.sql")
 _SWEEP = load_sql(_SQL / "sweep.sql")
 _LOOK_SECONDS = 0.5
 _LONGEST_WAIT = 5.0
+_PATIENCE = 3.0
+"""Seconds for which a run that this worker can't run is left to the others, who may know more."""
+_AT_ONCE = 16
 
 
 class Caretaker:
@@ -39,9 +42,12 @@ class Caretaker:
         while True:
             self.woken.clear()
             try:
-                for row in await self._pool.fetch(_DUE):
+                rows = await self._pool.fetch(_DUE, _AT_ONCE)
+                for row in rows:
                     await self._look(row)
                 await self._pool.execute(_SWEEP)
+                if len(rows) == _AT_ONCE:
+                    self.woken.set()  # there may be more
             except Exception as error:
                 log.warning("runs can't be looked at", error=f"{type(error).__name__}: {error}"[:300])
                 await asyncio.sleep(_LOOK_SECONDS)
@@ -51,21 +57,23 @@ class Caretaker:
     async def _look(self, row: Any) -> None:
         run: Run = (row["project_id"], row["run_id"])
         request = ExperimentRequested.FromString(row["request"])
-        again = _LOOK_SECONDS
+        age = (datetime.now(UTC) - row["requested_at"]).total_seconds()
+        again = _LONGEST_WAIT  # whoever changes something of it says so
         try:
             if row["outcome"]:
                 await self._finisher.tell(run, request, row["outcome"], row["reason"], row["told"])
-                again = _LONGEST_WAIT  # the fold is to hear of it
             elif await self._finisher.settle(run):
                 again = 0.0
             elif not row["planned"]:
                 await self._planner.plan(run, request, row["partition"])
         except TaskError as error:
+            if age < _PATIENCE:
+                await self._pool.execute(_LOOK_AGAIN, *run, timedelta(seconds=random.uniform(0.2, 1)))  # noqa: S311
+                return
             log.info("a run can't be run", project=run[0], run=run[1], reason=str(error))
             await self._finisher.fail(run, str(error))
             return
         except NotYetError as missing:
-            age = (datetime.now(UTC) - row["requested_at"]).total_seconds()
             again = min(max(0.1, 0.2 * age), _LONGEST_WAIT)
             log.info("a run waits", project=run[0], run=run[1], for_=str(missing), again_in=round(again, 1))
         except Exception as error:

@@ -14,14 +14,14 @@ from typing import NamedTuple
 import asyncpg
 
 from services.write.evaluator.folding.fold import Run
-from services.write.evaluator.folding.tables import spend
+from services.write.evaluator.folding.tables import look_at, spend
 from services.write.evaluator.sharing import Candidate, share
 from shared.read_model.postgres import load_sql
 
 _SQL = Path(__file__).parent / "sql"
 _RUNS_AT_ONCE = 16
 _WORKED_ON = 1  # the state of a job
-_SEEN, _WAITING, _LOOK_AT = (load_sql(_SQL / f"{name}.sql") for name in ("seen", "waiting", "look_at"))
+_SEEN, _WAITING = (load_sql(_SQL / f"{name}.sql") for name in ("seen", "waiting"))
 _RUNS_TO_SERVE, _HOW_MUCH, _CLAIM = (load_sql(_SQL / f"{name}.sql") for name in ("runs_to_serve", "how_much", "claim"))
 _HOLD, _RECOVER, _ADOPT, _LEAVE = (load_sql(_SQL / f"{name}.sql") for name in ("hold", "recover", "adopt", "leave"))
 _PUT_OFF, _DECIDE, _TOLD = (load_sql(_SQL / f"{name}.sql") for name in ("put_off", "decide", "told"))
@@ -144,7 +144,7 @@ class Jobs:
         """The log has the results of these jobs."""
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_TOLD, *_columns(sorted(keys)))
-            await connection.execute(_LOOK_AT, *_columns(sorted({key.run for key in keys})))
+            await look_at(connection, {key.run for key in keys})
 
     async def leave(self) -> None:
         """Leave everything to the others: this worker ends."""

@@ -138,7 +138,12 @@ class Worker:
         tasks = [its.task for its in self._under_way.values()]
         self._give_up(list(self._under_way))
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._jobs.leave()
+        try:
+            await self._jobs.leave()
+        except Exception as error:
+            log.warning(
+                "what is left is the others' when the lease ends", error=f"{type(error).__name__}: {error}"[:300]
+            )
 
     async def _claim(self) -> bool:
         """Claim and begin; False: there was nothing, or no room."""

@@ -116,7 +116,7 @@ def fold(records: Sequence[Recorded]) -> Folded:
 
 def _is_taken(event: Event) -> bool:
     """As the experiments projection judges it."""
-    kind = event.WhichOneof("payload")
+    kind = str(event.WhichOneof("payload"))
     if kind not in CHECKS or "\0" in event.project_id:
         return False
     try:

@@ -1,7 +1,7 @@
 """Runs and results into the tables, in the fence's transaction; said again, nothing changes."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -20,6 +20,7 @@ _KEEP_RESULTS = load_sql(_SQL / "keep_results.sql")
 _SPEND = load_sql(_SQL / "spend.sql")
 _PAUSE_OR_RESUME = load_sql(_SQL / "pause_or_resume.sql")
 _END = load_sql(_SQL / "end_run.sql")
+_LOOK_AT = load_sql(_SQL / "look_at.sql")
 _DECIDED = 2
 
 
@@ -45,6 +46,7 @@ async def keep_results(connection: asyncpg.Connection, results: Sequence[Result]
         if known.get(key, 0) < _DECIDED:
             spent[each.run] += each.picodollars
     await spend(connection, spent)
+    await look_at(connection, {each.run for each in results})
 
 
 async def take_turns(connection: asyncpg.Connection, turns: Sequence[Turn]) -> None:
@@ -61,6 +63,11 @@ async def spend(connection: asyncpg.Connection, picodollars: dict[Run, int]) -> 
     rows = [(*run, amount) for run, amount in sorted(picodollars.items()) if amount]
     if rows:
         await connection.execute(_SPEND, *(list(column) for column in zip(*rows, strict=True)))
+
+
+async def look_at(connection: asyncpg.Connection, runs: Collection[Run]) -> None:
+    """Have runs looked at of which nothing is left to do."""
+    await connection.execute(_LOOK_AT, *(list(column) for column in zip(*sorted(runs), strict=True)))
 
 
 async def wake(connection: asyncpg.Connection) -> None:

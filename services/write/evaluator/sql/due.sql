@@ -5,7 +5,7 @@ WHERE (project_id, run_id) IN (
     FROM evaluator.runs
     WHERE state IN (1, 2) AND look_at <= now()
     ORDER BY look_at
-    LIMIT 16
+    LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
 RETURNING project_id, run_id, request, partition, requested_at, planned, outcome, reason, told

@@ -7,7 +7,9 @@ WHERE
         SELECT FROM evaluator.jobs
         WHERE
             jobs.project_id = runs.project_id AND jobs.run_id = runs.run_id AND jobs.state < 3
-            AND (jobs.state > 0 OR runs.outcome = 0 AND (
-                runs.max_picodollars IS NULL OR runs.spent_picodollars < runs.max_picodollars
-            ))
+            AND (
+                jobs.state > 0
+                OR (runs.max_picodollars IS NULL OR runs.spent_picodollars < runs.max_picodollars)
+                AND (runs.ends_by IS NULL OR now() < runs.ends_by)
+            )
     )

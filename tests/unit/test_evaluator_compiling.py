@@ -1,0 +1,57 @@
+"""A prompt and an item's input become messages, or an error that names what is missing."""
+
+import pytest
+from lodestream_proto.v1.prompt_event_pb2 import ChatMessage, ChatPrompt, ChatPromptItem
+from lodestream_proto.v1.prompts_pb2 import PromptVersion
+
+from services.write.evaluator.compiling import VariableError, messages_of, prompt_of
+
+TEXT = prompt_of(PromptVersion(name="p", version=3, text="{{who}} asks: {{input}}"))
+CHAT = prompt_of(
+    PromptVersion(
+        name="p",
+        version=1,
+        chat=ChatPrompt(
+            items=[
+                ChatPromptItem(message=ChatMessage(role="system", content="Be {{tone}}.")),
+                ChatPromptItem(placeholder="history"),
+                ChatPromptItem(message=ChatMessage(role="user", content="{{question}}")),
+            ]
+        ),
+    )
+)
+
+
+def test_a_text_prompt_is_one_message_of_the_user() -> None:
+    assert messages_of(TEXT, {"who": "Ada", "input": "why?"}) == [{"role": "user", "content": "Ada asks: why?"}]
+
+
+def test_an_input_that_is_no_object_is_the_variable_input() -> None:
+    prompt = prompt_of(PromptVersion(name="p", version=1, text="Say: {{input}}"))
+    assert messages_of(prompt, "hello")[0]["content"] == "Say: hello"
+    assert messages_of(prompt, [1, True])[0]["content"] == "Say: [1, true]"
+
+
+def test_a_chat_takes_variables_and_placeholders_by_name() -> None:
+    history = [{"role": "user", "content": "{{tone}}"}, {"role": "assistant", "content": "ok"}]
+    messages = messages_of(CHAT, {"tone": "kind", "history": history, "question": {"a": None}})
+    assert messages == [
+        {"role": "system", "content": "Be kind."},
+        *history,  # users' own text is not looked into
+        {"role": "user", "content": '{"a": null}'},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"history": [], "question": "?"}, "variable 'tone'"),
+        ({"tone": "kind", "question": "?"}, "placeholder 'history'"),
+        ({"tone": "kind", "history": "hello", "question": "?"}, "'history' is no list of messages"),
+        ({"tone": "kind", "history": [{"text": 1}], "question": "?"}, "'history' is no list of messages"),
+        ("hello", "variable 'tone' is not in the item's input, which has 'input'"),
+    ],
+)
+def test_what_is_missing_is_named(given: object, named: str) -> None:
+    with pytest.raises(VariableError, match=named):
+        messages_of(CHAT, given)
