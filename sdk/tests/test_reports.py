@@ -52,6 +52,24 @@ def test_latency_alone_makes_no_item_worse() -> None:
     assert not found.candidates[0].regressed
 
 
+def test_an_item_that_fails_now_got_worse_and_checks_come_before_numbers() -> None:
+    items = [
+        changed(1, pb.ITEM_CHANGE_REGRESSED, "length", baseline_value=900.0, run_value=100.0),
+        changed(2, pb.ITEM_CHANGE_REGRESSED, "errors", baseline_value=0.0, run_value=1.0, run_error="timed out"),
+        changed(3, pb.ITEM_CHANGE_REGRESSED),
+        changed(3, pb.ITEM_CHANGE_REGRESSED, "length", baseline_value=9.0, run_value=1.0),
+    ]
+    run = summed_up(made_run(), [made_item(3, boolean(False), numeric(1, "length"))])
+    text = as_text(Report(run, [], compared(worse(), run=run, items=items)), width=100)
+    assert [line.split()[0] for line in text.splitlines() if line.startswith("  item-")] == [
+        "item-3",
+        "item-2",
+        "item-1",
+    ]
+    assert "errors false → true" in text
+    assert "timed out" in text
+
+
 def test_failed_items_have_their_errors_and_missed_ones_their_reasons() -> None:
     items = [
         made_item(1, error="RateLimitError: 429", attempts=5),

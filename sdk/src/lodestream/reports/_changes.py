@@ -1,11 +1,16 @@
 """The items that got worse, and those that got better, with both sides of each."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lodestream_proto.v1 import experiments_pb2 as pb
 
+from lodestream.reports._metrics import COST, LATENCY
+from lodestream.reports._units import Kind
 from lodestream.reports._views import ItemView, pick
+
+_NOISE = frozenset({LATENCY, COST})
+"""They go their own ways on every item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class ItemChanges:
 
     @property
     def regressed(self) -> bool:
-        """In anything but latency and cost, which go their own ways on every item."""
+        """In what evaluators say, or because it ended with an error."""
         return self._has(pb.ITEM_CHANGE_REGRESSED)
 
     @property
@@ -49,14 +54,13 @@ class ItemChanges:
         return self._has(pb.ITEM_CHANGE_IMPROVED)
 
     def _has(self, change: pb.ItemChange.ValueType) -> bool:
-        return any(its.change == change and its.metric not in _MEASURES for its in self.metrics)
+        return any(its.change == change and its.metric not in _NOISE for its in self.metrics)
 
 
-_MEASURES = ("latency", "cost")
-
-
-def changes_of(comparison: pb.CompareExperimentsResponse, run_id: str, items: Sequence[ItemView]) -> list[ItemChanges]:
-    """By item, those that lost most first."""
+def changes_of(
+    comparison: pb.CompareExperimentsResponse, run_id: str, items: Sequence[ItemView], kinds: Mapping[str, Kind]
+) -> list[ItemChanges]:
+    """By item, those that lost most first: checks before numbers."""
     before = _by_item(items, comparison.baseline.request.run_id)
     after = _by_item(items, run_id)
     told: dict[str, list[pb.ItemComparison]] = {}
@@ -64,28 +68,28 @@ def changes_of(comparison: pb.CompareExperimentsResponse, run_id: str, items: Se
         if its.run_id == run_id:
             told.setdefault(its.item_id, []).append(its)
     lower = {its.metric for its in comparison.metrics if its.lower_is_better}
-    changes = [_change(run_id, its, before.get(its[0].item_id, []), after.get(its[0].item_id, []), lower)
-               for its in told.values()]  # fmt: skip
-    return sorted(changes, key=_greatest_loss_first)
+    changes = []
+    for item_id, said in told.items():
+        metrics = sorted(map(_metric, said), key=lambda metric: _importance(metric, kinds))
+        changes.append(_change(said[0], metrics, before.get(item_id, []), after.get(item_id, []), lower))
+    return sorted(changes, key=lambda item: _greatest_loss_first(item, kinds))
 
 
 def _change(
-    run_id: str,
-    told: Sequence[pb.ItemComparison],
+    first: pb.ItemComparison,
+    metrics: Sequence[MetricChange],
     before: Sequence[ItemView],
     after: Sequence[ItemView],
-    lower_is_better: Iterable[str],
+    lower_is_better: Collection[str],
 ) -> ItemChanges:
-    metrics = sorted((_metric(its) for its in told), key=_importance)
-    first = told[0]
     leading = metrics[0]
     # Where a repetition went wrong is what people want to see; of the baseline one where it went right.
-    rising = (leading.change != pb.ITEM_CHANGE_REGRESSED) != (leading.metric in set(lower_is_better))
+    rising = (leading.change != pb.ITEM_CHANGE_REGRESSED) != (leading.metric in lower_is_better)
     old = pick(before, leading.metric, highest=not rising)
     new = pick(after, leading.metric, highest=rising)
     shown = new or old
     return ItemChanges(
-        run_id=run_id,
+        run_id=first.run_id,
         item_id=first.item_id,
         metrics=tuple(metrics),
         input=shown.input if shown and shown.input else first.input_preview,
@@ -118,12 +122,20 @@ def _by_item(items: Iterable[ItemView], run_id: str) -> dict[str, list[ItemView]
     return found
 
 
-def _importance(metric: MetricChange) -> tuple[bool, int, str]:
+def _importance(metric: MetricChange, kinds: Mapping[str, Kind]) -> tuple[bool, int, bool, str]:
     order = {pb.ITEM_CHANGE_REGRESSED: 0, pb.ITEM_CHANGE_IMPROVED: 1}
-    return metric.metric in _MEASURES, order.get(metric.change, 2), metric.metric
+    is_check = kinds.get(metric.metric) is Kind.SHARE
+    return metric.metric in _NOISE, order.get(metric.change, 2), not is_check, metric.metric
 
 
-def _greatest_loss_first(item: ItemChanges) -> tuple[int, float, str]:
-    worse = [its for its in item.metrics if its.change == pb.ITEM_CHANGE_REGRESSED and its.metric not in _MEASURES]
-    sizes = [abs(its.after - its.before) for its in worse if its.after is not None and its.before is not None]
-    return -len(worse), -max(sizes, default=0.0), item.item_id
+def _greatest_loss_first(item: ItemChanges, kinds: Mapping[str, Kind]) -> tuple[int, int, float, str]:
+    worse = [its for its in item.metrics if its.change == pb.ITEM_CHANGE_REGRESSED and its.metric not in _NOISE]
+    checks = sum(kinds.get(its.metric) is Kind.SHARE for its in worse)
+    return -checks, -len(worse), -max(map(_size, worse), default=0.0), item.item_id
+
+
+def _size(its: MetricChange) -> float:
+    """Of a change, as a part of the greater of both values: a price and a length can't be held against each other."""
+    if its.before is None or its.after is None:
+        return 1.0
+    return abs(its.after - its.before) / (max(abs(its.before), abs(its.after)) or 1.0)

@@ -8,7 +8,7 @@ from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream.reports._changes import ItemChanges, changes_of
 from lodestream.reports._gate import GateVerdict
 from lodestream.reports._headline import headline
-from lodestream.reports._metrics import COST, LATENCY, Metric, costs_of, metrics_of
+from lodestream.reports._metrics import COST, ERRORS, LATENCY, MEASURES, Metric, costs_of, metrics_of
 from lodestream.reports._readable import one_line
 from lodestream.reports._report import Report
 from lodestream.reports._segments import Segment, compared_segments, segments_of
@@ -117,7 +117,7 @@ def _candidates(
     found = []
     for run in comparison.runs:
         run_id = run.request.run_id
-        changes = changes_of(comparison, run_id, items)
+        changes = changes_of(comparison, run_id, items, kinds)
         found.append(
             Candidate(
                 run=run,
@@ -131,7 +131,7 @@ def _candidates(
 
 
 def _kinds(report: Report, metrics: Sequence[Metric]) -> dict[str, Kind]:
-    kinds = {LATENCY: Kind.SECONDS, COST: Kind.USD}
+    kinds = {LATENCY: Kind.SECONDS, COST: Kind.USD, ERRORS: Kind.SHARE}
     if report.comparison:
         for run in (report.comparison.baseline, *report.comparison.runs):
             for its in run.evaluations:
@@ -142,7 +142,7 @@ def _kinds(report: Report, metrics: Sequence[Metric]) -> dict[str, Kind]:
 
 def _lower_is_better(comparison: pb.CompareExperimentsResponse | None) -> frozenset[str]:
     told = {its.metric for its in comparison.metrics if its.lower_is_better} if comparison else set()
-    return frozenset({LATENCY, COST, *told})
+    return MEASURES | told
 
 
 def _warnings(run: pb.ExperimentRun, items: Sequence[ItemView], metrics: Sequence[Metric]) -> list[str]:

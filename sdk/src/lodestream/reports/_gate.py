@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lodestream_proto.v1 import experiments_pb2 as pb
 
-from lodestream.reports._metrics import COST, LATENCY, Metric, costs_of, metrics_of
+from lodestream.reports._metrics import MEASURES, Metric, costs_of, metrics_of
 from lodestream.reports._units import Kind, interval, shown, signed
 from lodestream.reports._views import view
 
@@ -46,7 +46,7 @@ class GateRule:
     """
 
     metrics: Sequence[str] = ()
-    """None: all evaluations that have numbers. "latency" and "cost" are judged only when they are named."""
+    """None: all evaluations that have numbers. "latency", "cost" and "errors" are judged only when they are named."""
     thresholds: Mapping[str, Threshold] = field(default_factory=dict)
     max_regression: Mapping[str, float] = field(default_factory=dict)
     """By metric, in its own unit; of booleans a share: 0.02 is two percentage points."""
@@ -137,7 +137,7 @@ def _judged(rule: GateRule, own: Mapping[str, Metric], compared: Mapping[str, pb
         for name in compared
         if name in rule.max_regression
         or name in rule.thresholds
-        or (name not in {LATENCY, COST} and (name not in own or own[name].mean is not None))
+        or (name not in MEASURES and (name not in own or own[name].mean is not None))
     ]
     return list(dict.fromkeys([*evaluations, *rule.max_regression]))
 

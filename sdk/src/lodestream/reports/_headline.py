@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from lodestream_proto.v1 import experiments_pb2 as pb
 
 from lodestream.reports._gate import GateVerdict, Outcome
-from lodestream.reports._metrics import COST, LATENCY, Metric
+from lodestream.reports._metrics import MEASURES, Metric
 from lodestream.reports._readable import one_line
 from lodestream.reports._units import Kind, count, shown, signed
 
@@ -24,7 +24,12 @@ def headline(
         return _of_gate(gate)
     if comparison is None:
         return _of_run(run, metrics)
-    told = [f"{_name(comparison, its)} {_change(its, kinds)}" for its in comparison.metrics if _shown(its)]
+    # Quality first, a loss before a gain.
+    shown_ones = sorted(
+        (its for its in comparison.metrics if _shown(its)),
+        key=lambda its: (its.metric in MEASURES, its.verdict != pb.METRIC_VERDICT_WORSE),
+    )
+    told = [f"{_name(comparison, its)} {_change(its, kinds)}" for its in shown_ones]
     if told:
         return f"{_list(told)}."
     judged = [its for its in comparison.metrics if its.verdict == pb.METRIC_VERDICT_NOT_SHOWN]
@@ -68,7 +73,7 @@ def _change(its: pb.MetricComparison, kinds: Mapping[str, Kind]) -> str:
     word = "got better" if its.verdict == pb.METRIC_VERDICT_BETTER else "got worse"
     if not its.HasField("difference"):
         return word
-    kind = kinds.get(its.metric, {LATENCY: Kind.SECONDS, COST: Kind.USD}.get(its.metric, Kind.NUMBER))
+    kind = kinds.get(its.metric, Kind.NUMBER)
     return f"{word} ({signed(kind, its.difference)})"
 
 

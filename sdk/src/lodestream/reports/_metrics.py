@@ -9,7 +9,9 @@ from lodestream_proto.v1.experiments_pb2 import EvaluationSummary, ExperimentRun
 from lodestream.reports._units import Kind
 from lodestream.reports._views import ItemView, Judgement, kind_of
 
-LATENCY, COST = "latency", "cost"
+LATENCY, COST, ERRORS = "latency", "cost", "errors"
+MEASURES = frozenset({LATENCY, COST, ERRORS})
+"""What a comparison has of every run, whoever judges it; for all of them less is better."""
 _Z = 1.959964  # of a 95 % interval
 
 

@@ -11,6 +11,7 @@ _WIDTH, _HEIGHT = 400, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 8, 8, 24
 _FEWEST_BINS, _MOST_BINS = 8, 24
 _MOST_STEMS = 240
+_LABELS = 84  # pixels left of the stems
 _MOST_CATEGORIES = 8
 
 
@@ -43,10 +44,10 @@ def differences(kind: Kind, changes: Mapping[str, float], *, lower_is_better: bo
     drawn = ordered if step == 1 else [*ordered[::step], ordered[-1]]
     reach = rounded_up(max(abs(value) for _, value in drawn) or 1.0)
     up = Scale(-reach, reach, _HEIGHT - _TOP, _TOP)
-    wide = (_WIDTH - 64 - _RIGHT) / len(drawn)
+    wide = (_WIDTH - _LABELS - _RIGHT) / len(drawn)
     stems: list[Html] = []
     for at, (item_id, value) in enumerate(drawn):
-        x = pixels(64 + (at + 0.5) * wide)
+        x = pixels(_LABELS + (at + 0.5) * wide)
         colour = "same" if value == 0 else "better" if (value < 0) == lower_is_better else "worse"
         parts = [tag("title", f"{item_id}: {signed(kind, value)}")]
         parts.append(tag("line", class_=colour, x1=x, x2=x, y1=pixels(up.at(0)), y2=pixels(up.at(value))))
@@ -55,11 +56,11 @@ def differences(kind: Kind, changes: Mapping[str, float], *, lower_is_better: bo
         )
         stems.append(tag("g", *parts))
     labels = [
-        tag("text", signed(kind, value) if value else "0", class_="tick", x=58, y=pixels(up.at(value) + 4),
+        tag("text", signed(kind, value) if value else "0", class_="tick", x=_LABELS - 6, y=pixels(up.at(value) + 4),
             text_anchor="end")
         for value in (-reach, 0, reach)
     ]  # fmt: skip
-    zero = tag("line", class_="zero", x1=64, x2=_WIDTH - _RIGHT, y1=pixels(up.at(0)), y2=pixels(up.at(0)))
+    zero = tag("line", class_="zero", x1=_LABELS, x2=_WIDTH - _RIGHT, y1=pixels(up.at(0)), y2=pixels(up.at(0)))
     return _picture(f"differences of {len(changes):,} items", zero, *stems, *labels)
 
 

@@ -6,7 +6,7 @@ from lodestream.reports._findings import Candidate, Findings
 from lodestream.reports._html.charts import categories, differences, distribution, outcomes
 from lodestream.reports._html.elements import Html, joined, tag
 from lodestream.reports._item_values import item_categories, item_values
-from lodestream.reports._metrics import COST, LATENCY
+from lodestream.reports._metrics import ERRORS, MEASURES
 from lodestream.reports._units import Kind
 from lodestream.reports._views import ItemView
 
@@ -17,8 +17,9 @@ def charts_of(found: Findings, candidate: Candidate) -> Html:
     """Of a run beside its baseline."""
     run_id = candidate.run.request.run_id
     items = found.items if run_id == found.run.request.run_id else found.others.get(run_id, ())
-    lower = {its.metric for its in candidate.metrics if its.lower_is_better} | {LATENCY, COST}
-    names = sorted((its.metric for its in candidate.metrics), key=lambda name: name in {LATENCY, COST})
+    lower = {its.metric for its in candidate.metrics if its.lower_is_better} | MEASURES
+    names = [its.metric for its in candidate.metrics if its.metric != ERRORS]
+    names.sort(key=lambda name: name in MEASURES)
     return _grid(_compared(found, items, name, lower_is_better=name in lower) for name in names[:_MOST_METRICS])
 
 
