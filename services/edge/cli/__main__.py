@@ -6,7 +6,19 @@ from typing import NoReturn
 
 import typer
 
-from services.edge.cli import admin, datasets, dead_letters, prompts, rebuild, scores, sessions, status, traces, verify
+from services.edge.cli import (
+    admin,
+    datasets,
+    dead_letters,
+    experiments,
+    prompts,
+    rebuild,
+    scores,
+    sessions,
+    status,
+    traces,
+    verify,
+)
 from services.edge.cli.failures import ExitCode, Failure
 
 app = typer.Typer(
@@ -21,6 +33,7 @@ app.add_typer(sessions.app, name="sessions", help="List sessions, look at one.")
 app.add_typer(prompts.app, name="prompts", help="Look at prompts and their history, change them.")
 app.add_typer(scores.app, name="scores", help="Judge traces, and look at what was judged.")
 app.add_typer(datasets.app, name="datasets", help="Look at datasets, fill them from files and traces, export them.")
+app.add_typer(experiments.app, name="experiments", help="Run prompts over datasets, watch, compare and judge the runs.")
 app.command("status")(status.status)
 app.command("rebuild")(rebuild.rebuild)
 app.command("verify")(verify.verify)

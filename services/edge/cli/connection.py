@@ -21,7 +21,6 @@ from services.edge.cli.failures import ExitCode, Failure, explained
 DEFAULT_ENDPOINT = "127.0.0.1:4317"
 _BIGGEST_ANSWER = 256 * 1024 * 1024  # bytes: a trace with the content of ten thousand spans
 
-_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _PAUSE = 2.0  # seconds before the last try; a part of it before each of the others
 
 Answer = TypeVar("Answer", bound=Message)
@@ -78,8 +77,9 @@ class Gateway:
             try:
                 return method(request, timeout=self._timeout, metadata=self._metadata)
             except grpc.RpcError as error:
-                if tries < 1 or not (isinstance(error, grpc.Call) and error.code() in _PASSING):
-                    raise explained(error, self.target.endpoint) from None
+                failure = explained(error, self.target.endpoint)
+                if tries < 1 or not failure.passing:
+                    raise failure from None
             time.sleep(_PAUSE / tries)
 
     def follow(self, method: Callable[..., Iterator[Answer]], request: Message) -> Iterator[Answer]:

@@ -18,12 +18,16 @@ class ExitCode(enum.IntEnum):
 class Failure(Exception):  # noqa: N818
     """The command can't do what was asked. The message is for the user."""
 
-    def __init__(self, message: str, code: ExitCode = ExitCode.FAILED, *, not_found: bool = False) -> None:
+    def __init__(
+        self, message: str, code: ExitCode = ExitCode.FAILED, *, not_found: bool = False, passing: bool = False
+    ) -> None:
         """One sentence; what it quotes is made harmless here."""
         super().__init__(inert(message))
         self.code = code
         self.not_found = not_found
         """There is nothing of that name."""
+        self.passing = passing
+        """Asked again later, it may be answered."""
 
 
 def explained(error: grpc.RpcError, endpoint: str) -> Failure:
@@ -33,7 +37,9 @@ def explained(error: grpc.RpcError, endpoint: str) -> Failure:
     code, details = error.code(), error.details() or "no reason given"
     match code:
         case grpc.StatusCode.UNAVAILABLE:
-            return Failure(f"{endpoint} {_unavailable(details)}")
+            return Failure(f"{endpoint} {_unavailable(details)}", passing=True)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Failure(f"{endpoint} can't answer now: {details}", passing=True)
         case grpc.StatusCode.UNAUTHENTICATED:
             return Failure(f"{endpoint} refuses the key (LODESTREAM_PUBLIC_KEY, LODESTREAM_SECRET_KEY): {details}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -1,0 +1,178 @@
+"""`lodestream experiments run`: a prompt over a dataset, judged by evaluators, by the server's workers."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from lodestream.reports import Report
+from lodestream_proto.v1 import experiments_pb2 as pb
+from lodestream_proto.v1.datasets_pb2 import DatasetSelector
+from lodestream_proto.v1.experiment_event_pb2 import ExperimentBudget, ExperimentRequested
+from lodestream_proto.v1.prompts_pb2 import GetPromptRequest, PromptSelector
+from rich.text import Text
+
+from services.edge.cli import dataset_names, options, report_files, screen
+from services.edge.cli.arguments import typed
+from services.edge.cli.connection import Gateway
+from services.edge.cli.experiment_spec import (
+    Setting,
+    Spec,
+    default_name,
+    evaluator_spec,
+    prompt_named,
+    setting,
+    spec_lists,
+    task_of,
+)
+from services.edge.cli.experiment_watch import watched
+from services.edge.cli.failures import ExitCode, Failure
+from services.edge.cli.files import json_from
+from services.edge.cli.option_groups import takes
+from services.edge.cli.options import AsJson, Author, duration_option
+from services.edge.cli.render.text import inert
+from services.edge.cli.report_files import ReportFiles, show_report
+from services.edge.cli.runs import items_of
+
+_Specs = list[Spec] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """What judges items, and the run as a whole."""
+
+    evaluators: Sequence[dict[str, Any]]
+    run_evaluators: Sequence[dict[str, Any]]
+
+
+def judging(
+    *,
+    evaluator: Annotated[
+        _Specs,
+        typer.Option(
+            parser=typed(evaluator_spec), metavar="SPEC", help="Judges items: contains:value=14 days,ignore_case=true."
+        ),
+    ] = None,
+    run_evaluator: Annotated[
+        _Specs, typer.Option(parser=typed(evaluator_spec), metavar="SPEC", help="Judges the run: pass_rate:of=correct.")
+    ] = None,
+    evaluators: Annotated[
+        str, typer.Option(metavar="FILE", help="A JSON list of evaluators, or {evaluators: […], run_evaluators: […]}.")
+    ] = "",
+) -> Judging:
+    """Evaluators as they are typed and as a file has them, checked."""
+    items: list[dict[str, Any]] = list(evaluator or ())
+    runs: list[dict[str, Any]] = list(run_evaluator or ())
+    if evaluators:
+        try:
+            from_file = spec_lists(json_from(f"@{evaluators}", evaluators))
+        except ValueError as error:
+            raise Failure(f"{evaluators}: {error}", ExitCode.USAGE) from None
+        items, runs = [*from_file[0], *items], [*from_file[1], *runs]
+    _check(items, runs)
+    return Judging(items, runs)
+
+
+@takes(which=dataset_names.selector, judged_by=judging, files=report_files.report_files, gateway=options.gateway)
+def run_experiment(
+    *,
+    gateway: Gateway,
+    which: DatasetSelector,
+    judged_by: Judging,
+    files: ReportFiles,
+    prompt: Annotated[
+        Spec,
+        typer.Option(parser=typed(prompt_named), metavar="NAME[:VERSION|:LABEL]", help="Without one: production's."),
+    ],
+    provider: Annotated[str, typer.Option(help="As the workers know it: mock, openai, …")],
+    model: Annotated[str, typer.Option(help="Of the provider.")],
+    settings: Annotated[
+        list[Setting] | None,
+        typer.Option("--set", parser=typed(setting), metavar="NAME=VALUE", help="Of the model: temperature=0."),
+    ] = None,
+    repetitions: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Of each item.")] = 1,
+    concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Calls in flight at a time.")] = 8,
+    max_cost: Annotated[float, typer.Option(min=0, metavar="USD", help="Ends the run; 0: never.")] = 0.0,
+    max_time: Annotated[timedelta | None, duration_option("--max-time", "Ends the run.", "never")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Items of this split. Several: any of them.")] = None,
+    name: Annotated[str, typer.Option(help="The same again is the same run.", show_default="PROMPT.VERSION.TIME")] = "",
+    description: Annotated[str, typer.Option("-d", "--description", help="For people.")] = "",
+    detach: Annotated[bool, typer.Option("--detach", help="Start it, and don't wait.")] = False,
+    author: Author = "",
+    as_json: AsJson = False,
+) -> None:
+    """Run a prompt over a dataset, watch it, and show what came of it. Ctrl-C stops watching, not the run.
+
+    Ends with 1 unless the run is completed. A budget ends it as well: what is done by then is kept.
+
+    \b
+    Examples:
+      lodestream experiments run questions --prompt answer:staging --provider openai --model gpt-5 \\
+        --set temperature=0 --evaluator 'contains:value=14 days,name=mentions-days' --run-evaluator pass_rate:of=mentions-days
+      lodestream experiments run questions@12 --prompt answer:7 --provider mock --model mock-large \\
+        --evaluators judges.json --repetitions 3 --max-cost 0.5 --html report.html
+    """  # noqa: D301, E501
+    version = _version(gateway, prompt)
+    budget = ExperimentBudget(max_cost_usd=max_cost, max_seconds=max_time.total_seconds() if max_time else 0)
+    asked = ExperimentRequested(
+        name=name or default_name(prompt, version, datetime.now(UTC).strftime("%Y%m%d-%H%M%S")),
+        task_json=json.dumps(task_of(prompt, provider, model, settings or ())),
+        evaluators_json=json.dumps(judged_by.evaluators), run_evaluators_json=json.dumps(judged_by.run_evaluators),
+        repetitions=repetitions, max_concurrency=concurrency, splits=split, description=description,
+        budget=budget if max_cost or max_time else None, author=author or os.environ.get("USER", ""),
+    )  # fmt: skip
+    started = gateway.ask(
+        gateway.experiments.StartExperiment, pb.StartExperimentRequest(experiment=asked, dataset=which)
+    )
+    run_id = started.run.request.run_id
+    if detach:
+        _tell_started(started, as_json=as_json)
+        return
+    verb = "started" if started.created else "there is already"
+    screen.remark(inert(f"{verb} {started.run.request.name} (run {run_id})"))
+    ended = watched(gateway, started.run)
+    report = Report(ended, items_of(gateway, ended, with_dataset_items=True), trace_url=files.trace_url)
+    files.write(report)
+    show_report(report, as_document=as_json)
+    if ended.state != pb.EXPERIMENT_STATE_COMPLETED:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _check(items: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> None:
+    """Raises typer.BadParameter for what no evaluator can be, before anything is started."""
+    from lodestream.evaluators import EvaluatorSpecError, evaluators_of, run_evaluators_of
+
+    for option, make, specs in (
+        ("--evaluator", evaluators_of, items),
+        ("--run-evaluator", run_evaluators_of, runs),
+    ):
+        try:
+            make(specs)
+        except EvaluatorSpecError as error:
+            place, _, setting_name = error.field.partition(".")
+            spec = specs[int(place)] if place.isdecimal() else {}
+            about = f"{spec.get('kind', '')} {setting_name}".strip()
+            raise typer.BadParameter(f"{about}: {error.message}", param_hint=option) from None
+
+
+def _version(gateway: Gateway, prompt: dict[str, Any]) -> int:
+    """Of the prompt as it is now, for the run's name. Raises Failure when there is none."""
+    selector = PromptSelector(**prompt)
+    return gateway.ask(gateway.prompts.GetPrompt, GetPromptRequest(prompt=selector)).prompt.version
+
+
+def _tell_started(started: pb.StartExperimentResponse, *, as_json: bool) -> None:
+    run = started.run.request
+    if as_json:
+        told = {"run_id": run.run_id, "name": run.name, "created": started.created, "position": started.position}
+        screen.show_json(told)
+        return
+    verb = "started" if started.created else "there is already"
+    screen.show([
+        Text(f"{verb} {inert(run.name)} (run {run.run_id})"),
+        Text(f"lodestream experiments watch {run.run_id}", style="dim"),
+        Text(f"lodestream experiments cancel {run.run_id}", style="dim"),
+    ])  # fmt: skip
