@@ -55,7 +55,13 @@ def create_app(
 
     return make_app(
         Parts(
-            name=NAME, topic=EXPERIMENTS, router=router, subscriber=subscriber, assignment=assignment, open=open_fold
+            name=NAME,
+            topic=EXPERIMENTS,
+            router=router,
+            subscriber=subscriber,
+            assignment=assignment,
+            open=open_fold,
+            about="runs the experiments whose task is a prompt",
         ),
         kafka=its_kafka,
         postgres=its_postgres,

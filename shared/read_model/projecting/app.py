@@ -40,6 +40,8 @@ class Parts(Generic[Prepared]):
     open: Callable[[asyncpg.Pool], AbstractAsyncContextManager[Projection[Prepared]]]
     """Makes the projection, and lets run beside it what it needs, for as long as the application lives."""
     prepare_connection: Callable[[asyncpg.Connection], Awaitable[None]] | None = None
+    about: str = ""
+    """What it does, where it is no projection."""
 
 
 def make_app(parts: Parts[Prepared], *, kafka: KafkaSettings, postgres: PostgresSettings, group: str) -> AsgiFastStream:
@@ -82,8 +84,8 @@ def make_app(parts: Parts[Prepared], *, kafka: KafkaSettings, postgres: Postgres
         lifespan=resources,
         asgi_routes=[("/health", health.page), ("/metrics", make_asgi_app())],
         specification=AsyncAPI(
-            title=f"Lodestream {name} projection", version=code_version().split()[-1],
-            description=f"Reads {topic} and keeps the {name} read model.",
+            title=f"Lodestream {name}{'' if parts.about else ' projection'}", version=code_version().split()[-1],
+            description=f"Reads {topic} and {parts.about or f'keeps the {name} read model'}.",
         ),
         asyncapi_path="/docs",
     )  # fmt: skip
