@@ -327,7 +327,8 @@ async def test_a_run_that_nobody_can_read_yet_is_told_with_its_place(
 ) -> None:
     """No query service answers: the log has the run all the same, and what came of its items waits for it."""
     key = await new_key(database)
-    gateway = await service(MODULE, LODESTREAM_POSTGRES=database, LODESTREAM_QUERY="127.0.0.1:9")
+    environment = {"LODESTREAM_POSTGRES": database, "LODESTREAM_QUERY": "127.0.0.1:9"}
+    gateway = await service(MODULE, LODESTREAM_GATEWAY_QUOTA_BYTES_PER_SECOND="100", **environment)
     async with opened(gateway.address, key, kafka=servers.kafka) as door:
         call: Any = door.channel.unary_unary(
             "/lodestream_proto.v1.ExperimentService/StartExperiment",
@@ -343,3 +344,10 @@ async def test_a_run_that_nobody_can_read_yet_is_told_with_its_place(
         assert found.event.experiment_requested == expected
         answer = await door.ingest.Record(RecordRequest(events=told(result("r"))), metadata=door.bearer, timeout=15)
         assert answer.results[0].outcome == EVENT_OUTCOME_REFUSED
+
+        # Quotas are those of all writes: what is let in may leave a debt, that has to be paid off first.
+        large = asked("large", run_id="large", description="x" * 10_000)
+        error = await refusal(call(large, metadata=door.bearer, timeout=2))
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        error = await refusal(call(asked("next", run_id="next"), metadata=door.bearer, timeout=2))
+        assert (error.code(), retry_delay(error) > 1) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)

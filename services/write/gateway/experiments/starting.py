@@ -90,6 +90,7 @@ class Starting:
             pinned = await self._prompts.specs(project_id, its, there, f"{_PATH}.{field}")
             if pinned != its:
                 setattr(requested, field, canonical_json(pinned))
+        check_request(requested, _PATH)  # again: it may have become a little longer
 
     async def _refuse_taken_name(self, project_id: str, requested: ExperimentRequested) -> None:
         other = await self._runs.named_alike(project_id, requested)
