@@ -80,16 +80,17 @@ class Workplace:
 
 
 @asynccontextmanager
-async def working(ground: Ground, servers: Servers, template: str, folder: Path) -> AsyncIterator[Workplace]:
-    """A workplace without workers; at the end all is gone."""
+async def working(ground: Ground, servers: Servers, template: str | None, folder: Path) -> AsyncIterator[Workplace]:
+    """A workplace without workers; at the end all is gone. Without a template the servers' own database is used."""
     name = f"test_{uuid4().hex[:12]}"
-    dsn = urlunsplit(urlsplit(servers.postgres)._replace(path=f"/{name}"))
+    dsn = urlunsplit(urlsplit(servers.postgres)._replace(path=f"/{name}")) if template else servers.postgres
     answers: list[Callable[[int, dict[str, Any]], Says | None]] = []
 
     def answer(n: int, body: dict[str, Any]) -> Says:
         return next((says for each in answers if (says := each(n, body))), Says())
 
-    await _execute(servers.postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+    if template:
+        await _execute(servers.postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
     await begin_at_the_end(servers.kafka, dsn, "evaluator", EXPERIMENTS)
     async with model_server(answer) as model:
         environment = {
@@ -104,7 +105,8 @@ async def working(ground: Ground, servers: Servers, template: str, folder: Path)
             yield place
         finally:
             await place.stop()
-    await _execute(servers.postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    if template:
+        await _execute(servers.postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def _execute(dsn: str, statement: str) -> None:
