@@ -22,6 +22,7 @@ FURTHEST_SECONDS = 2.0
 """Nobody waits longer for a place: the slot would be idle while other providers could be called."""
 _BURST_SECONDS = 0.5  # of calls that may be made at once
 _REDIS_SECONDS = 0.25
+_AT_ONCE = 4  # calls of Redis, and so connections; a hundred new ones at once take longer than that
 _LUA = Path(__file__).parent / "lua"
 
 
@@ -71,6 +72,7 @@ class Limits:
         self._take = self._redis.register_script((_LUA / "take.lua").read_text(encoding="utf-8"))
         self._rest = self._redis.register_script((_LUA / "rest.lua").read_text(encoding="utf-8"))
         self._workers, self._clock = workers, clock
+        self._turn = asyncio.Semaphore(_AT_ONCE)
         self._local: dict[str, Bucket] = {}
         self._circuit = Circuit(first_seconds=0.5, longest_seconds=5.0)
 
@@ -110,9 +112,10 @@ class Limits:
         return float(waits) / 1e6
 
     async def _call(self, script: Any, *, keys: list[str], args: list[int]) -> int:
-        with self._circuit.trying((RedisError, OSError, TimeoutError)):
-            async with asyncio.timeout(_REDIS_SECONDS):
-                return int(await script(keys=keys, args=args))
+        async with self._turn:
+            with self._circuit.trying((RedisError, OSError, TimeoutError)):
+                async with asyncio.timeout(_REDIS_SECONDS):
+                    return int(await script(keys=keys, args=args))
 
     def _bucket(self, endpoint: Endpoint) -> Bucket:
         return self._local.setdefault(endpoint.name, Bucket())
