@@ -18,16 +18,18 @@ from lodestream import (
     DatasetRefusedError,
     Evaluation,
     ExperimentRefusedError,
+    ExperimentStoppedError,
     Lodestream,
     RegressionError,
     observe,
 )
 from lodestream._client import use_as_default
-from lodestream._experiments import running
+from lodestream._experiments import orders, running
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.query_pb2 import GetTraceRequest
 from lodestream_proto.v1.scores_pb2 import ListScoresRequest
 
+from tests.polling import until
 from tests.stack import Stack, waiting
 
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
@@ -227,6 +229,42 @@ async def test_a_gateway_that_dies_gets_all_of_it_when_it_is_back(
     assert (run.state, run.items_finished) == (pb.EXPERIMENT_STATE_COMPLETED, 12)
 
 
+async def test_a_run_that_is_paused_and_cancelled_at_the_server_ends_here(
+    shared_stack: Stack, client: Lodestream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(orders, "LOOK_SECONDS", 0.05)
+    dataset = await asyncio.to_thread(sums, client, "cancelled", 40)
+    begun: list[int] = []
+
+    async def slow(item: Any) -> int:
+        begun.append(item.input["n"])
+        await asyncio.sleep(0.05)
+        return 2 * int(item.input["n"])
+
+    running_here = asyncio.create_task(
+        dataset.run_experiment_async(name="e", run_name="r", task=slow, max_concurrency=1)
+    )
+    await until(lambda: len(begun) >= 3, what="three items are begun")
+    (run,) = [each for each in await runs(shared_stack) if each.dataset_name == "cancelled"]
+    pause = pb.PauseExperimentRequest(run_id=run.request.run_id)
+    await shared_stack.ask(shared_stack.experiments.PauseExperiment, pause)
+    await until(lambda: "'r' is paused" in caplog.text, what="the pause is heeded")
+    before = len(begun)
+    cancel = pb.CancelExperimentRequest(run_id=run.request.run_id, reason="enough")
+    await shared_stack.ask(shared_stack.experiments.CancelExperiment, cancel)
+    with pytest.raises(ExperimentStoppedError, match=r"'r' was cancelled \(enough\): \d+ of 40 items were done"):
+        await running_here
+    ended = await run_of(shared_stack, client, run.request.run_id)
+    assert (ended.state, ended.items_finished) == (pb.EXPERIMENT_STATE_CANCELLED, len(begun))
+    assert len(begun) <= before + 1 < 40
+    with pytest.raises(ExperimentRefusedError, match="to run it again, give it another name"):
+        await dataset.run_experiment_async(name="e", run_name="r", task=slow)
+
+
+async def runs(stack: Stack) -> list[pb.ExperimentRun]:
+    return list((await stack.ask(stack.experiments.ListExperiments, pb.ListExperimentsRequest())).runs)
+
+
 # --- Killed -----------------------------------------------------------------------------------------------------------
 
 PROGRAM = """
@@ -268,11 +306,7 @@ async def test_programs_that_are_killed_leave_a_run_that_goes_on(
     assert process.returncode == 0, err.decode()
     told = json.loads(out.decode().splitlines()[-1].removeprefix("result "))
     assert [item[:4] for item in told["items"]] == [[n, r, 2 * n, True] for r in range(2) for n in range(25)]
-    (run,) = [
-        run
-        for run in (await shared_stack.ask(shared_stack.experiments.ListExperiments, pb.ListExperimentsRequest())).runs
-        if run.dataset_name == "killed"
-    ]
+    (run,) = [run for run in await runs(shared_stack) if run.dataset_name == "killed"]
     request = pb.GetExperimentRequest(run_id=run.request.run_id, wait_for=waiting(told["position"]))
     run = (await shared_stack.ask(shared_stack.experiments.GetExperiment, request)).run
     assert (run.state, run.items_finished, run.items_failed) == (pb.EXPERIMENT_STATE_COMPLETED, 50, 0)
