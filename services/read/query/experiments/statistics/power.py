@@ -35,9 +35,10 @@ def items_for_mean(dz: float, rules: Rules) -> int | None:
         return None
     if abs(dz) < _SMALL:
         return math.ceil((_normal_sum(rules) / dz) ** 2)
-    # Beyond 2 the fewest pairs that can show anything decide, and not the spread.
-    found = math.ceil(TTestPower().solve_power(effect_size=min(abs(dz), 2), alpha=rules.alpha, power=POWER))
-    return max(rules.least_pairs, int(found))
+    power = TTestPower()
+    if power.power(abs(dz), rules.least_pairs, rules.alpha) >= POWER:
+        return rules.least_pairs
+    return math.ceil(float(power.solve_power(effect_size=abs(dz), alpha=rules.alpha, power=POWER)))
 
 
 def smallest_by_interval(interval: tuple[float, float], rules: Rules) -> float:
