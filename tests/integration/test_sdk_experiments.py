@@ -187,6 +187,26 @@ def ids_of_scores(result: Any) -> set[str]:
     return ids
 
 
+async def test_two_runs_are_compared_with_what_is_not_chance(client: Lodestream, tmp_path: Path) -> None:
+    dataset = await asyncio.to_thread(sums, client, "compared", 30)
+
+    async def run(name: str, wrong_by: int) -> Any:
+        def its_task(item: Any) -> Any:
+            return 2 * item.input["n"] + wrong_by * (item.input["n"] % 2)
+
+        return await dataset.run_experiment_async(name="e", run_name=name, task=its_task, evaluators=[correct])
+
+    one, two = await run("one", 0), await run("two", 1)
+    compared = await asyncio.to_thread(two.compare, "one", metrics=["correct"])
+    (metric,) = (each for each in compared.metrics if each.metric == "correct")
+    assert (metric.pairs, metric.regressed, metric.improved) == (30, 15, 0)
+    assert metric.verdict == pb.METRIC_VERDICT_WORSE
+    assert (await asyncio.to_thread(two.compare, one)).baseline.request.name == "one"
+    for suffix in ("md", "html", "xml", "json", "txt"):
+        text = two.save(tmp_path / f"report.{suffix}", compared).read_text(encoding="utf-8")
+        assert "correct" in text, suffix
+
+
 async def test_local_data_travel_with_the_results(shared_stack: Stack, client: Lodestream) -> None:
     data = [{"input": n, "expected_output": 2 * n, "metadata": {"n": n}} for n in range(5)]
 
