@@ -74,7 +74,7 @@ def test_a_bad_row_is_refused_with_its_line_and_the_good_ones_stay() -> None:
         (2, False), (3, True), (4, True), (5, True), (6, False), (7, True), (8, False),
     ]  # fmt: skip
     reasons = [row.reason for row in rows if isinstance(row, Refused)]
-    assert reasons[0] == "has 1 cells; the header names 2"
+    assert reasons[0] == "has 1 cell; the header names 2"
     assert "0xff" in reasons[2]
 
 
@@ -83,6 +83,17 @@ def test_a_quote_that_is_not_closed_is_told_with_its_line() -> None:
         read('q,a\none,1\n"two,2\nthree,3\n')
     with pytest.raises(NotReadableError, match=r"^1: the header names 'q' more than once"):
         read("q,q\n1,2\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "file_format"), [("q\n1\n2\n", "csv"), ("{}\n{}\n", "jsonl"), ("[{}, {}]", "json")]
+)
+def test_a_file_that_is_given_up_stays_its_openers(content: str, file_format: str) -> None:
+    file = io.BufferedReader(io.BytesIO(content.encode()))
+    rows = read_rows(file, file_format)
+    next(rows)
+    rows.close()
+    assert not file.closed
 
 
 def test_a_huge_cell_is_read_and_refused_as_an_item_only() -> None:

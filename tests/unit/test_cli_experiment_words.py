@@ -111,8 +111,8 @@ def test_an_allowance_is_a_loss() -> None:
             allowed_regression(wrong)
 
 
-def run(run_id: str, name: str) -> ExperimentRun:
-    its = ExperimentRun()
+def run(run_id: str, name: str, dataset: str = "") -> ExperimentRun:
+    its = ExperimentRun(dataset_name=dataset)
     its.request.run_id, its.request.name = run_id, name
     return its
 
@@ -130,11 +130,13 @@ def test_a_run_is_meant_by_its_name_or_id_or_how_one_begins(named: str, expected
 
 
 def test_two_that_may_be_meant_are_named_and_none_is_said() -> None:
-    with pytest.raises(Failure, match=r"'answer' may be answer\.3 \(aa11.*\), answer\.4 \(aa22.*\): say its id"):
+    with pytest.raises(Failure, match=r"'answer' may be answer\.3 \(aa11.*\), answer\.4 \(aa22.*\): say DATASET/NAME"):
         chosen("answer", RUNS)
-    same = [*RUNS, run("cc" * 16, "answer.3")]
-    with pytest.raises(Failure, match="say its id"):
+    same = [*RUNS, run("cc" * 16, "answer.3", "faq")]
+    with pytest.raises(Failure, match=r"faq/answer\.3 \(cc.*\): say DATASET/NAME, or the id"):
         chosen("answer.3", same)
+    assert chosen("faq/answer.3", same) is same[-1]
+    assert chosen("faq/", same) is same[-1]
     for named in ("nothing", ""):
         with pytest.raises(Failure, match="there is no run"):
             chosen(named, RUNS)

@@ -3,7 +3,7 @@
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
 
@@ -71,12 +71,12 @@ def import_items(
             _dataset_there(gateway, name, mapping.author, create=create)
         chosen = file_format or format_of(file, source.peek(64))
         try:
-            rows = read_rows(source, chosen, encoding=encoding, delimiter=delimiter, parse_json=parse_json)
-            placed = _items(rows, mapping, tally, file, as_json=as_json)
-            for batch in batches(placed):
-                sample += batch[: _SAMPLE - len(sample)]
-                _store(gateway, name, batch, tally, file, dry_run=dry_run, as_json=as_json)
-                advance(_told(source))
+            read = read_rows(source, chosen, encoding=encoding, delimiter=delimiter, parse_json=parse_json)
+            with closing(read) as rows:
+                for batch in batches(_items(rows, mapping, tally, file, as_json=as_json)):
+                    sample += batch[: _SAMPLE - len(sample)]
+                    _store(gateway, name, batch, tally, file, dry_run=dry_run, as_json=as_json)
+                    advance(_told(source))
         except (NotReadableError, MappingError, LookupError) as error:
             _stopped(file, str(error), tally, dry_run=dry_run)
         except Failure as failure:

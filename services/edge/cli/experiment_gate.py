@@ -27,7 +27,9 @@ def gate(
     gateway: Gateway,
     how: Statistics,
     files: ReportFiles,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A name or an id, or how one begins; `latest`.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A name, DATASET/NAME or an id, or how one begins; `latest`.")
+    ],
     baseline: Annotated[
         str, typer.Option(metavar="RUN", help="What it is held against; without: thresholds only.")
     ] = "",
@@ -56,19 +58,23 @@ def gate(
 ) -> None:
     """Judge a run for CI. Ends with 0 when it may pass, 1 when it must not, 2 when that can't be judged.
 
-    It must not pass
-    when a judged metric is WORSE than the baseline's at --confidence, corrected for all metrics that are judged; or
-    when the worse end of the interval of its difference is beyond --max-regression, where that is given: it has not
-    been shown to be no worse than that (non-inferiority); or
-    when the mean of a metric misses its min or max; or
-    when more of its items ended with an error than --max-failed, by default than of the baseline's.
+    \b
+    1, when
+    - a judged metric is WORSE than the baseline's at --confidence, corrected for all that are judged
+    - the worse end of the interval of its difference is beyond --max-regression, where that is given:
+      it has not been shown to be no worse than that (non-inferiority)
+    - the mean of a metric misses its min or max
+    - more of its items ended with an error than --max-failed, by default than of the baseline's
 
-    It can't be judged
-    when a run is not completed, has no items in common with the baseline, fewer than --min-pairs, or too few for any
-    verdict; when a metric that is named is not there; when the gateway can't be asked. That never ends with 0.
+    \b
+    2, and never 0, when
+    - a run is not completed
+    - the runs have no items in common, fewer than --min-pairs, or too few for any verdict
+    - a metric that is named is not there, or the gateway can't be asked
 
-    Judged are all evaluations that have numbers, or those that --metric and --max-regression name; latency (seconds)
-    and cost (US dollars) of an item only when they are named. Booleans are shares: 0.02 or 2% is two points.
+    Judged are all evaluations that have numbers, or those that --metric and --max-regression name; latency (seconds),
+    cost (US dollars) and errors (a share) of an item only when they are named. Booleans are shares: 0.02 or 2% is two
+    points.
 
     \b
     Examples:

@@ -16,7 +16,7 @@ from services.edge.cli.render.text import inert
 from services.edge.cli.run_states import State
 from services.edge.cli.runs import find_run
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A name or an id, or how one begins; `latest`.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A name, DATASET/NAME or an id, or how one begins; `latest`.")]
 
 
 @takes(gateway=options.gateway)

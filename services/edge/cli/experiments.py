@@ -33,7 +33,7 @@ from services.edge.cli.run_states import State
 from services.edge.cli.runs import find_run, has_ended, items_of
 
 app = typer.Typer(no_args_is_help=True)
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A name or an id, or how one begins; `latest`.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A name, DATASET/NAME or an id, or how one begins; `latest`.")]
 
 
 @app.command("list")

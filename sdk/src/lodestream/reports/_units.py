@@ -103,4 +103,4 @@ def probability(value: float) -> str:
 
 
 def _digits(value: float) -> str:
-    return f"{value:.2f}" if value < 9.95 else f"{value:.0f}"
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"

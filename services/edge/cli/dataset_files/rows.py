@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from services.edge.cli.dataset_files.cells import as_json, unguarded
@@ -41,7 +41,7 @@ class NotReadableError(Exception):
 
 def read_rows(
     file: io.BufferedReader, file_format: str, *, encoding: str = "", delimiter: str = "", parse_json: bool = False
-) -> Iterator[Row | Refused]:
+) -> Generator[Row | Refused]:
     """The rows of a file that is open at its beginning.
 
     Without an `encoding` the byte order mark says it, else it is UTF-8. Raises NotReadableError.
@@ -99,7 +99,7 @@ def _csv_rows(text: io.TextIOWrapper, delimiter: str, *, parse_json: bool) -> It
 
 def _csv_row(line: int, header: list[str], cells: list[str], *, parse_json: bool) -> Row | Refused:
     if len(cells) != len(header):
-        return Refused(line, f"has {len(cells)} cells; the header names {len(header)}")
+        return Refused(line, f"has {len(cells)} cell{'s' if len(cells) > 1 else ''}; the header names {len(header)}")
     if reason := _undecodable(cells):
         return Refused(line, reason)
     plain = [unguarded(cell) for cell in cells]
@@ -116,7 +116,8 @@ def _header(names: list[str]) -> list[str]:
 
 def _again(first: str, rest: io.TextIOWrapper) -> Iterator[str]:
     yield first
-    yield from rest
+    for line in rest:  # `yield from` would close the file when it is given up  # noqa: UP028
+        yield line
 
 
 def _delimiter(header: str) -> str:

@@ -66,7 +66,7 @@ def comparison_table(metrics: Sequence[pb.MetricComparison], found: Findings, wi
     table.add_column("baseline", justify="right", no_wrap=True)
     table.add_column("run", justify="right", no_wrap=True)
     table.add_column("change", justify="right", no_wrap=True)
-    if width >= 112:
+    if width >= 118:
         table.add_column(f"{'less':<{_FOREST // 2}}0{'more':>{_FOREST // 2}}", no_wrap=True)
     if width >= 80:
         table.add_column(found.interval, overflow="fold")
@@ -127,7 +127,7 @@ def _compared(its: pb.MetricComparison, kind: Kind, width: int) -> list[Text]:
         Text(signed(kind, its.difference) if its.HasField("difference") else "", style=style),
     ]
     known = its.HasField("difference") and its.HasField("interval_low") and its.HasField("interval_high")
-    if width >= 112:
+    if width >= 118:
         picture = forest(its.interval_low, its.difference, its.interval_high) if known else ""
         row.append(Text(picture, style=style))
     if width >= 80:
