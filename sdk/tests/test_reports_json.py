@@ -26,7 +26,9 @@ def test_keys_are_these() -> None:
     first = comparison["regressed"][0]
     assert first["metrics"] == [{"metric": "correct", "change": "regressed", "baseline": 1.0, "run": 0.0}]
     assert (first["baseline"]["output"], first["run"]["output"]) == ("output 1", "30 days")
-    assert first["run"]["evaluations"] == [{"name": "correct", "value": 0.0, "comment": "says 30 days", "error": None}]
+    assert first["run"]["evaluations"] == [
+        {"name": "correct", "value": False, "comment": "says 30 days", "error": None}
+    ]
     assert document["run"]["task"]["prompt"] == {"name": "answer", "version": 4}
 
 

@@ -12,6 +12,7 @@ from lodestream.reports._findings import Candidate, Findings, findings
 from lodestream.reports._metrics import Metric
 from lodestream.reports._report import Report
 from lodestream.reports._segments import Segment
+from lodestream.reports._units import Kind
 from lodestream.reports._views import ItemView, Judgement
 
 FORMAT = "lodestream.experiment-report/1"
@@ -157,10 +158,18 @@ def _item(its: ItemView) -> dict[str, Any]:
 def _judgement(its: Judgement) -> dict[str, Any]:
     return {
         "name": its.name,
-        "value": None if its.error else its.number if its.number is not None else its.said,
+        "value": _value(its),
         "comment": its.comment or None,
         "error": its.error or None,
     }
+
+
+def _value(its: Judgement) -> Any:
+    if its.error:
+        return None
+    if its.kind is Kind.SHARE:
+        return its.number == 1
+    return its.said if its.number is None else its.number
 
 
 def _segment(its: Segment) -> dict[str, Any]:
