@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import ingest, project, prompts, rebuild, scaling, scores, visible
+from benchmarks import experiments, ingest, project, prompts, rebuild, scaling, scores, visible
 from benchmarks.page import PAGE, Section, Table, write
 from benchmarks.processes import busy_with_others
 from benchmarks.reads import __main__ as reads
@@ -52,6 +52,7 @@ QUESTIONS = {
     "sdk": Question("The SDK in the traced program", _sdk),
     "prompts": Question("Prompts", lambda o: asyncio.run(prompts.tables(o.seconds / 6))),
     "scores": Question("Scores", _scores),
+    "experiments": Question("Experiments", lambda o: asyncio.run(experiments.tables(int(66 * o.seconds)))),
     "reads": Question("Reads", lambda o: asyncio.run(reads.tables(o.traces))),
 }
 
