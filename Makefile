@@ -46,8 +46,8 @@ torture: .venv/ready ## break everything for SECONDS= (60) on the schedule of SE
 up: .venv/ready ## start everything on this machine (ARGS=--ephemeral keeps nothing, ARGS=--servers-only)
 	@$(BIN)/python -m services.all_in_one $(ARGS)
 
-demo: .venv/ready ## start everything and trace a support assistant; up until Ctrl-C (ARGS=--exit ends it)
-	@$(BIN)/python -m services.all_in_one --run examples/rag_support.py $(ARGS)
+demo: .venv/ready ## start everything, trace a support assistant, compare its prompts; up until Ctrl-C (ARGS=--exit ends it)
+	@$(BIN)/python -m services.all_in_one --run examples/rag_support.py --run examples/gold_dataset.py $(ARGS)
 
 .venv/peers/ready: .venv/ready requirements/peers.lock
 	@$(PYTHON) -m venv --without-pip .venv/peers

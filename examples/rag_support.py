@@ -26,7 +26,7 @@ from uuid import uuid4
 
 import bm25s
 from lodestream import Lodestream, PromptNotFoundError, get_client, observe, propagate_attributes
-from lodestream.mock import MockModel, quote
+from lodestream.mock import MockModel
 
 ENDPOINT = os.environ.get("LODESTREAM_ENDPOINT", "127.0.0.1:4317")
 SECRET_KEY = os.environ.get("LODESTREAM_SECRET_KEY", "sk-ls-local")  # the key of a stack that `make up` started
@@ -178,12 +178,6 @@ def rewrite(messages: Sequence[Message]) -> str:
     return f"{messages[-1]['content']} (asked before: {before})"
 
 
-def write(messages: Sequence[Message]) -> str:
-    """Quotes what fits best, at the length that the instructions ask for."""
-    instructions, *rest = messages
-    return quote(rest, sentences=1 if "one sentence" in instructions["content"] else 2)
-
-
 def said(role: str, content: str) -> Message:
     """A message."""
     return {"role": role, "content": content}
@@ -195,7 +189,7 @@ def tokenize(texts: list[str]) -> bm25s.tokenization.Tokenized:
 
 
 rewriter = MockModel("mock-small", reply=rewrite, first_token_seconds=0.04)
-writer = MockModel("mock-large", reply=write)
+writer = MockModel("mock-large")
 index = bm25s.BM25()
 index.index(tokenize(ARTICLES), show_progress=False)
 

@@ -35,7 +35,7 @@ class Options:
     data_dir: Path
     ephemeral: bool
     services: Sequence[Service]
-    script: Path | None
+    scripts: Sequence[Path]
     leave: bool
 
 
@@ -63,11 +63,15 @@ def _parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--data-dir", type=Path, default=Path(".lodestream"), help="default: .lodestream")
     parser.add_argument("--ephemeral", action="store_true", help="keep nothing: a temporary folder instead")
     parser.add_argument("--servers-only", action="store_true", help="no services: run yours by hand")
-    parser.add_argument("--run", type=Path, metavar="SCRIPT", help="a Python program to run once all is up")
+    parser.add_argument(
+        "--run", type=Path, metavar="SCRIPT", action="append", default=[],
+        help="a Python program to run once all is up; several: one after the other, while they succeed",
+    )  # fmt: skip
     parser.add_argument("--exit", action="store_true", help="stop when the script has ended, or when all is up")
     parsed = parser.parse_args(arguments)
-    if parsed.run and not parsed.run.is_file():
-        parser.error(f"--run: there is no file {parsed.run}")
+    for script in parsed.run:
+        if not script.is_file():
+            parser.error(f"--run: there is no file {script}")
     return Options(
         parsed.data_dir.absolute(), parsed.ephemeral, () if parsed.servers_only else SERVICES, parsed.run, parsed.exit
     )
@@ -126,14 +130,16 @@ async def _while_up(ground: Ground, options: Options, running: Running) -> int:
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(keep_running(one, changed)) for one in supervised]
         background.append(group.create_task(status.keep_written(ground.data, supervised, running.environment)))
-        if options.script or options.leave or not console.is_terminal:
+        if options.scripts or options.leave or not console.is_terminal:
             console.print(status.table(status.entries(supervised)))
         for name, value in running.client_environment.items():
             console.print(f"export {name}={value}", soft_wrap=True)
         code = 0
-        if options.script:
-            code = await run_script(options.script, {**os.environ, **running.client_environment}, ground.keeper)
-            _say(f"{options.script} ended with exit code {code}")
+        for script in options.scripts:
+            code = await run_script(script, {**os.environ, **running.environment}, ground.keeper)
+            _say(f"{script} ended with exit code {code}")
+            if code:
+                break
         if not options.leave:
             await _stay(supervised)
         for task in background:

@@ -153,7 +153,7 @@ class EvaluatorSettings(_Settings):
     """A JSON file of model endpoints by name; `mock` is always there."""
     slots: int = Field(default=32, ge=1)
     """Items under way in one process."""
-    lease_seconds: float = Field(default=60.0, gt=0)
+    lease_seconds: float = Field(default=15.0, gt=0)
     """After so long without a heartbeat, what a worker had under way is another's."""
     heartbeat_seconds: float = Field(default=2.0, gt=0)
     """How soon a cancelled run's calls are given up, at the latest; never more than a quarter of the lease."""

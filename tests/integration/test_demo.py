@@ -14,7 +14,7 @@ from tests.polling import until
 
 pytestmark = pytest.mark.timeout(300)
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "rag_support.py"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 # The spans of each question, and the session's customer.
 FIRST, LATER = ["support-question", "search", "answer"], ["support-question", "rewrite-question", "search", "answer"]
@@ -51,13 +51,16 @@ async def lodestream(environment: dict[str, str], *words: str) -> Any:
 
 
 async def test_every_question_is_a_trace_that_can_be_read(all_in_one: StartAllInOne) -> None:
-    demo = await all_in_one("--run", str(EXAMPLE))
-    await until(lambda: "ended with exit code" in demo.said(), deadline=150, what="the demo has run")
+    acts = [EXAMPLES / "rag_support.py", EXAMPLES / "gold_dataset.py"]
+    demo = await all_in_one(*(word for act in acts for word in ("--run", str(act))))
+    await until(lambda: "gold_dataset.py ended" in demo.said(), deadline=240, what="the demo has run")
     said = demo.said()
-    assert "rag_support.py ended with exit code 0" in said
+    for act in acts:
+        assert f"{act} ended with exit code 0" in said
+    await check_experiments(demo.status()["environment"], said)
     environment = demo.status()["environment"]
 
-    traces = (await lodestream(environment, "traces", "list", "--all"))["traces"]
+    traces = (await lodestream(environment, "traces", "list", "--all", "--environment", "demo"))["traces"]
     assert sorted(trace["input_preview"] for trace in traces) == sorted(QUESTIONS)
     for trace in traces:
         question = trace["input_preview"]
@@ -104,6 +107,20 @@ async def test_every_question_is_a_trace_that_can_be_read(all_in_one: StartAllIn
         (["dora"], 2),
     ]
     assert await demo.end(signal.SIGINT) == 0
+
+
+async def check_experiments(environment: dict[str, str], said: str) -> None:
+    """Both versions answered every question once, though a worker was killed; the shorter one is found to be worse."""
+    assert "$ kill -9 " in said
+    assert "every item is there, once" in said
+    assert "exit code 1: the shorter prompt may not go to production" in said
+    runs = (await lodestream(environment, "experiments", "list"))["runs"]
+    assert [(run["state"], run["items_finished"], run["items_failed"]) for run in runs] == [("completed", 64, 0)] * 2
+    short, long = ({each["name"]: each for each in run["evaluations"]} for run in runs)
+    assert short["correct"]["mean"] < long["correct"]["mean"]
+    assert short["words"]["mean"] < long["words"]["mean"]
+    traces = (await lodestream(environment, "traces", "list", "--all", "--environment", "experiment"))["traces"]
+    assert len(traces) == 128
 
 
 def check_totals(trace: dict[str, Any], spans: list[dict[str, Any]]) -> None:

@@ -21,9 +21,17 @@ _HEADING = re.compile(r"^#.*$", re.MULTILINE)
 _PART = re.compile(r"^<(\w+)-([0-9a-f]{16})>\n(.*)\n</\1-\2>$", re.MULTILINE)
 
 
-def quote(messages: Sequence[Message], sentences: int = 2) -> str:
-    """The neighbouring sentences said before that share most words with the last message."""
+def quote(messages: Sequence[Message], sentences: int | None = None) -> str:
+    """The neighbouring sentences said before that share most words with the last message.
+
+    Two, unless told otherwise. A first message that asks for one or two sentences is heeded, and not quoted.
+    """
     *before, last = messages
+    asked_for = {"one sentence": 1, "two sentences": 2}
+    if before and (told := next((words for words in asked_for if words in before[0]["content"]), None)):
+        sentences = sentences or asked_for[told]
+        del before[0]
+    sentences = sentences or 2
     asked = _words(last["content"])
     passages = [
         said[at : at + sentences]
