@@ -28,9 +28,13 @@ JSON = st.recursive(
 )
 
 
+def opened(content: bytes) -> io.BufferedReader:
+    return io.BufferedReader(io.BytesIO(content))
+
+
 def read(content: str | bytes, file_format: str = "csv", **options: Any) -> list[Row | Refused]:
     raw = content.encode() if isinstance(content, str) else content
-    return list(read_rows(io.BufferedReader(io.BytesIO(raw)), file_format, **options))
+    return list(read_rows(opened(raw), file_format, **options))
 
 
 def values(row: Row | Refused) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def test_a_quote_that_is_not_closed_is_told_with_its_line() -> None:
     ("content", "file_format"), [("q\n1\n2\n", "csv"), ("{}\n{}\n", "jsonl"), ("[{}, {}]", "json")]
 )
 def test_a_file_that_is_given_up_stays_its_openers(content: str, file_format: str) -> None:
-    file = io.BufferedReader(io.BytesIO(content.encode()))
+    file = opened(content.encode())
     rows = read_rows(file, file_format)
     next(rows)
     rows.close()

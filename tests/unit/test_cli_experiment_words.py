@@ -77,7 +77,8 @@ def test_a_file_has_a_list_or_both_lists() -> None:
     one = {"kind": "exact_match"}
     assert spec_lists([one]) == ([one], [])
     assert spec_lists({"evaluators": [one], "run_evaluators": [one]}) == ([one], [one])
-    for wrong in (1, {"evaluator": []}, {"evaluators": {}}, [1]):
+    wrongs: list[object] = [1, {"evaluator": []}, {"evaluators": {}}, [1]]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=r"neither a list|no list of objects"):
             spec_lists(wrong)
 
