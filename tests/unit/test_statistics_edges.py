@@ -89,6 +89,7 @@ def test_a_metric_of_one_run_only_or_of_other_types_cannot_be_compared() -> None
         assert (said.verdict, said.pairs) == (METRIC_VERDICT_CANNOT_SAY, 0)
         assert why in said.summary
     assert compared(one, {}).missing == 9
+    assert compared(one, numbers(range(8))).summary.endswith("no item differs. 1 item in one run only.")
 
 
 def test_few_items_far_apart_have_wilcoxon_asked_of_the_typical_item() -> None:

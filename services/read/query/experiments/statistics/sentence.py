@@ -69,11 +69,12 @@ def _not_shown(said: MetricComparison, finding: Finding, rules: Rules) -> str:
 
 
 def _changes(said: MetricComparison) -> str:
-    """For numbers and shares: how many items went which way."""
-    if not said.HasField("difference") or not said.improved + said.regressed:
-        return ""
-    one_run = f", {said.missing:,} in one run only" if said.missing else ""
-    return f"{count(said.improved)} improved, {said.regressed:,} regressed{one_run}."
+    """How many items went which way, where values have one, and how many have none in one of the runs."""
+    one_run = f"{said.missing:,} in one run only" if said.missing else ""
+    if said.HasField("difference") and said.improved + said.regressed:
+        moved = f"{count(said.improved)} improved, {said.regressed:,} regressed"
+        return f"{moved}, {one_run}." if one_run else f"{moved}."
+    return f"{count(said.missing)} in one run only." if one_run else ""
 
 
 def _reach(said: MetricComparison, unit: Unit) -> str:
