@@ -11,7 +11,10 @@ FROM (
     ORDER BY version DESC
     LIMIT {limit}
 ) AS changes
-LEFT JOIN dataset_items AS items
-    ON items.project_id = $1 AND items.dataset_id = $2 AND items.item_id = changes.item_id
-    AND items.version = changes.version
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM dataset_items
+    WHERE project_id = $1 AND dataset_id = $2 AND item_id = changes.item_id AND version = changes.version
+    LIMIT 1 -- one by one by its key, whatever is known of the table
+) AS items ON true
 ORDER BY changes.version DESC
