@@ -115,7 +115,7 @@ async def test_runs_are_listed_and_shown_by_name_id_and_beginning(
     assert "no such items" in (await client.run("experiments", "show", "answer.2", "--failed")).out
     ambiguous = await client.run("experiments", "show", "answer.")
     assert ambiguous.code == 2
-    assert "may be answer." in ambiguous.err
+    assert "may be questions/answer." in ambiguous.err
     assert (await client.run("experiments", "show", "nothing")).code == 1
 
 

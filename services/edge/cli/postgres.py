@@ -9,8 +9,6 @@ import asyncpg
 
 from services.edge.cli import local_stack
 from services.edge.cli.failures import Failure
-from shared.read_model.postgres import SEARCH_PATH
-from shared.runtime.settings import PostgresSettings
 
 Result = TypeVar("Result")
 
@@ -19,6 +17,8 @@ _PATIENCE = 10.0  # seconds for an answer of Postgres
 
 def in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
     """What `work` gives on a connection of its own. Raises Failure when Postgres can't be reached or refuses."""
+
+    from shared.read_model.postgres import SEARCH_PATH
 
     async def run() -> Result:
         connection = await asyncpg.connect(
@@ -37,6 +37,9 @@ def in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Resu
 
 def _dsn() -> str:
     """The environment's, else that of a stack which runs here, else the default."""
+    # The settings of servers take as long to import as all else; most commands need none.
+    from shared.runtime.settings import PostgresSettings
+
     settings = PostgresSettings()
     stack = None if "dsn" in settings.model_fields_set else local_stack.find(Path.cwd())
     return stack.environment.get("LODESTREAM_POSTGRES", settings.dsn) if stack else settings.dsn
