@@ -1,7 +1,9 @@
 """What a report says, whatever the format: failures with reasons, losses with both sides, segments, warnings."""
 
+import json
+
 import pytest
-from lodestream.reports import Report, as_text
+from lodestream.reports import Report, as_html, as_json, as_markdown, as_text
 from lodestream.reports._findings import findings
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import ItemEvaluation
@@ -139,3 +141,23 @@ def test_text_fits_and_nothing_in_it_acts_on_the_terminal(width: int, color: boo
         assert "\x1b[2J" not in text
         for line in text.split("\n"):
             assert cell_len(Text.from_ansi(line).plain) <= width, line
+
+
+def test_several_candidates_are_told_apart() -> None:
+    other = made_run("d" * 32, "answer 5")
+    comparison = compared(worse(), items=[changed(1, pb.ITEM_CHANGE_REGRESSED)])
+    comparison.runs.append(other)
+    said = comparison.metrics.add()
+    said.CopyFrom(worse("tone"))
+    said.run_id = other.request.run_id
+    report = Report(comparison.runs[0], [], comparison)
+    text = as_text(report, width=100)
+    assert "compared  answer 4, answer 5" in text
+    assert "answer 5 against answer 3" in text
+    assert "tone of answer 5 got worse" in text
+    for form in (as_html, as_markdown):
+        assert "answer 5" in form(report)
+    verdicts = [
+        (its["name"], [each["metric"] for each in its["metrics"]]) for its in json.loads(as_json(report))["comparisons"]
+    ]
+    assert verdicts == [("answer 4", ["correct"]), ("answer 5", ["tone"])]

@@ -17,7 +17,6 @@ _PATIENCE = 10.0  # seconds for an answer of Postgres
 
 def in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
     """What `work` gives on a connection of its own. Raises Failure when Postgres can't be reached or refuses."""
-
     from shared.read_model.postgres import SEARCH_PATH
 
     async def run() -> Result:

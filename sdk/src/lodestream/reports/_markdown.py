@@ -40,7 +40,9 @@ def _lines(found: Findings) -> Iterator[str]:
     run = found.run
     yield from (f"### {_cell(title(run))}", "", f"**{_cell(found.headline, 600)}**", "")
     beside = f" beside the baseline {_cell(title(found.baseline))}" if found.baseline else ""
-    yield from (f"{STATES.get(run.state, 'not begun')}: {progress(run)}{beside}", "")
+    several = ", ".join(title(each.run) for each in found.candidates) if len(found.candidates) > 1 else ""
+    compared = f"; compared: {_cell(several, 600)}" if several else ""
+    yield from (f"{STATES.get(run.state, 'not begun')}: {progress(run)}{beside}{compared}", "")
     if found.gate:
         rows = [[_OUTCOMES[its.outcome], _cell(its.name), _cell(its.reason, 400)] for its in found.gate.checks]
         yield from _table(["", "check", "why"], rows, "lll")

@@ -72,6 +72,8 @@ def _head(found: Findings) -> Html:
     told = facts(run)
     if found.baseline:
         told.insert(0, ("baseline", title(found.baseline)))
+    if len(found.candidates) > 1:
+        told.insert(1, ("compared", ", ".join(title(each.run) for each in found.candidates)))
     listed = joined(*(tag("div", tag("dt", name), tag("dd", value)) for name, value in told))
     return tag(
         "header",

@@ -17,7 +17,7 @@ _OUTCOMES = {Outcome.PASSED: "better", Outcome.FAILED: "worse", Outcome.CANNOT_J
 _VERDICTS = {
     pb.METRIC_VERDICT_BETTER: ("better", "better"),
     pb.METRIC_VERDICT_WORSE: ("worse", "worse"),
-    pb.METRIC_VERDICT_NOT_SHOWN: ("no difference shown", "same"),
+    pb.METRIC_VERDICT_NOT_SHOWN: ("not shown", "same"),
 }
 _CANNOT_SAY = ("can't say", "open")
 

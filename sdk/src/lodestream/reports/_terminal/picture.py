@@ -57,6 +57,8 @@ def _head(found: Findings) -> Iterator[RenderableType]:
     told = facts(run)
     if found.baseline:
         told.insert(0, ("baseline", title(found.baseline)))
+    if len(found.candidates) > 1:
+        told.insert(1, ("compared", ", ".join(title(each.run) for each in found.candidates)))
     wide = max((len(name) for name, _ in told), default=0)
     for name, value in told:
         yield Padding(Text.assemble((f"{name:<{wide}}  ", "dim"), value), (0, 0, 0, 2))
