@@ -46,7 +46,6 @@ class Asked:
     record: Recorded
     run: Run
     request: bytes
-    partition: int
     at: datetime
     provider: str
     max_concurrency: int
@@ -79,7 +78,7 @@ class Turn:
 
 @dataclass(slots=True)
 class Folded:
-    """What records mean. The order counts among turns only: what is asked comes before all else of its run."""
+    """What records mean, each with its place in the log: what is told before it is asked for tells nothing."""
 
     asked: list[Asked] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
@@ -138,7 +137,6 @@ def _asked(record: Recorded, event: Event) -> Asked:
         record,
         (event.project_id, request.run_id),
         request.SerializeToString(deterministic=True),
-        record.partition,
         record.appended_at,
         provider,
         max(1, min(request.max_concurrency, 2**31 - 1)),

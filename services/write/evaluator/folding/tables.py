@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from lodestream_proto.v1.experiments_pb2 import EXPERIMENT_STATE_PAUSED, EXPERIMENT_STATE_RUNNING
@@ -20,6 +21,7 @@ _KEEP_RESULTS = load_sql(_SQL / "keep_results.sql")
 _SPEND = load_sql(_SQL / "spend.sql")
 _PAUSE_OR_RESUME = load_sql(_SQL / "pause_or_resume.sql")
 _END = load_sql(_SQL / "end_run.sql")
+_READ_ASKED_AT = load_sql(_SQL / "read_asked_at.sql")
 _LOOK_AT = load_sql(_SQL / "look_at.sql")
 _DECIDED = 2
 
@@ -28,8 +30,8 @@ async def keep_asked(connection: asyncpg.Connection, asked: Sequence[Asked]) -> 
     """Insert runs; the first of a run id holds."""
     await connection.executemany(_INSERT_RUN, [
         (
-            *each.run, each.request, EXPERIMENT_STATE_RUNNING, each.at, each.partition, each.provider,
-            each.max_concurrency, each.ends_by, each.max_picodollars, each.outcome, each.reason,
+            *each.run, each.request, EXPERIMENT_STATE_RUNNING, each.at, each.record.partition, each.record.offset,
+            each.provider, each.max_concurrency, each.ends_by, each.max_picodollars, each.outcome, each.reason,
         )
         for each in asked
     ])  # fmt: skip
@@ -37,8 +39,16 @@ async def keep_asked(connection: asyncpg.Connection, asked: Sequence[Asked]) -> 
 
 async def keep_results(connection: asyncpg.Connection, results: Sequence[Result]) -> None:
     """Mark jobs as done that the log has a result of, planned or not; what was not decided here is spent now."""
-    first = {(*each.run, each.item_id, each.repetition): each for each in reversed(results)}
-    columns = [list(column) for column in zip(*sorted(first), strict=True)]
+    requests = await connection.fetch(_READ_ASKED_AT, *_columns({each.run for each in results}))
+    asked_at = {(row["project_id"], row["run_id"]): row["asked_at"] for row in requests}
+    first = {
+        (*each.run, each.item_id, each.repetition): each
+        for each in reversed(results)
+        if asked_at.get(each.run, each.record.offset) < each.record.offset
+    }
+    if not first:
+        return
+    columns = _columns(set(first))
     known = {tuple(row)[:4]: row["state"] for row in await connection.fetch(_LOCK_RESULTS, *columns)}
     await connection.execute(_KEEP_RESULTS, *columns)
     spent: dict[Run, int] = defaultdict(int)
@@ -46,16 +56,16 @@ async def keep_results(connection: asyncpg.Connection, results: Sequence[Result]
         if known.get(key, 0) < _DECIDED:
             spent[each.run] += each.picodollars
     await spend(connection, spent)
-    await look_at(connection, {each.run for each in results})
+    await look_at(connection, {each.run for each in first.values()})
 
 
 async def take_turns(connection: asyncpg.Connection, turns: Sequence[Turn]) -> None:
     """Move runs, in order. Running and paused alternate; the first end is the end."""
     for turn in turns:
         if turn.state in (EXPERIMENT_STATE_PAUSED, EXPERIMENT_STATE_RUNNING):
-            await connection.execute(_PAUSE_OR_RESUME, *turn.run, turn.event_id, turn.state)
+            await connection.execute(_PAUSE_OR_RESUME, *turn.run, turn.event_id, turn.state, turn.record.offset)
         else:
-            await connection.execute(_END, *turn.run, turn.state)
+            await connection.execute(_END, *turn.run, turn.state, turn.record.offset)
 
 
 async def spend(connection: asyncpg.Connection, picodollars: dict[Run, int]) -> None:
@@ -67,9 +77,14 @@ async def spend(connection: asyncpg.Connection, picodollars: dict[Run, int]) -> 
 
 async def look_at(connection: asyncpg.Connection, runs: Collection[Run]) -> None:
     """Have runs looked at of which nothing is left to do."""
-    await connection.execute(_LOOK_AT, *(list(column) for column in zip(*sorted(runs), strict=True)))
+    await connection.execute(_LOOK_AT, *_columns(runs))
 
 
 async def wake(connection: asyncpg.Connection) -> None:
     """Let all workers look, once this is committed."""
     await connection.execute("SELECT pg_notify($1, '')", WAKE)
+
+
+def _columns(keys: Collection[tuple[Any, ...]]) -> list[list[Any]]:
+    """In key order."""
+    return [list(column) for column in zip(*sorted(keys), strict=True)]

@@ -9,6 +9,7 @@ CREATE TABLE runs (
     state             smallint NOT NULL,    -- lodestream_proto.v1.ExperimentState, as the log has it
     requested_at      timestamptz NOT NULL, -- by the log
     partition         integer NOT NULL,     -- of the log, where all of the run's events are
+    asked_at          bigint NOT NULL,      -- the offset there of its request: what was told before it tells nothing
     provider          text NOT NULL,
     max_concurrency   integer NOT NULL,
     ends_by           timestamptz,          -- of its budget
