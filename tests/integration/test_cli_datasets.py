@@ -97,6 +97,17 @@ async def test_the_life_of_a_dataset(client: CommandLine, tmp_path: Path) -> Non
     assert (await client.run("datasets", "get", "nothing")).code == 1
 
 
+async def test_what_is_exported_can_be_piped_into_an_import(client: CommandLine) -> None:
+    lines = [{"id": f"i{n}", "input": {"q": n / 3, "ä": "=1"}, "expected_output": None} for n in range(3)]
+    typed = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    assert (await client.run("datasets", "import", "typed", "-", "--create", stdin=typed)).code == 0
+    piped = await client.run("datasets", "export", "typed")
+    assert piped.out == typed
+    through = await client.run("datasets", "import", "piped", "-", "--create", "--json", stdin=piped.out)
+    assert (through.json["stored"], through.json["refused"]) == (3, [])
+    assert (await client.run("datasets", "export", "piped", "-o", "-")).out == typed
+
+
 async def test_what_the_schema_refuses_is_told_with_its_line_and_many_rows_go_in_batches(
     client: CommandLine, tmp_path: Path
 ) -> None:
