@@ -62,7 +62,7 @@ async def test_who_was_killed_while_judging_is_followed_by_another() -> None:
     async with judging() as judge:
         for _ in range(3):
             await judge.check("acme", "true")
-            running = [apart._process for apart in judge._processes if apart._process]
+            running = [apart._line.process for apart in judge._processes if apart._line]
             running[0].kill()  # whether or not that is known yet
         with pytest.raises(SchemaError, match="is no JSON Schema that is taken"):
             await judge.check("acme", '{"type": 1}')

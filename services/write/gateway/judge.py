@@ -6,10 +6,13 @@ They are started when they are needed, and again when one had to end.
 import asyncio
 import json
 import signal
+import socket
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -28,6 +31,7 @@ _MOST_WAITING = 8 * 1024 * 1024
 """Bytes of a project; a request that is alone may have more."""
 _TOO_LONG = f"takes more than {CPU_SECONDS:g} s, or too much memory, to judge by"
 _COMMAND = (sys.executable, "-m", "services.write.gateway.judging", str(CPU_SECONDS))
+_END_SECONDS = 0.5
 _MOST_BYTES = 64 * 1024 * 1024
 """Of an answer."""
 Fault = tuple[str, str]
@@ -126,15 +130,15 @@ class _Apart:
     """A process that judges, if there is one now."""
 
     def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
+        self._line: _Line | None = None
 
-    async def answer(self, line: bytes) -> _Answer | None:
+    async def answer(self, question: bytes) -> _Answer | None:
         """The answer; None when a process took too long for it, or two ended over it."""
         for _ in range(2):
-            process = await self._started()
+            line = self._line = self._line or await _start()
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    answer = await _ask(process, line)
+                    answer = await line.ask(question)
             except TimeoutError:
                 await self.end()
                 raise UnavailableError("judging by the dataset's schemas takes too long now") from None
@@ -143,41 +147,51 @@ class _Apart:
                 raise
             if answer:
                 return orjson.loads(answer)  # type: ignore[no-any-return]
-            await self.end()
-            log.warning("judging by a schema was given up", returncode=process.returncode)
-            if process.returncode == -signal.SIGPROF:
+            took_too_long = await self.end() == -signal.SIGPROF
+            log.warning("judging was given up", took_too_long=took_too_long)
+            if took_too_long:
                 break
         return None
 
-    async def end(self) -> None:
-        """End the process; it starts again when it is needed."""
-        process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            process.kill()
-            await process.wait()
-
-    async def _started(self) -> asyncio.subprocess.Process:
-        if self._process is None or self._process.returncode is not None:
-            pipe = asyncio.subprocess.PIPE
-            try:
-                self._process = await asyncio.create_subprocess_exec(
-                    *_COMMAND, stdin=pipe, stdout=pipe, limit=_MOST_BYTES, start_new_session=True
-                )
-            except OSError as error:
-                raise UnavailableError(f"nobody can judge by the dataset's schemas now: {error}") from error
-        return self._process
+    async def end(self) -> int | None:
+        """End the process, and say how it ended; it starts again when it is needed."""
+        line, self._line = self._line, None
+        if line is None:
+            return None
+        line.writer.close()  # its standard input: it ends by itself, unless it is at something
+        try:
+            return await asyncio.to_thread(line.process.wait, _END_SECONDS)
+        except subprocess.TimeoutExpired:
+            line.process.kill()
+            return await asyncio.to_thread(line.process.wait)
 
 
-async def _ask(process: asyncio.subprocess.Process, line: bytes) -> bytes:
-    """The line that it answers; empty when it ends instead."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(line)
-        await process.stdin.drain()
-        answer = await process.stdout.readline()
-    except ConnectionError:
-        answer = b""
-    if not answer:
-        await process.wait()
-    return answer
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """To a process, both ways."""
+
+    process: subprocess.Popen[bytes]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def ask(self, question: bytes) -> bytes:
+        """The line that it answers; empty when it ends instead."""
+        try:
+            self.writer.write(question)
+            await self.writer.drain()
+            return await self.reader.readline()
+        except (ConnectionError, RuntimeError):  # uvloop's word for a connection that it has closed is the latter
+            return b""
+
+
+async def _start() -> _Line:
+    """A new process. Not the loop's own way to start one: that forks, which gRPC's threads do not bear."""
+    ours, its = socket.socketpair()
+    with its:
+        try:
+            process = subprocess.Popen(_COMMAND, stdin=its.fileno(), stdout=its.fileno(), start_new_session=True)  # noqa: ASYNC220, S603
+        except OSError as error:
+            ours.close()
+            raise UnavailableError(f"nobody can judge now: {error}") from error
+    reader, writer = await asyncio.open_connection(sock=ours, limit=_MOST_BYTES)
+    return _Line(process, reader, writer)
