@@ -46,7 +46,9 @@ def test_no_file_is_no_stack(tmp_path: Path) -> None:
     assert find(tmp_path) is None
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": "x"}', f'{{"pid": {os.getpid()}}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"pid": "x"}', pytest.param(f'{{"pid": {os.getpid()}}}', id="a pid and no more")]
+)
 def test_a_file_that_is_something_else_is_named(folder: Path, content: str) -> None:
     (folder / ".lodestream" / "status.json").write_text(content)
     with pytest.raises(Failure, match=r"status\.json is not a status file"):
