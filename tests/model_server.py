@@ -18,6 +18,8 @@ class Says:
     status: int = 200
     headers: tuple[str, ...] = ()
     after_seconds: float = 0.0
+    until: asyncio.Event | None = None
+    """In place of a time."""
     raw: bytes | None = None
     """In place of a chat completion."""
 
@@ -65,12 +67,15 @@ class ModelServer:
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             gone = asyncio.ensure_future(reader.read(1))
-            done, _ = await asyncio.wait({gone}, timeout=says.after_seconds)
-            if done:
+            now = asyncio.ensure_future(says.until.wait() if says.until else asyncio.sleep(says.after_seconds))
+            await asyncio.wait({gone, now}, return_when=asyncio.FIRST_COMPLETED)
+            broken_off = not now.done()
+            gone.cancel()
+            now.cancel()
+            await asyncio.gather(gone, now, return_exceptions=True)
+            if broken_off:
                 self.broken_off += 1
                 raise ConnectionResetError
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
         finally:
             self.under_way -= 1
         content = completion(says.text) if says.raw is None else says.raw

@@ -79,22 +79,23 @@ async def test_killed_at_each_step(place, rescuer, project, *, step: str) -> Non
 
 @pytest.mark.parametrize("step", SLEEPS)
 async def test_a_sleeper_that_wakes_changes_nothing(place, rescuer, project, *, step: str) -> None:
-    """It wakes when others have told its items, and the run still goes on: one item takes long."""
-    place.answers[:] = [lambda _, body: Says(after_seconds=6.0) if "(3)" in body["messages"][-1]["content"] else None]
+    """It wakes when others have told its items and the run still goes on, for an item takes long."""
+    slept = asyncio.Event()
+    place.answers[:] = [lambda _, body: Says(until=slept) if "(3)" in body["messages"][-1]["content"] else None]
     await furnish(place.dsn, project, 4)
     sleeper = await place.worker(LODESTREAM_FAILPOINTS=f"evaluator.{step}=pause@1")
-    run = requested("r", project=project, provider="here", max_concurrency=3)
-    await append_events(place.servers.kafka, run)
+    await append_events(place.servers.kafka, requested("r", project=project, provider="here", max_concurrency=3))
     await until(partial(asleep, sleeper), what="its sleep", deadline=30)
     rescuer.resume()
     try:
-        await until(partial(_told, place, project, 3), what="the others to tell its items")
+        await until(partial(_told, place, project, 3), what="the others to tell its items", deadline=30)
         sleeper.resume()
+        await append_events(place.servers.kafka, requested("again", project=project))
+        await ended(place.log, project, "again")  # meanwhile it has done what it meant to
+        slept.set()
         await ended(place.log, project, "r")
-        again = requested("again", project=project)  # shows that it is awake, and has done what it meant to
-        await append_events(place.servers.kafka, again)
-        await ended(place.log, project, "again")
     finally:
+        slept.set()
         rescuer.pause()
         sleeper.kill()
         await sleeper.ended()

@@ -109,7 +109,7 @@ async def _working(
         caretaker = Caretaker(
             pool,
             Planner(pool, ends, prompts, calls),
-            Finisher(pool, appender, evaluation_seconds=settings.evaluation_seconds),
+            Finisher(pool, ends, appender, evaluation_seconds=settings.evaluation_seconds),
         )
 
         def heard() -> None:

@@ -28,11 +28,13 @@ from lodestream_proto.v1.score_event_pb2 import ScoreTarget
 
 from services.write.evaluator import metrics
 from services.write.evaluator.folding.fold import Run
+from services.write.evaluator.log_ends import LogEnds
 from services.write.evaluator.planning import NotYetError
 from services.write.evaluator.results import evaluation_of, record_of, run_event, scores_of
 from services.write.evaluator.tasks import specs_of
 from services.write.evaluator.tried import Said
 from shared.event_log.append import Appender
+from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.experiment_rules import check_end
 from shared.read_model.postgres import load_sql
 from shared.runtime.failpoints import failpoint
@@ -52,8 +54,8 @@ _DOLLAR = 10**12
 class Finisher:
     """Ends runs."""
 
-    def __init__(self, pool: asyncpg.Pool, appender: Appender, *, evaluation_seconds: float) -> None:
-        self._pool, self._appender, self._seconds = pool, appender, evaluation_seconds
+    def __init__(self, pool: asyncpg.Pool, ends: LogEnds, appender: Appender, *, evaluation_seconds: float) -> None:
+        self._pool, self._ends, self._appender, self._seconds = pool, ends, appender, evaluation_seconds
 
     async def fail(self, run: Run, reason: str) -> None:
         """It can't be run."""
@@ -103,7 +105,9 @@ class Finisher:
         evaluators = run_evaluators_of(specs_of(request.run_evaluators_json, "run_evaluators_json"))
         if not evaluators:
             return []
-        if await self._pool.fetchval(_MISSING_RESULTS, *run):
+        if await self._pool.fetchval(_MISSING_RESULTS, *run) and not await self._ends.has_passed(
+            "experiments", EXPERIMENTS, *run, "results"
+        ):
             raise NotYetError("results in the read model")
         rows = await self._pool.fetch(_READ_RESULTS, *run, request.dataset_id, request.dataset_version)
         results = [judged_of(row) for row in rows]
