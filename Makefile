@@ -57,9 +57,9 @@ demo: .venv/ready ## start everything, trace a support assistant, compare its pr
 bench: .venv/peers/ready ## measure all on this machine, into docs/benchmarks.md (ARGS="--seconds 15 ingest" is shorter)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-docs: .venv/ready ## write docs/asyncapi-*.json, what each projection reads
-	@for name in $(notdir $(patsubst %/__main__.py,%,$(wildcard services/projections/*/__main__.py))); do \
-	    $(BIN)/python -m services.projections.$$name --asyncapi > docs/asyncapi-$$name.json; done
+docs: .venv/ready ## write docs/asyncapi-*.json, what each reader of the log reads
+	@for folder in $(patsubst %/__main__.py,%,$(wildcard services/projections/*/__main__.py) services/write/evaluator/__main__.py); do \
+	    $(BIN)/python -m $$(echo $$folder | tr / .) --asyncapi > docs/asyncapi-$$(basename $$folder).json; done
 
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.lock
 	@sh requirements/lock.sh
