@@ -38,7 +38,7 @@ fix: .venv/ready ## format, and mend what can be mended by itself
 	@$(BIN)/ruff format --quiet . ; $(BIN)/ruff check --quiet --fix . ; $(BIN)/buf format -w proto
 
 test: .venv/ready ## all tests, on real servers, in two processes (ARGS="-k name" to choose, WORKERS=0 for one)
-	@$(BIN)/pytest -n $(or $(WORKERS),2) --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n $(or $(WORKERS),2) --dist worksteal $(ARGS)
 
 torture: .venv/ready ## break everything for SECONDS= (60) on the schedule of SEED= (a random one), and judge what is left
 	@$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)

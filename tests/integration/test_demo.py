@@ -35,6 +35,7 @@ STARS = {  # given to the last answer
     "Do you ship to Norway?": 2,
 }
 AFTER = set(list(QUESTIONS)[4:])  # the prompt was swapped
+GOLD = 64  # questions that both versions of the prompt answer in the experiments
 FAILED = "Where is my order 9999? I want a refund!"
 SLOW = {"My kettle stopped working after 14 months. Is that under warranty?", "Do you ship to Norway?"}
 
@@ -60,7 +61,7 @@ async def test_every_question_is_a_trace_that_can_be_read(all_in_one: StartAllIn
     await check_experiments(demo.status()["environment"], said)
     environment = demo.status()["environment"]
 
-    traces = (await lodestream(environment, "traces", "list", "--all", "--environment", "demo"))["traces"]
+    traces = (await lodestream(environment, "traces", "list", "--all", "--env", "demo"))["traces"]
     assert sorted(trace["input_preview"] for trace in traces) == sorted(QUESTIONS)
     for trace in traces:
         question = trace["input_preview"]
@@ -95,8 +96,14 @@ async def test_every_question_is_a_trace_that_can_be_read(all_in_one: StartAllIn
     history = await lodestream(environment, "prompts", "history", "support-answer", "--label", "production")
     assert [(move["from_version"], move["to_version"]) for move in history["moves"]] == [(1, 2), (0, 1)]
     metrics = (await lodestream(environment, "prompts", "metrics", "support-answer"))["versions"]
-    assert [(version["version"], version["generations"]) for version in metrics] == [(2, len(AFTER)), (1, 4)]
-    averages = [{score["name"]: score["average"] for score in version["scores"]} for version in metrics]
+    assert [(version["version"], version["generations"]) for version in metrics] == [
+        (2, len(AFTER) + GOLD),
+        (1, 4 + GOLD),
+    ]
+    averages = [
+        {score["name"]: score["average"] for score in version["scores"] if score["name"] in {"resolved", "stars"}}
+        for version in metrics
+    ]
     assert averages == [{"resolved": pytest.approx(2 / 3), "stars": 3.0}, {"resolved": 1.0, "stars": 4.5}]
 
     sessions = (await lodestream(environment, "sessions", "list"))["sessions"]
@@ -115,12 +122,12 @@ async def check_experiments(environment: dict[str, str], said: str) -> None:
     assert "every item is there, once" in said
     assert "exit code 1: the shorter prompt may not go to production" in said
     runs = (await lodestream(environment, "experiments", "list"))["runs"]
-    assert [(run["state"], run["items_finished"], run["items_failed"]) for run in runs] == [("completed", 64, 0)] * 2
+    assert [(run["state"], run["items_finished"], run["items_failed"]) for run in runs] == [("completed", GOLD, 0)] * 2
     short, long = ({each["name"]: each for each in run["evaluations"]} for run in runs)
     assert short["correct"]["mean"] < long["correct"]["mean"]
     assert short["words"]["mean"] < long["words"]["mean"]
-    traces = (await lodestream(environment, "traces", "list", "--all", "--environment", "experiment"))["traces"]
-    assert len(traces) == 128
+    traces = (await lodestream(environment, "traces", "list", "--all", "--env", "experiment"))["traces"]
+    assert len(traces) == 2 * GOLD
 
 
 def check_totals(trace: dict[str, Any], spans: list[dict[str, Any]]) -> None:

@@ -60,6 +60,7 @@ async def test_programs_go_on_without_the_gateway(stack: Stack, clients: list[Lo
     assert restarted.get_prompt("q", fallback="mine", max_retries=0, fetch_timeout_seconds=1).is_fallback
 
     await stack.gateway.start()
-    await until(lambda: asyncio.to_thread(lambda: owner.create_prompt("p", "two", labels=["production"]).version == 2))
+    await until(lambda: asyncio.to_thread(lambda: owner.check_connection().ok), what="the gateway is back")
+    assert (await asyncio.to_thread(owner.create_prompt, "p", "two", labels=["production"])).version == 2
     await until(lambda: asyncio.to_thread(lambda: text_of(program, "p") == "two"), what="the watch is back")
     await asyncio.to_thread(restarted.shutdown)

@@ -27,7 +27,7 @@ def write_jsonl(items: Iterable[DatasetItem], file: TextIO) -> int:
 
 def write_csv(items: Iterable[DatasetItem], file: TextIO) -> int:
     """A row an item. Strings stand plainly, other values as JSON: `--parse-json` reads them back."""
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file, lineterminator="\r\n")  # RFC 4180; and cells that have either character are quoted
     writer.writerow(COLUMNS)
     written = 0
     for item in items:
