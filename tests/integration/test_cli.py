@@ -47,7 +47,9 @@ class Ran:
 
 async def lodestream(*words: str, **environment: str) -> Ran:
     """Run the command the way a script does: no terminal, this environment."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("LODESTREAM_")}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith("LODESTREAM_") and name != "COLUMNS"
+    }
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services.edge.cli", *words),
         stdin=asyncio.subprocess.DEVNULL,
