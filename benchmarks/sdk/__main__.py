@@ -23,10 +23,8 @@ COLUMNS = {
     "caller_us": "caller µs/call",
     "process_us": "process CPU µs/call",
     "delivered": "delivered",
-    "rss_mib": "MiB",
     "import_ms": "import ms",
     "dead_caller_us": "caller µs, server dead",
-    "dead_rss_mib": "MiB, server dead",
 }
 
 
@@ -51,7 +49,7 @@ def measure(*, calls: int, rate: int, rounds: int, langfuse_python: str | None =
                 print(f"» round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
                 alive = _run(python, name, ports, calls, rate)
                 dead = _run(python, name, {"grpc": 1, "http": 1}, calls, rate)
-                alive |= {f"dead_{key}": dead[key] for key in ("caller_us", "rss_mib")}
+                alive["dead_caller_us"] = dead["caller_us"]
                 found[name].append({**alive, "import_ms": _import_ms(python, name)})
     return found
 

@@ -7,7 +7,6 @@ Imports nothing of ours but the SDK that is measured: it also runs in interprete
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -93,7 +92,6 @@ def main() -> None:
         for _ in range(PER_TRACE):
             call(ARGUMENT)
         in_calls += time.perf_counter() - before
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     delivered = finish()
     cpu = time.process_time() - cpu_before
     print(
@@ -102,7 +100,6 @@ def main() -> None:
                 "caller_us": 1e6 * in_calls / calls,
                 "process_us": 1e6 * cpu / calls,
                 "delivered": delivered,
-                "rss_mib": rss,
             }
         )
     )
