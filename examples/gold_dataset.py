@@ -23,7 +23,20 @@ from pathlib import Path
 from typing import Any
 
 from lodestream import Lodestream
-from rag_support import ARTICLES, COMMAND, ENDPOINT, PROMPT, RUN, SECRET_KEY, index, run, said, tokenize
+from rag_support import (
+    ARTICLES,
+    COMMAND,
+    ENDPOINT,
+    PROMPT,
+    RUN,
+    SECRET_KEY,
+    ask,
+    environment,
+    index,
+    run,
+    said,
+    tokenize,
+)
 
 DATASET = "support-gold"
 GOLD = Path(__file__).with_name("gold_answers.csv")
@@ -44,7 +57,7 @@ def main() -> None:
     shorter = ["--lower-is-better", "words"]
     run("experiments", "compare", long, short, *shorter, "--segment-by", "topic", "--html", str(report))
     print(f"\nThe report is in {report}", flush=True)
-    code = ask("experiments", "gate", short, "--baseline", long, "--metric", "correct").returncode
+    code = ask("experiments", "gate", short, "--baseline", long, "--metric", "correct")
     print(f"exit code {code}: {'the shorter prompt may not go to production' if code else 'it may go to production'}")
     print("\nMore to try:")
     for words in (
@@ -128,17 +141,6 @@ def second_worker() -> Iterator[subprocess.Popen[bytes]]:
         finally:
             worker.kill()
             worker.wait()
-
-
-def ask(*words: str) -> subprocess.CompletedProcess[bytes]:
-    """Run the command line on this terminal, whatever it ends with."""
-    print(f"\n$ {COMMAND} {' '.join(words)}", flush=True)
-    return subprocess.run([COMMAND, *words], env=environment(), check=False)  # noqa: S603
-
-
-def environment() -> dict[str, str]:
-    """What the command line needs."""
-    return {**os.environ, "LODESTREAM_ENDPOINT": ENDPOINT, "LODESTREAM_SECRET_KEY": SECRET_KEY}
 
 
 if __name__ == "__main__":

@@ -251,13 +251,20 @@ def show(made: Sequence[str], position: str) -> None:
 
 
 def run(*words_of_command: str) -> None:
-    """Run the command line on this terminal."""
-    print(f"\n$ {COMMAND} {' '.join(words_of_command)}", flush=True)
-    command = [COMMAND, *words_of_command]
-    environment = {**os.environ, "LODESTREAM_ENDPOINT": ENDPOINT, "LODESTREAM_SECRET_KEY": SECRET_KEY}
-    code = subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
-    if code and "diff" not in words_of_command:  # which ends with 1 when there is a difference
+    """Run the command line on this terminal. It has to succeed."""
+    if ask(*words_of_command) and "diff" not in words_of_command:  # which ends with 1 when there is a difference
         sys.exit(1)
+
+
+def ask(*words_of_command: str) -> int:
+    """Run the command line on this terminal, and give what it ends with."""
+    print(f"\n$ {COMMAND} {' '.join(words_of_command)}", flush=True)
+    return subprocess.run([COMMAND, *words_of_command], env=environment(), check=False).returncode  # noqa: S603
+
+
+def environment() -> dict[str, str]:
+    """What the command line needs."""
+    return {**os.environ, "LODESTREAM_ENDPOINT": ENDPOINT, "LODESTREAM_SECRET_KEY": SECRET_KEY}
 
 
 if __name__ == "__main__":
