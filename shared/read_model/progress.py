@@ -73,10 +73,10 @@ async def fence(
         _refuse_another_log(progress, run[: len(run) - len(fresh)])
         if fresh and progress.next_offset not in (fresh[0].offset, hole_at):
             raise SkippedError(progress.next_offset)
-        yield Fenced(connection, fresh)
-        if fresh:
+        if fresh:  # first, so that the commit follows what is written: others may wait for locks of that
             last = max(record.appended_at for record in fresh)
             await connection.execute(_ADVANCE, projection, topic, partition, fresh[-1].offset + 1, last)
+        yield Fenced(connection, fresh)
 
 
 async def halt(pool: asyncpg.Pool, projection: str, topic: str, partition: int, reason: str) -> int:

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from services.projections.traces.folding.summary import summarise
+from services.projections.traces.storing.packed import pack_traces
 from services.projections.traces.storing.stored import span_row
 from services.projections.traces.storing.tables import SQL, copy_traces
 from shared.event_log.codec import Recorded
@@ -43,7 +44,7 @@ async def summaries_of_all_spans(process: Projecting) -> list[str]:
         transaction = connection.transaction()
         await transaction.start()
         await connection.execute("DELETE FROM traces")
-        await copy_traces(connection, summarise([span_row(row) for row in spans]))
+        await copy_traces(connection, pack_traces(summarise([span_row(row) for row in spans])))
         rows = await connection.fetch("SELECT to_jsonb(t)::text AS row FROM traces AS t ORDER BY 1")
         await transaction.rollback()
     return [row["row"] for row in rows]

@@ -1,18 +1,22 @@
 """The traces projection: records to rows before the fence, rows to tables within."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 
 import asyncpg
 from lodestream_proto.v1.event_pb2 import Event
 
-from services.projections.traces.folding.projection import Projected, project
+from services.projections.traces.folding.projection import Projected, projecting
 from services.projections.traces.storing.apply import apply
+from services.projections.traces.storing.packed import pack
 from services.projections.traces.storing.partitions import Partitions
 from services.projections.traces.storing.tables import NAME
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import TRACES
 from shared.read_model.dead_letters import DeadLetter
+from shared.read_model.projecting.refused import REFUSED
 
 
 class PartitionsMissingError(Exception):
@@ -30,14 +34,24 @@ class TracesProjection:
     def __init__(self, partitions: Partitions, *, name: str = NAME) -> None:
         self.name = name
         self._partitions = partitions
+        self._folding = asyncio.Lock()
 
     def items(self, event: Event) -> int:
         """Its spans."""
         return event.spans_recorded.span_count
 
     async def prepare(self, records: Sequence[Recorded]) -> Projected:
-        """All the arithmetic, and the tables' partitions."""
-        projected = project(records)
+        """All the arithmetic, and the tables' partitions.
+
+        One batch at a time, so that the first is written while the next is folded, and in small steps, so that Postgres
+        and Kafka are answered between them: folding 2,000 spans takes 50 ms and more.
+        """
+        async with self._folding:
+            projected = Projected()
+            for _ in projecting(records, projected):
+                await asyncio.sleep(0)
+            with suppress(*REFUSED):  # what no column takes is found when it is written
+                projected.packed = pack(projected.spans)
         await self._partitions.ensure(**days_of(projected))
         return projected
 

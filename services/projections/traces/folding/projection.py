@@ -1,6 +1,6 @@
 """Records to rows, purely: which blocks, which spans, and what can't be folded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -9,9 +9,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 from services.projections.traces.folding.fold import PoisonedSpanError, Version, fold, version
 from services.projections.traces.folding.rows import BlockKey, BlockRow, Part, SpanKey, SpanRow
 from services.projections.traces.storing.copy_format import microseconds
+from services.projections.traces.storing.packed import Packed
 from shared.event_log.codec import Recorded
 from shared.read_model.blocks import Source, UnreadableBlockError, open_block, sources_of
 from shared.read_model.dead_letters import DeadLetter, whole
+
+_SPANS_OF_A_STEP = 50
 
 
 class StrayRecordError(ValueError):
@@ -25,6 +28,8 @@ class Projected:
     blocks: list[BlockRow] = field(default_factory=list)
     spans: list[SpanRow] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    packed: Packed | None = None
+    """All the spans as COPY takes them, where that was made already."""
 
 
 def project(records: Sequence[Recorded]) -> Projected:
@@ -34,6 +39,13 @@ def project(records: Sequence[Recorded]) -> Projected:
     may be room.
     """
     projected = Projected()
+    for _ in projecting(records, projected):
+        pass
+    return projected
+
+
+def projecting(records: Sequence[Recorded], projected: Projected) -> Iterator[None]:
+    """The same in steps of a millisecond or two, between which something else may run."""
     told: dict[SpanKey, list[Version]] = {}
     for record in records:
         try:
@@ -54,8 +66,11 @@ def project(records: Sequence[Recorded]) -> Projected:
                 raise
             except Exception as error:
                 projected.dead_letters.append(span_letter(record, source, _reason(error)))
+        yield
     by_offset = {record.offset: record for record in records}
-    for key, versions in told.items():
+    for number, (key, versions) in enumerate(told.items()):
+        if number % _SPANS_OF_A_STEP == 0:
+            yield
         try:
             projected.spans.append(fold(key, versions))
         except MemoryError:
@@ -65,7 +80,6 @@ def project(records: Sequence[Recorded]) -> Projected:
             projected.dead_letters += [
                 span_letter(by_offset[each.part.offset], each.source, reason) for each in versions
             ]
-    return projected
 
 
 def refold(key: SpanKey, parts: Sequence[Part], opened: Mapping[BlockKey, Sequence[Source]]) -> SpanRow:

@@ -9,6 +9,7 @@ from services.projections.traces import metrics
 from services.projections.traces.folding.projection import Projected, project, span_letter
 from services.projections.traces.folding.rows import SpanRow
 from services.projections.traces.storing.merge import merge_spans
+from services.projections.traces.storing.packed import pack
 from services.projections.traces.storing.tables import NAME, add_to_traces, copy_blocks, copy_spans
 from shared.event_log.codec import Recorded
 from shared.read_model.blocks import open_block, sources_of
@@ -27,7 +28,7 @@ async def apply(
         letters += [whole(at.pop(block.offset), reason) for block, reason in refused]
         projected = project(list(at.values()))
     letters += projected.dead_letters
-    for row, reason in await write_refusing(connection, projected.spans, partial(_write_spans, connection)):
+    for row, reason in await write_refusing(connection, projected.spans, partial(_write_spans, connection, projected)):
         letters += [_letter(at[part.offset], part.span_index, reason) for part in row.parts]
     await failpoint("projection.copied")
     if letters:
@@ -35,15 +36,19 @@ async def apply(
     return letters
 
 
-async def _write_spans(connection: asyncpg.Connection, rows: Sequence[SpanRow]) -> None:
+async def _write_spans(connection: asyncpg.Connection, projected: Projected, rows: Sequence[SpanRow]) -> None:
+    """All the spans of a batch, or some of them when it is halved to find what is refused."""
+    packed = projected.packed if rows is projected.spans else None
+    if packed is None:
+        packed = pack(rows)
     try:
         async with connection.transaction():
-            await copy_spans(connection, rows)
+            await copy_spans(connection, packed.spans)
     except asyncpg.UniqueViolationError:
         metrics.SLOW_PATHS.labels(NAME).inc()
         await merge_spans(connection, rows)
     else:
-        await add_to_traces(connection, rows)
+        await add_to_traces(connection, packed.traces)
 
 
 def _letter(record: Recorded, index: int, reason: str) -> DeadLetter:

@@ -11,8 +11,9 @@ import asyncpg
 from services.projections.traces.folding.projection import refold, sources_in
 from services.projections.traces.folding.rows import BlockKey, Part, SpanKey, SpanRow
 from services.projections.traces.folding.summary import summarise
+from services.projections.traces.storing.packed import key_of, pack_spans, pack_traces
 from services.projections.traces.storing.stored import block_row, parts_of, span_row
-from services.projections.traces.storing.tables import SQL, add_to_traces, copy_spans, copy_traces, key_of
+from services.projections.traces.storing.tables import SQL, add_to_traces, copy_spans, copy_traces
 from shared.read_model.blocks import Source
 from shared.read_model.postgres import load_sql
 
@@ -31,14 +32,14 @@ async def merge_spans(connection: asyncpg.Connection, rows: Sequence[SpanRow]) -
     The rows' own records must be in span_blocks already.
     """
     by_key = {key_of(row): row for row in rows}
-    await copy_spans(connection, rows, table="staged_spans")
+    await copy_spans(connection, pack_spans(rows), table="staged_spans")
     new = {_key(record) for record in await connection.fetch(_CLAIM_SPANS)}
     changed = await _refold(connection, {key: row for key, row in by_key.items() if key not in new})
     if changed:
         await connection.execute(_DELETE_SPANS, *_columns(map(key_of, changed), 4))
-        await copy_spans(connection, changed)
+        await copy_spans(connection, pack_spans(changed))
     # Also for the changed ones, to lock their traces together with those of the new ones, in order.
-    await add_to_traces(connection, [by_key[key] for key in new] + changed)
+    await add_to_traces(connection, pack_traces(summarise([by_key[key] for key in new] + changed)))
     await _sum_up_anew(connection, {(row.project_id, row.trace_id) for row in changed})
 
 
@@ -73,7 +74,7 @@ async def _sum_up_anew(connection: asyncpg.Connection, traces: Collection[tuple[
     if not traces:
         return
     records = await connection.fetch(_READ_SPANS, *_columns(traces, 2))
-    await copy_traces(connection, summarise(map(span_row, records)), table="staged_traces")
+    await copy_traces(connection, pack_traces(summarise(map(span_row, records))), table="staged_traces")
     await connection.execute(_REPLACE_TRACES)
 
 
