@@ -7,9 +7,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from shared.read_model.blocks import Source
 from shared.read_model.dialects.fields import Content, Dialect, Found
-from shared.read_model.dialects.hot import ask
 from shared.read_model.dialects.order import DIALECTS
-from shared.read_model.dialects.questions import first
+from shared.read_model.dialects.plans import first, plan_of
 from shared.read_model.dialects.values import Cleaner, mapping_of, plain
 
 _PARAMETERS = "gen_ai.request."
@@ -35,10 +34,11 @@ _UNDERSTOOD_PREFIXES = (
 
 def content(source: Source) -> Content:
     """What a span carries besides its row. Never raises for what an emitter may send."""
-    found = {attribute.key: attribute.value for attribute in source.span.attributes}
+    attributes = list(source.span.attributes)
+    found = {attribute.key: attribute.value for attribute in attributes}
     clean = Cleaner()
-    known, asked = ask(source.span)
-    told_input, told_output = (first(asked.get(field, ()), known, source) for field in ("input", "output"))
+    plan = plan_of(attributes, events=bool(source.span.events))
+    told_input, told_output = (first(plan.get(field, ()), attributes, source) for field in ("input", "output"))
     return Content(
         input=None if told_input is None else clean.text(told_input),
         output=None if told_output is None else clean.text(told_output),

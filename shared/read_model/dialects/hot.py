@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from shared.read_model.blocks import Emitter, Source
-from shared.read_model.dialects.fields import LEVELS, Found, Hot
-from shared.read_model.dialects.questions import NAMES, OF_EVENTS, PLACES, Asked, first
+from shared.read_model.dialects.fields import LEVELS, Hot
+from shared.read_model.dialects.plans import first, plan_of
+from shared.read_model.dialects.questions import NAMES
 from shared.read_model.dialects.values import MAX_PREVIEW, Cleaner, text_of
 
 _PREVIEW_SOURCE = 4 * MAX_PREVIEW  # characters looked at before whitespace is folded
@@ -21,11 +21,11 @@ _OF_THE_EMITTER = ("environment", "release", "version", "sdk")
 def hot(source: Source) -> Hot:
     """The fields of a span's row that it tells. Never raises for what an emitter may send."""
     span = source.span
-    found, asked = ask(span)
+    attributes = list(span.attributes)
     clean = Cleaner()
     fields = Hot()
-    for field, questions in asked.items():
-        answer = first(questions, found, source)
+    for field, asked in plan_of(attributes, events=bool(span.events)).items():
+        answer = first(asked, attributes, source)
         if answer is not None:
             column, settle = _COLUMNS[field]
             setattr(fields, column, settle(clean, answer) if settle else answer)
@@ -42,26 +42,6 @@ def hot(source: Source) -> Hot:
             clean.count += cleaned
     fields.sanitized = clean.count
     return fields
-
-
-def ask(span: Span) -> tuple[dict[str, AnyValue], Asked]:
-    """The attributes that some dialect knows, and the questions that they, or the span's events, may answer."""
-    found: dict[str, AnyValue] = {}
-    asked: Asked = {}
-    for attribute in span.attributes:
-        key = attribute.key
-        if questions := PLACES[key]:
-            found[key] = attribute.value
-            for question in questions:
-                its = asked.get(question.field)
-                if its is None:
-                    asked[question.field] = [question]
-                elif question not in its:
-                    its.append(question)
-    if span.events:
-        for question in OF_EVENTS:
-            asked.setdefault(question.field, []).append(question)
-    return found, asked
 
 
 def _told_by(emitter: Emitter) -> dict[str, tuple[str, int]]:
@@ -104,9 +84,9 @@ _COLUMNS: dict[str, tuple[str, Callable[[Cleaner, Any], Any] | None]] = {
 
 def _of_resource(emitter: Emitter, field: str) -> str | None:
     """By the same keys as a span's own."""
-    found: Found = emitter.resource_attributes
-    questions = [question for key in found for question in PLACES[key] if question.field == field]
-    text: str | None = first(questions, found, Source(Span(), emitter, 0))
+    attributes = list(emitter.resource.attributes)
+    asked = plan_of(attributes, events=False).get(field, ())
+    text: str | None = first(asked, attributes, Source(Span(), emitter, 0))
     return text
 
 

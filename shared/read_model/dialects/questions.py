@@ -4,7 +4,7 @@ A span has some ten attributes and a row some twenty fields, for which six diale
 dialect for each field costs 30 µs a span, walking what is there through this table 8.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -28,30 +28,12 @@ class Question:
     """Of several questions of a field the smallest that has an answer counts."""
     key: str | None
     of_value: Callable[[AnyValue], Any]
-    read: Callable[[Found, Source], Any]
-    """Where there is no key."""
-
-
-Asked = dict[str, list[Question]]
-"""The questions that a span's attributes may answer, by field."""
-
-
-def first(questions: Sequence[Question], found: Found, source: Source) -> Any:
-    """The first answer to one of the questions of a field; None where there is none."""
-    for question in questions if len(questions) == 1 else sorted(questions, key=_rank):
-        key = question.key
-        answer = question.read(found, source) if key is None else question.of_value(found[key])
-        if answer is not None:
-            return answer
-    return None
-
-
-def _rank(question: Question) -> int:
-    return question.rank
+    told: Told
+    """What has to be there for it, and how it is read where there is no key."""
 
 
 def _telling_text(value: AnyValue) -> str | None:
-    return text_of(value) or None
+    return value.string_value or text_of(value) or None
 
 
 def _version(value: AnyValue) -> int | None:
@@ -89,8 +71,8 @@ _OF_A_FUNCTION = {
 }  # fmt: skip
 
 
-def _questions() -> Iterator[tuple[Told, Question]]:
-    """Every question there is, with what has to be there for it."""
+def _questions() -> Iterator[Question]:
+    """Every question there is."""
     for field in dict.fromkeys((*_OF_A_VALUE, *_OF_A_FUNCTION)):
         of_value, function = _OF_A_VALUE.get(field), _OF_A_FUNCTION.get(field)
         ranks, known = count(), set[str]()
@@ -99,9 +81,9 @@ def _questions() -> Iterator[tuple[Told, Question]]:
                 for key in _keys(dialect, field):
                     if key not in known:  # the dialect before has asked it already
                         known.add(key)
-                        yield Told(read=_nothing, keys=(key,)), Question(field, next(ranks), key, of_value, _nothing)
+                        yield Question(field, next(ranks), key, of_value, Told(read=_nothing, keys=(key,)))
             if function and (told := getattr(dialect, function)) is not NOT_TOLD:
-                yield told, Question(field, next(ranks), None, text_of, told.read)
+                yield Question(field, next(ranks), None, text_of, told)
 
 
 def _keys(dialect: Dialect, field: str) -> tuple[str, ...]:
@@ -116,12 +98,12 @@ def _nothing(_found: Found, _source: Source) -> None:
 class _Places(dict[str, tuple[Question, ...]]):
     """The questions of a key; most keys have none. What begins like a known list is remembered as it comes."""
 
-    def __init__(self, questions: Iterable[tuple[Told, Question]]) -> None:
+    def __init__(self, questions: Iterable[Question]) -> None:
         questions = list(questions)
-        self._prefixes = [(prefix, question) for told, question in questions for prefix in told.prefixes]
+        self._prefixes = [(prefix, question) for question in questions for prefix in question.told.prefixes]
         self._declared: dict[str, tuple[Question, ...]] = {}
-        for told, question in questions:
-            for key in dict.fromkeys(told.keys):
+        for question in questions:
+            for key in dict.fromkeys(question.told.keys):
                 self._declared[key] = (*self._declared.get(key, ()), question)
         super().__init__(self._declared)
 
@@ -136,6 +118,7 @@ class _Places(dict[str, tuple[Question, ...]]):
         return its
 
 
-PLACES = _Places(_questions())
-OF_EVENTS = tuple(question for told, question in _questions() if told.events)
+_QUESTIONS = tuple(_questions())
+PLACES = _Places(_QUESTIONS)
+OF_EVENTS = tuple(question for question in _QUESTIONS if question.told.events)
 """Questions that a span's events may answer."""
