@@ -1,8 +1,10 @@
 """Lists written flat, `llm.input_messages.0.message.role`, as nested values again."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from shared.read_model.dialects.fields import Found
+from shared.read_model.dialects.shapes import Shape, Shapes
 from shared.read_model.dialects.values import plain
 
 _MAX_ITEMS = 10_000
@@ -11,11 +13,38 @@ _MAX_DEPTH = 12
 
 def indexed(found: Found, prefix: str, *, item: str = "") -> list[Any]:
     """The list written under `prefix`, in index order; `item` is the step between the index and the fields."""
+    layout = _LAYOUTS[prefix, item, *found]
+    if not layout:
+        return []
+    values = [value.string_value or plain(value) for value in found.values()]
+    if dict in map(type, values):  # an object among them is a branch itself
+        return _nested(zip(found, values, strict=True), prefix, item)
+    return [_filled(entry, values) for entry in layout]
+
+
+def _layout(shape: Shape) -> list[Any]:
+    """The list with the places of the values instead of the values, which the keys alone decide."""
+    prefix, item, *keys = shape
+    return _nested(((key, at) for at, key in enumerate(keys)), prefix, item)
+
+
+_LAYOUTS = Shapes(_layout)
+
+
+def _filled(layout: Any, values: Sequence[Any]) -> Any:
+    if isinstance(layout, int):
+        return values[layout]
+    if isinstance(layout, dict):
+        return {key: _filled(below, values) for key, below in layout.items()}
+    return [_filled(below, values) for below in layout]
+
+
+def _nested(found: Iterable[tuple[str, Any]], prefix: str, item: str) -> list[Any]:
     start = f"{prefix}."
     tree: dict[str, Any] = {}
-    for key, value in found.items():
+    for key, value in found:
         if key.startswith(start):
-            _put(tree, key[len(start) :].split(".", _MAX_DEPTH), value.string_value or plain(value))
+            _put(tree, key[len(start) :].split(".", _MAX_DEPTH), value)
     items = _lists(tree)
     if not isinstance(items, list):
         return []
