@@ -65,10 +65,18 @@ def _tags(clean: Cleaner, texts: list[str]) -> list[str] | None:
 
 
 def _preview(clean: Cleaner, text: str) -> str:
-    folded = " ".join(text[:_PREVIEW_USUAL].split())
+    folded = _folded(text[:_PREVIEW_USUAL])
     if len(folded) <= MAX_PREVIEW < len(text):
-        folded = " ".join(text[:_PREVIEW_SOURCE].split())
+        folded = _folded(text[:_PREVIEW_SOURCE])
     return clean.text(folded if len(folded) <= MAX_PREVIEW else folded[: MAX_PREVIEW - 1] + "…")
+
+
+def _folded(text: str) -> str:
+    """Every run of whitespace as one space, and none at the ends."""
+    # Most texts are so already. Of whitespace only the space is printable; to see it takes half of what splitting does.
+    if text.isprintable() and "  " not in text:
+        return text.strip(" ")
+    return " ".join(text.split())
 
 
 _COLUMNS: dict[str, tuple[str, Callable[[Cleaner, Any], Any] | None]] = {
