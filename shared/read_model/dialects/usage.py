@@ -63,8 +63,12 @@ def totals(usage: Usage | None) -> tuple[int, int, int]:
     """Everything sent, everything produced, and the total of a usage."""
     if not usage:
         return 0, 0, 0
-    sent = sum(amount for key, amount in usage.items() if key.startswith("input"))
-    produced = sum(amount for key, amount in usage.items() if key.startswith("output"))
+    sent = produced = 0
+    for kind, amount in usage.items():
+        if kind.startswith("input"):
+            sent += amount
+        elif kind.startswith("output"):
+            produced += amount
     total = usage.get("total")
     return sent, produced, sent + produced if total is None else total
 

@@ -146,46 +146,22 @@ def _row(
     sanitized: int,
     parts: tuple[Part, ...],
 ) -> SpanRow:
-    cost = facts.cost or cost_of(facts.model, facts.usage)
-    usage_in, usage_out, usage_total = totals(facts.usage)
+    usage = facts.usage
+    sent, produced, total = totals(usage) if usage else (0, 0, 0)
+    cost = facts.cost or cost_of(facts.model, usage)
     project_id, trace_id, span_id, start_day = key
+    # By position: 35 keywords took six times as long, a tenth of project(). The order is that of SpanRow.
     return SpanRow(
-        project_id=project_id,
-        start_day=start_day,
-        trace_id=trace_id,
-        span_id=span_id,
-        parent_span_id=parent,
-        is_root=is_root,
-        name=facts.name or "",
-        type=facts.type or SPAN_TYPE_SPAN,
-        level=facts.level or LEVEL_DEFAULT,
-        status_message=facts.status_message,
-        start_at_us=start_us,
-        end_at_us=None if end_us is None else max(start_us, end_us),
-        first_token_us=facts.first_token_us,
-        model=facts.model,
-        provider=facts.provider,
-        usage=facts.usage,
-        cost=cost,
-        input_tokens=min(usage_in, _MOST_TOKENS),
-        output_tokens=min(usage_out, _MOST_TOKENS),
-        total_tokens=min(usage_total, _MOST_TOKENS),
-        cost_picos=min(total_cost(cost), _MOST_PICOS),
-        prompt_name=facts.prompt_name,
-        prompt_version=facts.prompt_version,
-        trace_name=facts.trace_name,
-        user_id=facts.user_id,
-        session_id=facts.session_id,
-        tags=facts.tags,
-        environment=facts.environment,
-        release=facts.release,
-        version=facts.version,
-        sdk=facts.sdk,
-        input_preview=facts.input_preview,
-        output_preview=facts.output_preview,
-        sanitized=min(sanitized, _MOST_SANITIZED),
-        parts=parts,
-    )
+        project_id, start_day, trace_id, span_id, parent, is_root,
+        facts.name or "", facts.type or SPAN_TYPE_SPAN, facts.level or LEVEL_DEFAULT, facts.status_message,
+        start_us, None if end_us is None else max(start_us, end_us), facts.first_token_us,
+        facts.model, facts.provider, usage, cost,
+        min(sent, _MOST_TOKENS), min(produced, _MOST_TOKENS), min(total, _MOST_TOKENS),
+        min(total_cost(cost), _MOST_PICOS) if cost else 0,
+        facts.prompt_name, facts.prompt_version, facts.trace_name, facts.user_id, facts.session_id, facts.tags,
+        facts.environment, facts.release, facts.version, facts.sdk,
+        facts.input_preview, facts.output_preview, min(sanitized, _MOST_SANITIZED), parts,
+    )  # fmt: skip
 
 
 def _merge(told: Sequence[Hot]) -> Hot:
