@@ -36,7 +36,7 @@ class Emitter:
     """Room for what is found out of it once for all its spans: a text by field, and how much of it was cleaned."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making one takes a quarter of the time, and there is one a span
 class Source:
     """One span as it came: the span, who emitted it, and its place in the block."""
 
