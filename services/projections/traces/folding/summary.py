@@ -22,13 +22,14 @@ _KINDS: dict[int, str] = {
     SPAN_TYPE_TOOL: "tool",
 }
 _TYPES, _LEVELS = len(SpanType.values()) - 1, len(Level.values()) - 1  # without UNSPECIFIED
-_OF_THE_ROOT = tuple(
-    (f"root_{name}", name)
-    for name in (
-        "start_at_us", "span_id", "name", "trace_name", "user_id", "session_id", "environment", "release", "version",
-        "status_message", "input_preview", "output_preview",
-    )
+_of_root = attrgetter(
+    "start_at_us", "span_id", "name", "trace_name", "user_id", "session_id", "environment", "release", "version",
+    "status_message", "input_preview", "output_preview",
 )  # fmt: skip
+_Text = str | None
+_OfRoot = tuple[int | None, bytes | None, _Text, _Text, _Text, _Text, _Text, _Text, _Text, _Text, _Text, _Text]
+_NO_ROOT: _OfRoot = (None, None, None, None, None, None, None, None, None, None, None, None)
+_of_any = attrgetter("trace_name", "user_id", "session_id", "environment", "release", "version")
 _age = attrgetter("start_at_us", "span_id")
 
 
@@ -79,42 +80,21 @@ def _summary(project_id: str, trace_id: bytes, rows: Sequence[SpanRow]) -> Trace
             if not row.is_root:
                 busy["child"].append((row.start_at_us, its_end))
     starts = [row.start_at_us for row in rows]
+    of_root: _OfRoot = _NO_ROOT if root is None else _of_root(root)
+    trace_name, user_id, session_id, environment, release, version = map(_least, zip(*map(_of_any, rows), strict=True))
+    # By position, for which see fold.py. The order is that of TraceRow.
     return TraceRow(
-        project_id=project_id,
-        trace_id=trace_id,
-        start_at_us=min(starts),
-        end_at_us=end_us,
-        last_start_at_us=max(starts),
-        received_at_us=min([row.parts[0].received_at_us for row in rows]),
-        last_received_at_us=max([row.parts[-1].received_at_us for row in rows]),
-        **_root(root),
-        any_trace_name=_least([row.trace_name for row in rows]),
-        any_user_id=_least([row.user_id for row in rows]),
-        any_session_id=_least([row.session_id for row in rows]),
-        any_environment=_least([row.environment for row in rows]),
-        any_release=_least([row.release for row in rows]),
-        any_version=_least([row.version for row in rows]),
-        tags=sorted(tags),
-        level=max([row.level for row in rows]),
-        span_count=len(rows),
-        type_counts=type_counts,
-        level_counts=level_counts,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        total_tokens=total_tokens,
-        cost_picos=cost_picos,
-        retrieval_busy=union(busy["retrieval"]),
-        generation_busy=union(busy["generation"]),
-        tool_busy=union(busy["tool"]),
-        child_busy=union(busy["child"]),
-    )
-
-
-def _root(root: SpanRow | None) -> dict[str, Any]:
-    return {column: getattr(root, name, None) for column, name in _OF_THE_ROOT}
+        project_id, trace_id, min(starts), end_us, max(starts),
+        min([row.parts[0].received_at_us for row in rows]), max([row.parts[-1].received_at_us for row in rows]),
+        *of_root, trace_name, user_id, session_id, environment, release, version,
+        sorted(tags), max([row.level for row in rows]), len(rows), type_counts, level_counts,
+        input_tokens, output_tokens, total_tokens, cost_picos,
+        union(busy["retrieval"]), union(busy["generation"]), union(busy["tool"]), union(busy["child"]),
+    )  # fmt: skip
 
 
 def _least(values: Sequence[str | None]) -> str | None:
     """By code points, as the column's collation orders them."""
-    told = {value for value in values if value is not None}
+    told: set[Any] = set(values)
+    told.discard(None)
     return min(told) if told else None
