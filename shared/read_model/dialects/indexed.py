@@ -32,11 +32,11 @@ _LAYOUTS = Shapes(_layout)
 
 
 def _filled(layout: Any, values: Sequence[Any]) -> Any:
-    if isinstance(layout, int):
+    if type(layout) is int:
         return values[layout]
-    if isinstance(layout, dict):
-        return {key: _filled(below, values) for key, below in layout.items()}
-    return [_filled(below, values) for below in layout]
+    if type(layout) is list:
+        return [_filled(below, values) for below in layout]
+    return {key: values[at] if type(at) is int else _filled(at, values) for key, at in layout.items()}
 
 
 def _nested(found: Iterable[tuple[str, Any]], prefix: str, item: str) -> list[Any]:

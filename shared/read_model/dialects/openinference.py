@@ -50,7 +50,7 @@ def _type_of(found: Found, _source: Source) -> int | None:
 
 
 def _usage_of(found: Found, _source: Source) -> Usage | None:
-    if not any(whole in found for whole in _WHOLES):
+    if found.keys().isdisjoint(_WHOLES):
         return None
     wholes = [_number(found, key) for key in _WHOLES]
     return inclusive(*wholes, **{part: _number(found, key) for part, key in _PARTS.items() if key in found})

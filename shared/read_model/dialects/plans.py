@@ -1,13 +1,14 @@
 """Which of a span's attributes answer which field: found out once for each shape, not for each span."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from shared.read_model.blocks import Source
+from shared.read_model.dialects.fields import Found
 from shared.read_model.dialects.questions import OF_EVENTS, PLACES, Question
 from shared.read_model.dialects.shapes import Shape, Shapes
 
@@ -16,11 +17,13 @@ from shared.read_model.dialects.shapes import Shape, Shapes
 class Placed:
     """A question, and which attributes it is about."""
 
-    question: Question
+    of_value: Callable[[AnyValue], Any] | None
     at: int
-    """Of a question of a key."""
+    """Where the attribute is whose value answers."""
+    read: Callable[[Found, Source], Any]
+    """Where there is no `of_value`."""
     reads: tuple[tuple[str, int], ...]
-    """Of one that a function reads: its keys, and where they are."""
+    """The keys that it reads, and where they are."""
 
 
 Plan = dict[str, tuple[Placed, ...]]
@@ -35,11 +38,10 @@ def plan_of(attributes: Sequence[KeyValue], *, events: bool) -> Plan:
 def first(asked: Sequence[Placed], attributes: Sequence[KeyValue], source: Source) -> Any:
     """The first answer to one of the questions of a field; None where there is none."""
     for placed in asked:
-        question = placed.question
-        if question.key is not None:
-            answer = question.of_value(attributes[placed.at].value)
+        if (of_value := placed.of_value) is not None:
+            answer = of_value(attributes[placed.at].value)
         else:
-            answer = question.told.read({key: attributes[at].value for key, at in placed.reads}, source)
+            answer = placed.read({key: attributes[at].value for key, at in placed.reads}, source)
         if answer is not None:
             return answer
     return None
@@ -56,11 +58,11 @@ def _plan(shape: Shape, *, more: Sequence[Question]) -> Plan:
 
 
 def _placed(question: Question, places: dict[str, int]) -> Placed:
-    if question.key is not None:
-        return Placed(question, places[question.key], ())
     told = question.told
+    if question.key is not None:
+        return Placed(question.of_value, places[question.key], told.read, ())
     reads = [(key, at) for key, at in places.items() if key in told.keys or key.startswith(told.prefixes)]
-    return Placed(question, -1, tuple(reads))
+    return Placed(None, -1, told.read, tuple(reads))
 
 
 def _rank(question: Question) -> int:

@@ -20,9 +20,9 @@ def inclusive(usage_in: Any = None, usage_out: Any = None, total: Any = None, /,
     amounts = {key: amount for key, part in parts.items() if part is not None and (amount := clean(part))}
     usage: Usage = {}
     for key, whole in (("input", usage_in), ("output", usage_out)):
-        inside = sum(amount for part, amount in amounts.items() if part.startswith(key))
         counted = clean(whole) if whole is not None else None
         if counted is not None:
+            inside = sum([amount for part, amount in amounts.items() if part.startswith(key)]) if amounts else 0
             usage[key] = max(counted - inside, 0)
     usage |= amounts
     counted_total = clean(total) if total is not None else None

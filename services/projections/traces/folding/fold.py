@@ -147,7 +147,7 @@ def _row(
     parts: tuple[Part, ...],
 ) -> SpanRow:
     usage = facts.usage
-    sent, produced, total = totals(usage) if usage else (0, 0, 0)
+    sent, produced, total = [min(tokens, _MOST_TOKENS) for tokens in totals(usage)] if usage else (0, 0, 0)
     cost = facts.cost or cost_of(facts.model, usage)
     project_id, trace_id, span_id, start_day = key
     # By position: 35 keywords took six times as long, a tenth of project(). The order is that of SpanRow.
@@ -156,8 +156,7 @@ def _row(
         facts.name or "", facts.type or SPAN_TYPE_SPAN, facts.level or LEVEL_DEFAULT, facts.status_message,
         start_us, None if end_us is None else max(start_us, end_us), facts.first_token_us,
         facts.model, facts.provider, usage, cost,
-        min(sent, _MOST_TOKENS), min(produced, _MOST_TOKENS), min(total, _MOST_TOKENS),
-        min(total_cost(cost), _MOST_PICOS) if cost else 0,
+        sent, produced, total, min(total_cost(cost), _MOST_PICOS) if cost else 0,
         facts.prompt_name, facts.prompt_version, facts.trace_name, facts.user_id, facts.session_id, facts.tags,
         facts.environment, facts.release, facts.version, facts.sdk,
         facts.input_preview, facts.output_preview, min(sanitized, _MOST_SANITIZED), parts,
