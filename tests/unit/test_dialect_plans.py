@@ -9,7 +9,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from shared.read_model.dialects import Hot, content, hot, shapes
-from shared.read_model.dialects.shapes import Shape, Shapes
+from shared.read_model.dialects.shapes import Shapes
 from tests.unit.test_dialects import key_values, source, understood
 
 
@@ -63,24 +63,31 @@ def test_events_are_asked_only_of_spans_that_have_some() -> None:
 )
 def test_a_flat_list_whose_values_are_objects_is_put_together_by_them(message: Any, expected: str) -> None:
     attributes = {"llm.input_messages.0.message": message, "llm.input_messages.0.message.role": "user"}
-    assert content(source(attributes)).input == expected
+    for _ in range(3):
+        assert content(source(attributes)).input == expected
 
 
 def test_all_shapes_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "_MOST_CHARACTERS", 1_000)
-    looked_for: list[Shape] = []
+    met = Shapes[int]()
+    for n in range(100):
+        assert met.remember(("key", str(n)), n) == met["key", str(n)] == n
+        assert len(met) <= 1_000 // 100
+    met.remember(("key", "99"), -1)
+    assert met["key", "99"] == -1
 
-    def length(shape: Shape) -> int:
-        looked_for.append(shape)
-        return len(shape)
 
-    lengths = Shapes(length)
-    for _ in range(3):
-        for n in range(100):
-            assert lengths[("key", str(n))] == 2
-            assert lengths[("key", str(n))] == 2
-            assert len(lengths) <= 10
-    assert len(looked_for) == 300, "each is found out once until all are forgotten"
+def test_what_is_told_does_not_depend_on_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    attributes = {
+        "user.id": "ada",
+        **{f"llm.input_messages.{n}.message.role": str(n) for n in range(3)},
+        **{f"llm.output_messages.{n}.message.role": str(n) for n in range(12)},
+    }
+    told = [understood(attributes) for _ in range(4)]
+    monkeypatch.setattr(shapes, "_MOST_CHARACTERS", 0)
+    told += [understood(attributes) for _ in range(4)]
+    assert all(each == told[0] for each in told)
+    assert (told[0].output_preview or "").startswith('[{"role":"0"},{"role":"1"},{"role":"2"},{"role":"3"}')
 
 
 @given(st.text(st.sampled_from("ab  \t\n\0é\u00a0\u2028\u3000\x1c\u200b"), max_size=900))

@@ -9,26 +9,31 @@ from shared.read_model.dialects.values import plain
 
 _MAX_ITEMS = 10_000
 _MAX_DEPTH = 12
+_LAYOUTS = Shapes[list[Any] | None]()
 
 
 def indexed(found: Found, prefix: str, *, item: str = "") -> list[Any]:
     """The list written under `prefix`, in index order; `item` is the step between the index and the fields."""
-    layout = _LAYOUTS[prefix, item, *found]
-    if not layout:
+    shape = prefix, item, *found
+    if (layout := _LAYOUTS.get(shape)) is None:
+        layout = _layout(shape)
+    if layout == []:
         return []
     values = [value.string_value or plain(value) for value in found.values()]
-    if dict in map(type, values):  # an object among them is a branch itself
+    if layout is None or dict in map(type, values):  # an object among them is a branch itself
         return _nested(zip(found, values, strict=True), prefix, item)
     return [_filled(entry, values) for entry in layout]
 
 
-def _layout(shape: Shape) -> list[Any]:
-    """The list with the places of the values instead of the values, which the keys alone decide."""
+def _layout(shape: Shape) -> list[Any] | None:
+    """The list with the places of the values instead of the values: it is the keys alone that decide how they nest.
+
+    None at the first meeting. Conversations have many shapes that never come again, for which this would be in vain.
+    """
+    if shape not in _LAYOUTS:
+        return _LAYOUTS.remember(shape, None)
     prefix, item, *keys = shape
-    return _nested(((key, at) for at, key in enumerate(keys)), prefix, item)
-
-
-_LAYOUTS = Shapes(_layout)
+    return _LAYOUTS.remember(shape, _nested(zip(keys, range(len(keys)), strict=True), prefix, item))
 
 
 def _filled(layout: Any, values: Sequence[Any]) -> Any:

@@ -26,10 +26,11 @@ class Question:
     field: str
     rank: int
     """Of several questions of a field the smallest that has an answer counts."""
-    key: str | None
-    of_value: Callable[[AnyValue], Any]
     told: Told
-    """What has to be there for it, and how it is read where there is no key."""
+    """What has to be there for it."""
+    of_value: Callable[[AnyValue], Any] | None
+    read: Callable[[Found, Source], Any]
+    """Where there is no `of_value`."""
 
 
 def _telling_text(value: AnyValue) -> str | None:
@@ -81,9 +82,10 @@ def _questions() -> Iterator[Question]:
                 for key in _keys(dialect, field):
                     if key not in known:  # the dialect before has asked it already
                         known.add(key)
-                        yield Question(field, next(ranks), key, of_value, Told(read=_nothing, keys=(key,)))
+                        told = Told(read=_nothing, keys=(key,))
+                        yield Question(field, next(ranks), told, of_value, _nothing)
             if function and (told := getattr(dialect, function)) is not NOT_TOLD:
-                yield Question(field, next(ranks), None, text_of, told)
+                yield Question(field, next(ranks), told, None, told.read)
 
 
 def _keys(dialect: Dialect, field: str) -> tuple[str, ...]:
@@ -96,24 +98,24 @@ def _nothing(_found: Found, _source: Source) -> None:
 
 
 class _Places(dict[str, tuple[Question, ...]]):
-    """The questions of a key; most keys have none. What begins like a known list is remembered as it comes."""
+    """The questions of a key, remembered as keys come; most have none."""
 
     def __init__(self, questions: Iterable[Question]) -> None:
         questions = list(questions)
         self._prefixes = [(prefix, question) for question in questions for prefix in question.told.prefixes]
+        self._beginnings = tuple(prefix for prefix, _ in self._prefixes)
         self._declared: dict[str, tuple[Question, ...]] = {}
         for question in questions:
             for key in dict.fromkeys(question.told.keys):
                 self._declared[key] = (*self._declared.get(key, ()), question)
-        super().__init__(self._declared)
+        super().__init__()
 
     def __missing__(self, key: str) -> tuple[Question, ...]:
         if len(self) > _MOST_REMEMBERED:
             self.clear()
-            self.update(self._declared)
-        its = tuple(question for prefix, question in self._prefixes if key.startswith(prefix))
-        if key in self._declared:
-            its = (*self._declared[key], *its)
+        its = self._declared.get(key, ())
+        if key.startswith(self._beginnings):
+            its += tuple([question for prefix, question in self._prefixes if key.startswith(prefix)])
         self[key] = its
         return its
 
