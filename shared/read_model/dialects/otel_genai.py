@@ -78,7 +78,10 @@ def _first_token_us(found: Found, _source: Source) -> int | None:
 
 
 def _number(found: Found, keys: Iterable[str]) -> int | float | None:
-    return next((number for key in keys if key in found and (number := number_of(found[key])) is not None), None)
+    for key in keys:
+        if key in found and (number := number_of(found[key])) is not None:
+            return number
+    return None
 
 
 def _input_of(found: Found, source: Source) -> str | None:

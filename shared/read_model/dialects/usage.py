@@ -79,7 +79,10 @@ def _object(raw: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
 
 
 def _first(raw: Mapping[str, Any], *keys: str) -> Any:
-    return next((raw[key] for key in keys if raw.get(key) is not None), None)
+    for key in keys:
+        if (value := raw.get(key)) is not None:
+            return value
+    return None
 
 
 def _sum(*amounts: Any) -> int:

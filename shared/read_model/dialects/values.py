@@ -14,6 +14,7 @@ MAX_NAME = 512
 MAX_PREVIEW = 200
 _MAX_DEPTH = 64
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_decode = json.JSONDecoder(parse_constant=str).decode  # json.loads would make a decoder each time, 1 µs
 
 
 class Cleaner:
@@ -105,7 +106,7 @@ def plain(value: AnyValue, depth: int = 0) -> Any:
 def parse(text: str) -> Any:
     """JSON text as its value; None when it is none (or too deep)."""
     try:
-        return json.loads(text, parse_constant=str)
+        return _decode(text)
     except (ValueError, RecursionError):
         return None
 
