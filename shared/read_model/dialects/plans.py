@@ -1,7 +1,7 @@
 """Which of a span's attributes answer which field: found out once for each shape, not for each span.
 
 A plan is kept simple to make, since some emitters write shapes that never come again: reading hot fields then takes up
-to a sixth longer than it would without plans.
+to a fifth longer than it would without plans.
 """
 
 from collections.abc import Sequence
