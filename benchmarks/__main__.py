@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import experiments, ingest, project, prompts, rebuild, scaling, scores, visible
 from benchmarks.page import PAGE, Section, Table, write
-from benchmarks.processes import busy_with_others
+from benchmarks.processes import busy_with_others, yardstick
 from benchmarks.reads import __main__ as reads
 from benchmarks.sdk import __main__ as sdk
 from benchmarks.sdk import memory
@@ -77,8 +77,8 @@ def main() -> None:
     for name in options.questions or QUESTIONS:
         question = QUESTIONS[name]
         print(f"» {question.heading}", file=sys.stderr, flush=True)
-        others = busy_with_others()
-        section = Section(name, question.heading, question.answer(options), others)
+        others, speed = busy_with_others(), yardstick()
+        section = Section(name, question.heading, question.answer(options), others, speed)
         print(section, flush=True)
         if not options.no_write:
             write(section)

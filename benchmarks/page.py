@@ -19,7 +19,8 @@ _HEAD = """# Benchmarks
 
 Written by `make bench`, a section at a time; [performance.md](performance.md) says what is asked, what was aimed for,
 and what was learnt. Every measurement has a stack of its own: real Kafka, Postgres, Valkey and our processes, with the
-load generator on the same cores.
+load generator on the same cores. The yardstick is always the same work in Python, a JSON document written and read:
+where it took twice as long the machine was half as fast.
 """
 
 
@@ -51,10 +52,15 @@ class Section:
     tables: Sequence[Table]
     others: float
     """The share of the machine that other work took just before."""
+    yardstick: float
+    """How fast the machine was then."""
 
     def __str__(self) -> str:
         """As it stands in the page."""
-        told = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}; just before, other work took {self.others:.0%} of the machine."
+        told = (
+            f"{dt.datetime.now(dt.UTC):%Y-%m-%d}; just before, other work took {self.others:.0%} of the machine,"
+            f" and the yardstick {self.yardstick:.2f} ms."
+        )
         body = "\n\n".join(map(str, self.tables))
         return f"<!-- {self.name} -->\n## {self.heading}\n{told}\n\n{body}\n<!-- end of {self.name} -->\n"
 
@@ -62,7 +68,7 @@ class Section:
 def write(section: Section, page: Path = PAGE) -> None:
     """Put a section into the page, in place of the one of that name, else at the end; say anew what all runs on."""
     text = page.read_text(encoding="utf-8") if page.exists() else _HEAD
-    for each in (Section("machine", "The machine", [_machine()], section.others), section):
+    for each in (Section("machine", "The machine", [_machine()], section.others, section.yardstick), section):
         found = next((other for other in _SECTION.finditer(text) if other[1] == each.name), None)
         text = f"{text[: found.start()]}{each}{text[found.end() :]}" if found else f"{text.rstrip()}\n\n{each}"
     page.write_text(text, encoding="utf-8")

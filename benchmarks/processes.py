@@ -1,5 +1,8 @@
-"""What the processes of a stack use: CPU seconds, memory, and how busy the whole machine is."""
+"""What the processes of a stack use: CPU seconds, memory, and how busy and how fast the whole machine is."""
 
+import json
+import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,6 +47,17 @@ def memory(pids: Mapping[str, Sequence[int]]) -> dict[str, int]:
 def busy_with_others(seconds: float = 2.0) -> float:
     """The share of the machine that is busy now, before anything of ours runs."""
     return psutil.cpu_percent(seconds) / 100
+
+
+def yardstick(seconds: float = 1.0) -> float:
+    """How fast the machine is now, to compare days by: milliseconds of CPU, the median, of always the same work."""
+    document = {f"key {n}": [{"text": f"value {n} {m}", "number": n * m} for m in range(20)] for n in range(50)}
+    took, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        begin = time.process_time()
+        json.loads(json.dumps(document))
+        took.append(time.process_time() - begin)
+    return 1e3 * statistics.median(took)
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:
