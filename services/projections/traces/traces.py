@@ -35,6 +35,8 @@ class TracesProjection:
         self.name = name
         self._partitions = partitions
         self._folding = asyncio.Lock()
+        self._told_again: set[int] = set()
+        """Partitions whose last batch met spans that were stored already: the next one is likely to."""
 
     def items(self, event: Event) -> int:
         """Its spans."""
@@ -50,8 +52,9 @@ class TracesProjection:
             projected = Projected()
             for _ in projecting(records, projected):
                 await asyncio.sleep(0)
-            with suppress(*REFUSED):  # what no column takes is found when it is written
-                projected.packed = pack(projected.spans)
+            if records[0].partition not in self._told_again:
+                with suppress(*REFUSED):  # what no column takes is found when it is written
+                    projected.packed = pack(projected.spans)
         await self._partitions.ensure(**days_of(projected))
         return projected
 
@@ -63,6 +66,10 @@ class TracesProjection:
         Raises PartitionsMissingError when somebody removed partitions meanwhile.
         """
         letters = await apply(connection, records, prepared, projection=self.name)
+        if prepared.told_again:
+            self._told_again.add(records[0].partition)
+        else:
+            self._told_again.discard(records[0].partition)
         if letters and await self._partitions.restore(**days_of(prepared)):
             raise PartitionsMissingError
         return letters

@@ -29,7 +29,9 @@ class Projected:
     spans: list[SpanRow] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     packed: Packed | None = None
-    """All the spans as COPY takes them, where that was made already."""
+    """All the spans as COPY takes them, where none of them is expected to be stored already."""
+    told_again: int = 0
+    """Spans that were; known when they are written."""
 
 
 def project(records: Sequence[Recorded]) -> Projected:

@@ -1,6 +1,7 @@
 """What a batch comes to, into the tables: records, spans, summaries, dead letters. In the fence's transaction."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import asyncpg
@@ -9,7 +10,6 @@ from services.projections.traces import metrics
 from services.projections.traces.folding.projection import Projected, project, span_letter
 from services.projections.traces.folding.rows import SpanRow
 from services.projections.traces.storing.merge import merge_spans
-from services.projections.traces.storing.packed import pack
 from services.projections.traces.storing.tables import NAME, add_to_traces, copy_blocks, copy_spans
 from shared.event_log.codec import Recorded
 from shared.read_model.blocks import open_block, sources_of
@@ -38,17 +38,14 @@ async def apply(
 
 async def _write_spans(connection: asyncpg.Connection, projected: Projected, rows: Sequence[SpanRow]) -> None:
     """All the spans of a batch, or some of them when it is halved to find what is refused."""
-    packed = projected.packed if rows is projected.spans else None
-    if packed is None:
-        packed = pack(rows)
-    try:
-        async with connection.transaction():
-            await copy_spans(connection, packed.spans)
-    except asyncpg.UniqueViolationError:
-        metrics.SLOW_PATHS.labels(NAME).inc()
-        await merge_spans(connection, rows)
-    else:
-        await add_to_traces(connection, packed.traces)
+    if projected.packed and rows is projected.spans:
+        with suppress(asyncpg.UniqueViolationError):
+            async with connection.transaction():
+                await copy_spans(connection, projected.packed.spans)
+                await add_to_traces(connection, projected.packed.traces)
+            return
+    metrics.SLOW_PATHS.labels(NAME).inc()
+    projected.told_again += await merge_spans(connection, rows)
 
 
 def _letter(record: Recorded, index: int, reason: str) -> DeadLetter:

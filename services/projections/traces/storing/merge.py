@@ -26,10 +26,10 @@ _REPLACE_TRACES = load_sql(SQL / "replace_traces.sql")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-async def merge_spans(connection: asyncpg.Connection, rows: Sequence[SpanRow]) -> None:
+async def merge_spans(connection: asyncpg.Connection, rows: Sequence[SpanRow]) -> int:
     """Insert the new rows, fold the others with what is stored, and bring the summaries to what the rows say.
 
-    The rows' own records must be in span_blocks already.
+    The rows' own records must be in span_blocks already. Returns how many of the spans were stored already.
     """
     by_key = {key_of(row): row for row in rows}
     await copy_spans(connection, pack_spans(rows), table="staged_spans")
@@ -41,6 +41,7 @@ async def merge_spans(connection: asyncpg.Connection, rows: Sequence[SpanRow]) -
     # Also for the changed ones, to lock their traces together with those of the new ones, in order.
     await add_to_traces(connection, pack_traces(summarise([by_key[key] for key in new] + changed)))
     await _sum_up_anew(connection, {(row.project_id, row.trace_id) for row in changed})
+    return len(by_key) - len(new)
 
 
 async def _refold(connection: asyncpg.Connection, told_again: Mapping[SpanKey, SpanRow]) -> list[SpanRow]:
