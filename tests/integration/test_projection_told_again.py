@@ -49,7 +49,7 @@ async def test_the_next_batch_of_the_partition_is_merged_until_one_is_all_new(ow
 
 async def test_what_is_merged_at_once_comes_to_the_same(owner, database) -> None:
     """One projector meets all records in one life, for another each of them is a surprise."""
-    records = [record([*spans(n), *spans(max(1, n - 1))], offset=n) for n in range(1, 9)]
+    records = [record([*spans(n + 1), *spans(max(1, n))], offset=n) for n in range(8)]
     for each in records:
         await owner.fold(each)
     kept = await owner.dump()

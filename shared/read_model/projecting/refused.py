@@ -21,7 +21,7 @@ Row = TypeVar("Row")
 
 
 async def write_refusing(
-    connection: asyncpg.Connection, rows: Sequence[Row], write: Callable[[Sequence[Row]], Awaitable[None]]
+    connection: asyncpg.Connection, rows: Sequence[Row], write: Callable[[Sequence[Row]], Awaitable[object]]
 ) -> list[tuple[Row, str]]:
     """Write rows, and return those that the database refuses, with the reason; the others are written."""
     if not rows:

@@ -110,12 +110,14 @@ class Rebuild(Generic[Prepared]):
             )
         async with control.transaction():
             await schema.make_days(control, self._live, self._rebuilt)
+        # Before the log's end is asked for: both go on meanwhile, and no position may seem to be beyond the log.
+        before = await self._positions(self._live)
         self._starts, ends = await _log_range(self._kafka, topic)
         await positions.begin(control, self._rebuilt.projection, topic, self._starts)
         await positions.begin(control, self._live.projection, topic, dict.fromkeys(self._starts, 0))
-        live = await self._positions(self._live)
-        if beyond := sorted(partition for partition, offset in live.items() if offset > ends.get(partition, 0)):
+        if beyond := sorted(partition for partition, offset in before.items() if offset > ends.get(partition, 0)):
             raise RefusedError(f"the log ends before the live positions of partitions {beyond}: it was replaced or cut")
+        live = await self._positions(self._live)
         self._tell("begun", resumed=bool(begun), records=sum(live.values()) - sum(self._starts.values()))
 
     async def _positions(self, generation: names.Generation) -> Offsets:
