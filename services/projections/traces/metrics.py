@@ -2,4 +2,6 @@
 
 from prometheus_client import Counter
 
-SLOW_PATHS = Counter("lodestream_projection_slow_paths", "Batches that met spans already stored", ["projection"])
+SLOW_PATHS = Counter(
+    "lodestream_projection_slow_paths", "Batches (or parts of a refused one) merged with what is stored", ["projection"]
+)
