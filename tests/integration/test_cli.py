@@ -24,7 +24,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from shared.event_log.topics import TOPICS
 from tests.conftest import StartService
 from tests.polling import until
+from tests.read_model import begin_at_the_end
 from tests.records import any_value
+from tests.servers import Servers
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -89,9 +91,10 @@ class Client:
 
 
 @pytest.fixture
-async def client(service: StartService, database: str) -> Client:
+async def client(service: StartService, servers: Servers, database: str) -> Client:
     """Gateway, projection and query service on a fresh database, with one project and its key."""
     secret = f"sk-{uuid4().hex}"
+    await begin_at_the_end(servers.kafka, database)
     query = await service("services.read.query", LODESTREAM_POSTGRES=database)
     gateway = await service(
         "services.write.gateway",
@@ -102,7 +105,8 @@ async def client(service: StartService, database: str) -> Client:
         LODESTREAM_INIT_PUBLIC_KEY=f"pk-{uuid4().hex[:8]}",
         LODESTREAM_INIT_SECRET_KEY=secret,
     )
-    await service("services.projections.traces", LODESTREAM_POSTGRES=database)
+    group = f"test-{uuid4().hex[:8]}"
+    await service("services.projections.traces", LODESTREAM_POSTGRES=database, LODESTREAM_TRACES_GROUP=group)
     assert gateway.process.command.environment is not None
     return Client(
         {
@@ -156,11 +160,14 @@ def ids(traces: Sequence[dict[str, Any]]) -> list[int]:
 
 
 async def test_what_was_sent_is_listed_filtered_sorted_and_paged(client: Client) -> None:
-    await client.send(*question(1, user="ada", session="chat-1", latency_ms=3_000))
-    await client.send(*question(2, user="ada", session="chat-1", latency_ms=1_000, failed=True))
-    position = await client.send(*question(3, user="bob", session="chat-2", latency_ms=2_000))
+    sent = (
+        question(1, user="ada", session="chat-1", latency_ms=3_000),
+        question(2, user="ada", session="chat-1", latency_ms=1_000, failed=True),
+        question(3, user="bob", session="chat-2", latency_ms=2_000),
+    )
+    everything = ",".join([await client.send(*spans) for spans in sent])
 
-    listed = (await client.run("traces", "list", "--json", "--wait-for", position, "--wait-timeout", "20s")).json
+    listed = (await client.run("traces", "list", "--json", "--wait-for", everything, "--wait-timeout", "20s")).json
     assert sorted(ids(listed["traces"])) == [1, 2, 3]
     assert listed["next_page_token"] == ""
     assert listed["freshness"]["complete_until"] is not None
@@ -230,9 +237,9 @@ async def test_a_trace_is_drawn_with_its_tree_its_anatomy_and_nothing_hostile(cl
 
 
 async def test_sessions_and_the_state_of_the_projections(client: Client) -> None:
-    await client.send(*question(1, user="ada", session="chat-1"))
-    position = await client.send(*question(2, user="ada", session="chat-1", failed=True))
-    fresh = ("--wait-for", position, "--wait-timeout", "20s")
+    sent = (question(1, user="ada", session="chat-1"), question(2, user="ada", session="chat-1", failed=True))
+    everything = ",".join([await client.send(*spans) for spans in sent])
+    fresh = ("--wait-for", everything, "--wait-timeout", "20s")
 
     sessions = (await client.run("sessions", "list", "--json", *fresh)).json["sessions"]
     assert [(each["session_id"], each["trace_count"], each["user_ids"]) for each in sessions] == [

@@ -134,12 +134,13 @@ async def test_what_the_schema_refuses_is_told_with_its_line_and_many_rows_go_in
 
 
 async def test_traces_become_items_once(client: CommandLine, shared_stack: Stack) -> None:
+    positions = []
     for trace in (1, 2, 3):
         root, *others = question(trace, user=f"user-{trace}", session="s")
         root.attributes.add(key="input.value", value=any_value(json.dumps({"question": f"number {trace}"})))
         root.attributes.add(key="output.value", value=any_value(f"answer {trace}"))
-        position = await shared_stack.export(root, *others)
-    traces = (await client.run("traces", "list", "--wait-for", position, "--json")).json["traces"]
+        positions.append(await shared_stack.export(root, *others))
+    traces = (await client.run("traces", "list", "--wait-for", ",".join(positions), "--json")).json["traces"]
     assert len(traces) == 3
     assert (await client.run("datasets", "create", "asked")).code == 0
     tried = await client.run("datasets", "add-from-traces", "asked", "--user", "user-1", "--dry-run", "--json")
