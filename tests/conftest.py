@@ -152,22 +152,26 @@ async def service(ground: Ground, servers: Servers) -> AsyncIterator[StartServic
         yield start
 
 
-@pytest.fixture
-async def stack(servers: Servers, database: str, service: StartService) -> AsyncIterator[Stack]:
-    """A gateway, the projections and a query service, with the keys of the projects "acme" and "other"."""
-    async with _stack(servers, database, service) as its:
-        yield its
-
-
 @pytest.fixture(scope="module")
 async def shared_stack(ground: Ground, servers: Servers, template: str) -> AsyncIterator[Stack]:
-    """As `stack`, one for all tests of a file: use names of your own."""
+    """A gateway, the projections and a query service, with the keys of the projects "acme" and "other".
+
+    One for all tests of a file: use names of your own.
+    """
     async with (
         _fresh_database(servers, template) as dsn,
         _starting(ground, servers) as start,
         _stack(servers, dsn, start) as its,
     ):
         yield its
+
+
+@pytest.fixture
+async def stack(shared_stack: Stack) -> AsyncIterator[Stack]:
+    """The same processes, but "acme" and "other" are projects of the test's own. A gateway it kills comes back."""
+    yield replace(shared_stack, keys=await _new_projects(shared_stack.dsn, mark=f"-{uuid4().hex[:8]}"))
+    if shared_stack.gateway.pid is None:
+        await shared_stack.gateway.start()
 
 
 @pytest.fixture
@@ -216,12 +220,7 @@ async def _stack(servers: Servers, database: str, service: StartService) -> Asyn
     await forget_prompts(servers.redis)
     await begin_at_the_end(servers.kafka, database, "scores", SCORES)
     await begin_at_the_end(servers.kafka, database, "experiments", EXPERIMENTS)
-    connection = await asyncpg.connect(database, server_settings={"search_path": SEARCH_PATH})
-    keys = {}
-    for project in ("acme", "other"):
-        await create_project(connection, project, project)
-        keys[project] = (await create_key(connection, project)).secret_key
-    await connection.close()
+    keys = await _new_projects(database)
     group = f"test-{uuid4().hex[:8]}"
     environment = {
         "LODESTREAM_POSTGRES": database,
@@ -239,7 +238,20 @@ async def _stack(servers: Servers, database: str, service: StartService) -> Asyn
     )
     gateway = await service("services.write.gateway", LODESTREAM_QUERY=query.address, **environment)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
-        yield Stack(channel, keys, gateway.process)
+        yield Stack(database, channel, keys, gateway.process)
+
+
+async def _new_projects(dsn: str, *, mark: str = "") -> dict[str, str]:
+    """Secret keys of two projects, by what tests call these; `mark` comes after that in their ids."""
+    connection = await asyncpg.connect(dsn, server_settings={"search_path": SEARCH_PATH})
+    try:
+        keys = {}
+        for name in ("acme", "other"):
+            await create_project(connection, f"{name}{mark}", name)
+            keys[name] = (await create_key(connection, f"{name}{mark}")).secret_key
+        return keys
+    finally:
+        await connection.close()
 
 
 def _apart(ground: Ground) -> Ground:

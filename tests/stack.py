@@ -27,8 +27,11 @@ if TYPE_CHECKING:  # a name of the type stubs only
 class Stack:
     """A gateway with a projection and a query service behind it, and the keys of two projects."""
 
+    dsn: str
+    """The owner's, of the database."""
     channel: grpc.aio.Channel
     keys: dict[str, str]
+    """Secret keys, by what tests call their projects."""
     gateway: Process
 
     @property

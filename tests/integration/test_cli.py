@@ -1,7 +1,6 @@
 """The command line against real services: what was sent is what is shown, and exit codes tell how it went."""
 
 import asyncio
-import base64
 import json
 import os
 import sys
@@ -10,41 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import grpc
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from shared.event_log.topics import TOPICS
-from tests.conftest import StartService
+from tests.cli import Ran
 from tests.polling import until
-from tests.read_model import begin_at_the_end
 from tests.records import any_value
-from tests.servers import Servers
+from tests.stack import Stack
 
 pytestmark = pytest.mark.timeout(180)
 
 HOSTILE = "\x1b[2J\u202eevil"
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """How a command ended, and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
 
 
 async def lodestream(*words: str, **environment: str) -> Ran:
@@ -68,53 +46,19 @@ async def lodestream(*words: str, **environment: str) -> Ran:
 class Client:
     """A project of its own on running services."""
 
-    environment: dict[str, str]
+    stack: Stack
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"LODESTREAM_ENDPOINT": self.stack.address, "LODESTREAM_SECRET_KEY": self.stack.keys["acme"]}
 
     async def run(self, *words: str) -> Ran:
         return await lodestream(*words, **self.environment)
 
-    async def send(self, *spans: Span) -> str:
-        """Export spans; gives the position to wait for."""
-        keys = f"{self.environment['LODESTREAM_PUBLIC_KEY']}:{self.environment['LODESTREAM_SECRET_KEY']}"
-        metadata = [("authorization", f"Basic {base64.b64encode(keys.encode()).decode()}")]
-        request = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])])
-        async with grpc.aio.insecure_channel(self.environment["LODESTREAM_ENDPOINT"]) as channel:
-            export = channel.unary_unary(
-                "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-                request_serializer=ExportTraceServiceRequest.SerializeToString,
-                response_deserializer=ExportTraceServiceResponse.FromString,
-            )
-            call = export(request, metadata=metadata, timeout=20)
-            answer = await call
-            assert not answer.partial_success.rejected_spans
-            return str(dict(await call.trailing_metadata())["lodestream-position"])
-
 
 @pytest.fixture
-async def client(service: StartService, servers: Servers, database: str) -> Client:
-    """Gateway, projection and query service on a fresh database, with one project and its key."""
-    secret = f"sk-{uuid4().hex}"
-    await begin_at_the_end(servers.kafka, database)
-    query = await service("services.read.query", LODESTREAM_POSTGRES=database)
-    gateway = await service(
-        "services.write.gateway",
-        LODESTREAM_POSTGRES=database,
-        LODESTREAM_QUERY=query.address,
-        LODESTREAM_INIT_PROJECT_ID=f"cli-{uuid4().hex[:8]}",
-        LODESTREAM_INIT_PROJECT_NAME="CLI",
-        LODESTREAM_INIT_PUBLIC_KEY=f"pk-{uuid4().hex[:8]}",
-        LODESTREAM_INIT_SECRET_KEY=secret,
-    )
-    group = f"test-{uuid4().hex[:8]}"
-    await service("services.projections.traces", LODESTREAM_POSTGRES=database, LODESTREAM_TRACES_GROUP=group)
-    assert gateway.process.command.environment is not None
-    return Client(
-        {
-            "LODESTREAM_ENDPOINT": gateway.address,
-            "LODESTREAM_PUBLIC_KEY": gateway.process.command.environment["LODESTREAM_INIT_PUBLIC_KEY"],
-            "LODESTREAM_SECRET_KEY": secret,
-        }
-    )
+def client(stack: Stack) -> Client:
+    return Client(stack)
 
 
 def question(trace: int, *, user: str, session: str, latency_ms: int = 1_000, failed: bool = False) -> list[Span]:
@@ -165,7 +109,7 @@ async def test_what_was_sent_is_listed_filtered_sorted_and_paged(client: Client)
         question(2, user="ada", session="chat-1", latency_ms=1_000, failed=True),
         question(3, user="bob", session="chat-2", latency_ms=2_000),
     )
-    everything = ",".join([await client.send(*spans) for spans in sent])
+    everything = ",".join([await client.stack.export(*spans) for spans in sent])
 
     listed = (await client.run("traces", "list", "--json", "--wait-for", everything, "--wait-timeout", "20s")).json
     assert sorted(ids(listed["traces"])) == [1, 2, 3]
@@ -202,7 +146,7 @@ async def test_what_was_sent_is_listed_filtered_sorted_and_paged(client: Client)
 
 
 async def test_a_trace_is_drawn_with_its_tree_its_anatomy_and_nothing_hostile(client: Client) -> None:
-    position = await client.send(*question(7, user="ada", session="chat-1", latency_ms=2_000, failed=True))
+    position = await client.stack.export(*question(7, user="ada", session="chat-1", latency_ms=2_000, failed=True))
     fresh = ("--wait-for", position, "--wait-timeout", "20s")
 
     shown = await client.run("traces", "get", f"{7:032x}", *fresh)
@@ -238,7 +182,7 @@ async def test_a_trace_is_drawn_with_its_tree_its_anatomy_and_nothing_hostile(cl
 
 async def test_sessions_and_the_state_of_the_projections(client: Client) -> None:
     sent = (question(1, user="ada", session="chat-1"), question(2, user="ada", session="chat-1", failed=True))
-    everything = ",".join([await client.send(*spans) for spans in sent])
+    everything = ",".join([await client.stack.export(*spans) for spans in sent])
     fresh = ("--wait-for", everything, "--wait-timeout", "20s")
 
     sessions = (await client.run("sessions", "list", "--json", *fresh)).json["sessions"]
@@ -266,7 +210,9 @@ async def test_the_tail_shows_traces_as_they_come_in(client: Client) -> None:
     number = 0
     while not tail.done():  # a trace a moment, so that one comes after the tail has begun
         number += 1
-        await client.send(*question(number, user="ada", session="chat"), *question(9_999, user="bob", session="chat"))
+        await client.stack.export(
+            *question(number, user="ada", session="chat"), *question(9_999, user="bob", session="chat")
+        )
         await asyncio.wait([tail], timeout=0.5)
         assert number < 60
     ended = await tail

@@ -2,35 +2,22 @@
 
 import json
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from tests.conftest import StartService
-from tests.integration.test_cli import HOSTILE, Client
+from tests.cli import CommandLine, typing_to
+from tests.integration.test_cli import HOSTILE
+from tests.stack import Stack
 
 pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-async def client(service: StartService, database: str) -> Client:
-    """Gateway, prompts projection and query service on a fresh database, with one project and its key."""
-    environment = {"LODESTREAM_POSTGRES": database, "LODESTREAM_PROMPTS_GROUP": f"test-{uuid4().hex[:8]}"}
-    await service("services.projections.prompts", **environment)
-    query = await service("services.read.query", **environment)
-    keys = {"LODESTREAM_PUBLIC_KEY": f"pk-{uuid4().hex[:8]}", "LODESTREAM_SECRET_KEY": f"sk-{uuid4().hex}"}
-    gateway = await service(
-        "services.write.gateway",
-        LODESTREAM_QUERY=query.address,
-        LODESTREAM_INIT_PROJECT_ID=f"cli-{uuid4().hex[:8]}",
-        LODESTREAM_INIT_PUBLIC_KEY=keys["LODESTREAM_PUBLIC_KEY"],
-        LODESTREAM_INIT_SECRET_KEY=keys["LODESTREAM_SECRET_KEY"],
-        **environment,
-    )
-    return Client({"LODESTREAM_ENDPOINT": gateway.address, **keys, "LODESTREAM_AUTHOR": "ada", "COLUMNS": "140"})
+def client(stack: Stack) -> CommandLine:
+    return typing_to(stack)
 
 
-async def test_the_life_of_a_prompt(client: Client, tmp_path: Path) -> None:
+async def test_the_life_of_a_prompt(client: CommandLine, tmp_path: Path) -> None:
     first, second = tmp_path / "first.txt", tmp_path / "second.txt"
     first.write_text("Answer {{question}}\nin full.\n")
     second.write_text("Answer {{question}}\nin one sentence.\n")
@@ -80,7 +67,7 @@ async def test_the_life_of_a_prompt(client: Client, tmp_path: Path) -> None:
     assert "archived" in (await client.run("prompts", "list", "--archived")).out
 
 
-async def test_chat_prompts_and_what_they_hold(client: Client, tmp_path: Path) -> None:
+async def test_chat_prompts_and_what_they_hold(client: CommandLine, tmp_path: Path) -> None:
     messages = [{"role": "system", "content": f"Help. {HOSTILE}"}, {"type": "placeholder", "name": "history"}]
     file = tmp_path / "messages.json"
     file.write_text(json.dumps(messages))
@@ -106,7 +93,7 @@ async def test_chat_prompts_and_what_they_hold(client: Client, tmp_path: Path) -
         (("rollback", "nothing"), 1, "nothing"),
     ],
 )
-async def test_mistakes_are_one_sentence(client: Client, words: tuple[str, ...], code: int, said: str) -> None:
+async def test_mistakes_are_one_sentence(client: CommandLine, words: tuple[str, ...], code: int, said: str) -> None:
     ran = await client.run("prompts", *words)
     assert ran.code == code
     assert said in ran.err

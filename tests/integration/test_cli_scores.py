@@ -1,41 +1,22 @@
 """Scores on the command line, against real services: what is judged there is found there."""
 
-from uuid import uuid4
-
 import pytest
 
-from tests.conftest import StartService
-from tests.integration.test_cli import HOSTILE, Client, question
+from tests.cli import CommandLine, typing_to
+from tests.integration.test_cli import HOSTILE, question
+from tests.stack import Stack
 
 pytestmark = pytest.mark.timeout(180)
 ONE, TWO = f"{1:032x}", f"{2:032x}"
 
 
 @pytest.fixture
-async def client(service: StartService, database: str) -> Client:
-    """Gateway, projections of traces and scores, query service on a fresh database, with one project and its key."""
-    environment = {
-        "LODESTREAM_POSTGRES": database,
-        "LODESTREAM_TRACES_GROUP": f"test-{uuid4().hex[:8]}",
-        "LODESTREAM_SCORES_GROUP": f"test-{uuid4().hex[:8]}",
-    }
-    await service("services.projections.traces", **environment)
-    await service("services.projections.scores", **environment)
-    query = await service("services.read.query", **environment)
-    keys = {"LODESTREAM_PUBLIC_KEY": f"pk-{uuid4().hex[:8]}", "LODESTREAM_SECRET_KEY": f"sk-{uuid4().hex}"}
-    gateway = await service(
-        "services.write.gateway",
-        LODESTREAM_QUERY=query.address,
-        LODESTREAM_INIT_PROJECT_ID=f"cli-{uuid4().hex[:8]}",
-        LODESTREAM_INIT_PUBLIC_KEY=keys["LODESTREAM_PUBLIC_KEY"],
-        LODESTREAM_INIT_SECRET_KEY=keys["LODESTREAM_SECRET_KEY"],
-        **environment,
-    )
-    return Client({"LODESTREAM_ENDPOINT": gateway.address, **keys, "LODESTREAM_AUTHOR": "ada", "COLUMNS": "160"})
+def client(stack: Stack) -> CommandLine:
+    return typing_to(stack)
 
 
-async def test_what_is_judged_is_found(client: Client) -> None:
-    spans = await client.send(*question(1, user="ada", session="s1"), *question(2, user="ben", session="s2"))
+async def test_what_is_judged_is_found(client: CommandLine, stack: Stack) -> None:
+    spans = await stack.export(*question(1, user="ada", session="s1"), *question(2, user="ben", session="s2"))
     positions = [spans]
     for words in (
         ("helpful", "0.9", "--trace", ONE, "--comment", f"polite {HOSTILE}"),
@@ -70,7 +51,7 @@ async def test_what_is_judged_is_found(client: Client) -> None:
     assert "0.55" in (await client.run("scores", "stats")).out
 
 
-async def test_a_judgement_that_changes(client: Client) -> None:
+async def test_a_judgement_that_changes(client: CommandLine) -> None:
     await client.run("scores", "add", "helpful", "0.2", "--trace", ONE, "--id", "f", "--json")
     again = (await client.run("scores", "add", "helpful", "0.7", "--trace", ONE, "--id", "f", "--json")).json
     history = await client.run("scores", "history", "f", "--json", "--wait-for", again["position"])
@@ -83,7 +64,7 @@ async def test_a_judgement_that_changes(client: Client) -> None:
     assert "retracted: mistaken" in (await client.run("scores", "history", "f")).out
 
 
-async def test_configs_are_kept_to(client: Client) -> None:
+async def test_configs_are_kept_to(client: CommandLine) -> None:
     assert (await client.run("scores", "configs", "define", "stars", "stars", "--min", "1", "--max", "5")).code == 0
     assert "1 … 5" in (await client.run("scores", "configs", "list")).out
     assert (await client.run("scores", "add", "stars", "4", "--trace", ONE, "--config", "stars")).code == 0
@@ -103,14 +84,14 @@ async def test_configs_are_kept_to(client: Client) -> None:
         (("configs", "define", "c", "c", "--category", "kind"), "LABEL=VALUE"),
     ],
 )
-async def test_mistakes_are_one_sentence(client: Client, words: tuple[str, ...], said: str) -> None:
+async def test_mistakes_are_one_sentence(client: CommandLine, words: tuple[str, ...], said: str) -> None:
     ran = await client.run("scores", *words)
     assert ran.code == 2
     assert said in ran.err
     assert "Traceback" not in ran.err
 
 
-async def test_a_score_that_makes_no_sense_in_a_filter(client: Client) -> None:
+async def test_a_score_that_makes_no_sense_in_a_filter(client: CommandLine) -> None:
     ran = await client.run("traces", "list", "--score", "helpful>=much")
     assert ran.code == 2
     assert "'much' in 'helpful>=much' is not a number" in ran.err.replace("\n", " ")
