@@ -18,6 +18,7 @@ from lodestream_proto.v1.score_event_pb2 import (
     SCORE_TYPE_TEXT,
 )
 
+from services.read.query.database import Database
 from services.read.query.experiments.compare import Comparisons
 from services.read.query.experiments.summaries import Summaries
 from shared.read_model.experiment_ids import dataset_id_of
@@ -36,7 +37,7 @@ class Comparing:
     """A project's runs, and what compares them."""
 
     connection: asyncpg.Connection
-    pool: asyncpg.Pool
+    database: Database
     project_id: str
     comparisons: Comparisons
 
@@ -142,7 +143,7 @@ class Comparing:
     async def compare(self, baseline: str, *runs: str, **options: Any) -> pb.CompareExperimentsResponse:
         """As the query service compares them, in this process."""
         request = pb.CompareExperimentsRequest(baseline_run_id=baseline, run_ids=runs, **options)
-        return await self.comparisons.compare_experiments(self.pool, self.project_id, request)
+        return await self.comparisons.compare_experiments(self.database, self.project_id, request)
 
     async def ask(self, address: str, baseline: str, *runs: str, **options: Any) -> pb.CompareExperimentsResponse:
         """As a query service answers at an address, within what clients take by default."""
@@ -172,7 +173,7 @@ async def comparing(database: str, project_id: str) -> AsyncIterator[Comparing]:
     pool = await connect_pool(database, application="compare")
     try:
         await create_project(connection, project_id, project_id)
-        yield Comparing(connection, pool, project_id, Comparisons(Summaries()))
+        yield Comparing(connection, Database(pool, pool), project_id, Comparisons(Summaries()))
     finally:
         await pool.close()
         await connection.close()

@@ -91,7 +91,7 @@ class QuerySettings(_Settings):
     host: str = "127.0.0.1"
     port: int = Field(default=4319, ge=0, le=65_535)
     connections: int = Field(default=8, ge=1)
-    """To Postgres, at most."""
+    """To Postgres, at most: so many for searches, and as many for what is found by its key."""
     statement_seconds: float = Field(default=10.0, gt=0)
     """The longest a query may run."""
     grace_seconds: float = Field(default=10.0, ge=0)

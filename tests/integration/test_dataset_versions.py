@@ -16,6 +16,7 @@ from lodestream_proto.v1.datasets_pb2 import (
 )
 from lodestream_proto.v1.event_pb2 import Event
 
+from services.read.query.database import Database
 from services.read.query.datasets.dataset_history import dataset_history
 from services.read.query.datasets.get_dataset import get_dataset
 from services.read.query.datasets.list_datasets import list_datasets
@@ -115,10 +116,11 @@ async def test_each_version_is_what_a_replay_up_to_it_gives(projection: tuple[Pr
     for batch in batches(told, [choose.randint(1, 9) for _ in range(5)]):
         await projector.fold(*batch)
     pool = await connect_pool(reader_dsn(dsn), application="test")
+    database = Database(pool, pool)
     try:
         for version, expected in enumerate(versions, 1):
             selector = DatasetSelector(name="questions", version=version)
-            dataset = (await get_dataset(pool, project, GetDatasetRequest(dataset=selector))).dataset
+            dataset = (await get_dataset(database, project, GetDatasetRequest(dataset=selector))).dataset
             present = [its for its in expected.items.values() if not its.archived]
             assert (dataset.item_count, dataset.archived) == (len(present), expected.archived)
             assert dataset.description == expected.description
@@ -126,7 +128,7 @@ async def test_each_version_is_what_a_replay_up_to_it_gives(projection: tuple[Pr
             found: list[DatasetItem] = []
             request = ListItemsRequest(dataset=selector, with_archived=True, page_size=choose.randint(1, 7))
             while True:
-                page = await list_items(pool, project, request)
+                page = await list_items(database, project, request)
                 found += page.items
                 request.page_token = page.next_page_token
                 if not request.page_token:
@@ -135,11 +137,11 @@ async def test_each_version_is_what_a_replay_up_to_it_gives(projection: tuple[Pr
                 (item_id, its.version, its.input_json, its.splits, its.archived)
                 for item_id, its in expected.items.items()
             ]
-            without = await list_items(pool, project, ListItemsRequest(dataset=selector))
+            without = await list_items(database, project, ListItemsRequest(dataset=selector))
             assert list(without.items) == [its for its in found if not its.archived]
-        history = await dataset_history(pool, project, DatasetHistoryRequest(name="questions", page_size=1_000))
+        history = await dataset_history(database, project, DatasetHistoryRequest(name="questions", page_size=1_000))
         assert [each.item.item_id for each in reversed(history.changes)] == replay.changed
-        (listed,) = (await list_datasets(pool, project, ListDatasetsRequest(with_archived=True))).datasets
+        (listed,) = (await list_datasets(database, project, ListDatasetsRequest(with_archived=True))).datasets
         assert listed == dataset, "the last version is the present one"
     finally:
         await pool.close()

@@ -17,6 +17,7 @@ from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiments_pb2_grpc import add_ExperimentServiceServicer_to_server
 
 from services.all_in_one.processes import Ground
+from services.read.query.database import Database
 from services.read.query.experiments.service import ExperimentService
 from services.read.query.freshness import LogEnds
 from services.read.query.reading import Reads
@@ -191,7 +192,7 @@ async def counting(reading: Reading) -> AsyncIterator[tuple[Reading, list[Any]]]
         connection.add_query_logger(asked.append)
 
     pool = await connect_pool(reader_dsn(reading.dsn), application="test", setup=listen)
-    service = ExperimentService(Reads(pool, Authenticator(pool), LogEnds(KafkaSettings())))  # type: ignore[abstract]
+    service = ExperimentService(Reads(Database(pool, pool), Authenticator(pool), LogEnds(KafkaSettings())))  # type: ignore[abstract]
     server, looking = grpc.aio.server(), asyncio.create_task(service.watching.run())
     add_ExperimentServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")

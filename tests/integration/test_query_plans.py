@@ -12,6 +12,7 @@ from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, LEVEL_WARNING
 
 from benchmarks.reads.plans import Head, head_of
 from services.read.query import sessions, traces
+from services.read.query.database import Database
 from services.read.query.get_trace import GET_SPANS
 from services.read.query.traces import Statement
 from shared.read_model.postgres import SEARCH_PATH
@@ -109,19 +110,21 @@ async def test_a_page_far_behind_costs_as_much_as_the_first(connection) -> None:
     for sort, index in SORTS.items():
         request = pb.ListTracesRequest(sort=sort, page_size=1_000)
         for _ in range(20):
-            request.page_token = (await traces.list_traces(connection, "p", request)).next_page_token
+            request.page_token = (
+                await traces.list_traces(Database(connection, connection), "p", request)
+            ).next_page_token
         found = await head(connection, traces.list_statement("p", request))
         assert (found.scans, found.sorted, found.rows) == ((index,), False, 1_001), (request, found)
 
 
 async def test_a_text_in_a_name_is_looked_for_among_the_names(connection) -> None:
     request = pb.ListTracesRequest(filter=pb.TraceFilter(name_contains="ME 49"))
-    answer = await traces.list_traces(connection, "p", request)
+    answer = await traces.list_traces(Database(connection, connection), "p", request)
     assert {trace.name for trace in answer.traces} == {"name 49"} | {f"name {n}" for n in range(491, 500)}
     found = await head(connection, traces.list_statement("p", request, names=["name 49", "name 491"]))
     assert found.scans == ("traces_by_name",)
     request.filter.name_contains = "no such"
-    assert not (await traces.list_traces(connection, "p", request)).traces
+    assert not (await traces.list_traces(Database(connection, connection), "p", request)).traces
 
 
 async def test_a_page_of_sessions_reads_as_many_rows(connection) -> None:

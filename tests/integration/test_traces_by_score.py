@@ -11,6 +11,7 @@ from lodestream_proto.v1 import query_pb2 as pb
 
 from benchmarks.reads.plans import Head, head_of
 from services.read.query import traces
+from services.read.query.database import Database
 from services.read.query.traces import Statement
 from shared.read_model.postgres import SEARCH_PATH
 from tests.gateway import refusal
@@ -146,4 +147,6 @@ async def test_filters_and_sorts_by_score_read_little_by_their_indexes(connectio
             found = await head(connection, traces.list_statement("p", request))
             assert "scores_by_number" in found.scans, found
             assert (found.sorted, found.rows < 1_000) == (False, True), found
-            request.page_token = (await traces.list_traces(connection, "p", request)).next_page_token
+            request.page_token = (
+                await traces.list_traces(Database(connection, connection), "p", request)
+            ).next_page_token

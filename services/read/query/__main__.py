@@ -2,7 +2,6 @@
 
 import asyncio
 
-import asyncpg
 import grpc
 import structlog
 import uvloop
@@ -13,6 +12,7 @@ from lodestream_proto.v1.prompts_pb2_grpc import add_PromptServiceServicer_to_se
 from lodestream_proto.v1.query_pb2_grpc import add_QueryServiceServicer_to_server
 from lodestream_proto.v1.scores_pb2_grpc import add_ScoreServiceServicer_to_server
 
+from services.read.query.database import Database
 from services.read.query.datasets.service import DatasetService
 from services.read.query.experiments.service import ExperimentService
 from services.read.query.freshness import LogEnds
@@ -23,7 +23,6 @@ from services.read.query.scores.service import ScoreService
 from services.read.query.service import QueryService
 from shared.read_model.authentication import Authenticator
 from shared.read_model.migrate import reader_dsn
-from shared.read_model.postgres import connect_pool
 from shared.runtime.serving import Health, serve
 from shared.runtime.settings import KafkaSettings, PostgresSettings, QuerySettings
 from shared.runtime.telemetry import configure_logging, serve_metrics
@@ -35,15 +34,15 @@ async def run(settings: QuerySettings) -> None:
     """Serve. Kafka may be away: answers then say up to when completeness is known."""
     postgres = PostgresSettings()
     dsn = postgres.reader_dsn or reader_dsn(postgres.dsn)
-    pool = await _pool(dsn, settings)
+    database = await Database.connect(dsn, settings)
     log_ends = LogEnds(KafkaSettings())
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_metadata_size", 16 * 1024)])
-    reads = Reads(pool, Authenticator(pool), log_ends)
+    reads = Reads(database, Authenticator(database.look_ups), log_ends)
     add_QueryServiceServicer_to_server(QueryService(reads), server)
     add_ScoreServiceServicer_to_server(ScoreService(reads), server)
-    prompts = PromptService(pool, reads.keys, log_ends)  # type: ignore[abstract] # commands stay unimplemented here
+    prompts = PromptService(reads)  # type: ignore[abstract] # commands stay unimplemented here
     add_PromptServiceServicer_to_server(prompts, server)
-    add_PromptCacheServiceServicer_to_server(PromptCacheService(pool, reads.keys, log_ends), server)
+    add_PromptCacheServiceServicer_to_server(PromptCacheService(reads), server)
     datasets = DatasetService(reads)  # type: ignore[abstract] # as are the writes of these
     add_DatasetServiceServicer_to_server(datasets, server)
     experiments = ExperimentService(reads)  # type: ignore[abstract]
@@ -60,35 +59,7 @@ async def run(settings: QuerySettings) -> None:
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
-        pool.terminate()
-
-
-async def _pool(dsn: str, settings: QuerySettings) -> asyncpg.Pool:
-    """Connections that can only SELECT, as soon as Postgres answers for the first time."""
-    milliseconds = str(round(settings.statement_seconds * 1000))
-    while True:
-        try:
-            return await connect_pool(
-                dsn,
-                application="query",
-                max_size=settings.connections,
-                command_timeout=settings.statement_seconds + 2,
-                reset=_keep,
-                server_settings={
-                    "statement_timeout": milliseconds,
-                    "default_transaction_read_only": "on",
-                    # What few have and what most have need different plans; half a millisecond each is well spent.
-                    "plan_cache_mode": "force_custom_plan",
-                    "jit": "off",
-                },
-            )
-        except (OSError, asyncpg.PostgresError, TimeoutError) as error:
-            log.warning("waiting for Postgres", error=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(1)
-
-
-async def _keep(_connection: asyncpg.Connection) -> None:
-    """Nothing to reset between calls: single statements change no session. Saves a roundtrip each."""
+        database.terminate()
 
 
 def main() -> None:

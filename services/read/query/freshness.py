@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from grpc import StatusCode
 from lodestream_proto.v1.query_pb2 import Freshness, WaitFor
 
+from services.read.query.database import Database
 from services.read.query.nouns import timestamp
 from shared.event_log.position import InvalidPositionError, Position, from_token
 from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, TOPICS, TRACES
@@ -65,9 +66,9 @@ class LogEnds:
                 await consumer.stop()
 
 
-async def freshness(pool: asyncpg.Pool, log_ends: LogEnds, topics: Sequence[str] = (TRACES,)) -> Freshness:
+async def freshness(database: Database, log_ends: LogEnds, topics: Sequence[str] = (TRACES,)) -> Freshness:
     """Up to when an answer that is read from these topics' projections after this call is complete."""
-    folded = await _positions_of(pool, topics)
+    folded = await _positions_of(database, topics)
     complete_until, lag = log_ends.known_at, 0
     for place, end in log_ends.ends.items():
         if place[0] not in topics:
@@ -82,7 +83,7 @@ async def freshness(pool: asyncpg.Pool, log_ends: LogEnds, topics: Sequence[str]
     return Freshness(complete_until=timestamp(complete_until), lag_records=lag)
 
 
-async def wait_for(pool: asyncpg.Pool, wanted: WaitFor, time_left: float | None) -> None:
+async def wait_for(database: Database, wanted: WaitFor, time_left: float | None) -> None:
     """Return when the read model holds what was written at a position; `time_left` is the call's, in seconds.
 
     Raises RefusedError: the position is none, or was not reached in time.
@@ -94,7 +95,7 @@ async def wait_for(pool: asyncpg.Pool, wanted: WaitFor, time_left: float | None)
     if time_left is not None:
         timeout = min(timeout, max(0.0, time_left - 0.1))
     end, pause = time.monotonic() + timeout, 0.005
-    while missing := await _missing(pool, positions):
+    while missing := await _missing(database, positions):
         if time.monotonic() > end:
             raise RefusedError(
                 StatusCode.DEADLINE_EXCEEDED,
@@ -115,8 +116,8 @@ def _positions(token: str) -> Sequence[Position]:
     return positions
 
 
-async def _missing(pool: asyncpg.Pool, positions: Sequence[Position]) -> list[str]:
-    folded = await _positions_of(pool, sorted({position.topic for position in positions}))
+async def _missing(database: Database, positions: Sequence[Position]) -> list[str]:
+    folded = await _positions_of(database, sorted({position.topic for position in positions}))
     next_offsets = {place: row["next_offset"] for place, row in folded.items()}
     return [
         f"{position.topic}:{position.partition}:{position.offset} (it is at {next_offset})"
@@ -125,6 +126,6 @@ async def _missing(pool: asyncpg.Pool, positions: Sequence[Position]) -> list[st
     ]
 
 
-async def _positions_of(pool: asyncpg.Pool, topics: Sequence[str]) -> dict[_Place, asyncpg.Record]:
-    rows = await pool.fetch(_POSITIONS, [PROJECTIONS[topic] for topic in topics], topics)
+async def _positions_of(database: Database, topics: Sequence[str]) -> dict[_Place, asyncpg.Record]:
+    rows = await database.look_ups.fetch(_POSITIONS, [PROJECTIONS[topic] for topic in topics], topics)
     return {(row["topic"], row["partition"]): row for row in rows}

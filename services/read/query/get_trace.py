@@ -12,6 +12,7 @@ from lodestream_proto.v1.trace_pb2 import SpanContent, SpanEvent, SpanLink
 
 from services.read.query import nouns
 from services.read.query.critical_path import Node, critical_path
+from services.read.query.database import Database
 from services.read.query.scores.of_traces import show_columns, show_scores
 from services.read.query.traces import SQL, find_trace
 from shared.read_model.blocks import Source, UnreadableBlockError, open_block, sources_of
@@ -30,31 +31,30 @@ _Place = tuple[date, int, int]
 """Where a record is: the day it was received, its partition, its offset."""
 
 
-async def get_trace(pool: asyncpg.Pool, project_id: str, request: GetTraceRequest) -> GetTraceResponse:
+async def get_trace(database: Database, project_id: str, request: GetTraceRequest) -> GetTraceResponse:
     """One trace.
 
     Raises RefusedError: the id is none, or the project has no such trace.
     """
     trace_id = parse_trace_id(request.trace_id)
-    row = await find_trace(pool, project_id, trace_id)
+    row = await find_trace(database, project_id, trace_id)
     if row is None:
         raise NotFoundError(f"trace {request.trace_id}")
     days = row["start_at"].date(), row["last_start_at"].date()
-    rows = _one_each(await pool.fetch(GET_SPANS, project_id, trace_id, *days))
+    rows = _one_each(await database.look_ups.fetch(GET_SPANS, project_id, trace_id, *days))
     critical = critical_path(
         Node(span["span_id"], span["parent_span_id"], span["start_at"], span["end_at"]) for span in rows
     )
-    sources = await _sources(pool, project_id, rows) if request.with_content else {}
+    sources = await _sources(database, project_id, rows) if request.with_content else {}
     response = GetTraceResponse(trace=nouns.trace_summary(row))
     for number, span in enumerate(rows, start=1):
-        message = nouns.span(span, critical=span["span_id"] in critical)
+        message = response.spans.add(**nouns.span(span, critical=span["span_id"] in critical))
         if told := [sources[part] for part in _parts(span) if part in sources] if sources else ():
             message.content.CopyFrom(_content(told))
-        response.spans.append(message)
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)  # other calls need not wait for all of a large trace
-    await show_scores(pool, project_id, response)
-    await show_columns(pool, project_id, [response.trace])
+    await show_scores(database, project_id, response)
+    await show_columns(database, project_id, [response.trace])
     return response
 
 
@@ -93,14 +93,14 @@ def _parts(row: Mapping[str, Any]) -> Sequence[tuple[_Place, int]]:
 
 
 async def _sources(
-    pool: asyncpg.Pool, project_id: str, rows: Sequence[asyncpg.Record]
+    database: Database, project_id: str, rows: Sequence[asyncpg.Record]
 ) -> dict[tuple[_Place, int], Source]:
     """The tellings of these spans. A record that is gone, or can't be opened, tells nothing: rows are shown without."""
     places = sorted({place for row in rows for place, _ in _parts(row)})
     days = {(partition, offset): day for day, partition, offset in places}
     columns = [list(column) for column in zip(*places, strict=True)] or [[], [], []]
     found = {}
-    for block in await pool.fetch(_GET_BLOCKS, project_id, *columns):
+    for block in await database.look_ups.fetch(_GET_BLOCKS, project_id, *columns):
         place = days[block["partition"], block["offset"]], block["partition"], block["offset"]
         try:
             request = open_block(block["compression"], block["otlp_request"])

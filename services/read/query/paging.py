@@ -11,6 +11,7 @@ import asyncpg
 import orjson
 from google.protobuf.message import Message
 
+from services.read.query.database import Database
 from shared.runtime.refusal import InvalidError
 
 DEFAULT_SIZE, MAX_SIZE = 50, 1_000
@@ -51,9 +52,12 @@ def from_token(request: bytes, token: str, *kinds: type) -> list[Any] | None:
 
 
 @asynccontextmanager
-async def snapshot(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
+async def snapshot(database: Database) -> AsyncIterator[asyncpg.Connection]:
     """A connection whose statements all see the same moment."""
-    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+    async with (
+        database.searches.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
         yield connection
 
 

@@ -4,8 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
-
+from services.read.query.database import Database
 from services.read.query.freshness import LogEnds, freshness, wait_for
 from services.read.query.refusal import answering
 from shared.event_log.topics import TRACES
@@ -18,13 +17,13 @@ from shared.runtime.refusal import Answer, Context
 class Reads:
     """The reads of one database."""
 
-    pool: asyncpg.Pool
+    database: Database
     keys: Authenticator
     log_ends: LogEnds
 
     async def answer(
         self,
-        read: Callable[[asyncpg.Pool, str, Any], Awaitable[Answer]],
+        read: Callable[[Database, str, Any], Awaitable[Answer]],
         request: Any,
         context: Context,
         topics: Sequence[str] = (TRACES,),
@@ -33,9 +32,9 @@ class Reads:
 
         async def ask() -> Answer:
             project_id = await project_of(self.keys, context)
-            await wait_for(self.pool, request.wait_for, context.time_remaining())
-            fresh = await freshness(self.pool, self.log_ends, topics)  # before the read: what comes later only adds
-            response: Any = await read(self.pool, project_id, request)
+            await wait_for(self.database, request.wait_for, context.time_remaining())
+            fresh = await freshness(self.database, self.log_ends, topics)  # before the read: what comes later only adds
+            response: Any = await read(self.database, project_id, request)
             response.freshness.CopyFrom(fresh)
             answer: Answer = response
             return answer

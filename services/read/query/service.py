@@ -41,8 +41,8 @@ class QueryService(QueryServiceServicer):
     async def GetStatus(self, _request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: N802
         async def answer() -> pb.GetStatusResponse:
             project_id = await project_of(self._reads.keys, context)
-            fresh = await freshness(self._reads.pool, self._reads.log_ends)
-            response = await get_status(self._reads.pool, project_id, self._reads.log_ends)
+            fresh = await freshness(self._reads.database, self._reads.log_ends)
+            response = await get_status(self._reads.database, project_id, self._reads.log_ends)
             response.freshness.CopyFrom(fresh)
             return response
 
@@ -50,6 +50,6 @@ class QueryService(QueryServiceServicer):
 
     async def TailTraces(self, request: pb.TailTracesRequest, context: Context) -> AsyncIterator[pb.TailTracesResponse]:  # noqa: N802
         project_id = await answering("TailTraces", context, lambda: project_of(self._reads.keys, context))
-        changes = tail_traces(self._reads.pool, project_id, request)
+        changes = tail_traces(self._reads.database, project_id, request)
         while True:
             yield await answering("TailTraces", context, changes.__anext__)

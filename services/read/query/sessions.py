@@ -14,6 +14,7 @@ from lodestream_proto.v1.query_pb2 import (
 from lodestream_proto.v1.trace_pb2 import SessionSummary, Tokens
 
 from services.read.query import nouns
+from services.read.query.database import Database
 from services.read.query.filters import Conditions, add_filter
 from services.read.query.paging import page_size
 from services.read.query.sorts import BY_ACTIVITY, page_of
@@ -28,21 +29,21 @@ _MOST = 2**63 - 1
 _WITH_A_TRACE = "session_id IN (SELECT session_id FROM traces WHERE project_id = $1 AND session_id IS NOT NULL{})"
 
 
-async def list_sessions(pool: asyncpg.Pool, project_id: str, request: ListSessionsRequest) -> ListSessionsResponse:
+async def list_sessions(database: Database, project_id: str, request: ListSessionsRequest) -> ListSessionsResponse:
     """A page of sessions, newest activity first.
 
     Raises RefusedError naming the field that can't be used, or what to narrow when the database needs too long.
     """
     statement = list_statement(project_id, request)
     try:
-        rows = await pool.fetch(statement.sql, *statement.parameters)
+        rows = await database.searches.fetch(statement.sql, *statement.parameters)
     except asyncpg.QueryCanceledError:
         raise too_long("user_ids or environments") from None
     shown, token = page_of(rows, page_size(request.page_size), BY_ACTIVITY, _bound(request))
     return ListSessionsResponse(sessions=[_summary(row) for row in shown], next_page_token=token)
 
 
-async def get_session(pool: asyncpg.Pool, project_id: str, request: GetSessionRequest) -> GetSessionResponse:
+async def get_session(database: Database, project_id: str, request: GetSessionRequest) -> GetSessionResponse:
     """A session and a page of its traces.
 
     Raises RefusedError: NOT_FOUND when the project has no such session.
@@ -52,13 +53,14 @@ async def get_session(pool: asyncpg.Pool, project_id: str, request: GetSessionRe
     size, conditions = page_size(request.page_size), Conditions(project_id)
     conditions.add("session_id = {}", request.session_id)
     statement = _statement(conditions, limit=1)
-    row = await pool.fetchrow(statement.sql, *statement.parameters)
+    row = await database.searches.fetchrow(statement.sql, *statement.parameters)
     if row is None:
         raise NotFoundError(f"session {request.session_id!r}")
-    traces, token = await traces_of_session(
-        pool, project_id, request.session_id, size=size, page_token=request.page_token
+    response = await traces_of_session(
+        database, project_id, request.session_id, size=size, page_token=request.page_token
     )
-    return GetSessionResponse(session=_summary(row), traces=traces, next_page_token=token)
+    response.session.CopyFrom(_summary(row))
+    return response
 
 
 def list_statement(project_id: str, request: ListSessionsRequest) -> Statement:

@@ -2,9 +2,9 @@
 
 from collections import defaultdict
 
-import asyncpg
 from lodestream_proto.v1.query_pb2 import GetStatusResponse, PartitionStatus, ProjectionStatus
 
+from services.read.query.database import Database
 from services.read.query.freshness import PROJECTIONS, LogEnds
 from services.read.query.traces import SQL
 from shared.read_model.postgres import load_sql
@@ -15,13 +15,13 @@ SELECT count(*) FROM dead_letters WHERE project_id = $1 AND redriven_at IS NULL 
 """
 
 
-async def get_status(pool: asyncpg.Pool, project_id: str, log_ends: LogEnds) -> GetStatusResponse:
+async def get_status(database: Database, project_id: str, log_ends: LogEnds) -> GetStatusResponse:
     """Every projection's partitions, and the project's dead letters."""
     partitions: dict[tuple[str, str], dict[int, PartitionStatus]] = defaultdict(dict)
     # A projection that has not begun with a partition has all of it before it.
     for topic, number in log_ends.ends:
         partitions[PROJECTIONS[topic], topic][number] = PartitionStatus(partition=number)
-    for row in await pool.fetch(_GET_STATUS):
+    for row in await database.searches.fetch(_GET_STATUS):
         partitions[row["projection"], row["topic"]][row["partition"]] = PartitionStatus(
             partition=row["partition"], next_offset=row["next_offset"], halted_reason=row["halted_reason"] or ""
         )
@@ -33,5 +33,5 @@ async def get_status(pool: asyncpg.Pool, project_id: str, log_ends: LogEnds) -> 
             ProjectionStatus(projection=projection, topic=topic, partitions=[its[number] for number in sorted(its)])
             for (projection, topic), its in partitions.items()
         ],
-        dead_letters=await pool.fetchval(_DEAD_LETTERS, project_id),
+        dead_letters=await database.searches.fetchval(_DEAD_LETTERS, project_id),
     )

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
-import asyncpg
 from lodestream_proto.v1.query_pb2 import TailTracesRequest, TailTracesResponse
 
+from services.read.query.database import Database
 from services.read.query.filters import Conditions, add_filter
 from services.read.query.nouns import trace_summary
 from services.read.query.scores.of_traces import add_score_conditions
@@ -18,17 +18,19 @@ _MOST_AT_ONCE = 500
 
 
 async def tail_traces(
-    pool: asyncpg.Pool, project_id: str, request: TailTracesRequest
+    database: Database, project_id: str, request: TailTracesRequest
 ) -> AsyncIterator[TailTracesResponse]:
     """Everything that is received from now on, as long as the caller listens."""
-    since: datetime = await pool.fetchval("SELECT now()")
+    since: datetime = await database.searches.fetchval("SELECT now()")
     seen: dict[bytes, tuple[datetime, int]] = {}
     while True:
         conditions = Conditions(project_id)
         add_filter(conditions, request.filter)
         add_score_conditions(conditions, request.filter.scores)
         conditions.add("last_received_at > {}", since)
-        rows = await fetch_traces(pool, conditions, order="last_received_at, trace_id", limit=_MOST_AT_ONCE)
+        rows = await fetch_traces(
+            database.searches, conditions, order="last_received_at, trace_id", limit=_MOST_AT_ONCE
+        )
         for row in rows:
             state = row["last_received_at"], row["span_count"]
             if seen.get(row["trace_id"]) != state:

@@ -9,12 +9,13 @@ from grpc import StatusCode
 from lodestream_proto.v1.query_pb2 import (
     SORT_ORDER_ASCENDING,
     TRACE_SORT_START_TIME,
+    GetSessionResponse,
     ListTracesRequest,
     ListTracesResponse,
     TraceFilter,
 )
-from lodestream_proto.v1.trace_pb2 import TraceSummary
 
+from services.read.query.database import Database
 from services.read.query.filters import NAME, Conditions, add_filter
 from services.read.query.names import names_containing
 from services.read.query.nouns import trace_summary
@@ -36,7 +37,7 @@ class Statement:
     parameters: list[Any]
 
 
-async def list_traces(pool: asyncpg.Pool, project_id: str, request: ListTracesRequest) -> ListTracesResponse:
+async def list_traces(database: Database, project_id: str, request: ListTracesRequest) -> ListTracesResponse:
     """A page of summaries.
 
     Raises RefusedError naming the field that can't be used, or what to narrow when the database needs too long.
@@ -45,15 +46,15 @@ async def list_traces(pool: asyncpg.Pool, project_id: str, request: ListTracesRe
     try:
         names = None
         if request.filter.name_contains:
-            names = await names_containing(pool, project_id, request.filter.name_contains)
+            names = await names_containing(database, project_id, request.filter.name_contains)
         statement = list_statement(project_id, request, names=names)
-        rows = await pool.fetch(statement.sql, *statement.parameters)
+        rows = await database.searches.fetch(statement.sql, *statement.parameters)
         rows, token = page_of(rows, size, TRACE_SORTS[request.sort or TRACE_SORT_START_TIME], bound)
-        traces = summaries(rows)
-        await show_columns(pool, project_id, traces)
+        response = ListTracesResponse(traces=map(trace_summary, rows), next_page_token=token)
+        await show_columns(database, project_id, response.traces)
     except asyncpg.QueryCanceledError:
         raise too_long("filter.names, user_ids, session_ids, environments, releases or tags") from None
-    return ListTracesResponse(traces=traces, next_page_token=token)
+    return response
 
 
 def list_statement(project_id: str, request: ListTracesRequest, *, names: list[str] | None = None) -> Statement:
@@ -85,31 +86,26 @@ async def fetch_traces(pool: asyncpg.Pool, conditions: Conditions, *, order: str
     return list(await pool.fetch(statement.sql, *statement.parameters))
 
 
-async def find_trace(pool: asyncpg.Pool, project_id: str, trace_id: bytes) -> asyncpg.Record | None:
+async def find_trace(database: Database, project_id: str, trace_id: bytes) -> asyncpg.Record | None:
     """One trace's row of list_traces.sql."""
     conditions = Conditions(project_id)
     conditions.add("trace_id = {}", trace_id)
-    rows = await fetch_traces(pool, conditions, order="trace_id", limit=1)
+    rows = await fetch_traces(database.look_ups, conditions, order="trace_id", limit=1)
     return rows[0] if rows else None
 
 
 async def traces_of_session(
-    pool: asyncpg.Pool, project_id: str, session_id: str, *, size: int, page_token: str
-) -> tuple[list[TraceSummary], str]:
-    """A page of a session's traces, oldest first, and the next one's token."""
+    database: Database, project_id: str, session_id: str, *, size: int, page_token: str
+) -> GetSessionResponse:
+    """A page of a session's traces, oldest first."""
     bound, conditions = session_id.encode(), Conditions(project_id)
     conditions.add_any_of("session_id", [session_id])
     BY_START.go_on(conditions, bound, page_token, ascending=True)
-    rows = await fetch_traces(pool, conditions, order=BY_START.order(ascending=True), limit=size + 1)
+    rows = await fetch_traces(database.searches, conditions, order=BY_START.order(ascending=True), limit=size + 1)
     shown, token = page_of(rows, size, BY_START, bound)
-    traces = summaries(shown)
-    await show_columns(pool, project_id, traces)
-    return traces, token
-
-
-def summaries(rows: Any) -> list[TraceSummary]:
-    """Rows as messages."""
-    return [trace_summary(row) for row in rows]
+    response = GetSessionResponse(traces=map(trace_summary, shown), next_page_token=token)
+    await show_columns(database, project_id, response.traces)
+    return response
 
 
 def too_long(fields: str) -> RefusedError:

@@ -3,6 +3,7 @@
 import asyncpg
 from lodestream_proto.v1.datasets_pb2 import DatasetChange, DatasetHistoryRequest, DatasetHistoryResponse
 
+from services.read.query.database import Database
 from services.read.query.datasets import messages
 from services.read.query.datasets.selected import SQL, find_dataset
 from services.read.query.filters import Conditions, lookable
@@ -16,14 +17,14 @@ _DATASET_HISTORY = load_sql(SQL / "dataset_history.sql")
 
 
 async def dataset_history(
-    pool: asyncpg.Pool, project_id: str, request: DatasetHistoryRequest
+    database: Database, project_id: str, request: DatasetHistoryRequest
 ) -> DatasetHistoryResponse:
     """A page of changes.
 
     Raises RefusedError: the project has no such dataset, the dataset never had such an item, or a field can't be used.
     """
     size = page_size(request.page_size)
-    async with snapshot(pool) as connection:
+    async with snapshot(database) as connection:
         dataset = await find_dataset(connection, project_id, request.name, field="name")
         statement = history_statement(project_id, dataset["dataset_id"], request)
         rows, more = await fetch_page(connection, statement.sql, statement.parameters, size)

@@ -1,8 +1,8 @@
 """GetDataset: a dataset as it is, or as it was at a version or an instant."""
 
-import asyncpg
 from lodestream_proto.v1.datasets_pb2 import GetDatasetRequest, GetDatasetResponse
 
+from services.read.query.database import Database
 from services.read.query.datasets import messages
 from services.read.query.datasets.selected import SQL, select
 from services.read.query.paging import snapshot
@@ -11,12 +11,12 @@ from shared.read_model.postgres import load_sql
 _GET_DATASET = load_sql(SQL / "get_dataset.sql")
 
 
-async def get_dataset(pool: asyncpg.Pool, project_id: str, request: GetDatasetRequest) -> GetDatasetResponse:
+async def get_dataset(database: Database, project_id: str, request: GetDatasetRequest) -> GetDatasetResponse:
     """One dataset.
 
     Raises RefusedError: the selector can't be, or the project has, or had then, nothing it selects.
     """
-    async with snapshot(pool) as connection:
+    async with snapshot(database) as connection:
         selected = await select(connection, project_id, request.dataset)
         row = await connection.fetchrow(_GET_DATASET, project_id, selected.dataset_id, selected.version)
     return GetDatasetResponse(dataset=messages.dataset(selected.dataset, selected.version, row))

@@ -1,8 +1,8 @@
 """ListDatasets: a page of datasets as they are, by name."""
 
-import asyncpg
 from lodestream_proto.v1.datasets_pb2 import ListDatasetsRequest, ListDatasetsResponse
 
+from services.read.query.database import Database
 from services.read.query.datasets import messages
 from services.read.query.datasets.selected import SQL
 from services.read.query.filters import Conditions, containing, lookable
@@ -13,13 +13,13 @@ from shared.read_model.postgres import load_sql
 _LIST_DATASETS = load_sql(SQL / "list_datasets.sql")
 
 
-async def list_datasets(pool: asyncpg.Pool, project_id: str, request: ListDatasetsRequest) -> ListDatasetsResponse:
+async def list_datasets(database: Database, project_id: str, request: ListDatasetsRequest) -> ListDatasetsResponse:
     """A page.
 
     Raises InvalidError naming the field that can't be used.
     """
     statement, size = list_statement(project_id, request), page_size(request.page_size)
-    async with snapshot(pool) as connection:
+    async with snapshot(database) as connection:
         rows, more = await fetch_page(connection, statement.sql, statement.parameters, size)
     return ListDatasetsResponse(
         datasets=[messages.dataset(row, row["version"], row) for row in rows],

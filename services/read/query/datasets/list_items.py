@@ -1,8 +1,8 @@
 """ListItems: a dataset's items at one version, in the order in which they were first recorded."""
 
-import asyncpg
 from lodestream_proto.v1.datasets_pb2 import DatasetSelector, ListItemsRequest, ListItemsResponse
 
+from services.read.query.database import Database
 from services.read.query.datasets import messages
 from services.read.query.datasets.selected import SQL, Selected, select
 from services.read.query.filters import Conditions, lookable
@@ -14,7 +14,7 @@ from shared.runtime.refusal import InvalidError
 _LIST_ITEMS = load_sql(SQL / "list_items.sql")
 
 
-async def list_items(pool: asyncpg.Pool, project_id: str, request: ListItemsRequest) -> ListItemsResponse:
+async def list_items(database: Database, project_id: str, request: ListItemsRequest) -> ListItemsResponse:
     """A page. All pages show the version that the first one did, whatever has changed since.
 
     Raises RefusedError: a field can't be used, or the project has, or had then, no such dataset.
@@ -23,7 +23,7 @@ async def list_items(pool: asyncpg.Pool, project_id: str, request: ListItemsRequ
     selector = request.dataset
     if last:
         selector = DatasetSelector(name=request.dataset.name, version=last[0])
-    async with snapshot(pool) as connection:
+    async with snapshot(database) as connection:
         selected = await select(connection, project_id, selector)
         statement = list_statement(project_id, request, selected)
         rows, more = await fetch_page(connection, statement.sql, statement.parameters, size)

@@ -56,9 +56,7 @@ async def select(connection: asyncpg.Connection, project_id: str, selector: Data
     return Selected(row, row["version"])
 
 
-async def find_dataset(
-    connection: asyncpg.Connection | asyncpg.Pool, project_id: str, name: str, *, field: str
-) -> asyncpg.Record:
+async def find_dataset(connection: asyncpg.Connection, project_id: str, name: str, *, field: str) -> asyncpg.Record:
     """A row of find_dataset.sql.
 
     Raises RefusedError: NOT_FOUND, naming what there is instead.

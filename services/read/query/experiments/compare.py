@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import asyncpg
 from lodestream_proto.v1.experiments_pb2 import CompareExperimentsRequest, CompareExperimentsResponse, ExperimentRun
 
+from services.read.query.database import Database
 from services.read.query.experiments.comparing.asked import Asked, read_request
 from services.read.query.experiments.comparing.reading import RunRead, evaluation_names, read_run
 from services.read.query.experiments.runs import find_run, messages_of
@@ -30,7 +30,7 @@ class Comparisons:
         self._threads = ThreadPoolExecutor(_AT_A_TIME, "compare")
 
     async def compare_experiments(
-        self, pool: asyncpg.Pool, project_id: str, request: CompareExperimentsRequest
+        self, database: Database, project_id: str, request: CompareExperimentsRequest
     ) -> CompareExperimentsResponse:
         """The candidates beside the baseline.
 
@@ -38,16 +38,16 @@ class Comparisons:
         """
         asked = read_request(request)
         async with self._turns:
-            runs, read = await self._read(pool, project_id, asked)
+            runs, read = await self._read(database, project_id, asked)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, _answer, asked, runs, read)
 
     async def _read(
-        self, pool: asyncpg.Pool, project_id: str, asked: Asked
+        self, database: Database, project_id: str, asked: Asked
     ) -> tuple[Sequence[ExperimentRun], Sequence[RunRead]]:
         """All runs as they are at one moment, the baseline first."""
         fields = {"baseline_run_id": asked.baseline_id} | {f"run_ids[{n}]": id_ for n, id_ in enumerate(asked.run_ids)}
-        async with snapshot(pool) as connection:
+        async with snapshot(database) as connection:
             rows = [await find_run(connection, project_id, run_id, field=field) for field, run_id in fields.items()]
             names = await evaluation_names(connection, project_id, [row["run_id"] for row in rows])
             wanted = asked.wanted_of(names)

@@ -7,7 +7,6 @@ dataset.
 from dataclasses import dataclass
 from enum import IntEnum
 
-import asyncpg
 from lodestream_proto.v1.datasets_pb2 import DatasetItem
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentItemFinished
 from lodestream_proto.v1.experiments_pb2 import (
@@ -16,6 +15,7 @@ from lodestream_proto.v1.experiments_pb2 import (
     ListExperimentItemsResponse,
 )
 
+from services.read.query.database import Database
 from services.read.query.datasets import messages
 from services.read.query.datasets.list_items import at_version
 from services.read.query.experiments.runs import find_run
@@ -59,14 +59,14 @@ class Place:
 
 
 async def list_experiment_items(
-    pool: asyncpg.Pool, project_id: str, request: ListExperimentItemsRequest
+    database: Database, project_id: str, request: ListExperimentItemsRequest
 ) -> ListExperimentItemsResponse:
     """A page.
 
     Raises RefusedError: the project has no such run, or a field can't be used.
     """
     size, last = page_size(request.page_size), _last(request)
-    async with snapshot(pool) as connection:
+    async with snapshot(database) as connection:
         run = await find_run(connection, project_id, request.run_id)
         place = last or Place(Part.OF_DATASET if is_dataset_known(run) else Part.ALL)
         statement = list_statement(project_id, request, run, place)

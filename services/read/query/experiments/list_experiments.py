@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 from lodestream_proto.v1.experiments_pb2 import ExperimentState, ListExperimentsRequest, ListExperimentsResponse
 
+from services.read.query.database import Database
 from services.read.query.datasets.selected import find_dataset
 from services.read.query.experiments.runs import messages_of
 from services.read.query.experiments.summaries import SQL, Summaries
@@ -20,14 +20,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def list_experiments(
-    summaries: Summaries, pool: asyncpg.Pool, project_id: str, request: ListExperimentsRequest
+    summaries: Summaries, database: Database, project_id: str, request: ListExperimentsRequest
 ) -> ListExperimentsResponse:
     """A page.
 
     Raises RefusedError: a field can't be used, or the project has no dataset of that name.
     """
     size = page_size(request.page_size)
-    async with snapshot(pool) as connection:
+    async with snapshot(database) as connection:
         dataset_id = None
         if request.dataset_name:
             dataset = await find_dataset(connection, project_id, request.dataset_name, field="dataset_name")

@@ -83,7 +83,7 @@ class Watching:
         key = await project_of(self._reads.keys, context), required("run_id", request.run_id)
         watched = self._watched.get(key)
         if watched is None:
-            watched = self._watched[key] = Watched(key, self._reads.pool, self._summaries, self._clock)
+            watched = self._watched[key] = Watched(key, self._reads.database, self._summaries, self._clock)
         watched.streams += 1
         try:
             await watched.read()
@@ -131,7 +131,7 @@ class Watching:
         if not self._watched:
             return
         projects, runs = (list(column) for column in zip(*self._watched, strict=True))
-        rows = await self._reads.pool.fetch(_LOOK_AT_RUNS, projects, runs, timeout=_LOOK_TIMEOUT)
+        rows = await self._reads.database.searches.fetch(_LOOK_AT_RUNS, projects, runs, timeout=_LOOK_TIMEOUT)
         self._answered_at = self._clock()
         for row in rows:
             watched = self._watched.get((row["project_id"], row["run_id"]))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-import asyncpg
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentItemFinished
 from lodestream_proto.v1.experiments_pb2 import (
     EXPERIMENT_STATE_PAUSED,
@@ -17,6 +16,7 @@ from lodestream_proto.v1.experiments_pb2 import (
     ExperimentRun,
 )
 
+from services.read.query.database import Database
 from services.read.query.experiments.runs import find_run, messages_of
 from services.read.query.experiments.summaries import SQL, Row, Summaries
 from services.read.query.paging import fetch_page, snapshot
@@ -45,11 +45,11 @@ class Items:
 class Watched:
     """A run and its streams."""
 
-    def __init__(self, key: Key, pool: asyncpg.Pool, summaries: Summaries, clock: Callable[[], float]) -> None:
+    def __init__(self, key: Key, database: Database, summaries: Summaries, clock: Callable[[], float]) -> None:
         self.key, self.streams = key, 0
         self.changes = 0
         """Of `run`, counted."""
-        self._pool, self._summaries, self._clock = pool, summaries, clock
+        self._database, self._summaries, self._clock = database, summaries, clock
         self._run: ExperimentRun | None = None
         self._state: tuple[object, ...] = ()
         self._began, self._due = -math.inf, -math.inf
@@ -92,7 +92,7 @@ class Watched:
             if self._began > asked:
                 return
             began = self._clock()
-            async with snapshot(self._pool) as connection:
+            async with snapshot(self._database) as connection:
                 row = await find_run(connection, *self.key)
                 (run,) = await messages_of(connection, self.key[0], [row], self._summaries)
             self._began, self._state = began, _state(row)
@@ -112,7 +112,7 @@ class Watched:
         return await asyncio.shield(page)
 
     async def _fetch(self, instant: datetime) -> Items:
-        async with snapshot(self._pool) as connection:
+        async with snapshot(self._database) as connection:
             rows, more = await fetch_page(connection, _ITEMS_SINCE, [*self.key, instant, _AT_ONCE + 1], _AT_ONCE)
         items = [ExperimentItem(result=ExperimentItemFinished.FromString(row["result"])) for row in rows]
         return Items(items, rows[-1]["finished_at"] if rows else instant, more)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import asyncpg
 from lodestream_proto.v1.prompt_cache_pb2 import PromptHead
 from lodestream_proto.v1.prompts_pb2 import (
     GetPromptRequest,
@@ -14,6 +13,7 @@ from lodestream_proto.v1.prompts_pb2 import (
     PromptVersion,
 )
 
+from services.read.query.database import Database
 from services.read.query.filters import to_datetime
 from services.read.query.prompts.heads import MAX_PROMPTS, SQL, head_as_of, heads_of
 from shared.read_model.postgres import load_sql
@@ -25,7 +25,7 @@ _GET_VERSIONS = load_sql(SQL / "get_versions.sql")
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
 
-async def get_prompt(pool: asyncpg.Pool, project_id: str, request: GetPromptRequest) -> GetPromptResponse:
+async def get_prompt(database: Database, project_id: str, request: GetPromptRequest) -> GetPromptResponse:
     """One version.
 
     Raises RefusedError: the selector can't be, or the project has (or had then) nothing it selects.
@@ -34,16 +34,16 @@ async def get_prompt(pool: asyncpg.Pool, project_id: str, request: GetPromptRequ
     check_selector(selector, "prompt")
     if request.HasField("as_of"):
         instant = to_datetime("as_of", request.as_of)
-        head = await head_as_of(pool, project_id, selector.name, instant)
+        head = await head_as_of(database, project_id, selector.name, instant)
     else:
-        head = (await heads_of(pool, project_id, [selector.name]))[selector.name]
-    (found,) = await _contents(pool, project_id, [(head, version_meant(head, selector))])
+        head = (await heads_of(database, project_id, [selector.name]))[selector.name]
+    (found,) = await _contents(database, project_id, [(head, version_meant(head, selector))])
     if found is None:
         raise NotFoundError(_described(selector))
     return GetPromptResponse(prompt=found)
 
 
-async def get_prompts(pool: asyncpg.Pool, project_id: str, request: GetPromptsRequest) -> GetPromptsResponse:
+async def get_prompts(database: Database, project_id: str, request: GetPromptsRequest) -> GetPromptsResponse:
     """An outcome for each selector.
 
     Raises RefusedError: a selector can't be, or they are too many or too large together.
@@ -51,20 +51,20 @@ async def get_prompts(pool: asyncpg.Pool, project_id: str, request: GetPromptsRe
     check_count(request.prompts, "prompts", most=MAX_PROMPTS)
     for n, selector in enumerate(request.prompts):
         check_selector(selector, f"prompts[{n}]")
-    heads = await heads_of(pool, project_id, [selector.name for selector in request.prompts])
+    heads = await heads_of(database, project_id, [selector.name for selector in request.prompts])
     meant = [(heads[selector.name], version_meant(heads[selector.name], selector)) for selector in request.prompts]
     return GetPromptsResponse(
         outcomes=[
             PromptOutcome(prompt=selector, found=found, revision=head.revision)
             for selector, (head, _), found in zip(
-                request.prompts, meant, await _contents(pool, project_id, meant), strict=True
+                request.prompts, meant, await _contents(database, project_id, meant), strict=True
             )
         ]
     )
 
 
 async def _contents(
-    pool: asyncpg.Pool, project_id: str, meant: Sequence[tuple[PromptHead, int | None]]
+    database: Database, project_id: str, meant: Sequence[tuple[PromptHead, int | None]]
 ) -> list[PromptVersion | None]:
     """The versions meant, as their heads show them; those that the heads don't carry are read."""
     known = {(head.name, number): content_in(head, number) for head, number in meant if number}
@@ -72,7 +72,7 @@ async def _contents(
     if missing:
         names, numbers = (list(column) for column in zip(*missing, strict=True))
         size = 0
-        async with pool.acquire() as connection, connection.transaction():
+        async with database.look_ups.acquire() as connection, connection.transaction():
             async for row in connection.cursor(_GET_VERSIONS, project_id, names, numbers, prefetch=16):
                 size += len(row["body"])
                 if size > _MAX_ANSWER_BYTES:

@@ -4,6 +4,7 @@ import asyncpg
 from lodestream_proto.v1.prompts_pb2 import LabelHistoryRequest, LabelHistoryResponse, LabelMove
 
 from services.read.query import nouns
+from services.read.query.database import Database
 from services.read.query.filters import Conditions
 from services.read.query.paging import from_token, page_size, to_token
 from services.read.query.prompts.heads import SQL
@@ -15,7 +16,7 @@ _LABEL_HISTORY = load_sql(SQL / "label_history.sql")
 _EXISTS = "SELECT 1 FROM prompts WHERE project_id = $1 AND name = $2"
 
 
-async def label_history(pool: asyncpg.Pool, project_id: str, request: LabelHistoryRequest) -> LabelHistoryResponse:
+async def label_history(database: Database, project_id: str, request: LabelHistoryRequest) -> LabelHistoryResponse:
     """A page of moves.
 
     Raises RefusedError: the project has no such prompt, or a field can't be used.
@@ -32,8 +33,8 @@ async def label_history(pool: asyncpg.Pool, project_id: str, request: LabelHisto
         conditions.add_raw(f"revision <= {revision} AND (revision < {revision} OR label > {label})")
     limit = conditions.parameter(size + 1)
     statement = _LABEL_HISTORY.format(conditions=conditions.sql(), limit=limit)
-    rows = await pool.fetch(statement, *conditions.parameters)
-    if not rows and not await pool.fetchval(_EXISTS, project_id, request.name):
+    rows = await database.searches.fetch(statement, *conditions.parameters)
+    if not rows and not await database.searches.fetchval(_EXISTS, project_id, request.name):
         raise NotFoundError(f"prompt {request.name!r}")
     token = to_token(bound, [rows[size - 1]["revision"], rows[size - 1]["label"]]) if len(rows) > size else ""
     return LabelHistoryResponse(moves=[_move(row) for row in rows[:size]], next_page_token=token)

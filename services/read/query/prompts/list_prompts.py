@@ -4,6 +4,7 @@ import asyncpg
 from lodestream_proto.v1.prompts_pb2 import ListPromptsRequest, ListPromptsResponse, PromptSummary
 
 from services.read.query import nouns
+from services.read.query.database import Database
 from services.read.query.filters import Conditions
 from services.read.query.paging import from_token, page_size, to_token
 from services.read.query.prompts.heads import SQL
@@ -18,7 +19,7 @@ _HAS_LABEL = """EXISTS (
 )"""
 
 
-async def list_prompts(pool: asyncpg.Pool, project_id: str, request: ListPromptsRequest) -> ListPromptsResponse:
+async def list_prompts(database: Database, project_id: str, request: ListPromptsRequest) -> ListPromptsResponse:
     """A page of summaries.
 
     Raises RefusedError naming the field that can't be used.
@@ -43,7 +44,7 @@ async def list_prompts(pool: asyncpg.Pool, project_id: str, request: ListPrompts
         conditions.add("prompts.name > {}", last[0])
     limit = conditions.parameter(size + 1)
     statement = _LIST_PROMPTS.format(conditions=conditions.sql(), limit=limit)
-    rows = await pool.fetch(statement, *conditions.parameters)
+    rows = await database.searches.fetch(statement, *conditions.parameters)
     token = to_token(bound, [rows[size - 1]["name"]]) if len(rows) > size else ""
     return ListPromptsResponse(prompts=[_summary(row) for row in rows[:size]], next_page_token=token)
 

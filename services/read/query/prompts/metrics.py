@@ -13,6 +13,7 @@ from lodestream_proto.v1.prompts_pb2 import (
 from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, SPAN_TYPE_GENERATION
 
 from services.read.query import nouns
+from services.read.query.database import Database
 from services.read.query.filters import Conditions, to_datetime
 from services.read.query.prompts.heads import SQL
 from shared.read_model.postgres import load_sql
@@ -23,7 +24,7 @@ _SCORE_AVERAGES = load_sql(SQL / "score_averages.sql")
 _DOLLAR = 10**12
 
 
-async def prompt_metrics(pool: asyncpg.Pool, project_id: str, request: PromptMetricsRequest) -> PromptMetricsResponse:
+async def prompt_metrics(database: Database, project_id: str, request: PromptMetricsRequest) -> PromptMetricsResponse:
     """Figures of each version that was used. A prompt that nobody used has none, whether there is one or not.
 
     Raises RefusedError naming the field that can't be used.
@@ -36,9 +37,9 @@ async def prompt_metrics(pool: asyncpg.Pool, project_id: str, request: PromptMet
         conditions.add("start_at >= {}", since)
     if before:
         conditions.add("start_at < {}", before)
-    rows = await pool.fetch(_PROMPT_METRICS.format(conditions=conditions.sql()), *conditions.parameters)
+    rows = await database.searches.fetch(_PROMPT_METRICS.format(conditions=conditions.sql()), *conditions.parameters)
     scores: dict[int, list[ScoreAverage]] = defaultdict(list)
-    for score in await pool.fetch(_SCORE_AVERAGES, project_id, request.name, since, before):
+    for score in await database.searches.fetch(_SCORE_AVERAGES, project_id, request.name, since, before):
         average = ScoreAverage(name=score["score_name"], count=score["score_count"], average=score["score_average"])
         scores[score["version"]].append(average)
     return PromptMetricsResponse(versions=[_metrics(row, scores[row["prompt_version"]]) for row in rows])

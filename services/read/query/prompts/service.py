@@ -3,14 +3,14 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import asyncpg
 from google.protobuf.message import Message
 from lodestream_proto.v1 import prompt_cache_pb2 as cache_pb
 from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.prompt_cache_pb2_grpc import PromptCacheServiceServicer
 from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceServicer
 
-from services.read.query.freshness import LogEnds, freshness, wait_for
+from services.read.query.database import Database
+from services.read.query.freshness import freshness, wait_for
 from services.read.query.prompts.get_prompt import get_prompt, get_prompts
 from services.read.query.prompts.heads import get_prompt_heads
 from services.read.query.prompts.label_history import label_history
@@ -18,21 +18,21 @@ from services.read.query.prompts.list_prompts import list_prompts
 from services.read.query.prompts.list_versions import list_versions
 from services.read.query.prompts.metrics import prompt_metrics
 from services.read.query.prompts.verdict import get_verdict
+from services.read.query.reading import Reads
 from services.read.query.refusal import answering
 from shared.event_log.topics import PROMPTS, TRACES
-from shared.read_model.authentication import Authenticator
 from shared.read_model.caller import project_of
 from shared.runtime.refusal import Context
 
 Response = TypeVar("Response", bound=Message)
-Read = Callable[[asyncpg.Pool, str, Any], Awaitable[Response]]
+Read = Callable[[Database, str, Any], Awaitable[Response]]
 
 
 class _Reads:
     """For every call the project of its key, the wait it asks for, the answer, and how fresh that is."""
 
-    def __init__(self, pool: asyncpg.Pool, keys: Authenticator, log_ends: LogEnds) -> None:
-        self._pool, self._keys, self._log_ends = pool, keys, log_ends
+    def __init__(self, reads: Reads) -> None:
+        self._database, self._keys, self._log_ends = reads.database, reads.keys, reads.log_ends
 
     async def _read(
         self, read: Read[Response], request: Any, context: Context, *, complete_in: str | None = None
@@ -42,11 +42,11 @@ class _Reads:
         async def answer() -> Response:
             project_id = await project_of(self._keys, context)
             if "wait_for" in request.DESCRIPTOR.fields_by_name:
-                await wait_for(self._pool, request.wait_for, context.time_remaining())
+                await wait_for(self._database, request.wait_for, context.time_remaining())
             if complete_in is None:
-                return await read(self._pool, project_id, request)
-            fresh = await freshness(self._pool, self._log_ends, (complete_in,))  # before the read: later only adds
-            response: Any = await read(self._pool, project_id, request)
+                return await read(self._database, project_id, request)
+            fresh = await freshness(self._database, self._log_ends, (complete_in,))  # before the read: later only adds
+            response: Any = await read(self._database, project_id, request)
             response.freshness.CopyFrom(fresh)
             return response  # type: ignore[no-any-return]
 

@@ -2,9 +2,9 @@
 
 import uuid
 
-import asyncpg
 from lodestream_proto.v1.prompts_pb2 import GetVerdictRequest, GetVerdictResponse
 
+from services.read.query.database import Database
 from services.read.query.prompts.heads import SQL
 from shared.read_model.postgres import load_sql
 from shared.read_model.prompt_rules import check_name, command_id
@@ -13,7 +13,7 @@ from shared.runtime.refusal import NotFoundError
 _GET_VERDICT = load_sql(SQL / "get_verdict.sql")
 
 
-async def get_verdict(pool: asyncpg.Pool, project_id: str, request: GetVerdictRequest) -> GetVerdictResponse:
+async def get_verdict(database: Database, project_id: str, request: GetVerdictRequest) -> GetVerdictResponse:
     """The first verdict on a command.
 
     Raises RefusedError: the id is none, or the read model knows no such command.
@@ -21,7 +21,7 @@ async def get_verdict(pool: asyncpg.Pool, project_id: str, request: GetVerdictRe
     identity = uuid.UUID(command_id(request.command_id))
     if request.prompt_name:
         check_name(request.prompt_name, "prompt_name")
-    row = await pool.fetchrow(_GET_VERDICT, project_id, identity, request.prompt_name or None)
+    row = await database.look_ups.fetchrow(_GET_VERDICT, project_id, identity, request.prompt_name or None)
     if row is None:
         raise NotFoundError(f"verdict on command {request.command_id}: wait for its position")
     return GetVerdictResponse(

@@ -4,6 +4,7 @@ import asyncpg
 import orjson
 from lodestream_proto.v1 import scores_pb2 as pb
 
+from services.read.query.database import Database
 from services.read.query.filters import Conditions
 from services.read.query.scores.filters import add_score_filter
 from services.read.query.traces import SQL
@@ -27,7 +28,7 @@ _KEYS = {
 
 
 async def aggregate_scores(
-    pool: asyncpg.Pool, project_id: str, request: pb.AggregateScoresRequest
+    database: Database, project_id: str, request: pb.AggregateScoresRequest
 ) -> pb.AggregateScoresResponse:
     """The groups, by name and key.
 
@@ -40,7 +41,7 @@ async def aggregate_scores(
     add_score_filter(conditions, request.filter)
     limit = conditions.parameter(MAX_GROUPS + 1)
     statement = _AGGREGATE.format(conditions=conditions.sql(), keys=keys, limit=limit)
-    rows = await pool.fetch(statement, *conditions.parameters)
+    rows = await database.searches.fetch(statement, *conditions.parameters)
     if len(rows) > MAX_GROUPS:
         raise InvalidError("filter", f"more than {MAX_GROUPS} groups; ask for fewer names or less time")
     return pb.AggregateScoresResponse(groups=map(_group, rows))

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 from lodestream_proto.v1 import scores_pb2 as pb
 
+from services.read.query.database import Database
 from services.read.query.filters import Conditions
 from services.read.query.nouns import microseconds_since_1970
 from services.read.query.paging import from_token, page_size, to_token
@@ -24,7 +24,7 @@ SELECT {COLUMNS} FROM score_configs WHERE project_id = $1 AND (NOT archived OR $
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-async def list_scores(pool: asyncpg.Pool, project_id: str, request: pb.ListScoresRequest) -> pb.ListScoresResponse:
+async def list_scores(database: Database, project_id: str, request: pb.ListScoresRequest) -> pb.ListScoresResponse:
     """A page of what holds, newest first.
 
     Raises RefusedError naming the field that can't be used.
@@ -36,7 +36,9 @@ async def list_scores(pool: asyncpg.Pool, project_id: str, request: pb.ListScore
         scored_at, score_id = conditions.parameter(_moment(last[0])), conditions.parameter(last[1])
         conditions.add_raw(f"(scored_at, score_id) < ({scored_at}, {score_id})")
     limit = conditions.parameter(size + 1)
-    rows = await pool.fetch(_LIST_SCORES.format(conditions=conditions.sql(), limit=limit), *conditions.parameters)
+    rows = await database.searches.fetch(
+        _LIST_SCORES.format(conditions=conditions.sql(), limit=limit), *conditions.parameters
+    )
     token = ""
     if len(rows) > size:
         token = to_token(bound, [microseconds_since_1970(rows[size - 1]["scored_at"]), rows[size - 1]["score_id"]])
@@ -44,7 +46,7 @@ async def list_scores(pool: asyncpg.Pool, project_id: str, request: pb.ListScore
 
 
 async def get_score_history(
-    pool: asyncpg.Pool, project_id: str, request: pb.GetScoreHistoryRequest
+    database: Database, project_id: str, request: pb.GetScoreHistoryRequest
 ) -> pb.GetScoreHistoryResponse:
     """All that was said under one id, newest first: the first holds.
 
@@ -52,17 +54,17 @@ async def get_score_history(
     """
     if not request.score_id or "\0" in request.score_id:
         raise InvalidError("score_id", "must be a score's id")
-    rows = await pool.fetch(_GET_SCORE_HISTORY, project_id, request.score_id)
+    rows = await database.look_ups.fetch(_GET_SCORE_HISTORY, project_id, request.score_id)
     if not rows:
         raise NotFoundError(f"score {request.score_id!r}")
     return pb.GetScoreHistoryResponse(scores=[messages.score(row, superseded=n > 0) for n, row in enumerate(rows)])
 
 
 async def list_score_configs(
-    pool: asyncpg.Pool, project_id: str, request: pb.ListScoreConfigsRequest
+    database: Database, project_id: str, request: pb.ListScoreConfigsRequest
 ) -> pb.ListScoreConfigsResponse:
     """The configs by name; archived ones only when asked for."""
-    rows = await pool.fetch(_LIST_CONFIGS, project_id, request.with_archived)
+    rows = await database.searches.fetch(_LIST_CONFIGS, project_id, request.with_archived)
     return pb.ListScoreConfigsResponse(configs=map(config_of, rows))
 
 

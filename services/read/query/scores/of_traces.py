@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
-import asyncpg
 from lodestream_proto.v1.query_pb2 import GetTraceResponse, ScoreCondition
 from lodestream_proto.v1.trace_pb2 import AttachedScore, ScoreColumn, TraceSummary
 
+from services.read.query.database import Database
 from services.read.query.filters import Conditions
 from services.read.query.scores.filters import add_values, texts
 from services.read.query.scores.messages import attached
@@ -54,14 +54,14 @@ def ranked_by_score(conditions: Conditions, name: str, *, ascending: bool) -> st
     return _RANK_TRACES.format(name=placeholder, before="<" if ascending else ">")
 
 
-async def show_columns(pool: asyncpg.Pool, project_id: str, summaries: Iterable[TraceSummary]) -> None:
+async def show_columns(database: Database, project_id: str, summaries: Iterable[TraceSummary]) -> None:
     """Put the scores' columns into these summaries."""
     by_id = {bytes.fromhex(summary.trace_id): summary for summary in summaries}
     if not by_id:
         return
     columns: dict[tuple[bytes, str], ScoreColumn] = {}
     sums: dict[tuple[bytes, str], tuple[Decimal, int]] = defaultdict(lambda: (Decimal(0), 0))
-    for row in await pool.fetch(_SCORE_COLUMNS, project_id, list(by_id)):
+    for row in await database.look_ups.fetch(_SCORE_COLUMNS, project_id, list(by_id)):
         key = row["trace_id"], row["name"]
         column = columns.setdefault(key, ScoreColumn(name=row["name"]))
         column.count += row["given"]
@@ -76,10 +76,10 @@ async def show_columns(pool: asyncpg.Pool, project_id: str, summaries: Iterable[
         by_id[trace_id].scores.append(column)
 
 
-async def show_scores(pool: asyncpg.Pool, project_id: str, response: GetTraceResponse) -> None:
+async def show_scores(database: Database, project_id: str, response: GetTraceResponse) -> None:
     """Put a trace's scores where they belong: to the trace, and to its spans."""
     of: dict[bytes | None, list[AttachedScore]] = defaultdict(list)
-    for row in await pool.fetch(_GET_TRACE_SCORES, project_id, bytes.fromhex(response.trace.trace_id)):
+    for row in await database.look_ups.fetch(_GET_TRACE_SCORES, project_id, bytes.fromhex(response.trace.trace_id)):
         of[row["span_id"]].append(attached(row))
     response.scores.extend(of[None])
     for span in response.spans:

@@ -1,0 +1,68 @@
+"""What is found by its key is planned once, perhaps when there was nothing yet, and never walks what comes later."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from lodestream_proto.v1.query_pb2 import GetTraceRequest
+
+from services.read.query.database import Database
+from services.read.query.freshness import LogEnds, freshness
+from services.read.query.get_trace import get_trace
+from shared.event_log.topics import SCORES, TRACES
+from shared.read_model.migrate import reader_dsn
+from shared.read_model.postgres import SEARCH_PATH
+from shared.runtime.settings import KafkaSettings, QuerySettings
+from tests.integration.test_query_plans import BEGAN, MAKE_TRACES
+from tests.integration.test_traces_by_score import MAKE_SCORES
+
+DAYS, TRACES_LATER = 3, 5_000
+FIRST = hashlib.md5(b"1", usedforsecurity=False).hexdigest()
+WALKS = (
+    "SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname ~ '^(traces|spans|scores|projection_positions)'"
+)
+FLUSH = "SELECT pg_stat_force_next_flush()"
+
+
+@pytest.fixture
+async def owner(database: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database, server_settings={"search_path": SEARCH_PATH})
+    try:
+        for number in range(DAYS):
+            day = BEGAN.date() + timedelta(days=number)
+            await connection.execute(
+                f"CREATE TABLE spans_{number} PARTITION OF spans FOR VALUES FROM ('{day}') TO ('{day + timedelta(1)}')"
+            )
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def reader(database: str) -> AsyncIterator[Database]:
+    """One connection of each kind: every look-up is by the plan of the first."""
+    its = await Database.connect(reader_dsn(database), QuerySettings(connections=1))
+    yield its
+    its.terminate()
+
+
+async def test_a_plan_for_an_empty_table_does_not_walk_a_full_one(owner: asyncpg.Connection, reader: Database) -> None:
+    async def read() -> None:
+        assert (await get_trace(reader, "p", GetTraceRequest(trace_id=FIRST))).trace.name == "answer"
+        await freshness(reader, LogEnds(KafkaSettings()), (TRACES, SCORES))
+
+    async def walks() -> dict[str, int]:
+        await reader.look_ups.execute(FLUSH)
+        await owner.execute(FLUSH)
+        return {row["relname"]: row["seq_scan"] for row in await owner.fetch(WALKS)}
+
+    await owner.execute(MAKE_TRACES, 1, BEGAN)
+    await read()
+    await owner.execute(MAKE_TRACES.replace("generate_series(1,", "generate_series(2,"), TRACES_LATER, BEGAN)
+    await owner.execute(MAKE_SCORES, TRACES_LATER, BEGAN)
+    before = await walks()
+    await read()
+    assert await walks() == before
+    assert {"traces", "scores", "projection_positions", "spans_0"} <= before.keys()
