@@ -37,7 +37,7 @@ async def run(settings: QuerySettings) -> None:
     database = await Database.connect(dsn, settings)
     log_ends = LogEnds(KafkaSettings())
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_metadata_size", 16 * 1024)])
-    reads = Reads(database, Authenticator(database.look_ups), log_ends)
+    reads = Reads(database, Authenticator(database.searches), log_ends)
     add_QueryServiceServicer_to_server(QueryService(reads), server)
     add_ScoreServiceServicer_to_server(ScoreService(reads), server)
     prompts = PromptService(reads)  # type: ignore[abstract] # commands stay unimplemented here

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 # What few have and what most have need different plans; half a millisecond each is well spent.
 _SEARCHES = {"plan_cache_mode": "force_custom_plan"}
-# By its key a row is found the same way whatever the key is, and never by walking a table that was empty at first.
+# A primary key finds its row the same way whatever it is; only a table that was empty at first must not be walked.
 _LOOK_UPS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 
@@ -26,7 +26,11 @@ class Database:
     searches: asyncpg.Pool
     """Statements whose best plan depends on their parameters: planned for each call."""
     look_ups: asyncpg.Pool
-    """Statements that find rows by their key: planned once a connection, which is two thirds of what they cost."""
+    """Statements that find rows by their primary key: planned once a connection, which is two thirds of what they cost.
+
+    Only those. Where there are several indexes to choose from, or a list of keys is joined, a plan that was good for
+    what there was at first may read all that a project has now.
+    """
 
     @classmethod
     async def connect(cls, dsn: str, settings: QuerySettings) -> Self:

@@ -13,7 +13,7 @@ from lodestream_proto.v1.trace_pb2 import SpanContent, SpanEvent, SpanLink
 from services.read.query import nouns
 from services.read.query.critical_path import Node, critical_path
 from services.read.query.database import Database
-from services.read.query.scores.of_traces import show_columns, show_scores
+from services.read.query.scores.of_traces import show_scores
 from services.read.query.traces import SQL, find_trace
 from shared.read_model.blocks import Source, UnreadableBlockError, open_block, sources_of
 from shared.read_model.dialects import content
@@ -54,7 +54,6 @@ async def get_trace(database: Database, project_id: str, request: GetTraceReques
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)  # other calls need not wait for all of a large trace
     await show_scores(database, project_id, response)
-    await show_columns(database, project_id, [response.trace])
     return response
 
 
@@ -100,7 +99,7 @@ async def _sources(
     days = {(partition, offset): day for day, partition, offset in places}
     columns = [list(column) for column in zip(*places, strict=True)] or [[], [], []]
     found = {}
-    for block in await database.look_ups.fetch(_GET_BLOCKS, project_id, *columns):
+    for block in await database.searches.fetch(_GET_BLOCKS, project_id, *columns):
         place = days[block["partition"], block["offset"]], block["partition"], block["offset"]
         try:
             request = open_block(block["compression"], block["otlp_request"])

@@ -28,11 +28,18 @@ class Reads:
         context: Context,
         topics: Sequence[str] = (TRACES,),
     ) -> Answer:
-        """A read's answer, with the freshness of the topics it is folded from; or its refusal as a status."""
+        """A read's answer; or its refusal as a status.
+
+        With the freshness of the topics it is folded from, and after the wait it asks for. Some messages have no place
+        for the one (then there are no `topics`) or the other.
+        """
 
         async def ask() -> Answer:
             project_id = await project_of(self.keys, context)
-            await wait_for(self.database, request.wait_for, context.time_remaining())
+            if "wait_for" in request.DESCRIPTOR.fields_by_name:
+                await wait_for(self.database, request.wait_for, context.time_remaining())
+            if not topics:
+                return await read(self.database, project_id, request)
             fresh = await freshness(self.database, self.log_ends, topics)  # before the read: what comes later only adds
             response: Any = await read(self.database, project_id, request)
             response.freshness.CopyFrom(fresh)

@@ -1,11 +1,11 @@
 """QueryService: which function answers which call, and from which topics it is folded."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from lodestream_proto.v1 import query_pb2 as pb
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceServicer
 
-from services.read.query.freshness import freshness
 from services.read.query.get_trace import get_trace
 from services.read.query.reading import Reads
 from services.read.query.refusal import answering
@@ -38,15 +38,8 @@ class QueryService(QueryServiceServicer):
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:  # noqa: N802
         return await self._reads.answer(get_session, request, context, _WITH_SCORES)
 
-    async def GetStatus(self, _request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: N802
-        async def answer() -> pb.GetStatusResponse:
-            project_id = await project_of(self._reads.keys, context)
-            fresh = await freshness(self._reads.database, self._reads.log_ends)
-            response = await get_status(self._reads.database, project_id, self._reads.log_ends)
-            response.freshness.CopyFrom(fresh)
-            return response
-
-        return await answering("GetStatus", context, answer)
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: N802
+        return await self._reads.answer(partial(get_status, self._reads.log_ends), request, context)
 
     async def TailTraces(self, request: pb.TailTracesRequest, context: Context) -> AsyncIterator[pb.TailTracesResponse]:  # noqa: N802
         project_id = await answering("TailTraces", context, lambda: project_of(self._reads.keys, context))

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from lodestream_proto.v1.query_pb2 import GetStatusResponse, PartitionStatus, ProjectionStatus
+from lodestream_proto.v1.query_pb2 import GetStatusRequest, GetStatusResponse, PartitionStatus, ProjectionStatus
 
 from services.read.query.database import Database
 from services.read.query.freshness import PROJECTIONS, LogEnds
@@ -15,7 +15,9 @@ SELECT count(*) FROM dead_letters WHERE project_id = $1 AND redriven_at IS NULL 
 """
 
 
-async def get_status(database: Database, project_id: str, log_ends: LogEnds) -> GetStatusResponse:
+async def get_status(
+    log_ends: LogEnds, database: Database, project_id: str, _request: GetStatusRequest
+) -> GetStatusResponse:
     """Every projection's partitions, and the project's dead letters."""
     partitions: dict[tuple[str, str], dict[int, PartitionStatus]] = defaultdict(dict)
     # A projection that has not begun with a partition has all of it before it.

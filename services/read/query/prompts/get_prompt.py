@@ -72,7 +72,7 @@ async def _contents(
     if missing:
         names, numbers = (list(column) for column in zip(*missing, strict=True))
         size = 0
-        async with database.look_ups.acquire() as connection, connection.transaction():
+        async with database.searches.acquire() as connection, connection.transaction():
             async for row in connection.cursor(_GET_VERSIONS, project_id, names, numbers, prefetch=16):
                 size += len(row["body"])
                 if size > _MAX_ANSWER_BYTES:

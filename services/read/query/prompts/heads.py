@@ -33,13 +33,13 @@ async def get_prompt_heads(
 
 async def heads_of(database: Database, project_id: str, names: Sequence[str]) -> dict[str, PromptHead]:
     """The heads of prompts as they are now, by name."""
-    found = await read_heads(database.look_ups, [(project_id, name) for name in names])
+    found = await read_heads(database.searches, [(project_id, name) for name in names])
     return {name: head for (_, name), head in found.items()}
 
 
 async def head_as_of(database: Database, project_id: str, name: str, instant: datetime) -> PromptHead:
     """The head of a prompt after everything the log had got by then, without contents; revision 0 if there was none."""
-    row = await database.look_ups.fetchrow(_HEAD_AS_OF, project_id, name, instant)
+    row = await database.searches.fetchrow(_HEAD_AS_OF, project_id, name, instant)
     if row is None:
         return PromptHead(name=name)
     return PromptHead(

@@ -54,7 +54,7 @@ async def get_score_history(
     """
     if not request.score_id or "\0" in request.score_id:
         raise InvalidError("score_id", "must be a score's id")
-    rows = await database.look_ups.fetch(_GET_SCORE_HISTORY, project_id, request.score_id)
+    rows = await database.searches.fetch(_GET_SCORE_HISTORY, project_id, request.score_id)
     if not rows:
         raise NotFoundError(f"score {request.score_id!r}")
     return pb.GetScoreHistoryResponse(scores=[messages.score(row, superseded=n > 0) for n, row in enumerate(rows)])

@@ -61,7 +61,7 @@ async def show_columns(database: Database, project_id: str, summaries: Iterable[
         return
     columns: dict[tuple[bytes, str], ScoreColumn] = {}
     sums: dict[tuple[bytes, str], tuple[Decimal, int]] = defaultdict(lambda: (Decimal(0), 0))
-    for row in await database.look_ups.fetch(_SCORE_COLUMNS, project_id, list(by_id)):
+    for row in await database.searches.fetch(_SCORE_COLUMNS, project_id, list(by_id)):
         key = row["trace_id"], row["name"]
         column = columns.setdefault(key, ScoreColumn(name=row["name"]))
         column.count += row["given"]
@@ -77,10 +77,14 @@ async def show_columns(database: Database, project_id: str, summaries: Iterable[
 
 
 async def show_scores(database: Database, project_id: str, response: GetTraceResponse) -> None:
-    """Put a trace's scores where they belong: to the trace, and to its spans."""
+    """Put a trace's scores where they belong: to the trace, and to its spans; and their columns into its summary."""
+    rows = await database.searches.fetch(_GET_TRACE_SCORES, project_id, bytes.fromhex(response.trace.trace_id))
+    if not rows:
+        return
     of: dict[bytes | None, list[AttachedScore]] = defaultdict(list)
-    for row in await database.look_ups.fetch(_GET_TRACE_SCORES, project_id, bytes.fromhex(response.trace.trace_id)):
+    for row in rows:
         of[row["span_id"]].append(attached(row))
     response.scores.extend(of[None])
     for span in response.spans:
         span.scores.extend(of[bytes.fromhex(span.span_id)])
+    await show_columns(database, project_id, [response.trace])
