@@ -29,16 +29,16 @@ from tests.polling import until
 
 
 @pytest.fixture
-async def with_worker(stack, service, database, servers):
+async def with_worker(stack, service):
     """The stack, and a worker."""
-    connection = await asyncpg.connect(database)
+    connection = await asyncpg.connect(stack.dsn)
     await connection.execute(
         "INSERT INTO lodestream.projection_positions (projection, topic, partition, next_offset)"
         " SELECT 'evaluator', topic, partition, next_offset FROM lodestream.projection_positions"
         " WHERE projection = 'experiments'"
     )
     await connection.close()
-    environment = {"LODESTREAM_POSTGRES": database, "LODESTREAM_EVALUATOR_GROUP": f"test-{uuid4().hex[:8]}"}
+    environment = {"LODESTREAM_POSTGRES": stack.dsn, "LODESTREAM_EVALUATOR_GROUP": f"test-{uuid4().hex[:8]}"}
     await service(MODULE, **QUICK, **environment)
     return stack
 
