@@ -346,8 +346,8 @@ async def test_a_run_that_nobody_can_read_yet_is_told_with_its_place(
         assert answer.results[0].outcome == EVENT_OUTCOME_REFUSED
 
         # Quotas are those of all writes: what is let in may leave a debt, that has to be paid off first.
-        large = asked("large", run_id="large", description="x" * 10_000)
-        error = await refusal(call(large, metadata=door.bearer, timeout=2))
+        costly = asked("costly", run_id="costly", description="x" * 10_000)
+        error = await refusal(call(costly, metadata=door.bearer, timeout=2))
         assert error.code() == grpc.StatusCode.UNAVAILABLE
         error = await refusal(call(asked("next", run_id="next"), metadata=door.bearer, timeout=2))
         assert (error.code(), retry_delay(error) > 1) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
