@@ -54,7 +54,7 @@ class CommandLine:
 
 def typing_to(stack: Stack, project: str = "acme") -> CommandLine:
     """With the key of a project on this stack."""
-    keys = {"LODESTREAM_PUBLIC_KEY": "", "LODESTREAM_SECRET_KEY": stack.keys[project]}
+    keys = {"LODESTREAM_PUBLIC_KEY": "", "LODESTREAM_SECRET_KEY": stack.keys[project].secret_key}
     return CommandLine({"LODESTREAM_ENDPOINT": stack.address, **keys, "LODESTREAM_AUTHOR": "ada", "COLUMNS": "140"})
 
 

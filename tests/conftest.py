@@ -20,7 +20,7 @@ from services.all_in_one.ports import find_port
 from services.all_in_one.processes import Ground, Process
 from services.all_in_one.services import SERVICES, service_command
 from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, create_topics
-from shared.read_model.keys import create_key, create_project
+from shared.read_model.keys import NewKey, create_key, create_project
 from shared.read_model.migrate import migrate
 from shared.read_model.postgres import SEARCH_PATH
 from shared.runtime.settings import KafkaSettings
@@ -241,14 +241,14 @@ async def _stack(servers: Servers, database: str, service: StartService) -> Asyn
         yield Stack(database, channel, keys, gateway.process)
 
 
-async def _new_projects(dsn: str, *, mark: str = "") -> dict[str, str]:
-    """Secret keys of two projects, by what tests call these; `mark` comes after that in their ids."""
+async def _new_projects(dsn: str, *, mark: str = "") -> dict[str, NewKey]:
+    """Keys of two projects, by what tests call these; `mark` comes after that in their ids."""
     connection = await asyncpg.connect(dsn, server_settings={"search_path": SEARCH_PATH})
     try:
         keys = {}
         for name in ("acme", "other"):
             await create_project(connection, f"{name}{mark}", name)
-            keys[name] = (await create_key(connection, f"{name}{mark}")).secret_key
+            keys[name] = await create_key(connection, f"{name}{mark}")
         return keys
     finally:
         await connection.close()

@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceS
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from services.all_in_one.processes import Process
+from shared.read_model.keys import NewKey
 
 if TYPE_CHECKING:  # a name of the type stubs only
     from lodestream_proto.v1.query_pb2_grpc import QueryServiceAsyncStub
@@ -30,8 +31,8 @@ class Stack:
     dsn: str
     """The owner's, of the database."""
     channel: grpc.aio.Channel
-    keys: dict[str, str]
-    """Secret keys, by what tests call their projects."""
+    keys: dict[str, NewKey]
+    """By what tests call their projects."""
     gateway: Process
 
     @property
@@ -40,7 +41,7 @@ class Stack:
         return self.gateway.command.address
 
     def metadata(self, project: str = "acme") -> tuple[tuple[str, str], ...]:
-        return (("authorization", f"Bearer {self.keys[project]}"),)
+        return (("authorization", f"Bearer {self.keys[project].secret_key}"),)
 
     @property
     def query(self) -> "QueryServiceAsyncStub":
@@ -77,7 +78,8 @@ class Stack:
         request = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])])
         stub: Any = TraceServiceStub(self.channel)  # type: ignore[no-untyped-call]
         call = stub.Export(request, metadata=self.metadata(project), timeout=15)
-        await call
+        answer = await call
+        assert not answer.partial_success.rejected_spans
         return str(dict(await call.trailing_metadata() or ())["lodestream-position"])
 
     async def get(self, number: int, *, project: str = "acme", **options) -> pb.GetTraceResponse:

@@ -50,7 +50,12 @@ class Client:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"LODESTREAM_ENDPOINT": self.stack.address, "LODESTREAM_SECRET_KEY": self.stack.keys["acme"]}
+        key = self.stack.keys["acme"]
+        return {
+            "LODESTREAM_ENDPOINT": self.stack.address,
+            "LODESTREAM_PUBLIC_KEY": key.public_key,
+            "LODESTREAM_SECRET_KEY": key.secret_key,
+        }
 
     async def run(self, *words: str) -> Ran:
         return await lodestream(*words, **self.environment)

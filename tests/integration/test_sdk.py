@@ -33,7 +33,11 @@ from tests.stack import Stack, waiting
 async def client(stack: Stack, tmp_path: Path) -> AsyncIterator[Lodestream]:
     """Of the project "acme", with a spool of its own."""
     made = Lodestream(
-        endpoint=stack.address, secret_key=stack.keys["acme"], spool_dir=tmp_path, environment="test", release="7"
+        endpoint=stack.address,
+        secret_key=stack.keys["acme"].secret_key,
+        spool_dir=tmp_path,
+        environment="test",
+        release="7",
     )
     yield made
     await asyncio.to_thread(made.shutdown)
@@ -156,7 +160,7 @@ async def run_program(stack: Stack, spool: Path, calls: int) -> tuple[asyncio.su
         env={
             **os.environ,
             "LODESTREAM_ENDPOINT": stack.address,
-            "LODESTREAM_SECRET_KEY": stack.keys["acme"],
+            "LODESTREAM_SECRET_KEY": stack.keys["acme"].secret_key,
             "LODESTREAM_SPOOL_DIR": str(spool),
         },
     )
@@ -194,6 +198,6 @@ async def test_a_wrong_key_is_told_and_costs_nothing(stack: Stack, tmp_path: Pat
     assert (receipt.pending, receipt.dropped, receipt.durable) == (1, 0, True)
     assert "UNAUTHENTICATED" in receipt.problem
     await asyncio.to_thread(client.shutdown, 0.1)
-    right = Lodestream(endpoint=stack.address, secret_key=stack.keys["acme"], spool_dir=tmp_path)
+    right = Lodestream(endpoint=stack.address, secret_key=stack.keys["acme"].secret_key, spool_dir=tmp_path)
     assert (await asyncio.to_thread(right.check_connection)).ok
     use_as_default(None)

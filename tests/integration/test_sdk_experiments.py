@@ -44,7 +44,7 @@ async def client(shared_stack: Stack, tmp_path: Path) -> AsyncIterator[Lodestrea
 
 
 def client_of(stack: Stack, spool: Path) -> Lodestream:
-    return Lodestream(endpoint=stack.address, secret_key=stack.keys["acme"], spool_dir=spool)
+    return Lodestream(endpoint=stack.address, secret_key=stack.keys["acme"].secret_key, spool_dir=spool)
 
 
 def sums(client: Lodestream, name: str, count: int) -> Any:
@@ -340,7 +340,7 @@ async def program(stack: Stack, spool: Path) -> asyncio.subprocess.Process:
     environment = {
         **os.environ,
         "LODESTREAM_ENDPOINT": stack.address,
-        "LODESTREAM_SECRET_KEY": stack.keys["acme"],
+        "LODESTREAM_SECRET_KEY": stack.keys["acme"].secret_key,
         "LODESTREAM_SPOOL_DIR": str(spool),
     }
     return await asyncio.create_subprocess_exec(

@@ -17,7 +17,7 @@ from tests.stack import Stack
 async def clients(stack: Stack, tmp_path: Path) -> AsyncIterator[list[Lodestream]]:
     """Two programs of the project "acme", and one of another."""
     made = [
-        Lodestream(endpoint=stack.address, secret_key=stack.keys[project], spool_dir=tmp_path / str(number))
+        Lodestream(endpoint=stack.address, secret_key=stack.keys[project].secret_key, spool_dir=tmp_path / str(number))
         for number, project in enumerate(("acme", "acme", "other"))
     ]
     yield made
@@ -53,7 +53,7 @@ async def test_programs_go_on_without_the_gateway(stack: Stack, clients: list[Lo
     for _ in range(1_000):
         assert text_of(program, "p") == "one"
     assert time.monotonic() - before < 1
-    restarted = Lodestream(endpoint=stack.address, secret_key=stack.keys["acme"], spool_dir=tmp_path / "1")
+    restarted = Lodestream(endpoint=stack.address, secret_key=stack.keys["acme"].secret_key, spool_dir=tmp_path / "1")
     assert await asyncio.to_thread(text_of, restarted, "p") == "one", "the last known good"
     with pytest.raises(PromptUnavailableError):
         await asyncio.to_thread(lambda: restarted.get_prompt("q", max_retries=0, fetch_timeout_seconds=1))
