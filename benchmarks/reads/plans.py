@@ -11,7 +11,6 @@ from benchmarks.page import Table
 from benchmarks.reads.cases import lists, session_lists
 from benchmarks.reads.data import PROJECTS, Loaded
 from services.read.query import sessions, traces
-from services.read.query.database import Database
 from services.read.query.names import names_containing
 from services.read.query.traces import Statement
 from shared.read_model.migrate import reader_dsn
@@ -63,7 +62,7 @@ async def _statements(pool: asyncpg.Pool, loaded: Loaded) -> Mapping[str, Statem
     found = {}
     for name, request in lists(loaded).items():
         text = request.filter.name_contains
-        names = await names_containing(Database(pool, pool), project, text) if text else None
+        names = await names_containing(pool, project, text) if text else None
         found[name] = traces.list_statement(project, request, names=names)
     for name, listed in session_lists().items():
         found[name] = sessions.list_statement(project, listed)

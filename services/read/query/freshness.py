@@ -27,6 +27,7 @@ _PARTITIONS = {topic.name: topic.partitions for topic in TOPICS}
 _LOOK_SECONDS = 0.25
 _DEFAULT_WAIT_MS, _MAX_WAIT_MS = 5_000, 30_000
 _LONGEST_PAUSE = 0.1
+# A row for each partition of the log: few enough that it may be a look-up with a list of keys.
 _POSITIONS = """
 SELECT topic, partition, next_offset, last_record_at FROM projection_positions
 WHERE (projection, topic) IN (SELECT * FROM unnest($1::text[], $2::text[]))

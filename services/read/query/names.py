@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from services.read.query.database import Database
+import asyncpg
+
 from services.read.query.filters import containing
 from shared.read_model.postgres import load_sql
 
@@ -11,10 +12,10 @@ MOST_NAMES = 5_000
 """Beyond these a project's names are not looked through: some 8 µs each. The traces themselves are then."""
 
 
-async def names_containing(database: Database, project_id: str, text: str) -> list[str] | None:
+async def names_containing(pool: asyncpg.Pool, project_id: str, text: str) -> list[str] | None:
     """All names that contain the text, in any case; None when the project has too many names to tell.
 
     Raises RefusedError for a text that no name can contain.
     """
-    row = await database.searches.fetchrow(_MATCH_NAMES, project_id, containing(text), MOST_NAMES + 1)
+    row = await pool.fetchrow(_MATCH_NAMES, project_id, containing(text), MOST_NAMES + 1)
     return None if row["looked_at"] > MOST_NAMES else list(row["names"])

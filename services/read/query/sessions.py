@@ -17,6 +17,7 @@ from services.read.query import nouns
 from services.read.query.database import Database
 from services.read.query.filters import Conditions, add_filter
 from services.read.query.paging import page_size
+from services.read.query.scores.of_traces import show_columns
 from services.read.query.sorts import BY_ACTIVITY, page_of
 from services.read.query.traces import SQL, Statement, too_long, traces_of_session
 from shared.read_model.postgres import load_sql
@@ -56,10 +57,12 @@ async def get_session(database: Database, project_id: str, request: GetSessionRe
     row = await database.searches.fetchrow(statement.sql, *statement.parameters)
     if row is None:
         raise NotFoundError(f"session {request.session_id!r}")
-    response = await traces_of_session(
-        database, project_id, request.session_id, size=size, page_token=request.page_token
+    rows, token = await traces_of_session(
+        database.searches, project_id, request.session_id, size=size, page_token=request.page_token
     )
-    response.session.CopyFrom(_summary(row))
+    traces = map(nouns.trace_summary, rows)
+    response = GetSessionResponse(session=_summary(row), traces=traces, next_page_token=token)
+    await show_columns(database, project_id, response.traces)
     return response
 
 

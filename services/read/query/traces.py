@@ -1,5 +1,6 @@
 """ListTraces: filters, sorts, and pages that go on where the last one ended."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from grpc import StatusCode
 from lodestream_proto.v1.query_pb2 import (
     SORT_ORDER_ASCENDING,
     TRACE_SORT_START_TIME,
-    GetSessionResponse,
     ListTracesRequest,
     ListTracesResponse,
     TraceFilter,
@@ -46,7 +46,7 @@ async def list_traces(database: Database, project_id: str, request: ListTracesRe
     try:
         names = None
         if request.filter.name_contains:
-            names = await names_containing(database, project_id, request.filter.name_contains)
+            names = await names_containing(database.searches, project_id, request.filter.name_contains)
         statement = list_statement(project_id, request, names=names)
         rows = await database.searches.fetch(statement.sql, *statement.parameters)
         rows, token = page_of(rows, size, TRACE_SORTS[request.sort or TRACE_SORT_START_TIME], bound)
@@ -95,17 +95,14 @@ async def find_trace(database: Database, project_id: str, trace_id: bytes) -> as
 
 
 async def traces_of_session(
-    database: Database, project_id: str, session_id: str, *, size: int, page_token: str
-) -> GetSessionResponse:
-    """A page of a session's traces, oldest first."""
+    pool: asyncpg.Pool, project_id: str, session_id: str, *, size: int, page_token: str
+) -> tuple[Sequence[asyncpg.Record], str]:
+    """Rows of a page of a session's traces, oldest first, and the next one's token."""
     bound, conditions = session_id.encode(), Conditions(project_id)
     conditions.add_any_of("session_id", [session_id])
     BY_START.go_on(conditions, bound, page_token, ascending=True)
-    rows = await fetch_traces(database.searches, conditions, order=BY_START.order(ascending=True), limit=size + 1)
-    shown, token = page_of(rows, size, BY_START, bound)
-    response = GetSessionResponse(traces=map(trace_summary, shown), next_page_token=token)
-    await show_columns(database, project_id, response.traces)
-    return response
+    rows = await fetch_traces(pool, conditions, order=BY_START.order(ascending=True), limit=size + 1)
+    return page_of(rows, size, BY_START, bound)
 
 
 def too_long(fields: str) -> RefusedError:
