@@ -6,4 +6,4 @@ FROM (
     JOIN evaluator.jobs USING (project_id, run_id)
     WHERE runs.state IN (1, 2) AND jobs.state = 0
     LIMIT 10000
-) AS some
+) AS waiting
