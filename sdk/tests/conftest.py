@@ -7,12 +7,18 @@ import pytest
 from lodestream import _guard
 
 from sdk.tests.collector import Collector
-from sdk.tests.programs import Programs
+from sdk.tests.programs import Programs, end_all
 
 
 @pytest.fixture(autouse=True)
 def _nothing_told_yet() -> None:
     _guard._told.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_program_left() -> Iterator[None]:
+    yield
+    end_all()
 
 
 @pytest.fixture

@@ -31,6 +31,16 @@ def adopted(spans):
 """`durable` returns when what was told survives the process, `adopted` when so much of others was delivered."""
 
 
+_started: "list[subprocess.Popen[str]]" = []
+
+
+def end_all() -> None:
+    """Kill the programs that a test has left running; they would outlive it and disturb others."""
+    while _started:
+        with _started.pop() as process:
+            process.kill()
+
+
 @dataclass(frozen=True)
 class Programs:
     """They spool in one place and deliver to one address."""
@@ -40,7 +50,7 @@ class Programs:
 
     def start(self, program: str, **environment: str) -> "subprocess.Popen[str]":
         """A program that begins with the PREAMBLE."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -54,6 +64,8 @@ class Programs:
                 **environment,
             },
         )
+        _started.append(process)
+        return process
 
     def run(self, program: str, **environment: str) -> str:
         """What a program that ends well, and complains of nothing, has printed."""

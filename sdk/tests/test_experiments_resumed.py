@@ -187,6 +187,17 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path, server: ExperimentServer
     assert process.returncode != 0
 
 
+def test_ctrl_c_that_another_thread_receives_is_not_lost(tmp_path: Path, server: ExperimentServer) -> None:
+    """The kernel may hand a signal to any thread; the main thread sleeps on, and has to look by itself."""
+    programs = Programs(tmp_path, server.address)
+    interrupting = "signal.pthread_kill(threading.get_ident(), signal.SIGINT)"
+    process = programs.start(PROGRAM.replace("time.sleep(0.01)", f"{interrupting}; time.sleep(0.3)"), REPETITIONS="1")
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    (run_id,) = server.runs
+    assert len(server.finished(run_id)) < ITEMS
+
+
 # --- Under the same name ----------------------------------------------------------------------------------------------
 
 
