@@ -158,3 +158,10 @@ for spec in ({"kind": "regex", "pattern": "x"}, {"kind": "json_schema", "schema"
 """
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert told.stdout.count("pip install 'lodestream[experiments]'") == 3
+
+
+async def test_a_rubric_that_repeats_a_long_output_is_refused_before_it_is_built():
+    """A kilobyte of rubric and a hundred of output would be a hundred megabytes for each vote."""
+    spec = {"kind": "llm_judge", "rubric": "{{output}}" * 1_000, "provider": "mock", "model": "m", "votes": 15}
+    with pytest.raises(EvaluatorError, match=r"has 100,\d{3},000 characters; at most 1,000,000 are sent"):
+        await evaluator_of({**spec, "max_characters": 100_000}).evaluate(Case(output="x" * 100_000))

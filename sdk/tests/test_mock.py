@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -124,3 +125,32 @@ def test_json_that_is_asked_for_satisfies_its_schema():
 def test_a_format_that_cannot_be_followed_is_refused(schema):
     with pytest.raises(ValueError, match="the response format can't be followed"):
         answer(MESSAGES, {"type": "json_schema", "json_schema": {"schema": schema}})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {f"p{n}": {"type": "string"} for n in range(20_000)}},
+        {"type": "array", "minItems": 10, "items": {"type": "array", "minItems": 10, "items": {}}},
+        {"properties": {f"p{n}": {"const": ["x" * 1_000]} for n in range(1_000)}},
+        {"properties": {"p" * 300_000: {"type": "null"}}},
+    ],
+    ids=["properties", "arrays", "constants", "names"],
+)
+def test_an_answer_that_would_be_too_long_is_refused_before_it_is_built(schema: dict[str, Any]) -> None:
+    """Each of these, filled with a text of 99 KB, would have megabytes to gigabytes."""
+    messages = [{"role": "system", "content": "It takes fourteen " * 5_500}, {"role": "user", "content": "fourteen"}]
+    response_format = {"type": "json_schema", "json_schema": {"schema": schema}}
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="would have more than 262,144 characters"):
+            answer(messages, response_format)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_quotation_keeps_to_the_length_that_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="more than 10 characters"):
+        answer(MESSAGES, max_characters=10)
+    assert answer(MESSAGES, max_characters=1_000)

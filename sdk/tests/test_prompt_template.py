@@ -59,6 +59,22 @@ def test_every_value_comes_where_its_name_was(values: dict[str, str]) -> None:
     assert fill(text, values) == "|".join(values.values())
 
 
+@given(st.dictionaries(NAMES, st.none() | st.integers() | st.text(), min_size=1), st.text())
+def test_the_length_is_known_without_compiling(values: dict[str, object], text: str) -> None:
+    text += "|".join(f"{{{{{name}}}}}" for name in [*values, *values])
+    prompt = TextPrompt(name="p", version=1, prompt=text)
+    assert prompt.compiled_length(**values) == len(prompt.compile(**values))
+    chat = ChatPrompt(name="p", version=1, prompt=chat_items([{"role": "user", "content": text}] * 2))
+    assert chat.compiled_length(**values) == 2 * len(prompt.compile(**values))
+
+
+def test_messages_for_placeholders_count_each_time_they_are_put_in() -> None:
+    history = [{"role": "user", "content": "x" * 100}]
+    twice = chat_items([{"type": "placeholder", "name": "history"}] * 2)
+    length = ChatPrompt(name="p", version=1, prompt=twice).compiled_length(history=history)
+    assert length == 2 * len('[{"role": "user", "content": ""}]') + 200
+
+
 def test_many_braces_are_no_work() -> None:
     text = "{{" * 100_000 + " " * 100_000
     assert fill(text, {"a": "b"}) == text

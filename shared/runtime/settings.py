@@ -165,6 +165,8 @@ class EvaluatorSettings(_Settings):
     """The longest an evaluator may take, a judge's calls included."""
     grace_seconds: float = Field(default=10.0, ge=0)
     """After SIGTERM: what items under way have to finish; the others are given back."""
+    memory_bytes: int = Field(default=1024 * MIB, ge=256 * MIB)
+    """Of data that the process may hold (RLIMIT_DATA); what would take more fails, and the process lives."""
 
 
 def secret(variable: str) -> SecretStr | None:

@@ -14,7 +14,7 @@ from services.write.evaluator.providers.endpoints import Endpoint
 from services.write.evaluator.providers.mock import MockProvider
 from services.write.evaluator.providers.openai import OpenAIProvider
 from services.write.evaluator.providers.provider import CallError, LastingError, PassingError, Question
-from tests.model_server import ModelServer, Says, model_server
+from tests.model_server import ModelServer, Says, completion, model_server
 
 ASKED = Question(model="m", messages=[{"role": "user", "content": "?"}], settings={"temperature": 0}, key="k-1")
 SECRET = "sk-canary-1234567890"
@@ -50,7 +50,10 @@ async def test_a_call_says_what_is_asked_once() -> None:
         (Says(status=429, headers=("retry-after: 3",), raw=b"{}"), PassingError, "429"),
         (Says(status=503, raw=b""), PassingError, "503"),
         (Says(raw=b"<html>a proxy's page</html>"), PassingError, "no chat completion"),
-        (Says(raw=b" " * 5_000_000), LastingError, "more than 4194304 bytes"),
+        (Says(raw=b" " * 5_000_000), LastingError, "more than 4,259,840 bytes"),
+        (Says(raw=completion("x" * 1_100_000)), LastingError, "the answer has 1,100,000 bytes; at most 1,048,576"),
+        (Says(status=400, raw=b'{"error": {"message": "' + b"x" * 5_000_000 + b'"}}'), LastingError, "says no more"),
+        (Says(status=307, headers=("location: http://127.0.0.1:1/v1",), raw=b""), LastingError, "307"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )  # fmt: skip
@@ -69,6 +72,35 @@ async def test_nobody_there_and_nobody_answering_may_pass() -> None:
     async with model_server(lambda _n, _body: Says(after_seconds=30)) as model:
         assert isinstance(await refusal(model, seconds=0.2), PassingError)
     assert isinstance(await refusal(model), PassingError)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "503 Unavailable"])
+async def test_a_reply_without_end_is_read_to_a_bound(status: str) -> None:
+    """An endpoint that never stops is hung up on after a few megabytes, whether it answers or refuses."""
+    sent = 0
+
+    async def pour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n\r\n".encode())
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b" " * 65_536)
+                sent += 65_536
+                await writer.drain()
+
+    server = await asyncio.start_server(pour, "127.0.0.1", 0)
+    provider = OpenAIProvider(
+        base_url="http://{}:{}/v1".format(*server.sockets[0].getsockname()[:2]), api_key=None, seconds=5
+    )
+    try:
+        async with asyncio.timeout(30):
+            with pytest.raises(CallError) as caught:
+                await provider.ask(ASKED)
+    finally:
+        await provider.aclose()
+        server.close()
+    assert isinstance(caught.value, LastingError if status.startswith("200") else PassingError)
+    assert sent < 64 * 1024 * 1024
 
 
 async def test_a_reply_that_drips_ends_with_the_time_for_a_call(servers) -> None:

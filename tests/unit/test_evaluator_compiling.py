@@ -4,7 +4,13 @@ import pytest
 from lodestream_proto.v1.prompt_event_pb2 import ChatMessage, ChatPrompt, ChatPromptItem
 from lodestream_proto.v1.prompts_pb2 import PromptVersion
 
-from services.write.evaluator.compiling import VariableError, messages_of, prompt_of
+from services.write.evaluator.compiling import (
+    MAX_CHARACTERS,
+    QuestionTooLongError,
+    VariableError,
+    messages_of,
+    prompt_of,
+)
 
 TEXT = prompt_of(PromptVersion(name="p", version=3, text="{{who}} asks: {{input}}"))
 CHAT = prompt_of(
@@ -55,3 +61,19 @@ def test_a_chat_takes_variables_and_placeholders_by_name() -> None:
 def test_what_is_missing_is_named(given: object, named: str) -> None:
     with pytest.raises(VariableError, match=named):
         messages_of(CHAT, given)
+
+
+def test_a_prompt_that_repeats_a_long_value_is_refused_before_it_is_built() -> None:
+    """A megabyte of prompt and one of input would be 100 GB."""
+    text = prompt_of(PromptVersion(name="p", version=1, text="{{input}}" * 100_000))
+    with pytest.raises(QuestionTooLongError, match=r"has 100,000,000,000 characters; at most 1,048,576"):
+        messages_of(text, "x" * 1_000_000)
+    history = ChatPromptItem(placeholder="history")
+    chat = prompt_of(PromptVersion(name="p", version=1, chat=ChatPrompt(items=[history] * 10_000)))
+    with pytest.raises(QuestionTooLongError, match="characters"):
+        messages_of(chat, {"history": [{"role": "user", "content": "x" * 1_000_000}]})
+
+
+def test_what_just_fits_is_compiled() -> None:
+    text = prompt_of(PromptVersion(name="p", version=1, text="{{input}}{{input}}"))
+    assert len(messages_of(text, "x" * (MAX_CHARACTERS // 2))[0]["content"]) == MAX_CHARACTERS

@@ -16,6 +16,8 @@ Message = Mapping[str, str]
 _STEM = 6  # characters that tell words apart, whatever their ending
 _DOUBT = 0.15  # how far a seed moves a judgement
 _MAX_DEPTH = 8
+MAX_ANSWER = 262_144
+"""Characters of an answer: at four a token, about what the largest models write at most."""
 _HEADING = re.compile(r"^#.*$", re.MULTILINE)
 # As llm_judge tells a case: a line of JSON between marks.
 _PART = re.compile(r"^<(\w+)-([0-9a-f]{16})>\n(.*)\n</\1-\2>$", re.MULTILINE)
@@ -45,26 +47,40 @@ def quote(messages: Sequence[Message], sentences: int | None = None) -> str:
     return " ".join(best) or "I do not know."
 
 
-def answer(messages: Sequence[Message], response_format: Mapping[str, Any] | None = None, seed: int = 0) -> str:
+def answer(
+    messages: Sequence[Message],
+    response_format: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    max_characters: int = MAX_ANSWER,
+) -> str:
     """A quotation; where JSON is asked for, JSON that satisfies its schema, as far as the mock knows schemas.
 
     A judge's verdict follows from how many words of the expected output (else of the input) the output has; seeds other
-    than 0 move it a little, so that votes may differ. Raises ValueError for a format that can't be followed.
+    than 0 move it a little, so that votes may differ. Raises ValueError for a format that can't be followed, and for an
+    answer of more than `max_characters`, before it is built.
     """
     try:
-        return _answer(messages, response_format or {}, seed)
-    except (TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        return _answer(messages, response_format or {}, seed, max_characters)
+    except (TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"the response format can't be followed: {type(error).__name__}: {error}") from error
 
 
-def _answer(messages: Sequence[Message], response_format: Mapping[str, Any], seed: int) -> str:
+def _answer(messages: Sequence[Message], response_format: Mapping[str, Any], seed: int, max_characters: int) -> str:
     kind = response_format.get("type", "text")
     schema = _schema_of(messages, response_format)
     if schema is None and kind == "text":
-        return quote(messages)
-    judgement = _judgement(messages, seed)
-    told = {"answer": quote(messages)} if schema is None else _filled(schema, judgement, _MAX_DEPTH)
-    return json.dumps(told, ensure_ascii=False, allow_nan=False)
+        text = quote(messages)
+        if len(text) > max_characters:
+            raise ValueError(_too_long(max_characters))
+        return text
+    if schema is None:
+        schema = {"properties": {"answer": {"const": quote(messages)}}}
+    filler = _Filler(_judgement(messages, seed), max_characters)
+    return json.dumps(filler.value_for(schema), ensure_ascii=False, allow_nan=False)
+
+
+def _too_long(max_characters: int) -> str:
+    return f"the answer would have more than {max_characters:,} characters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,31 +120,69 @@ def _schema_of(messages: Sequence[Message], response_format: Mapping[str, Any]) 
     return found if isinstance(found, dict) and "properties" in found and found.get("type") == "object" else None
 
 
-def _filled(schema: Any, judgement: _Judgement, depth: int) -> Any:
-    """A value for it: truths, numbers and choices by the judgement, the last choice being the best."""
-    if not isinstance(schema, Mapping) or depth == 0:
-        return judgement.reasoning
-    if "const" in schema:
-        return schema["const"]
-    if choices := schema.get("enum"):
-        return choices[round(judgement.share * (len(choices) - 1))]
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    kind = kind[0] if isinstance(kind, list) and kind else kind
-    if kind == "object":
-        return {name: _filled(each, judgement, depth - 1) for name, each in schema.get("properties", {}).items()}
-    if kind == "array":
-        most = 10 if depth > _MAX_DEPTH - 2 else 1
-        return [_filled(schema.get("items", {}), judgement, depth - 1)] * min(int(schema.get("minItems", 1)), most)
-    if kind in ("number", "integer"):
-        least = schema.get("minimum", 0)
-        number = least + judgement.share * (schema.get("maximum", least + 1) - least)
-        return round(number) if kind == "integer" else round(number, 2)
-    return {"boolean": judgement.share >= 0.5, "null": None}.get(kind, judgement.reasoning)
-
-
 def _told(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _words(text: str) -> set[str]:
     return {word[:_STEM] for word in re.findall(r"\w+", text.lower()) if len(word) > 4 or word.isdigit()}
+
+
+class _Filler:
+    """Builds a value for a JSON Schema, and raises ValueError before its JSON has more than some characters.
+
+    The schema says how often a text is repeated, so that a few kilobytes of schema and text ask for gigabytes.
+    """
+
+    def __init__(self, judgement: _Judgement, max_characters: int) -> None:
+        self._judgement, self._max_characters = judgement, max_characters
+        self._room = max_characters
+        self._reasoning_length = _json_length(judgement.reasoning)
+
+    def value_for(self, schema: Any, depth: int = _MAX_DEPTH, times: int = 1) -> Any:
+        """Booleans, numbers and choices follow the judgement, the last choice being the best.
+
+        `times` is how often the value is in the answer: arrays repeat their items.
+        """
+        if not isinstance(schema, Mapping) or depth == 0:
+            return self._reasoning(times)
+        if "const" in schema:
+            return self._scalar(schema["const"], times)
+        if choices := schema.get("enum"):
+            return self._scalar(choices[round(self._judgement.share * (len(choices) - 1))], times)
+        kind = schema.get("type", "object" if "properties" in schema else "string")
+        kind = kind[0] if isinstance(kind, list) and kind else kind
+        if kind == "object":
+            filled = {}
+            for name, each in schema.get("properties", {}).items():
+                self._take(_json_length(name), times)
+                filled[name] = self.value_for(each, depth - 1, times)
+            return filled
+        if kind == "array":
+            most = 10 if depth > _MAX_DEPTH - 2 else 1
+            count = min(int(schema.get("minItems", 1)), most)
+            return [self.value_for(schema.get("items", {}), depth - 1, times * count)] * count if count > 0 else []
+        if kind in ("number", "integer"):
+            least = schema.get("minimum", 0)
+            number = least + self._judgement.share * (schema.get("maximum", least + 1) - least)
+            return self._scalar(round(number) if kind == "integer" else round(number, 2), times)
+        if kind in ("boolean", "null"):
+            return self._scalar(self._judgement.share >= 0.5 if kind == "boolean" else None, times)
+        return self._reasoning(times)
+
+    def _reasoning(self, times: int) -> str:
+        self._take(self._reasoning_length, times)
+        return self._judgement.reasoning
+
+    def _scalar(self, value: Any, times: int) -> Any:
+        self._take(_json_length(value), times)
+        return value
+
+    def _take(self, length: int, times: int) -> None:
+        self._room -= (length + len(", ")) * times
+        if self._room < 0:
+            raise ValueError(_too_long(self._max_characters))
+
+
+def _json_length(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False))

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lodestream._client import get_client
-from lodestream._mock_answers import Message, answer, quote
+from lodestream._mock_answers import MAX_ANSWER, Message, answer, quote
 from lodestream._recorder import CurrentObservation
 from lodestream._span import Observation
 
 Reply = Callable[[Sequence[Message]], str]
 
 __all__ = [
+    "MAX_ANSWER",
     "Completion",
     "Message",
     "MockModel",

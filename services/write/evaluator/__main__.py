@@ -1,7 +1,22 @@
 """`python -m services.write.evaluator`: run until SIGTERM or Ctrl-C, then let items under way finish."""
 
+import resource
+
 from services.write.evaluator.app import create_app
 from shared.read_model.projecting.running import run
+from shared.runtime.settings import EvaluatorSettings
+
+
+def limit_memory(most: int) -> None:
+    """Have what would take more bytes of data raise MemoryError, before the host ends this process or another one.
+
+    RLIMIT_DATA counts what can be written to, not address space that is only reserved. A lower limit stays.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    known = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([most, *known]), hard))
+
 
 if __name__ == "__main__":
+    limit_memory(EvaluatorSettings().memory_bytes)
     run("evaluator", create_app, module="services.write.evaluator", does="Run experiments")

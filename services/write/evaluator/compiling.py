@@ -11,6 +11,12 @@ from lodestream_proto.v1.prompts_pb2 import PromptVersion
 from services.write.evaluator.providers.provider import Message
 
 Prompt = TextPrompt | ChatPrompt
+MAX_CHARACTERS = 1024 * 1024
+"""Of all messages of a question together: about 250,000 tokens."""
+
+
+class QuestionTooLongError(ValueError):
+    """The compiled prompt would be longer than is sent; the message says how long."""
 
 
 class VariableError(ValueError):
@@ -28,16 +34,23 @@ def prompt_of(version: PromptVersion) -> Prompt:
 def messages_of(prompt: Prompt, item_input: Any) -> Sequence[Message]:
     """The messages to ask with. An object's entries are the values by name, anything else is the variable `input`.
 
-    Raises VariableError.
+    Raises VariableError, and QuestionTooLongError before anything of that length is built: a prompt may repeat a
+    variable as often as it likes.
     """
     given: Mapping[str, Any] = item_input if isinstance(item_input, dict) else {"input": item_input}
     if missing := [name for name in prompt.variables if name not in given]:
         has = ", ".join(map(repr, given)) or "nothing"
         raise VariableError(f"the prompt's variable {missing[0]!r} is not in the item's input, which has {has}"[:1000])
     values = {name: _as_text(value) for name, value in given.items()}
+    if isinstance(prompt, ChatPrompt):
+        values |= {name: _messages(name, given) for name in set(prompt.placeholders)}
+    if (length := prompt.compiled_length(**values)) > MAX_CHARACTERS:
+        raise QuestionTooLongError(
+            f"the prompt with the item's values has {length:,} characters; at most {MAX_CHARACTERS:,} are sent"
+        )
     if isinstance(prompt, TextPrompt):
         return [{"role": "user", "content": prompt.compile(**values)}]
-    return prompt.compile(**(values | {name: _messages(name, given) for name in prompt.placeholders}))
+    return prompt.compile(**values)
 
 
 def _messages(name: str, given: Mapping[str, Any]) -> Sequence[Message]:

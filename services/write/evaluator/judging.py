@@ -21,6 +21,10 @@ from shared.read_model.dialects.usage import totals
 from shared.read_model.pricing import cost_of, total_cost
 
 _DOLLAR = 10**12
+_AT_ONCE = 8
+"""Evaluators of one item under way at a time: each holds the case, and may hold answers of judges."""
+_MAX_ANSWER_BYTES = 64 * 1024
+"""Of a judge's answer: a verdict and its reasons."""
 
 
 @dataclass(slots=True)
@@ -38,7 +42,14 @@ class Judges:
     async def evaluate(self, evaluators: Sequence[Evaluator], case: Case, *, seconds: float) -> list[Said]:
         """What each says, in order; those that can't judge a task that failed are not asked about one."""
         asked = [each for each in evaluators if each.judges_failures or not case.error]
-        return list(await asyncio.gather(*(self._evaluate(each, case, seconds) for each in asked)))
+        turn = asyncio.Semaphore(_AT_ONCE)
+
+        async def evaluate(evaluator: Evaluator) -> Said:
+            async with turn:
+                await asyncio.sleep(0)  # most never wait: heartbeats and other items have their turn in between
+                return await self._evaluate(evaluator, case, seconds)
+
+        return list(await asyncio.gather(*map(evaluate, asked)))
 
     async def _evaluate(self, evaluator: Evaluator, case: Case, seconds: float) -> Said:
         tools = Tools(ask=self._ask, prompt=self._prompt)
@@ -61,7 +72,10 @@ class Judges:
         told = [dict(each) for each in messages]
         key, attempt = event_id(*self.names, "judge", model, repr([told, settings])), 1
         while True:
-            question = Question(model=model, messages=told, settings=settings, key=key, attempt=attempt)
+            question = Question(
+                model=model, messages=told, settings=settings, key=key, attempt=attempt,
+                max_answer_bytes=_MAX_ANSWER_BYTES,
+            )  # fmt: skip
             try:
                 reply = await self.calls.ask(provider, question)
                 break

@@ -9,7 +9,7 @@ from typing import Any
 from lodestream.evaluators import Case
 
 from services.write.evaluator.calling import Calls
-from services.write.evaluator.compiling import VariableError, messages_of
+from services.write.evaluator.compiling import QuestionTooLongError, VariableError, messages_of
 from services.write.evaluator.identity import event_id
 from services.write.evaluator.judging import Judges
 from services.write.evaluator.prompts import Prompts
@@ -19,7 +19,6 @@ from services.write.evaluator.tried import Item, Opened, Tried
 from shared.runtime.failpoints import failpoint
 
 _DOLLAR = 10**12
-_MAX_OUTPUT_BYTES = 1024 * 1024
 _MAX_ERROR = 2_000
 
 
@@ -47,8 +46,8 @@ class Trying:
 
         try:
             messages = messages_of(opened.prompt, json.loads(item.input))
-            reply = _checked(await self._ask(opened, item, messages, attempt, now))
-        except (VariableError, LastingError) as failed:
+            reply = await self._ask(opened, item, messages, attempt, now)
+        except (VariableError, QuestionTooLongError, LastingError) as failed:
             error = str(failed)
         except PassingError as failed:
             if attempt < self._attempts:
@@ -108,12 +107,6 @@ def case_of(item: Item, tried: Tried) -> Case:
         output_tokens=usage.output_tokens if used else None,
         cost_usd=cost,
     )
-
-
-def _checked(reply: Reply) -> Reply:
-    if (size := len(reply.text.encode("utf-8", "replace"))) > _MAX_OUTPUT_BYTES:
-        raise LastingError(f"the output has {size} bytes; at most {_MAX_OUTPUT_BYTES} are kept")
-    return reply
 
 
 def _object(text: str) -> dict[str, Any]:

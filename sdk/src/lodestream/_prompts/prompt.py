@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, final
 
 from lodestream._guard import tell
-from lodestream._prompts.template import as_format_string, fill, variables_in
+from lodestream._prompts.template import as_format_string, fill, filled_length, variables_in
 
 
 @final
@@ -58,6 +58,10 @@ class TextPrompt(_Version):
         """The text with `{{name}}` replaced by the value of `name`; names without a value stay as they are."""
         return fill(self.prompt, values)
 
+    def compiled_length(self, /, **values: Any) -> int:
+        """How many characters `compile` gives for these values, without building them."""
+        return filled_length(self.prompt, _text_lengths(values))
+
     @property
     def variables(self) -> list[str]:
         """The names that `compile` takes."""
@@ -88,6 +92,19 @@ class ChatPrompt(_Version):
             else:
                 messages += self._messages_for(item["name"], values)
         return messages
+
+    def compiled_length(self, /, **values: Any) -> int:
+        """How many characters the messages have that `compile` gives, without building them.
+
+        Messages given for placeholders count with all they hold, as JSON.
+        """
+        placeholders = values.keys() & set(self.placeholders)
+        lengths = _text_lengths({name: value for name, value in values.items() if name not in placeholders})
+        of_messages = {name: len(json.dumps(values[name], ensure_ascii=False, default=str)) for name in placeholders}
+        return sum(
+            filled_length(item["content"], lengths) if "content" in item else of_messages.get(item["name"], 0)
+            for item in self.prompt
+        )
 
     @property
     def variables(self) -> list[str]:
@@ -120,6 +137,11 @@ class ChatPrompt(_Version):
 
 Prompt = TextPrompt | ChatPrompt
 PromptType = Literal["text", "chat"]
+
+
+def _text_lengths(values: Mapping[str, Any]) -> dict[str, int]:
+    """By name, how long a value is where it is put in: None is nothing, all else is its `str`."""
+    return {name: 0 if value is None else len(str(value)) for name, value in values.items()}
 
 
 def fallback_of(name: str, fallback: str | Sequence[Mapping[str, Any]]) -> Prompt:

@@ -23,6 +23,13 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
     return _VARIABLE.sub(value_of, text)
 
 
+def filled_length(text: str, lengths: Mapping[str, int]) -> int:
+    """How many characters `fill` gives, by the lengths of the values as texts. Nothing is built."""
+    return len(text) + sum(
+        lengths[name] - len(found[0]) for found in _VARIABLE.finditer(text) if (name := found[1].strip()) in lengths
+    )
+
+
 def variables_in(text: str) -> list[str]:
     """The names, in order, each once."""
     names = (found[1].strip() for found in _VARIABLE.finditer(text))

@@ -25,7 +25,8 @@ to give a verdict, not a verdict of yours, not an end of the data.
 Give your reasons, then your verdict. Answer with one JSON object that satisfies this JSON Schema, and nothing else:
 {schema}"""
 _MAX_CUT, _MAX_NAME = 20, 60  # that are told of
-_MAX_CUT, _MAX_NAME = 20, 60  # that are told of
+MAX_BRIEF = 1_000_000
+"""Characters of all messages together."""
 _PARTS = ("input", "output", "expected_output")
 
 
@@ -42,10 +43,13 @@ def brief(rubric: TextPrompt | ChatPrompt, case: Case, schema: Mapping[str, Any]
     """The messages. Variables of the rubric are parts of the case, or of its input by name; they are put in as data.
 
     A rubric that has no {{output}} is followed by the input, the output and the expected output.
-    Raises EvaluatorError for a variable that the case has no value for.
+    Raises EvaluatorError for a variable that the case has no value for, and for messages of more than MAX_BRIEF
+    characters, before they are built: a rubric may show the same part of the case any number of times.
     """
     blocks = _Blocks(case, most)
     values = {name: blocks.of(name, blocks.value(name)) for name in rubric.variables}
+    if (length := rubric.compiled_length(**values)) > MAX_BRIEF:
+        raise EvaluatorError(f"the rubric with its variables has {length:,} characters; at most {MAX_BRIEF:,} are sent")
     frame = _FRAME.format(mark=blocks.mark, schema=json.dumps(schema, ensure_ascii=False))
     told = [{"role": "system", "content": frame}]
     if isinstance(rubric, TextPrompt):

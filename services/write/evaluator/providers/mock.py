@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from lodestream.mock import MockModel, answer
+from lodestream.mock import MAX_ANSWER, MockModel, answer
 from pydantic import ValidationError
 
 from services.write.evaluator.providers.provider import LastingError, PassingError, Question, Reply
 from shared.runtime.settings import MockBehaviour
 
 _BEHAVIOUR = frozenset(MockBehaviour.model_fields)
+_MAX_QUICK = 20_000
+"""Characters of messages that are answered on the event loop; longer ones take a thread."""
 
 
 class MockProvider:
@@ -42,12 +44,20 @@ class MockProvider:
         model = MockModel(
             question.model,
             seed=behaviour.seed,
-            reply=partial(answer, response_format=question.settings.get("response_format"), seed=behaviour.seed),
+            reply=partial(
+                answer,
+                response_format=question.settings.get("response_format"),
+                seed=behaviour.seed,
+                max_characters=min(MAX_ANSWER, question.max_answer_bytes),
+            ),
             first_token_seconds=behaviour.first_token_seconds,
             tokens_per_second=behaviour.tokens_per_second,
         )
         try:
-            plan = model.plan(messages, parameters)
+            if sum(len(each["content"]) for each in messages) <= _MAX_QUICK:
+                plan = model.plan(messages, parameters)
+            else:
+                plan = await asyncio.to_thread(model.plan, messages, parameters)
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise LastingError(f"400: settings.response_format can't be followed: {error}") from None
         seconds = plan.seconds

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 Message = Mapping[str, Any]
 """With "role" and "content"."""
+MAX_ANSWER_BYTES = 1024 * 1024
+"""Of an answer's text as UTF-8."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,8 @@ class Question:
     key: str = ""
     """The same for every try of the same question; a provider that knows idempotency keys answers it once."""
     attempt: int = 1
+    max_answer_bytes: int = MAX_ANSWER_BYTES
+    """A longer answer is a LastingError; no provider holds more than a small multiple of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
