@@ -1,7 +1,7 @@
 """Judges one run: `python -m tests.torture.checker FOLDER`. Exit codes: 0 all kept, 1 promises broken, 2 can't tell.
 
-The folder holds scene.json (where Kafka and Postgres are, and the offsets at which the run began), the ledgers, and,
-if somebody watched, positions.jsonl and deaths.jsonl.
+The folder holds scene.json (where Kafka, Postgres and Redis are, and the offsets at which the run began), the ledgers,
+and, if somebody watched, positions.jsonl and deaths.jsonl.
 """
 
 import argparse
@@ -10,17 +10,27 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+
+from tests.torture.contract import SCORES
 from tests.torture.findings import Finding, Kind, Report
+from tests.torture.judge_events import judge_events
 from tests.torture.judge_log import judge_log, unsure
+from tests.torture.judge_models import Projected, judge_projected
 from tests.torture.judge_tables import judge_tables, judge_watched
-from tests.torture.ledger import Sent, read_ledgers
-from tests.torture.log_reader import Log, read_ends, read_log
-from tests.torture.tables import Model, read_model, read_positions
+from tests.torture.ledger import Objection, Sent, read_ledgers, read_objections
+from tests.torture.log_reader import TOPIC, Log, read_ends, read_events, read_log
+from tests.torture.scores_model import expected_scores, read_scores
+from tests.torture.tables import Model, read_model, read_positions, read_progress
+
+PROJECTIONS = {"traces": TOPIC, "scores": SCORES}
+"""Each with the topic that it folds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +40,36 @@ class Scene:
     kafka: str
     postgres: str
     projects: list[str]
-    begin: Mapping[int, int]
-    """The offset of each partition at which the run began."""
+    begin: Mapping[str, Mapping[int, int]]
+    """By topic: the offset of each partition at which the run began."""
+    redis: str = ""
 
     def write(self, folder: Path) -> None:
         """For the checker, which is another process."""
-        document = {"kafka": self.kafka, "postgres": self.postgres, "projects": self.projects, "begin": self.begin}
-        (folder / "scene.json").write_text(json.dumps(document), encoding="utf-8")
+        (folder / "scene.json").write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 def read_scene(folder: Path) -> Scene:
     """From its file."""
     found = json.loads((folder / "scene.json").read_text(encoding="utf-8"))
-    begin = {int(partition): offset for partition, offset in found["begin"].items()}
-    return Scene(found["kafka"], found["postgres"], found["projects"], begin)
+    begin = {
+        topic: {int(partition): offset for partition, offset in offsets.items()}
+        for topic, offsets in found["begin"].items()
+    }
+    return Scene(**found | {"begin": begin})
 
 
 async def check(folder: Path, *, settle: float) -> Report:
     """Wait until all that is in the log is folded, at most `settle` seconds, then judge."""
     scene, history = read_scene(folder), read_ledgers(folder)
     waited = await _settled(scene, settle)
-    log = await read_log(scene.kafka, scene.begin)
+    log = await read_log(scene.kafka, scene.begin[TOPIC])
     model = await read_model(scene.postgres, scene.projects)
-    report = judge(history, log, model, scene.begin)
+    report = judge(history, log, model, scene.begin[TOPIC])
+    for name, projected in (await _projected(scene)).items():
+        report.findings += [*judge_events(history, projected.log), *judge_projected(projected)]
+        report.counts[f"events_about_{name}"] = len(projected.log.events)
+    report.findings += judge_objections(read_objections(folder))
     report.findings += judge_watched(_lines(folder / "positions.jsonl"))
     report.findings += [
         Finding(Kind.OUT_OF_PROMISE, "a process ended by itself", f"{death['name']}: {death['words']}")
@@ -66,12 +83,15 @@ def judge(history: list[Sent], log: Log, model: Model, begin: Mapping[int, int])
     """Every promise, held against what is there."""
     report = Report([*judge_log(history, log), *judge_tables(log, model, begin)])
     tellings = dict.fromkeys(("acked", "spooled", "refused", "unknown"), 0)
+    claims: Counter[str] = Counter()
     for sent in history:
         tellings[sent.verdict] += len(sent.told)
+        claims[sent.verdict] += len(sent.claims)
     report.counts = {
         "requests": len(history),
         "attempts": sum(sent.attempts for sent in history),
         **{f"tellings_{verdict}": count for verdict, count in tellings.items()},
+        **{f"events_{verdict}": count for verdict, count in sorted(claims.items()) if count},
         **unsure(history, log),
         "records": len(log.records),
         "rows": len(model.spans),
@@ -81,15 +101,46 @@ def judge(history: list[Sent], log: Log, model: Model, begin: Mapping[int, int])
     return report
 
 
+def judge_objections(objections: Sequence[Objection]) -> Iterator[Finding]:
+    """What workloads met that none may ever meet."""
+    for objection in objections:
+        yield Finding(Kind.OUT_OF_PROMISE, objection.what, objection.where)
+
+
+async def _projected(scene: Scene) -> dict[str, Projected]:
+    """All read models but that of spans, by their projections' names; those that a run did not use are empty."""
+    found = {}
+    connection = await asyncpg.connect(scene.postgres, timeout=10)
+    try:
+        for name, (topic, expect, read) in _MODELS.items():
+            begin = scene.begin[topic]
+            log = await read_events(scene.kafka, topic, begin)
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                tables, progress = await read(connection, scene.projects), await read_progress(connection, name)
+            found[name] = Projected(log, begin, expect(log.events), tables, progress)
+    finally:
+        await connection.close()
+    return found
+
+
+_MODELS = {"scores": (SCORES, expected_scores, read_scores)}
+
+
 async def _settled(scene: Scene, settle: float) -> float:
     begin = time.monotonic()
     while True:
-        ends, positions = await read_ends(scene.kafka), await read_positions(scene.postgres)
+        behind = [name for name, topic in PROJECTIONS.items() if await _is_behind(scene, name, topic)]
         waited = time.monotonic() - begin
-        behind = [n for n, end in ends.items() if positions.get(n, 0) < end and end > scene.begin.get(n, 0)]
         if not behind or waited > settle:
             return waited
         await asyncio.sleep(0.2)
+
+
+async def _is_behind(scene: Scene, projection: str, topic: str) -> bool:
+    """Whether something of the run is in the log and not folded yet."""
+    ends, positions = await read_ends(scene.kafka, topic), await read_positions(scene.postgres, projection)
+    begin = scene.begin[topic]
+    return any(positions.get(n, 0) < end and end > begin.get(n, 0) for n, end in ends.items())
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from tests.torture.stand import Stand, standing
 @pytest.fixture
 async def stand(ground: Ground, servers: Servers, database: str) -> AsyncIterator[Stand]:
     """On the session's Kafka and Postgres, which must not be harmed. Nothing runs yet."""
-    async with standing(_apart(ground), servers.kafka, database) as it:
+    async with standing(_apart(ground), servers.kafka, database, servers.redis) as it:
         yield it
 
 
@@ -23,11 +23,8 @@ async def stand(ground: Ground, servers: Servers, database: str) -> AsyncIterato
 async def own_stand(ground: Ground) -> AsyncIterator[Stand]:
     """On a Kafka and a Postgres of its own, which may be. Nothing else runs yet."""
     apart = _apart(ground)
-    async with own_servers(apart) as own:
-        processes, log = {"kafka": own.kafka, "postgres": own.postgres}, own.log
-        addresses = own.kafka.command.address, own.postgres.command.address
-        async with standing(apart, *addresses, servers=processes, log=log) as it:
-            yield it
+    async with own_servers(apart) as own, standing(apart, *own.addresses, servers=own.processes, log=own.log) as it:
+        yield it
 
 
 def _apart(ground: Ground) -> Ground:

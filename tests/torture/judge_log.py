@@ -41,6 +41,7 @@ def telling_of(sent: Sent, told: Told) -> Telling:
 
 def judge_log(history: Sequence[Sent], log: Log) -> Iterator[Finding]:
     """Everything acknowledged is there, at the position told, in order; nothing is there that nobody sent."""
+    history = [sent for sent in history if not sent.claims]
     index = Index(log)
     wanted = {
         telling_of(sent, told) for sent in history if sent.verdict != "refused" for told in sent.told if told.valid
@@ -49,7 +50,7 @@ def judge_log(history: Sequence[Sent], log: Log) -> Iterator[Finding]:
         yield from _kept(sent, index, wanted)
     yield from _copies(history, index)
     yield from _strangers(history, log.records)
-    yield from _order(history)
+    yield from judge_order(history)
 
 
 def unsure(history: Sequence[Sent], log: Log) -> Counter[str]:
@@ -57,7 +58,7 @@ def unsure(history: Sequence[Sent], log: Log) -> Counter[str]:
     index = Index(log)
     counts = Counter({"unsure_stored": 0, "unsure_absent": 0})
     for sent in history:
-        if sent.verdict == "unknown":
+        if sent.verdict == "unknown" and not sent.claims:
             counts.update("unsure_stored" if index.find(sent, told) else "unsure_absent" for told in sent.told)
     return counts
 
@@ -81,12 +82,12 @@ def _kept(sent: Sent, index: Index, wanted: Collection[Telling]) -> Iterator[Fin
         yield Finding(Kind.OUT_OF_PROMISE, "another number of spans rejected than was wrong", where)
 
 
-def positions_of(token: str) -> dict[int, int]:
-    """The offset of each partition that a position names."""
+def positions_of(token: str, of_topic: str = TOPIC) -> dict[int, int]:
+    """The offset of each partition of a topic that a position names."""
     positions = {}
     for part in filter(None, token.split(",")):
         topic, partition, offset = part.rsplit(":", 2)
-        if topic == TOPIC:
+        if topic == of_topic:
             positions[int(partition)] = int(offset)
     return positions
 
@@ -126,7 +127,7 @@ def _strangers(history: Sequence[Sent], records: Sequence[LogRecord]) -> Iterato
                 yield Finding(Kind.ALTERED, "in the log with another content", f"{where}, span {identity}")
 
 
-def _order(history: Sequence[Sent]) -> Iterator[Finding]:
+def judge_order(history: Sequence[Sent], topic: str = TOPIC) -> Iterator[Finding]:
     """What was sent after another request's answer is behind it in its partition."""
     acked = [sent for sent in history if sent.verdict == "acked" and sent.position and sent.way != "sdk"]
     moments = sorted(
@@ -134,7 +135,7 @@ def _order(history: Sequence[Sent]) -> Iterator[Finding]:
     )
     answered: dict[int, int] = {}
     for _, begins, n in moments:
-        for partition, offset in positions_of(acked[n].position).items():
+        for partition, offset in positions_of(acked[n].position, topic).items():
             if not begins:
                 answered[partition] = max(offset, answered.get(partition, -1))
             elif offset <= answered.get(partition, -1):

@@ -1,13 +1,14 @@
 """The log from given offsets to its ends, by a consumer of our own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from tests.torture.contract import LogEvent, read_event
 from tests.torture.wire import LogRecord, read_record
 
 TOPIC = "lodestream.traces"
@@ -16,34 +17,64 @@ _PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What is in it, and the offset that each partition writes next."""
+    """What is in the topic of traces, and the offset that each partition writes next."""
 
     records: list[LogRecord]
     ends: dict[int, int]
 
 
-async def read_ends(kafka: str) -> dict[int, int]:
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What is in another topic, in its order, and the offset that each partition writes next."""
+
+    topic: str
+    events: Sequence[LogEvent]
+    ends: Mapping[int, int]
+
+
+async def read_ends(kafka: str, topic: str = TOPIC) -> dict[int, int]:
     """The offset that each partition writes next."""
     async with _consumer(kafka) as consumer:
-        return await _ends(kafka, consumer)
+        return await _ends(kafka, consumer, topic)
 
 
 async def read_log(kafka: str, begin: Mapping[int, int]) -> Log:
-    """Every record from these offsets on (0 where none is given). Raises TimeoutError when the log does not answer."""
+    """Every record of spans from these offsets on (0 where none is given).
+
+    Raises TimeoutError when the log does not answer.
+    """
+    found, ends = await _read(kafka, TOPIC, begin)
+    return Log([read_record(one.partition, one.offset, one.value) for one in found], ends)
+
+
+async def read_events(kafka: str, topic: str, begin: Mapping[int, int]) -> Events:
+    """The same of a topic of other events."""
+    found, ends = await _read(kafka, topic, begin)
+    events = [read_event(topic, one.partition, one.offset, one.timestamp, one.value) for one in found]
+    return Events(topic, events, ends)
+
+
+async def _read(
+    kafka: str, topic: str, begin: Mapping[int, int]
+) -> tuple[list[ConsumerRecord[bytes, bytes]], dict[int, int]]:
     async with _consumer(kafka) as consumer:
-        ends = await _ends(kafka, consumer)
-        left = {TopicPartition(TOPIC, n): end for n, end in ends.items() if end > begin.get(n, 0)}
+        ends = await _ends(kafka, consumer, topic)
+        left = {TopicPartition(topic, n): end for n, end in ends.items() if end > begin.get(n, 0)}
         consumer.assign(list(left))
         for partition in left:
             consumer.seek(partition, begin.get(partition.partition, 0))
-        records: list[LogRecord] = []
+        records: list[ConsumerRecord[bytes, bytes]] = []
         async with asyncio.timeout(_PATIENCE):
             while left:
                 for found in (await consumer.getmany(timeout_ms=500)).values():
-                    records += [read_record(one.partition, one.offset, one.value) for one in found]
-                for partition in [each for each in left if await consumer.position(each) >= left[each]]:
+                    records += found
+                for partition in await _read_whole(consumer, left):
                     del left[partition]
-    return Log(sorted(records, key=lambda one: (one.partition, one.offset)), ends)
+    return sorted(records, key=lambda one: (one.partition, one.offset)), ends
+
+
+async def _read_whole(consumer: AIOKafkaConsumer, left: Mapping[TopicPartition, int]) -> list[TopicPartition]:
+    return [partition for partition, end in left.items() if await consumer.position(partition) >= end]
 
 
 @asynccontextmanager
@@ -56,14 +87,14 @@ async def _consumer(kafka: str) -> AsyncIterator[AIOKafkaConsumer]:
         await consumer.stop()
 
 
-async def _ends(kafka: str, consumer: AIOKafkaConsumer) -> dict[int, int]:
+async def _ends(kafka: str, consumer: AIOKafkaConsumer, topic: str) -> dict[int, int]:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
-        (topic,) = await admin.describe_topics([TOPIC])
+        (described,) = await admin.describe_topics([topic])
     finally:
         await admin.close()
-    partitions = [TopicPartition(TOPIC, each["partition"]) for each in topic["partitions"]]
+    partitions = [TopicPartition(topic, each["partition"]) for each in described["partitions"]]
     if not partitions:
-        raise OSError(f"the topic {TOPIC} has no partitions")
+        raise OSError(f"the topic {topic} has no partitions")
     return {partition.partition: end for partition, end in (await consumer.end_offsets(partitions)).items()}

@@ -21,6 +21,13 @@ def replace(owner: Any, name: str, broken: Callable[..., Any]) -> None:
     setattr(owner, name, broken)
 
 
+def rewrite(owner: Any, name: str, before: str, after: str) -> None:
+    """The same for a statement of which one part is replaced."""
+    statement: str = getattr(owner, name)
+    assert before in statement
+    setattr(owner, name, statement.replace(before, after))
+
+
 async def nothing(*_: object) -> None:
     """Done."""
 
@@ -148,11 +155,19 @@ def forget_before_ack() -> None:
     replace(_exporter.Exporter, "_handle", handle)
 
 
+def supersede_by_arrival() -> None:
+    """Of several events of a score the one that came last holds."""
+    from services.projections.scores import tables
+
+    newer = "(excluded.scored_at, excluded.event_id) > (present.scored_at, present.event_id)"
+    rewrite(tables, "_SUPERSEDE", newer, "excluded.event_id <> present.event_id")
+
+
 MUTANTS: Mapping[str, Callable[[], None]] = {
     mutant.__name__.replace("_", "-"): mutant
     for mutant in (
         no_fence, commit_before_write, skip_failed_batches, merge_by_arrival, count_again, drop_dead_letters,
-        ack_before_append, forget_before_ack,
+        ack_before_append, forget_before_ack, supersede_by_arrival,
     )
 }  # fmt: skip
 

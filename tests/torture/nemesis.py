@@ -22,7 +22,7 @@ _WRONG = 20 * 3600.0  # seconds by which a clock jumps; a projection bends what 
 _COMMIT = b"COMMIT;"
 _SESSIONS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = current_database() AND application_name = 'lodestream-projection-traces'
+WHERE datname = current_database() AND application_name LIKE 'lodestream-projection-%'
 """
 
 

@@ -1,13 +1,14 @@
-"""A Kafka and a Postgres of the run's own, to be killed, frozen and cut off at will."""
+"""A Kafka, a Postgres and a Valkey of the run's own, to be killed, frozen and cut off at will."""
 
+import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.all_in_one import kafka, postgres
+from services.all_in_one import kafka, postgres, valkey
 from services.all_in_one.ports import HOST, find_port
 from services.all_in_one.processes import Ground, Process
 from shared.event_log.topics import create_topics
@@ -18,11 +19,23 @@ from tests.torture.proxy import Proxy
 
 @dataclass(frozen=True, slots=True)
 class OwnServers:
-    """Both run, with topics and tables; `log` is the proxy that Kafka names to whoever comes through it."""
+    """All run, with topics and tables; `log` is the proxy that Kafka names to whoever comes through it."""
 
     kafka: Process
     postgres: Process
+    valkey: Process
     log: Proxy
+
+    @property
+    def processes(self) -> Mapping[str, Process]:
+        """By the names that the nemesis knows them by."""
+        return {"kafka": self.kafka, "postgres": self.postgres, "valkey": self.valkey}
+
+    @property
+    def addresses(self) -> tuple[str, str, str]:
+        """Kafka's, Postgres' and Valkey's."""
+        kafka, postgres, valkey = (process.command.address for process in self.processes.values())
+        return kafka, postgres, valkey
 
 
 @asynccontextmanager
@@ -32,19 +45,19 @@ async def own_servers(ground: Ground) -> AsyncIterator[OwnServers]:
     second = find_port()
     broker = await kafka.embed(apart, port=find_port(), progress=lambda _done, _of: None)
     database = await postgres.embed(apart, port=find_port(), durable=False)
+    cache = await valkey.embed(apart, port=find_port())
     try:
         async with Proxy(f"{HOST}:{second}") as log:
             _add_listener(apart.data / "kafka" / "server.properties", second, log)
-            await broker.start()
-            await database.start()
+            await asyncio.gather(broker.start(), database.start(), cache.start())
             await create_topics(KafkaSettings(bootstrap_servers=broker.command.address))
             await migrate(database.command.address)
-            yield OwnServers(broker, database, log)
+            yield OwnServers(broker, database, cache, log)
     finally:
-        for process in (broker, database):
+        for process in (broker, database, cache):
             await process.stop()
-        shutil.rmtree(apart.data / "kafka", ignore_errors=True)
-        shutil.rmtree(apart.data / "postgres", ignore_errors=True)
+        for name in ("kafka", "postgres", "valkey"):
+            shutil.rmtree(apart.data / name, ignore_errors=True)
 
 
 def _add_listener(properties: Path, port: int, proxy: Proxy) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from services.all_in_one.processes import Ground
+from tests.torture.checker import PROJECTIONS
 from tests.torture.findings import Report
 from tests.torture.nemesis import torment
 from tests.torture.own_servers import own_servers
@@ -18,20 +19,16 @@ from tests.torture.tally import tell_how_it_goes
 
 _CALM_SECONDS = 2.0  # of writing after the last strike
 _SPOOL_BYTES = 4 * 1024 * 1024
-_WAYS = {"otlp": 20.0, "record": 15.0, "sdk": 5.0, "poison": 0.5}  # requests a second
+_WAYS = {"otlp": 20.0, "record": 15.0, "sdk": 5.0, "poison": 0.5, "scores": 6.0}  # requests a second
 
 
 async def run(ground: Ground, *, seconds: float, seed: str, say: Callable[[str], None]) -> Report:
     """Play it and judge it. Everything stays in the ground's folder."""
-    say("starting Kafka, Postgres, a gateway, three projections, and programs that write: " + ", ".join(_WAYS))
+    say("starting Kafka, Postgres, Valkey, all services, and programs that write: " + ", ".join(_WAYS))
     async with own_servers(ground) as servers, _small_disk(ground.data / "spool", say) as small:
-        processes = {"kafka": servers.kafka, "postgres": servers.postgres}
-        addresses = servers.kafka.command.address, servers.postgres.command.address
-        async with standing(ground, *addresses, servers=processes, log=servers.log) as stand:
-            stand.jumping = True
-            await asyncio.gather(stand.gateway(), *(stand.projection(f"traces-{n}") for n in range(3)))
-            for way, rate in _WAYS.items():
-                await stand.workload(way, seed=seed, rate=rate)
+        standing_here = standing(ground, *servers.addresses, servers=servers.processes, log=servers.log)
+        async with standing_here as stand:
+            await _start(stand, seed)
             targets = [*stand.processes, *stand.proxies, "sessions", *(["spool"] if small else [])]
             targets.remove("poison")  # its producer speaks to Kafka straight, and has no one to try again for it
             strikes = plan(seed, seconds, targets)
@@ -44,6 +41,18 @@ async def run(ground: Ground, *, seconds: float, seed: str, say: Callable[[str],
                 await _make_peace(stand)
                 say("judging: ledgers against the log, the log against the tables, once all is folded")
                 return await stand.judged()
+
+
+async def _start(stand: Stand, seed: str) -> None:
+    stand.jumping = True
+    await asyncio.gather(
+        stand.gateway(),
+        stand.query(),
+        *(stand.projection(f"traces-{n}") for n in range(3)),
+        *(stand.projection(f"{name}-0", of=name) for name in PROJECTIONS if name != "traces"),
+    )
+    for way, rate in _WAYS.items():
+        await stand.workload(way, seed=seed, rate=rate)
 
 
 async def _make_peace(stand: Stand) -> None:

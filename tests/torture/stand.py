@@ -1,4 +1,4 @@
-"""What is tortured: a gateway, projections, workloads and, where they are its own, Kafka and Postgres, all by name."""
+"""What is tortured: services, workloads and, where they are its own, Kafka, Postgres and Valkey, all by name."""
 
 import asyncio
 import json
@@ -21,15 +21,16 @@ from shared.read_model.keys import NewKey
 from tests.gateway import new_key
 from tests.log_access import ends
 from tests.read_model import begin_at_the_end
-from tests.torture.checker import Scene
+from tests.torture.checker import PROJECTIONS, Scene
 from tests.torture.clock import set_clock
 from tests.torture.findings import Report, report_from
 from tests.torture.proxy import Proxy
 from tests.torture.tables import read_positions
 
-GATEWAY, PROJECTION = "services.write.gateway", "services.projections.traces"
+GATEWAY, QUERY = "services.write.gateway", "services.read.query"
 _START_SECONDS = 120.0  # a server that is down while a service starts comes back within it
 _WATCH_SECONDS = 0.5
+_PROJECTS = 2
 
 
 @dataclass(slots=True)
@@ -39,9 +40,11 @@ class Stand:
     ground: Ground
     kafka: str
     postgres: str
-    project: str
-    key: NewKey
+    redis: str
+    tenants: Mapping[str, NewKey]
+    """Keys by project. Spans are told of the first only."""
     gateway_port: int
+    query_port: int
     proxies: Mapping[str, Proxy]
     """"client" before the gateway, "rows" before Postgres for the projections, "log" before Kafka for the gateway."""
     processes: dict[str, Process] = field(default_factory=dict)
@@ -53,6 +56,16 @@ class Stand:
     def folder(self) -> Path:
         """Ledgers, logs, and what the checker reads."""
         return self.ground.data
+
+    @property
+    def project(self) -> str:
+        """The one whose spans are told of."""
+        return next(iter(self.tenants))
+
+    @property
+    def key(self) -> NewKey:
+        """Its key."""
+        return self.tenants[self.project]
 
     @property
     def endpoint(self) -> str:
@@ -67,20 +80,21 @@ class Stand:
     async def gateway(self, name: str = "gateway", *, mutant: str = "", **environment: str) -> Process:
         """Start the gateway on its port."""
         log = self.proxies.get("log")
-        kafka = log.address if log else self.kafka
-        its = {"LODESTREAM_POSTGRES": self.postgres, "LODESTREAM_KAFKA": kafka, **environment}
-        return await self._service(GATEWAY, name, mutant, its, port=self.gateway_port)
+        its = {"LODESTREAM_POSTGRES": self.postgres, "LODESTREAM_KAFKA": log.address if log else self.kafka}
+        return await self._service(GATEWAY, name, mutant, {**its, **environment}, port=self.gateway_port)
 
-    async def projection(self, name: str = "traces-0", *, mutant: str = "", **environment: str) -> Process:
-        """Start a projection."""
+    async def query(self, name: str = "query", *, mutant: str = "", **environment: str) -> Process:
+        """Start the query service on its port."""
+        its = {"LODESTREAM_POSTGRES": self.postgres, **environment}
+        return await self._service(QUERY, name, mutant, its, port=self.query_port)
+
+    async def projection(
+        self, name: str = "traces-0", *, of: str = "traces", mutant: str = "", **environment: str
+    ) -> Process:
+        """Start a projection; `of` is its service's name."""
         through = urlunsplit(urlsplit(self.postgres)._replace(netloc=f"lodestream@{self.proxies['rows'].address}"))
-        its = {
-            "LODESTREAM_POSTGRES": through,
-            "LODESTREAM_KAFKA": self.kafka,
-            "LODESTREAM_TRACES_GROUP": self.group,
-            **environment,
-        }
-        return await self._service(PROJECTION, name, mutant, its)
+        its = {"LODESTREAM_POSTGRES": through, f"LODESTREAM_{of.upper()}_GROUP": f"{self.group}-{of}", **environment}
+        return await self._service(f"services.projections.{of}", name, mutant, its)
 
     async def workload(self, way: str, name: str = "", *, mutant: str = "", **options: object) -> Process:
         """Start a workload; options are those of its command line."""
@@ -91,6 +105,7 @@ class Stand:
         options = {**its, **options}
         if way == "sdk":
             options["spool"] = self.spool
+        options["tenants"] = self.folder / "tenants.json"
         switches = [switch for key, value in options.items() if value for switch in _switch(key, value)]
         environment = {
             **os.environ,
@@ -158,7 +173,13 @@ class Stand:
         self, module: str, name: str, mutant: str, environment: Mapping[str, str], *, port: int | None = None
     ) -> Process:
         known = next(service for service in SERVICES if service.module == module)
-        command = service_command(known, {**os.environ, **environment}, port=port)
+        its = {
+            "LODESTREAM_KAFKA": self.kafka,
+            "LODESTREAM_REDIS": self.redis,
+            "LODESTREAM_QUERY": f"{HOST}:{self.query_port}",
+            **environment,
+        }
+        command = service_command(known, {**os.environ, **its}, port=port)
         return await self._start(replace(command, name=name, argv=self._python(module, name, mutant)))
 
     def _python(self, module: str, name: str, mutant: str) -> tuple[str, ...]:
@@ -189,19 +210,29 @@ class Stand:
 
 @asynccontextmanager
 async def standing(
-    ground: Ground, kafka: str, postgres: str, *, servers: Mapping[str, Process] | None = None, log: Proxy | None = None
+    ground: Ground,
+    kafka: str,
+    postgres: str,
+    redis: str,
+    *,
+    servers: Mapping[str, Process] | None = None,
+    log: Proxy | None = None,
 ) -> AsyncIterator[Stand]:
     """A stand on which nothing runs but `servers`, and that begins at the log's end. What it starts ends with it."""
-    project, gateway_port = f"torture-{uuid4().hex[:8]}", find_port()
-    begin = await ends(kafka)
-    await begin_at_the_end(kafka, postgres)
-    Scene(kafka, postgres, [project], begin).write(ground.data)
+    projects = [f"torture-{uuid4().hex[:8]}" for _ in range(_PROJECTS)]
+    begin = {topic: await ends(kafka, topic) for topic in PROJECTIONS.values()}
+    for projection, topic in PROJECTIONS.items():
+        await begin_at_the_end(kafka, postgres, projection, topic)
+    Scene(kafka, postgres, projects, begin, redis).write(ground.data)
+    tenants = {project: await new_key(postgres, project) for project in projects}
+    document = [{"project": project, "secret": key.secret_key} for project, key in tenants.items()]
+    (ground.data / "tenants.json").write_text(json.dumps(document), encoding="utf-8")
     async with AsyncExitStack() as stack:
+        gateway_port, query_port = find_port(), find_port()
         client = await stack.enter_async_context(Proxy(f"{HOST}:{gateway_port}"))
         rows = await stack.enter_async_context(Proxy(urlsplit(postgres).netloc.rpartition("@")[2]))
         proxies = {"client": client, "rows": rows, **({"log": log} if log else {})}
-        key = await new_key(postgres, project)
-        stand = Stand(ground, kafka, postgres, project, key, gateway_port, proxies, dict(servers or {}))
+        stand = Stand(ground, kafka, postgres, redis, tenants, gateway_port, query_port, proxies, dict(servers or {}))
         try:
             yield stand
         finally:

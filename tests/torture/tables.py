@@ -30,8 +30,8 @@ async def read_model(dsn: str, projects: Sequence[str]) -> Model:
             spans = await connection.fetch(_SPANS, projects)
             traces = await connection.fetch(_TRACES, projects)
             blocks = await connection.fetch(_BLOCKS, projects)
-            letters = await connection.fetch(_LETTERS)
-            positions = await connection.fetch(_POSITIONS)
+            letters = await connection.fetch(_LETTERS, "traces")
+            positions = await connection.fetch(_POSITIONS, "traces")
     finally:
         await connection.close()
     return Model(
@@ -43,11 +43,30 @@ async def read_model(dsn: str, projects: Sequence[str]) -> Model:
     )
 
 
-async def read_positions(dsn: str) -> dict[int, int]:
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a projection of another topic is, and what it set aside."""
+
+    letters: dict[tuple[int, int, int], asyncpg.Record]
+    """By partition, offset and item."""
+    positions: dict[int, asyncpg.Record]
+
+
+async def read_progress(connection: asyncpg.Connection, projection: str) -> Progress:
+    """What is there now."""
+    letters = await connection.fetch(_LETTERS, projection)
+    positions = await connection.fetch(_POSITIONS, projection)
+    return Progress(
+        {(row["partition"], row["offset"], row["item"]): row for row in letters},
+        {row["partition"]: row for row in positions},
+    )
+
+
+async def read_positions(dsn: str, projection: str = "traces") -> dict[int, int]:
     """The next offset of each partition that has begun."""
     connection = await asyncpg.connect(dsn, timeout=5, command_timeout=5)
     try:
-        return {row["partition"]: row["next_offset"] for row in await connection.fetch(_POSITIONS)}
+        return {row["partition"]: row["next_offset"] for row in await connection.fetch(_POSITIONS, projection)}
     finally:
         await connection.close(timeout=5)
 
@@ -70,7 +89,9 @@ _BLOCKS = """
 SELECT project_id, partition, "offset", span_count, encode(sha256(otlp_request), 'hex') AS digest
 FROM traces.span_blocks WHERE project_id = ANY ($1)
 """
-_LETTERS = 'SELECT project_id, partition, "offset", item, reason, raw FROM lodestream.dead_letters'
+_LETTERS = """
+SELECT project_id, partition, "offset", item, reason, raw FROM lodestream.dead_letters WHERE projection = $1
+"""
 _POSITIONS = """
-SELECT partition, next_offset, halted_reason FROM lodestream.projection_positions WHERE projection = 'traces'
+SELECT partition, next_offset, halted_reason FROM lodestream.projection_positions WHERE projection = $1
 """

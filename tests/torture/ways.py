@@ -1,8 +1,8 @@
-"""The ways in over gRPC, each one attempt at a time: OTLP's Export, plain and gzipped, and IngestService.Record."""
+"""Ways in over gRPC, each one attempt at a time: OTLP's Export, plain and gzipped; IngestService.Record; any RPC."""
 
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -10,7 +10,7 @@ import zstandard
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from lodestream_proto.v1.event_pb2 import Event
-from lodestream_proto.v1.ingest_pb2 import RecordRequest
+from lodestream_proto.v1.ingest_pb2 import EVENT_OUTCOME_REFUSED, RecordRequest, RecordResponse
 from lodestream_proto.v1.ingest_pb2_grpc import IngestServiceStub
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_NONE, COMPRESSION_ZSTD, SpansRecorded
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -38,6 +38,17 @@ class Answer:
     rejected: int = 0
     retry_after: float | None = None
     """Seconds, when the server told."""
+    details: str = ""
+    """Of a refusal, in words."""
+    response: Any = None
+    """The message that answered."""
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    """What of it the ledger is to keep."""
+
+    @property
+    def objection(self) -> str:
+        """What is wrong with the answer itself, whatever was asked: a fault that the service did not foresee."""
+        return f"INTERNAL: {self.details}" if self.details.startswith("internal error") else ""
 
 
 Attempt = Callable[[str], Any]
@@ -83,6 +94,26 @@ def record(channel: grpc.aio.Channel, request: ExportTraceServiceRequest, *, com
     return attempt
 
 
+async def ask(method: Any, request: Any, secret: str) -> Answer:
+    """Any RPC, once. A message that has a position is acknowledged at it."""
+    try:
+        response = await method(request, metadata=_metadata(secret), timeout=_PATIENCE)
+    except grpc.aio.AioRpcError as error:
+        return _no(error)
+    return Answer("acked", getattr(response, "position", ""), response=response)
+
+
+async def record_events(channel: grpc.aio.Channel, events: Sequence[Event], secret: str) -> Answer:
+    """IngestService/Record of events that are no spans, once."""
+    stub: Any = IngestServiceStub(channel)
+    answer = await ask(stub.Record, RecordRequest(events=events), secret)
+    if answer.verdict != "acked":
+        return answer
+    response: RecordResponse = answer.response
+    rejected = sum(result.outcome == EVENT_OUTCOME_REFUSED for result in response.results)
+    return Answer("acked", response.position, rejected=rejected, response=response)
+
+
 def retry_delay(error: grpc.aio.AioRpcError) -> float | None:
     """Seconds, from RetryInfo."""
     details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
@@ -99,4 +130,5 @@ def _metadata(secret: str) -> tuple[tuple[str, str], ...]:
 
 def _no(error: grpc.aio.AioRpcError) -> Answer:
     code = error.code()
-    return Answer("refused" if code in _FOR_GOOD else "unknown", code=code.name, retry_after=retry_delay(error))
+    verdict: Verdict = "refused" if code in _FOR_GOOD else "unknown"
+    return Answer(verdict, code=code.name, retry_after=retry_delay(error), details=error.details() or "")

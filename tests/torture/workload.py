@@ -9,12 +9,14 @@ import os
 import signal
 import uuid
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
 
-from tests.torture import poison_way, sdk_way
+from tests.torture import driver, poison_way, sdk_way
 from tests.torture.ledger import Ledger
+from tests.torture.scores_way import ScoresWriter
 from tests.torture.story import Story, Telling, export_request
 from tests.torture.ways import OPTIONS, Answer, Attempt, export, record
 
@@ -62,6 +64,8 @@ class Writer:
             self._ledger.learn(
                 send, answer.verdict, position=answer.position, code=answer.code, rejected=answer.rejected
             )
+            if answer.objection:
+                self._ledger.object(answer.objection, f"{self._asked.way} #{send}")
             now = asyncio.get_running_loop().time()
             if self.stop.is_set():
                 give_up = min(give_up, now + _LAST_RETRIES)
@@ -85,6 +89,10 @@ class Writer:
             pass
 
 
+_WRITERS: Mapping[str, driver.MakeWriter] = {"scores": ScoresWriter}
+"""What writes anything but spans, for several projects."""
+
+
 async def write(asked: argparse.Namespace, ledger: Ledger) -> None:
     """Write by OTLP or Record until told to stop, or until all is sent."""
     async with grpc.aio.insecure_channel(asked.endpoint, options=OPTIONS) as channel:
@@ -96,10 +104,13 @@ async def write(asked: argparse.Namespace, ledger: Ledger) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.torture.workload")
-    parser.add_argument("way", choices=["otlp", "record", "sdk", "poison"])
+    parser.add_argument("way", choices=["otlp", "record", "sdk", "poison", *_WRITERS])
     parser.add_argument("--ledgers", type=Path, required=True)
     parser.add_argument("--endpoint", required=True, help="host:port of the gateway; of Kafka for poison")
     parser.add_argument("--project", required=True, help="whose key it is")
+    parser.add_argument(
+        "--tenants", type=Path, help="a file of projects and their keys, for those that write for several"
+    )
     parser.add_argument("--seed", default="0")
     parser.add_argument("--requests", type=int, default=10**9)
     parser.add_argument("--rate", type=float, default=30.0, help="requests a second, at most")
@@ -115,6 +126,8 @@ def main() -> None:
             sdk_way.write(asked, ledger)
         elif asked.way == "poison":
             asyncio.run(poison_way.write(asked, ledger))
+        elif make := _WRITERS.get(asked.way):
+            asyncio.run(driver.write(asked, ledger, make))
         else:
             asyncio.run(write(asked, ledger))
 
