@@ -20,6 +20,7 @@ VALUES = st.recursive(
 ATTRIBUTES = st.dictionaries(TEXT, VALUES, max_size=6)
 TIMES = st.integers(0, (1 << 64) - 1)
 FLAGS = st.integers(0, (1 << 32) - 1)
+COUNTS = st.integers(0, 1 << 31)
 TRACE_IDS, SPAN_IDS = st.integers(0, (1 << 128) - 1), st.integers(0, (1 << 64) - 1)
 SCOPES = st.tuples(TEXT, TEXT, ATTRIBUTES)
 
@@ -69,10 +70,10 @@ def canonical(message: Any) -> bytes:
     kind=st.integers(0, 5),
     times=st.tuples(TIMES, TIMES),
     attributes=ATTRIBUTES,
-    events=st.lists(st.tuples(TEXT, TIMES, ATTRIBUTES), max_size=3),
-    links=st.lists(st.tuples(TRACE_IDS, SPAN_IDS, TEXT, FLAGS, ATTRIBUTES), max_size=3),
+    events=st.lists(st.tuples(TEXT, TIMES, ATTRIBUTES, COUNTS), max_size=3),
+    links=st.lists(st.tuples(TRACE_IDS, SPAN_IDS, TEXT, FLAGS, ATTRIBUTES, COUNTS), max_size=3),
     status=st.tuples(st.integers(0, 2), TEXT),
-    dropped=st.tuples(*[st.integers(0, 1 << 31)] * 3),
+    dropped=st.tuples(*[COUNTS] * 3),
 )
 def test_a_span_is_what_the_library_would_write(  # noqa: PLR0917 - as many as a span has parts
     ids, state, flags, name, kind, times, attributes, events, links, status, dropped
@@ -90,7 +91,8 @@ def test_a_span_is_what_the_library_would_write(  # noqa: PLR0917 - as many as a
         end_time_unix_nano=times[1],
         attributes=key_values(attributes),
         events=[
-            Span.Event(name=utf8(event), time_unix_nano=at, attributes=key_values(told)) for event, at, told in events
+            Span.Event(name=utf8(event), time_unix_nano=at, attributes=key_values(told), dropped_attributes_count=over)
+            for event, at, told, over in events
         ],
         links=[
             Span.Link(
@@ -99,8 +101,9 @@ def test_a_span_is_what_the_library_would_write(  # noqa: PLR0917 - as many as a
                 trace_state=utf8(its_state),
                 flags=its_flags,
                 attributes=key_values(told),
+                dropped_attributes_count=over,
             )
-            for trace, span, its_state, its_flags, told in links
+            for trace, span, its_state, its_flags, told, over in links
         ],
         dropped_attributes_count=dropped[0],
         dropped_events_count=dropped[1],

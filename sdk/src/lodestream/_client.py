@@ -22,10 +22,9 @@ from lodestream._prompts.methods import PromptMethods
 from lodestream._receipt import ConnectionCheck, FlushReceipt
 from lodestream._recorder import CurrentObservation, Recorder, Where
 from lodestream._scoring import ScoreMethods
-from lodestream._settings import Fsync, Mask, Settings, resolve
+from lodestream._settings import Fsync, Mask, resolve, resource_attributes
 from lodestream._span import Observation
 from lodestream._tracer import TracerProvider, install
-from lodestream._version import __version__
 
 if TYPE_CHECKING:
     from lodestream._prompts.store import Prompts
@@ -90,7 +89,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
             log_to_stderr()
         self._pipeline, self._line = self._new_pipeline(), Line(self.settings)
         self.recorder = Recorder(self.settings, self._pipeline)
-        self.tracer_provider = TracerProvider(self.recorder)
+        self.tracer_provider = TracerProvider(self)
         """For instrumentations that are to be given one; the process's own is ours unless another is installed."""
         self._prompt_store: Prompts | None = None
         self._making_prompts = threading.RLock()
@@ -242,7 +241,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         return self.settings.tracing_enabled and self.recorder.sink is self._pipeline
 
     def _new_pipeline(self) -> Pipeline:
-        return Pipeline(self.settings, resource_of(_resource(self.settings)), spool_root(self.settings))
+        return Pipeline(self.settings, resource_of(resource_attributes(self.settings)), spool_root(self.settings))
 
 
 _default: Lodestream | None = None
@@ -254,7 +253,7 @@ def use_as_default(client: Lodestream | None) -> Lodestream | None:
     global _default
     before, _default = _default, client
     if client is not None and client.settings.tracing_enabled:
-        install(client.recorder)
+        install(client)
     return before
 
 
@@ -278,16 +277,3 @@ if hasattr(os, "register_at_fork"):
 
 def _where(given: TraceContext | None) -> Where | None:
     return (given.get("trace_id", ""), given.get("parent_span_id")) if given else None
-
-
-def _resource(settings: Settings) -> dict[str, str]:
-    ours = {
-        "telemetry.sdk.name": "lodestream",
-        "telemetry.sdk.language": "python",
-        "telemetry.sdk.version": __version__,
-        "service.name": settings.service_name,
-        "lodestream.environment": settings.environment,
-        "lodestream.release": settings.release,
-    }
-    told = {"service.name": "unknown_service:python", **settings.resource_attributes}
-    return told | {key: value for key, value in ours.items() if value}

@@ -16,10 +16,12 @@ _SHORT = tuple(bytes((number,)) for number in range(0x80))
 _MAX_DEPTH = 16
 _MAX_BITS = 1024  # of integers that are written out: beyond, Python may refuse to
 _LATEST = (1 << 64) - 1
-Event = tuple[str, int, Mapping[str, Any]]
-"""Name, Unix time in nanoseconds, attributes."""
-Link = tuple[int, int, str, int, Mapping[str, Any]]
-"""Trace id, span id, tracestate, flags, attributes."""
+Event = tuple[str, int, Mapping[str, Any], int]
+"""Name, Unix time in nanoseconds, attributes, how many attributes were over the limit."""
+Link = tuple[int, int, str, int, Mapping[str, Any], int]
+"""Trace id, span id, tracestate, flags, attributes, how many attributes were over the limit."""
+HAS_REMOTE, REMOTE = 0x100, 0x200
+"""Flags of an OTLP span or link: whether what it refers to is in another process is known; it is."""
 
 
 def varint(number: int) -> bytes:
@@ -180,12 +182,15 @@ def _end_of_resource(frame: bytes) -> int:
 
 
 def _event(event: Event) -> bytes:
-    name, time_ns, attributes = event
-    return b"".join((b"\x09", fixed64(time_ns), delimited(b"\x12", text(name)), *attributes_of(b"\x1a", attributes)))
+    name, time_ns, attributes, dropped = event
+    count = b"\x20" + varint(dropped) if dropped else b""
+    head = b"".join((b"\x09", fixed64(time_ns), delimited(b"\x12", text(name))))
+    return b"".join((head, *attributes_of(b"\x1a", attributes), count))
 
 
 def _link(link: Link) -> bytes:
-    trace_id, span_id, trace_state, flags, attributes = link
+    trace_id, span_id, trace_state, flags, attributes, dropped = link
     head = b"\x0a\x10" + trace_id.to_bytes(16, "big") + b"\x12\x08" + span_id.to_bytes(8, "big")
     state = delimited(b"\x1a", text(trace_state)) if trace_state else b""
-    return b"".join((head, state, *attributes_of(b"\x22", attributes), b"\x35", _FIXED32(flags)))
+    count = b"\x28" + varint(dropped) if dropped else b""
+    return b"".join((head, state, *attributes_of(b"\x22", attributes), count, b"\x35", _FIXED32(flags)))

@@ -12,8 +12,8 @@ from lodestream._guard import guarded, report, tell
 from lodestream._lifecycle import close_with_process
 from lodestream._otlp import scope_spans_of
 from lodestream._position import Positions
+from lodestream._readable import Scope
 from lodestream._receipt import FlushReceipt
-from lodestream._recorder import Scope
 from lodestream._ring import Ring
 from lodestream._settings import Settings
 from lodestream._span import Observation

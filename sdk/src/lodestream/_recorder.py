@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from contextvars import Token
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
@@ -11,16 +10,19 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import TraceState
 
+from lodestream._attributes import frozen, unchanged
 from lodestream._context import propagated
 from lodestream._encode import to_text
 from lodestream._event import EncodedEvent
 from lodestream._fields import AS_ROOT, TYPE, Attributes, known_type
 from lodestream._guard import report, tell
 from lodestream._ids import new_span_id, new_trace_id, parse_id
-from lodestream._otlp import scope_of
+from lodestream._otlp import REMOTE
+from lodestream._processors import EVERYWHERE, Processors
+from lodestream._readable import Resource, Scope, resource_as_sdk
 from lodestream._score import Target, score_of
-from lodestream._settings import Mask, Settings
-from lodestream._span import Observation, frozen
+from lodestream._settings import Mask, Settings, resource_attributes
+from lodestream._span import Observation
 from lodestream._version import __version__
 
 Where = tuple[str, str | None]
@@ -35,21 +37,6 @@ class Sink(Protocol):
     def emit(self, span: Observation | EncodedEvent, /) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Who makes the spans: an instrumentation library."""
-
-    name: str
-    version: str = ""
-    schema_url: str = ""
-    attributes: Mapping[str, Any] = field(default_factory=dict, compare=False)
-
-    @property
-    def otlp(self) -> bytes:
-        """The scope's field in a ScopeSpans."""
-        return scope_of(self.name, self.version, self.attributes)
-
-
 OURS = Scope("lodestream", __version__)
 
 
@@ -60,6 +47,10 @@ class Recorder:
         self.sink, self.enabled = sink, settings.tracing_enabled
         self._mask: Mask | None = settings.mask
         self._below = int(settings.sample_rate * (1 << 64))
+        self._follows_parent = settings.parent_based
+        self.limits = settings.span_limits
+        self.processors = Processors()
+        self._resource = Resource(resource_attributes(settings))
         self._emit_starts = settings.emit_starts
         self.listeners: dict[int, Callable[[Mapping[str, Any]], None]] = {}
         """By the number of a trace: who is told the attributes of each observation of it that ends."""
@@ -79,13 +70,33 @@ class Recorder:
         low = trace_id & 0xFFFF_FFFF_FFFF_FFFF
         return trace_id - low + (low * self._below >> 64)
 
-    def frozen(self, value: Any) -> Any:
-        """The value of an attribute, texts masked."""
-        return frozen(value, self._masked) if self._mask is not None else frozen(value)
+    @property
+    def resource(self) -> Any:
+        """Of all its spans; `opentelemetry.sdk.resources.Resource` where the program has imported it."""
+        return resource_as_sdk(self._resource)
 
-    def frozen_attributes(self, attributes: Mapping[str, Any] | None) -> Attributes:
-        """Values that are None are left out, as OpenTelemetry has it."""
-        return {str(key): self.frozen(value) for key, value in (attributes or {}).items() if value is not None}
+    def frozen(self, value: Any, longest: int | None = None) -> Any:
+        """The value of an attribute, texts masked and then cut to `longest` characters."""
+        text = self._masked if self._mask is not None else unchanged
+        return frozen(value, text) if longest is None else frozen(value, text, longest)
+
+    def bounded(self, attributes: Mapping[str, Any] | None, most: int, longest: int | None) -> tuple[Attributes, int]:
+        """Attributes as they are now, and how many were over the limit. Values that are None are left out."""
+        kept: Attributes = {}
+        dropped = 0
+        for key, value in (attributes or {}).items():
+            if value is None:
+                continue
+            if len(kept) >= most:
+                dropped += 1
+            else:
+                kept[str(key)] = self.frozen(value, longest)
+        return kept, dropped
+
+    def ended(self, span: Any) -> None:
+        """Tell the span processors that were added."""
+        self.processors.on_end(span)
+        EVERYWHERE.on_end(span)
 
     def start(
         self,
@@ -100,7 +111,7 @@ class Recorder:
     ) -> Observation:
         """A child of the context's span; a root when there is none."""
         parent = trace.get_current_span(context)
-        parent_id, remote, state = 0, False, None
+        parent_id, flags, remote, state = 0, 0, False, None
         if type(parent) is Observation and parent.trace_number:
             trace_id, parent_id, sampled, remote, state = (
                 parent.trace_number, parent.span_number, parent.sampled, parent.remote, parent.trace_state
@@ -112,13 +123,17 @@ class Recorder:
         else:
             trace_id = new_trace_id()
             sampled = self._samples(trace_id)
+        if parent_id:
+            flags = int(sampled) | (REMOTE if remote else 0)
+            if not self._follows_parent:
+                sampled = self._samples(trace_id)
         if not self.enabled:
             return self._passing(scope, name, trace_id if parent_id else 0, parent_id, sampled=sampled, state=state)
         if sampled and (told := propagated(context)):
             attributes = {**told, **attributes}
         return Observation(
             self, scope, name, trace_id, span_id or new_span_id(), parent_id, attributes,
-            recording=sampled, sampled=sampled, kind=kind, start_ns=start_ns, remote_parent=remote, trace_state=state,
+            recording=sampled, sampled=sampled, kind=kind, start_ns=start_ns, parent_flags=flags, trace_state=state,
         )  # fmt: skip
 
     def observe(
@@ -144,7 +159,7 @@ class Recorder:
             span = self.start(OURS, str(name or as_type), context, attributes, start_ns=start_ns, span_id=span_id)
             if fields:
                 span.update(**fields)
-            self.announce(span)
+            self.announce(span, context)
         except Exception as error:
             report("starting an observation", error)
             return self._passing(OURS, str(name), 0, 0, sampled=False, state=None)
@@ -169,8 +184,11 @@ class Recorder:
             return None
         return score.score_id
 
-    def announce(self, span: Observation) -> None:
-        """Tell that it began, where that is wanted."""
+    def announce(self, span: Observation, context: Context) -> None:
+        """Tell that it began: the span processors that were added, and the server where that is wanted."""
+        if (self.processors.added or EVERYWHERE.added) and span.is_recording():
+            self.processors.on_start(span, context)
+            EVERYWHERE.on_start(span, context)
         if self._emit_starts and span.is_recording():
             self.sink.emit(span.snapshot())
 

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote
 
+from lodestream._attributes import SpanLimits, limits_from
 from lodestream._endpoint import DEFAULT_ENDPOINT, Endpoint, parse_endpoint
 from lodestream._guard import tell
+from lodestream._version import __version__
 
 Fsync = Literal["interval", "always", "never"]
 Mask = Callable[..., Any]
 """Called as `mask(data=…)` with a value (of any type) before it is encoded; gives what may be kept of it."""
 
 MIB = 1024 * 1024
+_SAMPLERS: Mapping[str, float | None] = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,8 @@ class Settings:
     """LODESTREAM_RELEASE: the version of the application."""
     sample_rate: float = 1.0
     """LODESTREAM_SAMPLE_RATE: the share of traces that are kept, 0 to 1, decided by the trace id."""
+    parent_based: bool = True
+    """OTEL_TRACES_SAMPLER without "parentbased_": whether a span with a parent shares the decision of that."""
     tracing_enabled: bool = True
     """LODESTREAM_TRACING_ENABLED, and OTEL_SDK_DISABLED the other way round."""
     capture_io: bool = True
@@ -54,6 +59,8 @@ class Settings:
     """OTEL_SERVICE_NAME."""
     resource_attributes: Mapping[str, str] = field(default_factory=dict)
     """OTEL_RESOURCE_ATTRIBUTES: key=value,key=value."""
+    span_limits: SpanLimits = SpanLimits()  # noqa: RUF009 - immutable
+    """OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT and its like."""
     mask: Mask | None = None
 
 
@@ -71,13 +78,30 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
                 tell(source, f"{source}: {error}; it is ignored")
     if unknown := given.keys() - _READ.keys() - {"mask"}:
         tell("settings", f"unknown settings are ignored: {', '.join(sorted(unknown))}")
-    settings = Settings(**chosen, mask=given.get("mask"))
+    rate, parent_based = _otel_sampler(environ)
+    if rate is not None:
+        chosen.setdefault("sample_rate", rate)
+    settings = Settings(**chosen, parent_based=parent_based, span_limits=limits_from(environ), mask=given.get("mask"))
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return replace(settings, tracing_enabled=False)
     if settings.tracing_enabled and not settings.secret_key and "endpoint" not in chosen:
         tell("keys", "tracing is off: set LODESTREAM_PUBLIC_KEY and LODESTREAM_SECRET_KEY (or LODESTREAM_ENDPOINT)")
         return replace(settings, tracing_enabled=False)
     return settings
+
+
+def resource_attributes(settings: Settings) -> dict[str, str]:
+    """What the spans of this process are of, in OpenTelemetry's words."""
+    ours = {
+        "telemetry.sdk.name": "lodestream",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": __version__,
+        "service.name": settings.service_name,
+        "lodestream.environment": settings.environment,
+        "lodestream.release": settings.release,
+    }
+    told = {"service.name": "unknown_service:python", **settings.resource_attributes}
+    return told | {key: value for key, value in ours.items() if value}
 
 
 def default_spool_dir(environ: Mapping[str, str]) -> Path:
@@ -135,6 +159,23 @@ def _fsync(value: Any) -> Fsync:
         if value == known:
             return known  # type: ignore[no-any-return]
     raise ValueError(f"{value!r} is none of {', '.join(get_args(Fsync))}")
+
+
+def _otel_sampler(environ: Mapping[str, str]) -> tuple[float | None, bool]:
+    """The share of OTEL_TRACES_SAMPLER, None if it names none, and whether it is a parent-based one."""
+    variable = "OTEL_TRACES_SAMPLER"
+    name = environ.get(variable, "").strip().lower()
+    kind = name.removeprefix("parentbased_")
+    if name and kind not in _SAMPLERS:
+        tell(variable, f"{variable}={name!r} is none of {', '.join(_SAMPLERS)}, parentbased_ or not; it is ignored")
+        return None, True
+    if kind != "traceidratio":
+        return _SAMPLERS.get(kind), not name or kind != name
+    try:
+        return _rate(environ.get(f"{variable}_ARG") or 1.0), kind != name
+    except ValueError as error:
+        tell(f"{variable}_ARG", f"{variable}_ARG: {error}; it is ignored")
+        return None, kind != name
 
 
 def _pairs(value: Any) -> Mapping[str, str]:

@@ -3,41 +3,43 @@
 import copy
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
 
-from lodestream._encode import MAX_CHARS
+from lodestream._attributes import weight_of
 from lodestream._fields import LEVEL, STATUS_MESSAGE, Attributes, ObservationFields, ObservationType, attributes_of
 from lodestream._guard import guarded, report
-from lodestream._otlp import Event, Link, span_of
+from lodestream._otlp import HAS_REMOTE, REMOTE, Event, span_of
+from lodestream._processors import EVERYWHERE
+from lodestream._readable import LinkParts, ReadableSpan, Scope, otlp_link
 from lodestream._score import ScoreFields, Target
 
 if TYPE_CHECKING:
-    from lodestream._recorder import CurrentObservation, Recorder, Scope
+    from lodestream._recorder import CurrentObservation, Recorder
 
-MAX_ATTRIBUTES, MAX_EVENTS, MAX_LINKS = 1_000, 1_000, 1_000
-"""Of one span; what is told beyond is counted in it."""
 _WEIGHT = 600  # bytes of a span without its texts, roughly
 _MAX_TRACEBACK = 16_000
 _MAX_MESSAGE = 2_000
 _NONE: tuple[Any, ...] = ()
-_HAS_REMOTE, _REMOTE = 0x100, 0x200  # flags of an OTLP span: whether its parent is in another process is known; it is
 
 
-class Observation(trace.Span):
+class Observation(ReadableSpan, trace.Span):
     """Ends once, by `end()` or as a context manager (which records an exception that leaves it); then it is on its way.
 
-    Where tracing is off or the trace was not sampled it takes everything and keeps nothing.
+    Where tracing is off or the trace was not sampled it takes everything and keeps nothing. It is a span of
+    OpenTelemetry's API and can be read like one of opentelemetry-sdk: `name`, `attributes`, `parent`, `status`, ….
     """
+
+    _records_exceptions = _sets_status = True
 
     def __init__(  # noqa: PLR0917
         self,
         recorder: "Recorder",
-        scope: "Scope",
+        scope: Scope,
         name: str,
         trace_id: int,
         span_id: int,
@@ -48,16 +50,16 @@ class Observation(trace.Span):
         sampled: bool,
         kind: int = 0,
         start_ns: int | None = None,
-        remote_parent: bool = False,
+        parent_flags: int = 0,
         trace_state: TraceState | None = None,
     ) -> None:
         self._recorder, self.scope, self._name = recorder, scope, name
         self.trace_number, self.span_number, self._parent_number = trace_id, span_id, parent_id
         self._attributes, self._recording, self.sampled = attributes, recording, sampled
-        self._kind, self._remote_parent, self.trace_state = kind, remote_parent, trace_state
+        self._kind, self._parent_flags, self.trace_state = kind, parent_flags, trace_state
         self._sink = recorder.sink  # a fork changes the recorder's: what was open before belongs to the parent
         self._events: Sequence[Event] = _NONE
-        self._links: Sequence[Link] = _NONE
+        self._links: Sequence[LinkParts] = _NONE
         self._status: tuple[int, str] = (0, "")
         self._dropped = (0, 0, 0)
         self.weight = _WEIGHT
@@ -87,7 +89,7 @@ class Observation(trace.Span):
 
     def as_otlp(self) -> bytes:
         """The OTLP Span; without an end while it runs."""
-        flags = int(self.sampled) | _HAS_REMOTE | (_REMOTE if self._remote_parent else 0)
+        flags = int(self.sampled) | HAS_REMOTE | (self._parent_flags & REMOTE)
         return span_of(
             self.trace_number,
             self.span_number,
@@ -100,7 +102,7 @@ class Observation(trace.Span):
             self._end_ns,
             self._attributes,
             self._events,
-            self._links,
+            [otlp_link(link) for link in self._links],
             self._status,
             self._dropped,
         )
@@ -158,16 +160,22 @@ class Observation(trace.Span):
         elif not isinstance(error, GeneratorExit):
             self.update(level="WARNING", status_message=type(error).__name__)
 
+    def on_exception(self, *, record: bool, set_status: bool) -> None:
+        """What `with` does when an exception leaves it: record the exception, set the status."""
+        self._records_exceptions, self._sets_status = record, set_status
+
     def put(self, key: str, value: Any) -> None:
         """Set an attribute whose value is as it should be."""
-        attributes = self._attributes
-        if len(attributes) >= MAX_ATTRIBUTES and key not in attributes:
+        attributes, limits = self._attributes, self._recorder.limits
+        if len(attributes) >= limits.max_span_attributes and key not in attributes:
             self._dropped = (self._dropped[0] + 1, *self._dropped[1:])
             return
         if type(value) is str:
+            if limits.max_span_attribute_length is not None:
+                value = value[: limits.max_span_attribute_length]
             self.weight += len(value)
         elif not isinstance(value, bool | int | float):
-            self.weight += _weight_of(value)
+            self.weight += weight_of(value)
         attributes[key] = value
 
     # --- OpenTelemetry ------------------------------------------------------------------------------------------------
@@ -186,6 +194,8 @@ class Observation(trace.Span):
             self._sink.emit(self)
             if (told := self._recorder.listeners.get(self.trace_number)) is not None:
                 told(self._attributes)
+            if self._recorder.processors.added or EVERYWHERE.added:
+                self._recorder.ended(self._readable_span())
         except Exception as error:
             report("ending a span", error)
 
@@ -201,29 +211,31 @@ class Observation(trace.Span):
     @guarded(None)
     def set_attribute(self, key: str, value: Any) -> None:
         if self._recording and value is not None:
-            self.put(str(key), self._recorder.frozen(value))
+            recorder = self._recorder
+            self.put(str(key), recorder.frozen(value, recorder.limits.max_span_attribute_length))
 
     @guarded(None)
     def add_event(self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None) -> None:
         if not self._recording:
             return
-        if len(self._events) >= MAX_EVENTS:
+        limits = self._recorder.limits
+        if len(self._events) >= limits.max_events:
             self._dropped = (self._dropped[0], self._dropped[1] + 1, self._dropped[2])
             return
-        told = self._recorder.frozen_attributes(attributes)
+        told, dropped = self._recorder.bounded(attributes, limits.max_event_attributes, limits.max_attribute_length)
         self.weight += 50 + sum(len(value) for value in told.values() if type(value) is str)
-        self._events = [*self._events, (str(name), timestamp or time.time_ns(), told)]
+        self._events = [*self._events, (str(name), timestamp or time.time_ns(), told, dropped)]
 
     @guarded(None)
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
-        if not self._recording:
+        if not self._recording or not (context.is_valid or attributes or context.trace_state):
             return
-        if len(self._links) >= MAX_LINKS:
+        limits = self._recorder.limits
+        if len(self._links) >= limits.max_links:
             self._dropped = (*self._dropped[:2], self._dropped[2] + 1)
             return
-        told = self._recorder.frozen_attributes(attributes)
-        link = (context.trace_id, context.span_id, context.trace_state.to_header(), int(context.trace_flags), told)
-        self._links = [*self._links, link]
+        told, dropped = self._recorder.bounded(attributes, limits.max_link_attributes, limits.max_attribute_length)
+        self._links = [*self._links, (context, told, dropped)]
 
     @guarded(None)
     def update_name(self, name: str) -> None:
@@ -264,33 +276,19 @@ class Observation(trace.Span):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        if error is not None:
-            self.fail(error)
+        if error is not None and self._recording:
+            self._fail_as_told(error)
         self.end()
 
-
-def _as_it_is(text: str) -> Any:
-    return text
-
-
-def frozen(value: Any, text: Callable[[str], Any] = _as_it_is) -> Any:
-    """An attribute's value as it is now: OpenTelemetry takes lists and mappings, which may change later."""
-    if isinstance(value, bool | int | float | bytes) or value is None:
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): frozen(item, text) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(frozen(item, text) for item in value)
-    return text(str(value)[:MAX_CHARS])
-
-
-def _weight_of(value: Any) -> int:
-    """Bytes of a frozen value, roughly."""
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(len(key) + _weight_of(item) for key, item in value.items())
-    return 8 + sum(map(_weight_of, value)) if isinstance(value, tuple) else 8
+    def _fail_as_told(self, error: BaseException) -> None:
+        """As opentelemetry-sdk does for the spans of instrumentation libraries, by `fail` for ours."""
+        if self.scope.name == "lodestream":
+            self.fail(error)
+            return
+        if self._records_exceptions:
+            self.record_exception(error, escaped=True)
+        if self._sets_status:
+            self.set_status(StatusCode.ERROR, f"{type(error).__name__}: {_message_of(error)}")
 
 
 def _message_of(error: BaseException) -> str:

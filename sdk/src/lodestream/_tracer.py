@@ -1,6 +1,8 @@
 """OpenTelemetry's tracing API: what instrumentation libraries see of us."""
 
+import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context, get_current
@@ -8,15 +10,72 @@ from opentelemetry.trace import Link, SpanKind
 from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util.types import Attributes
 
+from lodestream._attributes import SpanLimits
 from lodestream._guard import report
-from lodestream._recorder import Recorder, Scope
+from lodestream._processors import EVERYWHERE, Processors, SpanProcessor
+from lodestream._readable import Scope, sdk_type
+from lodestream._recorder import Recorder
+
+if TYPE_CHECKING:
+    from lodestream._client import Lodestream
 
 
 class TracerProvider(trace.TracerProvider):
-    """Tracers whose spans go where observations go."""
+    """Tracers whose spans go where observations go.
 
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
+    It has what programs use of opentelemetry-sdk's provider: span processors, `force_flush`, `shutdown`, `resource`,
+    `sampler`, `span_limits`. Processors get observations and the spans of instrumentation libraries alike.
+    """
+
+    def __init__(self, client: "Lodestream", processors: Processors | None = None) -> None:
+        self.client = client
+        self._processors = processors
+
+    @property
+    def recorder(self) -> Recorder:
+        return self.client.recorder
+
+    @property
+    def resource(self) -> Any:
+        """`opentelemetry.sdk.resources.Resource` where the program has imported it, else an object like it."""
+        return self.recorder.resource
+
+    @property
+    def span_limits(self) -> SpanLimits:
+        """What one span holds; see the OTEL_SPAN_*_LIMIT variables."""
+        return self.recorder.limits
+
+    @property
+    def sampler(self) -> Any:
+        """The decision as a sampler of opentelemetry-sdk; None where the program has not imported that SDK."""
+        ratio = sdk_type("opentelemetry.sdk.trace.sampling", "TraceIdRatioBased")
+        if ratio is None:
+            return None
+        settings = self.client.settings
+        sampler = ratio(settings.sample_rate)
+        return (
+            sdk_type("opentelemetry.sdk.trace.sampling", "ParentBased")(sampler) if settings.parent_based else sampler
+        )
+
+    def add_span_processor(self, span_processor: SpanProcessor) -> None:
+        """Call a processor, made for opentelemetry-sdk, for each span that starts from now on.
+
+        At the start it is given the observation, at the end a `ReadableSpan`, masked as for our server. What it raises
+        is logged. It is shut down by `shutdown`, or with the process.
+        """
+        (self._processors or self.recorder.processors).add(span_processor)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Deliver what has ended, here and by the processors, within so many milliseconds; False if some is left."""
+        begun = time.monotonic()
+        pending = self.client.flush(timeout_millis / 1_000).pending
+        left = timeout_millis - int((time.monotonic() - begun) * 1_000)
+        return (self._processors or self.recorder.processors).force_flush(left) and not pending
+
+    def shutdown(self) -> None:
+        """Deliver what can be, shut the processors down, and record nothing from then on."""
+        (self._processors or self.recorder.processors).shutdown()
+        self.client.shutdown()
 
     def get_tracer(
         self,
@@ -25,11 +84,12 @@ class TracerProvider(trace.TracerProvider):
         schema_url: str | None = None,
         attributes: Attributes = None,
     ) -> trace.Tracer:
+        limits = self.recorder.limits
         scope = Scope(
             str(instrumenting_module_name or ""),
             str(instrumenting_library_version or ""),
             str(schema_url or ""),
-            self.recorder.frozen_attributes(attributes),
+            self.recorder.bounded(attributes, limits.max_span_attributes, limits.max_attribute_length)[0],
         )
         return Tracer(self, scope)
 
@@ -48,22 +108,28 @@ class Tracer(trace.Tracer):
         attributes: Attributes = None,
         links: Sequence[Link] | None = None,
         start_time: int | None = None,
-        record_exception: bool = True,  # noqa: ARG002 - for `with start_span()`, whose __exit__ always does
-        set_status_on_exception: bool = True,  # noqa: ARG002
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
     ) -> trace.Span:
         try:
+            context = get_current() if context is None else context
             recorder = self._provider.recorder
             span = recorder.start(
                 self._scope,
                 str(name),
-                get_current() if context is None else context,
-                recorder.frozen_attributes(attributes) if attributes else {},
+                context,
+                {},
                 kind=kind.value,
                 start_ns=start_time,
             )
-            for link in links or ():
-                span.add_link(link.context, link.attributes)
-            recorder.announce(span)
+            if span.is_recording():
+                if attributes:
+                    span.set_attributes(attributes)
+                for link in links or ():
+                    span.add_link(link.context, link.attributes)
+                if not (record_exception and set_status_on_exception):
+                    span.on_exception(record=record_exception, set_status=set_status_on_exception)
+                recorder.announce(span, context)
         except Exception as error:
             report("starting a span", error)
             return trace.INVALID_SPAN
@@ -92,13 +158,13 @@ class Tracer(trace.Tracer):
             yield span
 
 
-def install(recorder: Recorder) -> None:
-    """Have the process's tracers, those that were handed out already too, use this recorder.
+def install(client: "Lodestream") -> None:
+    """Have the process's tracers, those that were handed out already too, use this client.
 
     Beside somebody else's provider, which stays, spans still nest through the context.
     """
     current = trace.get_tracer_provider()
     if isinstance(current, TracerProvider):
-        current.recorder = recorder
+        current.client = client
     elif isinstance(current, trace.ProxyTracerProvider):
-        trace.set_tracer_provider(TracerProvider(recorder))
+        trace.set_tracer_provider(TracerProvider(client, EVERYWHERE))

@@ -28,6 +28,8 @@ class CapturedSpan:
     """A span that ended, as the server would have got it."""
 
     otlp: Span
+    scope: str = ""
+    """Who made it: the instrumentation library's name and version."""
 
     @property
     def name(self) -> str:
@@ -116,7 +118,8 @@ class Captured:
         elif isinstance(told, EncodedEvent):
             self.events.append(Event.FromString(told.event))
         else:
-            self.spans.append(CapturedSpan(Span.FromString(told.as_otlp())))
+            scope = f"{told.scope.name} {told.scope.version}"
+            self.spans.append(CapturedSpan(Span.FromString(told.as_otlp()), scope))
 
     def named(self, name: str) -> CapturedSpan:
         """The one span of that name. Raises LookupError when there is none, or several."""
