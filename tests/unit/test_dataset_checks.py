@@ -14,6 +14,7 @@ from services.write.gateway.datasets.lookup import Datasets, Described
 from services.write.gateway.experiments.runs import Runs
 from services.write.gateway.judge import Fault, Judge
 from services.write.gateway.judging import judge as judge_here
+from services.write.gateway.turns import Turns
 from shared.read_model.dataset_rules import check_item
 from shared.read_model.experiment_ids import dataset_id_of, item_id_of
 from shared.read_model.postgres import connect_pool
@@ -53,7 +54,7 @@ class Here(Judge):
 
 
 async def outcomes(items: Sequence[DatasetItemRecorded], **fields: Any) -> list[tuple[str, str, str]]:
-    judged = await judge_items("acme", items, described(**fields), Here())
+    judged = await judge_items("acme", items, described(**fields), Here(), Turns())
     taken = {outcome.item_id for outcome in judged.outcomes if not outcome.field}
     assert taken == judged.kept.keys(), "what was taken is kept, and nothing else"
     return [(outcome.item_id, outcome.field, outcome.reason) for outcome in judged.outcomes]

@@ -1,5 +1,6 @@
 """What of a request is kept: its bytes as they came, or all but the spans that have no identity or can't be read."""
 
+import asyncio
 import random
 
 import pytest
@@ -13,6 +14,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from services.write.gateway.records import Envelope
+from services.write.gateway.turns import Turns
 from services.write.gateway.validation import Place, find_faults, part_of, places_of, spans_of
 from services.write.gateway.wire import WireError, read_request, split
 from services.write.gateway.writing import Checked, check
@@ -49,7 +51,12 @@ def request(*shape: tuple[int, ...]) -> ExportTraceServiceRequest:
 
 def checked(raw: bytes, *, max_spans: int = 1000, block: bytes | None = None) -> Checked:
     envelope = Envelope("acme", Producer(name="x"), EVENT_ID, NOW, NOW)
-    return check(raw, lambda _: envelope, field="request", max_spans=max_spans, block=block)
+
+    async def checking() -> Checked:
+        async with Turns().of("acme") as turn:
+            return await check(raw, lambda _: envelope, field="request", max_spans=max_spans, turn=turn, block=block)
+
+    return asyncio.run(checking())
 
 
 def events_of(its: Checked) -> list[Event]:

@@ -1,12 +1,14 @@
 """Who may come in, and how much at once: the API key's project, its quota, the log's state and the bytes in flight."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from services.write.gateway import metrics
 from services.write.gateway.quota import Quotas
-from services.write.gateway.refusal import OverQuotaError
+from services.write.gateway.refusal import OverQuotaError, TooMuchError
+from services.write.gateway.turns import Turns
 from shared.event_log.append import Appender
 from shared.read_model.authentication import Authenticator
 from shared.read_model.caller import project_of
@@ -26,7 +28,11 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keys, self._appender = keys, appender
+        self.turns = Turns()
+        """Of the work that requests make."""
+        self._max_spans = settings.max_spans
         self._most, self._held = settings.max_in_flight_bytes, 0
+        self._held_by: Counter[str] = Counter()
         self._quotas = Quotas(
             bytes_per_second=settings.quota_bytes_per_second,
             spans_per_second=settings.quota_spans_per_second,
@@ -50,35 +56,86 @@ class Admission:
         self._check_quota(project_id)
         if reason := self._appender.unavailable:
             raise UnavailableError(reason, retry_seconds=2)
-        self._find_room(0)
+        self._find_room(project_id, 0)
         return project_id
 
     @contextmanager
-    def hold(self, project_id: str, size: int) -> Iterator[None]:
+    def hold(self, project_id: str, size: int) -> "Iterator[Room]":
         """Room for a request of `size` bytes while it is handled.
 
         Raises UnavailableError when there is none, or the quota is used up.
         """
-        self._find_room(size)
-        self._check_quota(project_id)  # again: others of the project may have come in while this one was read
-        self._quotas.take(project_id, size=size)
-        self._held += size
-        metrics.REQUEST_BYTES.set(self._held)
+        room = Room(self, project_id, self._max_spans)
         try:
-            yield
+            self._check_quota(project_id)  # again: others of the project may have come in while this one was read
+            room.grow(size)
+            yield room
         finally:
-            self._held -= size
-            metrics.REQUEST_BYTES.set(self._held)
+            self._release(project_id, room.size)
 
     def count_spans(self, project_id: str, spans: int) -> None:
         """Charge the project's quota."""
         self._quotas.take(project_id, spans=spans)
 
+    def reserve(self, project_id: str, size: int) -> None:
+        """Charge the project's quota with bytes, and hold room for them.
+
+        Raises UnavailableError when there is none.
+        """
+        self._find_room(project_id, size)
+        self._quotas.take(project_id, size=size)
+        self._held += size
+        self._held_by[project_id] += size
+        metrics.REQUEST_BYTES.set(self._held)
+
+    def _release(self, project_id: str, size: int) -> None:
+        self._held -= size
+        self._held_by[project_id] -= size
+        if not self._held_by[project_id]:
+            del self._held_by[project_id]
+        metrics.REQUEST_BYTES.set(self._held)
+
     def _check_quota(self, project_id: str) -> None:
         if wait := self._quotas.wait(project_id):
             raise OverQuotaError("the project is over its quota of bytes or spans a second", retry_seconds=wait)
 
-    def _find_room(self, size: int) -> None:
+    def _find_room(self, project_id: str, size: int) -> None:
+        """Raise UnavailableError unless so many bytes fit: in all, and in the project's share.
+
+        A project may hold as much as is free: a half of all when it is alone, a third each when there are two that want
+        all they can get; and something is always left for one that holds nothing. (Choudhury and Hahne, "Dynamic queue
+        length thresholds for shared-memory packet switches", 1998, with alpha = 1.)
+        """
         in_flight = self._held + self._appender.in_flight_bytes
         if in_flight and in_flight + size >= self._most:  # a request larger than all the room gets it when it is alone
             raise UnavailableError(f"the gateway is full: {in_flight} bytes are in flight")
+        if (mine := self._held_by[project_id]) and mine + size > self._most - in_flight:
+            raise UnavailableError(f"the gateway is full for this project: {mine} of {in_flight} bytes are its own")
+
+
+class Room:
+    """What one request holds while it is handled, and has charged its project's quota with."""
+
+    __slots__ = ("_admission", "_max_spans", "_project_id", "_spans", "size")
+
+    def __init__(self, admission: Admission, project_id: str, max_spans: int) -> None:
+        self._admission, self._project_id = admission, project_id
+        self._max_spans, self._spans, self.size = max_spans, 0, 0
+
+    def grow(self, size: int) -> None:
+        """Hold so many bytes more.
+
+        Raises UnavailableError when there is no room.
+        """
+        self._admission.reserve(self._project_id, size)
+        self.size += size
+
+    def charge_spans(self, spans: int) -> None:
+        """Charge the quota with spans that are about to be handled.
+
+        Raises TooMuchError when the request has too many with those before.
+        """
+        self._admission.count_spans(self._project_id, spans)
+        self._spans += spans
+        if self._spans > self._max_spans:
+            raise TooMuchError(f"more than {self._max_spans} spans in one request")

@@ -9,17 +9,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.ingest_pb2 import RecordRequest
 
+from services.write.gateway.admission import Room
 from services.write.gateway.experiments.events import told_record
 from services.write.gateway.known import Named
 from services.write.gateway.producer import limited, producer_of
 from services.write.gateway.records import Envelope, new_event_id
 from services.write.gateway.scores.events import config_record, retraction_record, score_record
 from services.write.gateway.spans_recorded import check_spans
-from services.write.gateway.wire import WireError, reason_of, split
+from services.write.gateway.turns import Turn
+from services.write.gateway.wire import MAX_MESSAGES, WireError, reason_of, split
 from services.write.gateway.writing import Checked
 from shared.event_log.append import Record
 from shared.runtime.refusal import Context, InvalidError
 from shared.runtime.settings import GatewaySettings
+from shared.runtime.wire import TooManyMessagesError, checking_messages
 
 _OF_ONE_RECORD: Mapping[str, Callable[[Event, Envelope, Named], Record]] = {
     "score_recorded": lambda event, envelope, named: score_record(event, envelope, named.configs),
@@ -63,16 +66,20 @@ class UnreadableEvent:
     reason: str
 
 
-def read_events(request: bytes, max_events: int) -> Sequence[Event | UnreadableEvent]:
+async def read_events(request: bytes, max_events: int, turn: Turn) -> Sequence[Event | UnreadableEvent]:
     """The events of a RecordRequest.
 
     Raises InvalidError when it is none, or has too many.
     """
     try:
+        for _ in checking_messages(request, RecordRequest, most=MAX_MESSAGES):
+            await turn.give()
         events: Sequence[Event | UnreadableEvent] = RecordRequest.FromString(request).events
+    except TooManyMessagesError as error:
+        raise InvalidError("events", f"hold {error}") from None
     except DecodeError:
         try:
-            parts, _ = split(request, 1, "request")
+            parts, _ = split(request, 1, "request", most=max_events)
         except WireError as error:
             raise InvalidError("request", f"is no RecordRequest: {error}") from None
         events = [_read(part, index) for index, part in enumerate(parts)]
@@ -81,12 +88,20 @@ def read_events(request: bytes, max_events: int) -> Sequence[Event | UnreadableE
     return events
 
 
-def check_event(
-    event: Event | UnreadableEvent, project_id: str, context: Context, settings: GatewaySettings, named: Named
+async def check_event(
+    event: Event | UnreadableEvent,
+    project_id: str,
+    context: Context,
+    settings: GatewaySettings,
+    named: Named,
+    *,
+    turn: Turn,
+    room: Room,
 ) -> CheckedEvent:
     """What can be kept of an event, under the project of the key, whatever the event says.
 
     `named` is what there is of that which events of the request name.
+    Raises TooMuchError when the events are too much together.
     """
     if isinstance(event, UnreadableEvent):
         return CheckedEvent("", field=f"events[{event.index}]", reason=event.reason)
@@ -94,8 +109,9 @@ def check_event(
     try:
         envelope = _envelope(event, project_id, context)
         if kind == "spans_recorded":
-            spans = check_spans(event.spans_recorded, envelope, settings)
+            spans = await check_spans(event.spans_recorded, envelope, settings, turn=turn, room=room)
             return CheckedEvent(envelope.event_id, kind, spans.records, spans)
+        room.charge_spans(1)
         return CheckedEvent(envelope.event_id, kind, [_record_of(kind)(event, envelope, named)])
     except InvalidError as invalid:
         return CheckedEvent(event.event_id, kind, field=invalid.field, reason=invalid.why)

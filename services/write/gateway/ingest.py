@@ -18,8 +18,7 @@ from services.write.gateway.admission import Admission
 from services.write.gateway.events import CheckedEvent, check_event, read_events
 from services.write.gateway.known import Known
 from services.write.gateway.refusal import OverQuotaError, exhausted, the_request
-from services.write.gateway.spans_recorded import OTLP_REQUEST
-from services.write.gateway.turns import Turns
+from services.write.gateway.spans_recorded import OTLP_REQUEST, opened_total
 from services.write.gateway.wire import WireError, split
 from services.write.gateway.writing import append_all
 from shared.event_log.append import Appender
@@ -83,17 +82,20 @@ class IngestService:
         return StreamResponse(recorded=recorded).SerializeToString()
 
     async def _record(self, request: bytes, project_id: str, context: Context) -> RecordResponse:
-        with self._admission.hold(project_id, len(request)):
-            events = read_events(request, self._settings.max_events)
+        settings = self._settings
+        with self._admission.hold(project_id, len(request)) as room:
+            async with self._admission.turns.of(project_id) as turn:
+                events = await read_events(request, settings.max_events, turn)
+                # What came compressed is held as it will be when it is opened, before anything is.
+                room.grow(opened_total(events, max_bytes=settings.max_message_bytes))
             named = await self._known.find(project_id, events)
-            checked, turns = [], Turns()
-            for event in events:
-                checked.append(check_event(event, project_id, context, self._settings, named))
-                await turns.give()
-            told = sum(event.spans.spans if event.spans else len(event.records) for event in checked)
-            self._admission.count_spans(project_id, told)
+            checked = []
+            async with self._admission.turns.of(project_id) as turn:
+                for event in events:
+                    checked.append(await check_event(event, project_id, context, settings, named, turn=turn, room=room))
+                    await turn.give()
             records = [record for event in checked for record in event.records]
-            positions = await append_all(self._appender, records, context, most=self._settings.ack_seconds)
+            positions = await append_all(self._appender, records, context, most=settings.ack_seconds)
         return RecordResponse(results=_results(checked), position=to_token(positions))
 
 

@@ -42,7 +42,7 @@ class TraceService:
     async def _export(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
         project_id = await self._admission.admit(context)
         otlp_request = await the_request(requests)
-        with self._admission.hold(project_id, len(otlp_request)):
+        with self._admission.hold(project_id, len(otlp_request)) as room:
             received_at = Timestamp()
             received_at.GetCurrentTime()
 
@@ -50,8 +50,16 @@ class TraceService:
                 producer = producer_of(context, request)
                 return Envelope(project_id, producer, new_event_id(), received_at, received_at)
 
-            checked = check(otlp_request, envelope, field="request", max_spans=self._settings.max_spans, share=True)
-            self._admission.count_spans(project_id, checked.spans)
+            async with self._admission.turns.of(project_id) as turn:
+                checked = await check(
+                    otlp_request,
+                    envelope,
+                    field="request",
+                    max_spans=self._settings.max_spans,
+                    turn=turn,
+                    charge=room.charge_spans,
+                    share=True,
+                )
             positions = await self._append(checked, context)
         metrics.SPANS.labels("accepted").inc(checked.kept)
         metrics.SPANS.labels("refused").inc(len(checked.refused))

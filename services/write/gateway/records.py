@@ -44,34 +44,45 @@ class Envelope:
             **payload,
         )
 
-    def record(self, trace_id: bytes, block: bytes, spans: int) -> Record:
-        """The record of a compressed request and its number of spans."""
-        recorded = SpansRecorded(otlp_request=block, compression=COMPRESSION_ZSTD, span_count=spans)
+    def record(self, trace_id: bytes, block: bytes, spans: int, opened_bytes: int) -> Record:
+        """The record of a compressed request, its number of spans, and of bytes before it was compressed."""
+        recorded = SpansRecorded(
+            otlp_request=block, compression=COMPRESSION_ZSTD, span_count=spans, opened_bytes=opened_bytes
+        )
         event = self.event(spans_recorded=recorded)
         return Record(TRACES, f"{self.project_id}/".encode() + trace_id, event.SerializeToString())
 
 
 def split_records(
-    request: ExportTraceServiceRequest, places: Sequence[Place], envelope: Envelope
+    request: ExportTraceServiceRequest, places: Sequence[Place], envelope: Envelope, *, first: int = 0
 ) -> tuple[list[Record], list[RefusedSpan]]:
-    """The records of these spans of a request, and those of them that are too large even alone."""
+    """The records of these spans of a request, and those of them that are too large even alone.
+
+    `first` is the number that the first record has among those of its event.
+    """
     records: list[Record] = []
     refused: list[RefusedSpan] = []
     waiting = [places] if places else []
     while waiting:
         its = waiting.pop()
         part = part_of(request, its)
-        block = compress(part.SerializeToString())
+        opened = part.SerializeToString()
+        block = compress(opened)
         if len(block) <= MAX_BLOCK_BYTES:
-            one = replace(envelope, event_id=numbered_event_id(envelope.event_id, len(records)))
-            records.append(one.record(next(spans_of(part)).trace_id, block, len(its)))
+            one = replace(envelope, event_id=numbered_event_id(envelope.event_id, first + len(records)))
+            records.append(one.record(next(spans_of(part)).trace_id, block, len(its), len(opened)))
         elif len(its) == 1:
-            reason = f"has {len(block)} bytes with its resource, compressed; a record takes {MAX_BLOCK_BYTES}"
-            refused.append(RefusedSpan(its[0], "", reason))
+            refused.append(too_large(its[0], block))
         else:
             middle = len(its) // 2
             waiting += [its[middle:], its[:middle]]
     return records, refused
+
+
+def too_large(place: Place, block: bytes) -> RefusedSpan:
+    """A span that no record can hold, compressed as `block`."""
+    reason = f"has {len(block)} bytes with its resource, compressed; a record takes {MAX_BLOCK_BYTES}"
+    return RefusedSpan(place, "", reason)
 
 
 def new_event_id() -> str:

@@ -11,6 +11,13 @@ class OverQuotaError(UnavailableError):
     """The project sends more than its quota."""
 
 
+class TooMuchError(RefusedError):
+    """The events of a request are too much together: nothing of it is kept, it may come in parts."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, f"events: {what}")
+
+
 def exhausted(over: OverQuotaError) -> RefusedError:
     """The same as clients of our own understand it."""
     return RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, over.reason, retry_seconds=over.retry_seconds)

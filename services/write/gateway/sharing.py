@@ -102,8 +102,9 @@ class Sharing:
     async def _append(self, key: _Key, waiting: list[tuple[SmallRequest, "asyncio.Future[Position]"]]) -> None:
         first = waiting[0][0]
         # Requests one after the other are one request: protobuf's encoding of repeated fields.
-        block = compress(b"".join([request.otlp_request for request, _ in waiting]))
-        record = first.envelope.record(first.trace_id, block, sum(request.spans for request, _ in waiting))
+        together = b"".join([request.otlp_request for request, _ in waiting])
+        spans = sum(request.spans for request, _ in waiting)
+        record = first.envelope.record(first.trace_id, compress(together), spans, len(together))
         departed = time.monotonic()
         try:
             (position,) = await self._appender.append([record], within=self._ack_seconds)

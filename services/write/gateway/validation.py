@@ -38,11 +38,6 @@ class RefusedSpan:
         return f"resource_spans[{r}].scope_spans[{s}].spans[{n}]{'.' if self.field else ''}{self.field}"
 
 
-def count_spans(request: ExportTraceServiceRequest) -> int:
-    """How many spans a request has."""
-    return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
-
-
 def find_faults(request: ExportTraceServiceRequest) -> list[RefusedSpan]:
     """The spans that can't be taken, in order, with the first fault of each."""
     return [

@@ -3,6 +3,9 @@
 One bad string must not cost the spans beside it.
 """
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
@@ -11,13 +14,20 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from services.write.gateway.validation import Place, RefusedSpan
 
+MAX_MESSAGES = 256 * 1024
+"""Of what is parsed at once, spans, attributes and values alike: some 30 MB, and ten milliseconds."""
 _BYTES = 2  # the wire type of strings, bytes and messages
+_SPANS_OF_A_STEP = 1_000
 _RESOURCE_SPANS, _SCOPE_SPANS, _SPANS = 1, 2, 2  # field numbers in a request, in ResourceSpans, in ScopeSpans
 Message = TypeVar("Message", ResourceSpans, ScopeSpans, Span)
 
 
 class WireError(ValueError):
     """The bytes do not follow protobuf's encoding; the message says where and how."""
+
+
+class TooManySpansError(ValueError):
+    """A request has more spans than are taken."""
 
 
 def read_request(otlp_request: bytes, *, max_spans: int) -> tuple[ExportTraceServiceRequest, list[RefusedSpan]]:
@@ -36,34 +46,145 @@ def read_request(otlp_request: bytes, *, max_spans: int) -> tuple[ExportTraceSer
         return request, refused
 
 
-def split(raw: bytes, number: int, path: str) -> tuple[list[bytes], bytes]:
+def read_piece(otlp_request: bytes, *, max_spans: int) -> tuple[ExportTraceServiceRequest, list[RefusedSpan]]:
+    """As `read_request` for a part of a request that was cut: that none of its spans can be read is no error."""
+    try:
+        return ExportTraceServiceRequest.FromString(otlp_request), []
+    except DecodeError:
+        return _salvage(otlp_request, max_spans)
+
+
+def split(raw: bytes, number: int, path: str, *, most: int | None = None) -> tuple[list[bytes], bytes]:
     """The messages in field `number`, and the bytes of all other fields.
 
-    Raises WireError naming `path`.
+    Raises WireError naming `path`, also where there are more than `most` of these messages.
     """
-    found, rest, at = [], bytearray(), 0
-    while at < len(raw):
-        begin, size = at, 0
-        tag, at = _varint(raw, at, path)
-        match tag & 7:
-            case 0:
-                _, at = _varint(raw, at, path)
-            case 1:
-                size = 8
-            case 2:
-                size, at = _varint(raw, at, path)
-            case 5:
-                size = 4
-            case kind:
-                raise WireError(f"{path}: no field begins at byte {begin} (wire type {kind})")
-        at += size
-        if at > len(raw):
-            raise WireError(f"{path}: {at - len(raw)} bytes are missing at the end")
+    found, rest = [], bytearray()
+    for tag, begin, at, end in _fields(raw, 0, len(raw), path):
         if tag == number << 3 | _BYTES:
-            found.append(raw[at - size : at])
+            found.append(raw[at:end])
+            if most is not None and len(found) > most:
+                raise WireError(f"{path}: more than {most} messages")
         else:
-            rest += raw[begin:at]
+            rest += raw[begin:end]
     return found, bytes(rest)
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeOnWire:
+    """A ScopeSpans that has spans: where it is in its request, what surrounds its spans, and where these are."""
+
+    resource: int
+    scope: int
+    around: tuple[bytes, bytes]
+    """All other fields of the ResourceSpans, and of the ScopeSpans."""
+    spans: Sequence[tuple[int, int]]
+    """Where the bytes of each span's field begin and end."""
+
+
+@dataclass(slots=True)
+class Layout:
+    """Where the spans of a request are in its bytes."""
+
+    scopes: list[ScopeOnWire] = field(default_factory=list)
+    spans: int = 0
+
+
+def laying_out(raw: bytes, layout: Layout, *, max_spans: int) -> Iterator[None]:
+    """Find the spans of a request without parsing it, in steps of about a millisecond.
+
+    Raises TooManySpansError, and WireError.
+    """
+    others = 0
+    for r, (at, end) in enumerate(_messages(raw, 0, len(raw), _RESOURCE_SPANS, "request")):
+        outer = f"resource_spans[{r}]"
+        scopes, around_scopes = _apart(raw, at, end, _SCOPE_SPANS, outer)
+        for s, (inner_at, inner_end) in enumerate(scopes):
+            yield
+            path = f"{outer}.scope_spans[{s}]"
+            others += 1
+            spans: list[tuple[int, int]] = []
+            rest = bytearray()
+            for tag, begin, _, field_end in _fields(raw, inner_at, inner_end, path):
+                if tag != _SPANS << 3 | _BYTES:
+                    rest += raw[begin:field_end]
+                    continue
+                spans.append((begin, field_end))
+                layout.spans += 1
+                if layout.spans > max_spans:
+                    raise TooManySpansError(max_spans)
+                if not layout.spans % _SPANS_OF_A_STEP:
+                    yield
+            if spans:
+                layout.scopes.append(ScopeOnWire(r, s, (around_scopes, bytes(rest)), spans))
+        others += 1
+        if others > 2 * max_spans:
+            raise WireError(f"request: more than {2 * max_spans} resources and scopes")
+        yield
+
+
+@dataclass(slots=True)
+class Piece:
+    """Some of a request's spans, with what surrounds them, as a request of its own."""
+
+    raw: bytes
+    """Of the whole request."""
+    scopes: list[tuple[ScopeOnWire, int, int]] = field(default_factory=list)
+    """The scopes, and of each from which span to which."""
+    spans: int = 0
+    size: int = 0
+    """Of the spans' bytes."""
+
+    @property
+    def otlp_request(self) -> bytes:
+        """The bytes of the request."""
+        request = bytearray()
+        for _, group in groupby(self.scopes, key=lambda each: each[0].resource):
+            scopes = list(group)
+            resource_spans = bytearray(scopes[0][0].around[0])
+            for scope, first, last in scopes:
+                begin, end = scope.spans[first][0], scope.spans[last - 1][1]
+                together = end - begin == sum(its_end - its for its, its_end in scope.spans[first:last])
+                spans = (
+                    self.raw[begin:end] if together else b"".join([self.raw[a:b] for a, b in scope.spans[first:last]])
+                )
+                resource_spans += _delimited(_SCOPE_SPANS, scope.around[1] + spans)
+            request += _delimited(_RESOURCE_SPANS, bytes(resource_spans))
+        return bytes(request)
+
+    def places(self) -> list[Place]:
+        """Where the spans of the piece are in the whole request."""
+        return [Place(its.resource, its.scope, n) for its, first, last in self.scopes for n in range(first, last)]
+
+    def place_of(self, place: Place) -> Place:
+        """Where a span at this place of the piece is in the whole request."""
+        groups = [list(group) for _, group in groupby(self.scopes, key=lambda each: each[0].resource)]
+        scope, first, _ = groups[place.resource][place.scope]
+        return Place(scope.resource, scope.scope, first + place.span)
+
+
+def cut(raw: bytes, layout: Layout, *, max_bytes: int, max_spans: int) -> Iterator[Piece]:
+    """A request in pieces of about `max_bytes` and at most `max_spans` spans; a larger span is a piece by itself.
+
+    What surrounds spans is in each of their pieces. Where it is large, the pieces are, so that all together have at
+    most five quarters of the request's bytes.
+    """
+    piece = Piece(raw)
+    for scope in layout.scopes:
+        most = max(max_bytes, 4 * sum(map(len, scope.around)))
+        first = 0
+        for n, (begin, end) in enumerate(scope.spans):
+            size = end - begin
+            if piece.spans and (piece.size + size > most or piece.spans >= max_spans):
+                if n > first:
+                    piece.scopes.append((scope, first, n))
+                yield piece
+                piece, first = Piece(raw), n
+            piece.spans += 1
+            piece.size += size
+        piece.scopes.append((scope, first, len(scope.spans)))
+    if piece.spans:
+        yield piece
 
 
 def reason_of(error: DecodeError) -> str:
@@ -100,6 +221,63 @@ def _read(message: type[Message], raw: bytes) -> tuple[Message, str]:
         return message.FromString(raw), ""
     except DecodeError as error:
         return message(), reason_of(error)
+
+
+def _apart(raw: bytes, at: int, end: int, number: int, path: str) -> tuple[list[tuple[int, int]], bytes]:
+    """Where the messages in field `number` begin and end, and the bytes of all other fields."""
+    found, rest = [], bytearray()
+    for tag, begin, value_at, field_end in _fields(raw, at, end, path):
+        if tag == number << 3 | _BYTES:
+            found.append((value_at, field_end))
+        else:
+            rest += raw[begin:field_end]
+    return found, bytes(rest)
+
+
+def _messages(raw: bytes, at: int, end: int, number: int, path: str) -> Iterator[tuple[int, int]]:
+    """Where the messages in field `number` begin and end."""
+    return (
+        (value_at, field_end)
+        for tag, _, value_at, field_end in _fields(raw, at, end, path)
+        if tag == number << 3 | _BYTES
+    )
+
+
+def _fields(raw: bytes, at: int, end: int, path: str) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of a message: the tag, and where the field, its value, and the next field begin.
+
+    Raises WireError naming `path`.
+    """
+    while at < end:
+        begin, size = at, 0
+        tag, at = _varint(raw, at, path)
+        value_at = at
+        match tag & 7:
+            case 0:
+                _, at = _varint(raw, at, path)
+            case 1:
+                size = 8
+            case 2:
+                size, at = _varint(raw, at, path)
+                value_at = at
+            case 5:
+                size = 4
+            case kind:
+                raise WireError(f"{path}: no field begins at byte {begin} (wire type {kind})")
+        at += size
+        if at > end:
+            raise WireError(f"{path}: {at - end} bytes are missing at the end")
+        yield tag, begin, value_at, at
+
+
+def _delimited(number: int, raw: bytes) -> bytes:
+    """A message as a field."""
+    size, head = len(raw), bytearray([number << 3 | _BYTES])
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head) + raw
 
 
 def _varint(raw: bytes, at: int, path: str) -> tuple[int, int]:

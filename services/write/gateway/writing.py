@@ -2,21 +2,41 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from services.write.gateway import metrics
-from services.write.gateway.records import MAX_BLOCK_BYTES, Envelope, split_records
+from services.write.gateway.records import MAX_BLOCK_BYTES, Envelope, numbered_event_id, split_records, too_large
 from services.write.gateway.sharing import SMALL_BYTES, Sharing, SmallRequest
-from services.write.gateway.validation import RefusedSpan, count_spans, find_faults, part_of, places_of, spans_of
-from services.write.gateway.wire import WireError, read_request
+from services.write.gateway.turns import Turn
+from services.write.gateway.validation import Place, RefusedSpan, find_faults, part_of, places_of, spans_of
+from services.write.gateway.wire import (
+    MAX_MESSAGES,
+    Layout,
+    TooManySpansError,
+    WireError,
+    cut,
+    laying_out,
+    read_piece,
+    read_request,
+    reason_of,
+)
 from shared.event_log.append import Appender, LogUnavailableError, Record
 from shared.event_log.position import Position
-from shared.read_model.blocks import compress
+from shared.read_model.blocks import compress, count_spans
 from shared.runtime.failpoints import failpoint
 from shared.runtime.refusal import Answer, Context, InvalidError, UnavailableError
+from shared.runtime.wire import TooManyMessagesError, checking_messages
 
+PIECE_BYTES = 512 * 1024
+"""A larger request is handled in pieces of this size, each of which becomes a record."""
+PIECE_SPANS = 1_000
+"""Also one of more spans: a piece takes some five milliseconds."""
+_READ_AT_ONCE_BYTES = 4 * 1024
+"""Of a request that is damaged: span by span takes thirty times as long as all together."""
+_THREAD_BYTES = 1024 * 1024
 _ANSWER_SECONDS = 0.2  # left of the caller's deadline to answer in
 
 
@@ -36,32 +56,124 @@ class Checked:
         return self.kept + len(self.refused)
 
 
-def check(
+async def check(
     otlp_request: bytes,
     envelope: Callable[[ExportTraceServiceRequest], Envelope],
     *,
     field: str,
     max_spans: int,
+    turn: Turn,
+    charge: Callable[[int], None] = lambda _: None,
     block: bytes | None = None,
     share: bool = False,
 ) -> Checked:
     """What can be kept of a request: its bytes as they came, compressed once, unless something must be taken out.
 
-    `block` is the same request as it was sent compressed, if it was. With `share` a small one is not made a record yet.
+    A large one is parsed and kept in pieces, with a turn for others after each; what no request of that size holds
+    (more spans, more attributes) is refused before it is parsed. `charge` is told the number of spans before they are
+    looked at. `block` is the same request as it was sent compressed, if it was. With `share` a small one is not made a
+    record yet.
     Raises InvalidError naming `field` when the bytes are no request, or one of too many spans.
     """
+    fault = ""
     try:
-        request, refused = read_request(otlp_request, max_spans=max_spans)
+        if len(otlp_request) <= PIECE_BYTES:
+            request, refused, fault = _read(otlp_request, max_spans)
+            if (spans := count_spans(request)) > max_spans:
+                why = f"{spans} spans in one request; at most {max_spans} are taken"
+                raise InvalidError(f"{field}.resource_spans", why)
+            if spans <= PIECE_SPANS and not fault:
+                charge(spans)
+                return _kept(request, refused, otlp_request, envelope(request), block=block, share=share)
+        return await _check_pieces(otlp_request, envelope, fault=fault, max_spans=max_spans, turn=turn, charge=charge)
     except WireError as error:
         raise InvalidError(field, f"is no ExportTraceServiceRequest: {error}") from None
-    if (spans := count_spans(request)) > max_spans:
-        raise InvalidError(f"{field}.resource_spans", f"{spans} spans in one request; at most {max_spans} are taken")
+    except TooManySpansError:
+        why = f"more than {max_spans} spans in one request; at most {max_spans} are taken"
+        raise InvalidError(f"{field}.resource_spans", why) from None
+
+
+def _read(otlp_request: bytes, max_spans: int) -> tuple[ExportTraceServiceRequest, list[RefusedSpan], str]:
+    """A request, the spans of it that can't be read, and what is wrong where that is to be found out in pieces."""
+    try:
+        return ExportTraceServiceRequest.FromString(otlp_request), [], ""
+    except DecodeError as error:
+        if len(otlp_request) > _READ_AT_ONCE_BYTES:
+            return ExportTraceServiceRequest(), [], reason_of(error)
+        return *read_request(otlp_request, max_spans=max_spans), ""
+
+
+async def _check_pieces(
+    otlp_request: bytes,
+    envelope: Callable[[ExportTraceServiceRequest], Envelope],
+    *,
+    fault: str,
+    max_spans: int,
+    turn: Turn,
+    charge: Callable[[int], None],
+) -> Checked:
+    """What can be kept of a large request: a record for each piece of it. `fault`: what the parser said of it whole."""
+    layout = Layout()
+    for _ in laying_out(otlp_request, layout, max_spans=max_spans):
+        await turn.give()
+    charge(layout.spans)
+    refused, unreadable = _with_too_much_around(layout), 0
+    records: list[Record] = []
+    its: Envelope | None = None
+    for piece in cut(otlp_request, layout, max_bytes=PIECE_BYTES, max_spans=PIECE_SPANS):
+        raw = piece.otlp_request
+        try:
+            for _ in checking_messages(raw, ExportTraceServiceRequest, most=MAX_MESSAGES):
+                await turn.give()
+        except TooManyMessagesError as error:
+            why = f"holds with its resource {error}"
+            refused += [RefusedSpan(place, "", why) for place in piece.places()]
+            continue
+        block = await turn.in_thread(compress, raw) if len(raw) > _THREAD_BYTES else None
+        request, spoiled = read_piece(raw, max_spans=max_spans)
+        its = its or envelope(request)
+        checked = _kept(request, spoiled, raw, its, block=block, first=len(records))
+        records += checked.records
+        unreadable += len(spoiled)
+        refused += [replace(span, place=piece.place_of(span.place)) for span in checked.refused]
+        await turn.give()
+    refused.sort(key=lambda span: span.place)
+    if fault and unreadable in (0, layout.spans):  # with none, no span is to blame: the damage is around them
+        raise WireError(f"{refused[0].path} {refused[0].reason}" if unreadable else fault)
+    return Checked(records, refused, layout.spans - len(refused))
+
+
+def _with_too_much_around(layout: Layout) -> list[RefusedSpan]:
+    """Take the spans out of a layout whose resource and scope are too large to be repeated in each piece."""
+    refused, kept = [], []
+    for scope in layout.scopes:
+        if (size := sum(map(len, scope.around))) <= PIECE_BYTES:
+            kept.append(scope)
+            continue
+        why = f"its resource and scope have {size} bytes; at most {PIECE_BYTES} are taken"
+        refused += [RefusedSpan(Place(scope.resource, scope.scope, n), "", why) for n in range(len(scope.spans))]
+    layout.scopes = kept
+    return refused
+
+
+def _kept(
+    request: ExportTraceServiceRequest,
+    unreadable: Sequence[RefusedSpan],
+    otlp_request: bytes,
+    its: Envelope,
+    *,
+    block: bytes | None = None,
+    share: bool = False,
+    first: int = 0,
+) -> Checked:
+    """What can be kept of a parsed request; `first` is the number of its first record among those of its event."""
+    spans, refused = count_spans(request), list(unreadable)
     if faults := find_faults(request):
         known = {span.place for span in refused}
         refused = sorted([*refused, *(span for span in faults if span.place not in known)], key=lambda span: span.place)
     if len(refused) == spans:
         return Checked((), refused, 0)
-    its, whole, left = envelope(request), request, spans - len(refused)
+    whole, left = request, spans - len(refused)
     if refused:
         kept = places_of(request, without={span.place for span in refused})
         whole, block = part_of(request, kept), None
@@ -71,9 +183,13 @@ def check(
         return Checked((), refused, left, SmallRequest(its, otlp_request, left, trace_id))
     block = block or compress(otlp_request)
     if len(block) <= MAX_BLOCK_BYTES:
-        return Checked([its.record(trace_id, block, left)], refused, left)
-    records, too_large = split_records(request, places_of(request, without={span.place for span in refused}), its)
-    refused = sorted([*refused, *too_large], key=lambda span: span.place)
+        one = replace(its, event_id=numbered_event_id(its.event_id, first))
+        return Checked([one.record(trace_id, block, left, len(otlp_request))], refused, left)
+    places = places_of(request, without={span.place for span in refused})
+    if left == 1:
+        return Checked((), sorted([*refused, too_large(places[0], block)], key=lambda span: span.place), 0)
+    records, alone = split_records(request, places, its, first=first)
+    refused = sorted([*refused, *alone], key=lambda span: span.place)
     return Checked(records, refused, spans - len(refused))
 
 

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lodestream_proto/v1/span_event.proto\x12\x13lodestream_proto.v1\"p\n\rSpansRecorded\x12\x14\n\x0cotlp_request\x18\x01 \x01(\x0c\x12\x35\n\x0b\x63ompression\x18\x02 \x01(\x0e\x32 .lodestream_proto.v1.Compression\x12\x12\n\nspan_count\x18\x03 \x01(\r*V\n\x0b\x43ompression\x12\x1b\n\x17\x43OMPRESSION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OMPRESSION_NONE\x10\x01\x12\x14\n\x10\x43OMPRESSION_ZSTD\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lodestream_proto/v1/span_event.proto\x12\x13lodestream_proto.v1\"\x86\x01\n\rSpansRecorded\x12\x14\n\x0cotlp_request\x18\x01 \x01(\x0c\x12\x35\n\x0b\x63ompression\x18\x02 \x01(\x0e\x32 .lodestream_proto.v1.Compression\x12\x12\n\nspan_count\x18\x03 \x01(\r\x12\x14\n\x0copened_bytes\x18\x04 \x01(\x04*V\n\x0b\x43ompression\x12\x1b\n\x17\x43OMPRESSION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OMPRESSION_NONE\x10\x01\x12\x14\n\x10\x43OMPRESSION_ZSTD\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lodestream_proto.v1.span_event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMPRESSION']._serialized_start=175
-  _globals['_COMPRESSION']._serialized_end=261
-  _globals['_SPANSRECORDED']._serialized_start=61
-  _globals['_SPANSRECORDED']._serialized_end=173
+  _globals['_COMPRESSION']._serialized_start=198
+  _globals['_COMPRESSION']._serialized_end=284
+  _globals['_SPANSRECORDED']._serialized_start=62
+  _globals['_SPANSRECORDED']._serialized_end=196
 # @@protoc_insertion_point(module_scope)

@@ -43,6 +43,7 @@ class SpansRecorded(_message.Message):
     OTLP_REQUEST_FIELD_NUMBER: _builtins.int
     COMPRESSION_FIELD_NUMBER: _builtins.int
     SPAN_COUNT_FIELD_NUMBER: _builtins.int
+    OPENED_BYTES_FIELD_NUMBER: _builtins.int
     otlp_request: _builtins.bytes
     """An opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest, serialised, then compressed. Requests that share
     one record are concatenated, which protobuf reads as one request.
@@ -50,16 +51,21 @@ class SpansRecorded(_message.Message):
     compression: Global___Compression.ValueType
     span_count: _builtins.int
     """The number of spans in otlp_request."""
+    opened_bytes: _builtins.int
+    """The number of bytes of otlp_request when it is decompressed, so that a reader knows what it will need before it opens
+    anything. 0: a record from before the field was there.
+    """
     def __init__(
         self,
         *,
         otlp_request: _builtins.bytes = ...,
         compression: Global___Compression.ValueType = ...,
         span_count: _builtins.int = ...,
+        opened_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "otlp_request", b"otlp_request", "span_count", b"span_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "opened_bytes", b"opened_bytes", "otlp_request", b"otlp_request", "span_count", b"span_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,16 +26,17 @@ class Judged:
 
 
 async def judge_items(
-    project_id: str, items: Sequence[DatasetItemRecorded], dataset: Described, judge: Judge
+    project_id: str, items: Sequence[DatasetItemRecorded], dataset: Described, judge: Judge, turns: Turns
 ) -> Judged:
     """What can be kept of these items, with ids.
 
     Raises RefusedError when the dataset's schemas can't be judged by.
     """
-    judged, turns = Judged(), Turns()
-    for item in items:
-        _take(item, dataset, judged)
-        await turns.give()
+    judged = Judged()
+    async with turns.of(project_id) as turn:
+        for item in items:
+            _take(item, dataset, judged)
+            await turn.give()
     for name, schema in (
         ("input_json", dataset.input_schema),
         ("expected_output_json", dataset.expected_output_schema),

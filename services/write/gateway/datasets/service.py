@@ -71,7 +71,8 @@ class DatasetWrites:
             _check_count(len(asked.items), "items")
             dataset = await self._datasets.find(call.project_id, asked.dataset_name)
             dataset.refuse_archived()
-            judged = await judge_items(call.project_id, asked.items, dataset, self._judge)
+            turns = call.door.admission.turns
+            judged = await judge_items(call.project_id, asked.items, dataset, self._judge, turns)
             if not judged.kept:
                 return pb.RecordItemsResponse(outcomes=judged.outcomes, version=dataset.version)
             position = await call.append(
