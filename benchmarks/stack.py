@@ -15,7 +15,7 @@ import asyncpg
 
 from services.all_in_one.keeper import Keeper
 from services.all_in_one.processes import Ground, Process
-from services.all_in_one.services import LOCAL_PROJECT, SERVICES, Service, service_command
+from services.all_in_one.services import LOCAL_PROJECT, LOCAL_PROVIDERS, SERVICES, Service, service_command
 from services.all_in_one.stack import Running, running_stack
 from shared.read_model.postgres import SEARCH_PATH
 
@@ -111,7 +111,7 @@ async def _running_more(ground: Ground, running: Running, names: Sequence[str]) 
         ground.process(
             service_command(
                 by_name[name],
-                {**os.environ, **LOCAL_PROJECT, **running.addresses},
+                {**LOCAL_PROVIDERS, **os.environ, **LOCAL_PROJECT, **running.addresses},
                 port=int(gateway.command.address.rpartition(":")[2]) if gateway and name == "gateway" else None,
             )
         )

@@ -18,7 +18,7 @@ from services.all_in_one import kafka, postgres, valkey
 from services.all_in_one.keeper import Keeper
 from services.all_in_one.ports import find_port
 from services.all_in_one.processes import Ground, Process
-from services.all_in_one.services import SERVICES, service_command
+from services.all_in_one.services import LOCAL_PROVIDERS, SERVICES, service_command
 from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, create_topics
 from shared.read_model.keys import NewKey, create_key, create_project
 from shared.read_model.migrate import migrate
@@ -26,7 +26,7 @@ from shared.read_model.postgres import SEARCH_PATH
 from shared.runtime.settings import KafkaSettings
 from tests.all_in_one import StartAllInOne, starting_all_in_one
 from tests.prompts import forget_prompts
-from tests.read_model import begin_at_the_end
+from tests.read_model import begin_at_the_end, offer_providers
 from tests.servers import Servers, running_servers
 from tests.stack import Stack
 
@@ -197,7 +197,9 @@ async def _starting(ground: Ground, servers: Servers) -> AsyncIterator[StartServ
 
     async def start(module: str, *, port: int | None = None, **environment: str) -> RunningService:
         known = next(known for known in SERVICES if known.module == module)
-        command = service_command(known, {**os.environ, **servers.environment, **environment}, port=port)
+        command = service_command(
+            known, {**LOCAL_PROVIDERS, **os.environ, **servers.environment, **environment}, port=port
+        )
         process = ground.process(replace(command, name=f"{command.name}-{uuid4().hex[:8]}"))
         started.append(process)
         await process.start()
@@ -220,6 +222,7 @@ async def _stack(servers: Servers, database: str, service: StartService) -> Asyn
     await forget_prompts(servers.redis)
     await begin_at_the_end(servers.kafka, database, "scores", SCORES)
     await begin_at_the_end(servers.kafka, database, "experiments", EXPERIMENTS)
+    await offer_providers(database, "mock")
     keys = await _new_projects(database)
     group = f"test-{uuid4().hex[:8]}"
     environment = {

@@ -42,9 +42,10 @@ class ModelServer:
     most_under_way: int = 0
 
     def providers(self, folder: Path, **more: Any) -> str:
-        """A file of providers that names this server "here"."""
+        """A file of providers that names this server "here", and the mock model "mock"."""
         path = folder / "providers.json"
-        path.write_text(json.dumps({"here": {"kind": "openai", "base_url": f"http://{self.address}/v1", **more}}))
+        here = {"kind": "openai", "base_url": f"http://{self.address}/v1", **more}
+        path.write_text(json.dumps({"here": here, "mock": {"kind": "mock"}}))
         return str(path)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -41,6 +41,17 @@ class Table:
         return holds
 
 
+async def offer_providers(dsn: str, *providers: str) -> None:
+    """As if evaluation workers offered these, for ever."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.executemany(
+            "INSERT INTO lodestream.providers VALUES ($1, 'infinity')", [(provider,) for provider in providers]
+        )
+    finally:
+        await connection.close()
+
+
 def requests(project: str, count: int, *, first: int = 0, partitions: int = 12) -> list[tuple[int, bytes]]:
     """Records of two spans; ten records share a trace, on several partitions."""
     return [

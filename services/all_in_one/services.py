@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from services.all_in_one.ports import HOST, find_port
 from services.all_in_one.processes import Command
@@ -57,6 +58,10 @@ LOCAL_PROJECT = {
     "LODESTREAM_INIT_PUBLIC_KEY": "pk-ls-local",
     "LODESTREAM_INIT_SECRET_KEY": "sk-ls-local",
 }
+
+
+# The mock model, so that experiments run without a model; LODESTREAM_PROVIDERS names another file.
+LOCAL_PROVIDERS = {"LODESTREAM_PROVIDERS": str(Path(__file__).parent / "providers.json")}
 
 
 def service_command(

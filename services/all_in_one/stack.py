@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from services.all_in_one.probes import kafka_answers, postgres_answers, redis_answers
 from services.all_in_one.processes import Ground, Process, StartFailedError
 from services.all_in_one.servers import Say, embed_servers
-from services.all_in_one.services import LOCAL_PROJECT, Service, client_environment, place
+from services.all_in_one.services import LOCAL_PROJECT, LOCAL_PROVIDERS, Service, client_environment, place
 from services.all_in_one.together import together
 from shared.event_log.topics import create_topics
 from shared.read_model.migrate import migrate
@@ -48,7 +48,7 @@ async def running_stack(ground: Ground, *, services: Sequence[Service], say: Say
 
     Raises StartFailedError when one doesn't start; then those that did are stopped.
     """
-    environment = {**LOCAL_PROJECT, **os.environ}
+    environment = {**LOCAL_PROJECT, **LOCAL_PROVIDERS, **os.environ}
     given = {name: environment[name] for name in SERVERS if environment.get(name)}
     servers = await embed_servers(ground, given=given, say=say)
     environment.update(servers.addresses)

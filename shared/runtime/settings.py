@@ -150,7 +150,9 @@ class EvaluatorSettings(_Settings):
     group: str = Field(default="lodestream-evaluator", min_length=1)
     """Workers of one group share the partitions of the topic; all workers of a database share the jobs."""
     providers: Path | None = Field(default=None, validation_alias="LODESTREAM_PROVIDERS")
-    """A JSON file of model endpoints by name; `mock` is always there."""
+    """A JSON file of model endpoints by name; without one there are none."""
+    provider_grace_seconds: float = Field(default=600.0, gt=0)
+    """For which a provider counts as offered after the last worker that offers it was seen; then its runs end."""
     slots: int = Field(default=32, ge=1)
     """Items under way in one process."""
     lease_seconds: float = Field(default=15.0, gt=0)

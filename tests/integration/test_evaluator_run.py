@@ -100,12 +100,11 @@ async def test_what_can_not_be_run_fails_with_the_reason(place, project) -> None
         "no-prompt": requested("no-prompt", project=project, prompt_version=7),
         "no-dataset": requested("no-dataset", project=project, dataset_id=dataset_id_of("other")),
         "no-version": requested("no-version", project=project, dataset_version=9),
-        "no-provider": requested("no-provider", project=project, provider="nowhere"),
         "no-evaluator": requested("no-evaluator", project=project, evaluators=[{"kind": "guess"}]),
         "no-task": requested("no-task", project=project, task_json='{"kind": "prompt"}'),
     }
     await append_events(place.servers.kafka, *wrong.values())
-    told = await ended(place.log, project, "no-provider", "no-evaluator", "no-task")
+    told = await ended(place.log, project, "no-evaluator", "no-task")
     assert not told.endings.keys() & {"no-dataset", "no-version"}, "they may be on their way"
     await place.projections_have_caught_up()
     told = await ended(place.log, project, *wrong)
@@ -114,7 +113,6 @@ async def test_what_can_not_be_run_fails_with_the_reason(place, project) -> None
     assert reasons["no-prompt"] == "task_json.prompt: there is no version 7 of the prompt 'answer'"
     assert reasons["no-dataset"] == "dataset_version: the dataset has no version 1; there is no such dataset"
     assert reasons["no-version"] == "dataset_version: the dataset has no version 9; it is at 1"
-    assert reasons["no-provider"] == "task_json.provider: there is no provider 'nowhere'; there are here, mock"
     assert reasons["no-evaluator"].startswith("evaluators_json: ")
     assert reasons["no-task"] == "task_json.prompt: is missing"
     assert not told.results

@@ -119,6 +119,25 @@ async def test_a_run_is_over_the_version_that_was_there_and_the_same_request_is_
         assert reason in (error.details() or "")
 
 
+async def test_a_run_of_a_provider_that_nobody_offers_is_refused_by_its_field(shared_stack: Stack) -> None:
+    await fill(shared_stack, "provided", "a")
+    prompt = PromptVersionCreated(prompt_name="provided", text="Hi", labels=["production"])
+    await shared_stack.ask(shared_stack.prompts.CreatePrompt, CreatePromptRequest(prompt=prompt))
+    task = {"kind": "prompt", "prompt": {"name": "provided"}, "provider": "mock", "model": "mock-large"}
+    judge = {"kind": "llm_judge", "rubric": "Is it?", "provider": "nowhere", "model": "m"}
+    judged = json.dumps([{"kind": "contains", "value": "a"}, judge])
+    may = "there is no provider 'nowhere'; the project may use mock"
+    for request, field in (
+        (asked("task", of="provided", task={**task, "provider": "nowhere"}), "task_json.provider"),
+        (asked("judge", of="provided", task=task, evaluators_json=judged), "evaluators_json[1].provider"),
+    ):
+        error = await refusal(start(shared_stack, request))
+        assert (error.code(), error.details()) == (grpc.StatusCode.INVALID_ARGUMENT, f"experiment.{field}: {may}")
+    assert (await start(shared_stack, asked("own", of="provided", evaluators_json=judged))).created, (
+        "a program asks by itself"
+    )
+
+
 async def test_a_prompt_by_label_is_one_version_for_ever(shared_stack: Stack) -> None:
     await fill(shared_stack, "prompted", "a")
     for text in ("Hi", "Hello"):

@@ -115,13 +115,15 @@ async def test_settings_that_make_no_sense_are_named() -> None:
 
 def test_providers_come_from_a_file_and_secrets_do_not(tmp_path, monkeypatch) -> None:
     path = tmp_path / "providers.json"
-    assert set(read_entries(None)) == {"mock"}
+    assert not read_entries(None), "the mock model is there where it is configured, and nowhere else"
+    path.write_text("")
+    assert not read_entries(path)
     path.write_text('{"x": {"kind": "openai", "base_url": "http://h/v1", "api_key_env": "SOME_KEY"}}')
     with pytest.raises(ProvidersError, match=r"x\.api_key_env: SOME_KEY is not set"):
         read_entries(path)
     monkeypatch.setenv("SOME_KEY", "s3cret")
     entries = read_entries(path)
-    assert set(entries) == {"mock", "x"}
+    assert set(entries) == {"x"}
     assert "s3cret" not in repr(entries)
 
 

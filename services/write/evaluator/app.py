@@ -95,7 +95,14 @@ async def _working(
         stack.push_async_callback(appender.stop, grace=_FLUSH_SECONDS)
 
         calls, prompts = Calls(endpoints, limits, seconds=settings.call_seconds), Prompts(pool)
-        jobs = Jobs(pool, owner=owner, lease_seconds=settings.lease_seconds)
+        jobs = Jobs(
+            pool,
+            owner=owner,
+            lease_seconds=settings.lease_seconds,
+            providers=calls.names,
+            provider_grace_seconds=settings.provider_grace_seconds,
+        )
+        await jobs.seen()  # whoever asks for a run once this process is ready, finds what it offers
         teller = Teller(jobs, appender)
         trying = Trying(calls, prompts, attempts=settings.attempts, evaluation_seconds=settings.evaluation_seconds)
         worker = Worker(
@@ -105,11 +112,14 @@ async def _working(
             trying=trying,
             teller=teller,
             appender=appender,
+            providers=calls.names,
         )
         caretaker = Caretaker(
             pool,
-            Planner(pool, ends, prompts, calls),
+            Planner(pool, ends, prompts),
             Finisher(pool, ends, appender, evaluation_seconds=settings.evaluation_seconds),
+            providers=calls.names,
+            provider_grace_seconds=settings.provider_grace_seconds,
         )
 
         def heard() -> None:

@@ -32,7 +32,7 @@ class Calls:
         """
         endpoint = self._endpoints.get(provider)
         if endpoint is None:
-            raise LastingError(f"there is no provider {provider!r}; there are {', '.join(self.names)}")
+            raise LastingError(f"there is no provider {provider!r}; there are {', '.join(self.names) or 'none'}")
         await self._limits.wait(endpoint)
         begun()
         start, outcome = perf_counter(), "cancelled"

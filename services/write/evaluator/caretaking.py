@@ -2,14 +2,17 @@
 
 import asyncio
 import random
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import asyncpg
 import structlog
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
+from lodestream_proto.v1.experiments_pb2 import EXPERIMENT_STATE_RUNNING
 
 from services.write.evaluator.finishing import Finisher
 from services.write.evaluator.folding.fold import Run
@@ -23,6 +26,7 @@ _SQL = Path(__file__).parent / "sql"
 _DUE = load_sql(_SQL / "due.sql")
 _LOOK_AGAIN = load_sql(_SQL / "look_again.sql")
 _SWEEP = load_sql(_SQL / "sweep.sql")
+_PROVIDERS_GONE = load_sql(_SQL / "providers_gone.sql")
 _LOOK_SECONDS = 0.5
 _LONGEST_WAIT = 5.0
 _PATIENCE = 3.0
@@ -33,8 +37,19 @@ _AT_ONCE = 16
 class Caretaker:
     """Looks at runs that are due."""
 
-    def __init__(self, pool: asyncpg.Pool, planner: Planner, finisher: Finisher) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        planner: Planner,
+        finisher: Finisher,
+        *,
+        providers: Collection[str],
+        provider_grace_seconds: float,
+    ) -> None:
+        """`providers`: what this worker offers itself. Others' are waited for `provider_grace_seconds`."""
         self._pool, self._planner, self._finisher = pool, planner, finisher
+        self._offered, self._grace = frozenset(providers), provider_grace_seconds
+        self._since = monotonic()
         self.woken = asyncio.Event()
 
     async def run(self) -> None:
@@ -64,6 +79,9 @@ class Caretaker:
                 await self._finisher.tell(run, request, row["outcome"], row["reason"], row["told"])
             elif await self._finisher.settle(run):
                 again = 0.0
+            elif reason := await self._abandoned(row, age):
+                await self._finisher.fail(run, reason)
+                again = 0.0
             elif not row["planned"]:
                 await self._planner.plan(run, request, row["partition"])
         except TaskError as error:
@@ -84,3 +102,21 @@ class Caretaker:
         await self._pool.execute(_LOOK_AGAIN, *run, timedelta(seconds=again))
         if not again:
             self.woken.set()
+
+    async def _abandoned(self, row: Any, age: float) -> str:
+        """Why a run has to end whose providers no worker has offered for the time of grace; empty: it goes on.
+
+        The grace counts from this worker's own start too: after an outage of all, some may come back before others.
+        """
+        others = {row["provider"], *row["providers"]} - self._offered
+        if not others or row["state"] != EXPERIMENT_STATE_RUNNING:
+            return ""
+        if min(age, monotonic() - self._since) < self._grace:
+            return ""
+        found = await self._pool.fetchrow(_PROVIDERS_GONE, sorted(others))
+        assert found is not None
+        if not found["gone"]:
+            return ""
+        name, offered = found["gone"][0], ", ".join(found["offered"]) or "none"
+        field = "task_json.provider" if name == row["provider"] else "evaluators_json"
+        return f"{field}: no worker has offered the provider {name!r} for {self._grace:g} s; there are {offered}"

@@ -63,28 +63,45 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Avoided:
-    """What is not claimed now."""
+class Wanted:
+    """What a worker claims jobs of."""
 
-    providers: Collection[str] = ()
-    runs: Collection[Run] = ()
+    providers: Collection[str]
+    """That it offers."""
+    resting: Collection[str] = ()
+    """Providers whose runs are left alone now."""
+    avoided: Collection[Run] = ()
+    """Runs that are left alone now."""
 
 
 class Jobs:
     """The queue as one worker sees it. All raise what asyncpg does."""
 
-    def __init__(self, pool: asyncpg.Pool, *, owner: str, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        *,
+        owner: str,
+        lease_seconds: float,
+        providers: Sequence[str] = (),
+        provider_grace_seconds: float = 600,
+    ) -> None:
+        """`providers`: what this worker offers, for `provider_grace_seconds` after it was last seen."""
         self._pool, self._owner = pool, owner
         self._lease = timedelta(seconds=lease_seconds)
+        self._providers, self._offered_for = sorted(providers), timedelta(seconds=provider_grace_seconds)
 
-    async def claim(self, slots: int, avoided: Avoided) -> list[Claimed]:
+    async def claim(self, slots: int, wanted: Wanted) -> list[Claimed]:
         """At most so many jobs that wait, shared fairly among runs; never more of a run than its concurrency allows.
 
         The run is locked before what is under way of it is counted, so that two workers never count at once.
         """
-        runs = [list(column) for column in zip(*avoided.runs, strict=True)] or [[], []]
+        avoided = [list(column) for column in zip(*wanted.avoided, strict=True)] or [[], []]
+        callable_now = [each for each in wanted.providers if each not in wanted.resting]
         async with self._pool.acquire() as connection, connection.transaction():
-            served = await connection.fetch(_RUNS_TO_SERVE, list(avoided.providers), *runs, _RUNS_AT_ONCE)
+            served = await connection.fetch(
+                _RUNS_TO_SERVE, callable_now, *avoided, _RUNS_AT_ONCE, list(wanted.providers)
+            )
             if not served:
                 return []
             most = {(row["project_id"], row["run_id"]): row["max_concurrency"] for row in served}
@@ -151,8 +168,8 @@ class Jobs:
         await self._pool.execute(_LEAVE, self._owner)
 
     async def seen(self) -> int:
-        """Say that this worker is there; returns how many are."""
-        return int(await self._pool.fetchval(_SEEN, self._owner))
+        """Say that this worker lives, and which providers it offers; returns how many workers live."""
+        return int(await self._pool.fetchval(_SEEN, self._owner, self._providers, self._offered_for))
 
     async def waiting(self) -> int:
         """How many jobs wait, over all runs."""

@@ -94,7 +94,7 @@ def checked_task(request: ExperimentRequested, calls: Calls) -> Task:
     task = task_of(request)
     if not calls.knows(task.provider):
         raise TaskError(
-            f"task_json.provider: there is no provider {task.provider!r}; there are {', '.join(calls.names)}"
+            f"task_json.provider: there is no provider {task.provider!r}; there are {', '.join(calls.names) or 'none'}"
         )
     return task
 

@@ -10,14 +10,13 @@ import asyncpg
 from lodestream.evaluators import EvaluatorSpecError, evaluators_of, run_evaluators_of
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
-from services.write.evaluator.calling import Calls
 from services.write.evaluator.folding.fold import Run
 from services.write.evaluator.folding.folding import NAME
 from services.write.evaluator.folding.tables import wake
 from services.write.evaluator.log_ends import LogEnds
-from services.write.evaluator.opening import checked_task, missing_prompt
+from services.write.evaluator.opening import missing_prompt
 from services.write.evaluator.prompts import Prompts
-from services.write.evaluator.tasks import Task, TaskError, specs_of
+from services.write.evaluator.tasks import Task, TaskError, specs_of, task_of
 from shared.event_log.topics import EXPERIMENTS, PROMPTS
 from shared.read_model.postgres import load_sql
 from shared.runtime.failpoints import failpoint
@@ -36,15 +35,15 @@ class NotYetError(Exception):
 class Planner:
     """Plans runs."""
 
-    def __init__(self, pool: asyncpg.Pool, ends: LogEnds, prompts: Prompts, calls: Calls) -> None:
-        self._pool, self._ends, self._prompts, self._calls = pool, ends, prompts, calls
+    def __init__(self, pool: asyncpg.Pool, ends: LogEnds, prompts: Prompts) -> None:
+        self._pool, self._ends, self._prompts = pool, ends, prompts
 
     async def plan(self, run: Run, request: ExperimentRequested, partition: int) -> None:
         """Put the jobs of a run into the queue, all or none.
 
         Raises NotYetError, and TaskError when the run can't be run.
         """
-        task = checked_task(request, self._calls)
+        task = task_of(request)
         _check_evaluators(request)
         await self._await_prompt(run, task)
         await self._await_dataset(run, request)

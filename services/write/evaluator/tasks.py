@@ -64,6 +64,16 @@ def task_of(request: ExperimentRequested) -> Task:
     )
 
 
+def providers_of(request: ExperimentRequested) -> list[str]:
+    """The providers that items ask: the task's, and those of evaluators that have a model judge.
+
+    Raises TaskError.
+    """
+    specs = specs_of(request.evaluators_json, "evaluators_json")
+    judges = {name for spec in specs if isinstance(name := spec.get("provider"), str)}
+    return sorted({task_of(request).provider, *judges})
+
+
 def specs_of(text: str, field: str) -> list[Mapping[str, Any]]:
     """The specs of evaluators in a field of the request.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -13,7 +13,7 @@ import structlog
 from services.write.evaluator import metrics
 from services.write.evaluator.backoff import pause
 from services.write.evaluator.folding.fold import Run
-from services.write.evaluator.jobs import Avoided, Claimed, Decision, Jobs, Key
+from services.write.evaluator.jobs import Claimed, Decision, Jobs, Key, Wanted
 from services.write.evaluator.limits import TooFarError
 from services.write.evaluator.opening import Runs, UnopenedError
 from services.write.evaluator.providers.provider import PassingError
@@ -67,7 +67,9 @@ class Worker:
         trying: Trying,
         teller: Teller,
         appender: Appender,
+        providers: Sequence[str],
     ) -> None:
+        """`providers`: what this worker offers."""
         self._settings = settings
         self._jobs, self._runs, self._trying, self._teller = jobs, runs, trying, teller
         self._appender = appender
@@ -78,7 +80,8 @@ class Worker:
         self.workers = 1
         """How many there are, as last seen."""
         self._under_way: dict[Key, _UnderWay] = {}
-        self._providers: _Resting[str] = _Resting()
+        self._offered = providers
+        self._resting: _Resting[str] = _Resting()
         self._unopened: _Resting[Run] = _Resting()
         self._held_at = monotonic()
 
@@ -150,8 +153,8 @@ class Worker:
         free = self._settings.slots - len(self._under_way)
         if free <= 0 or self._appender.unavailable:
             return False
-        avoided = Avoided(self._providers.now(), self._unopened.now())
-        claimed = await self._jobs.claim(free, avoided)
+        wanted = Wanted(self._offered, self._resting.now(), self._unopened.now())
+        claimed = await self._jobs.claim(free, wanted)
         if not claimed:
             return False
         await failpoint("evaluator.claimed")
@@ -222,7 +225,7 @@ class Worker:
         try:
             return await self._trying(opened, item, claimed.attempt, begun=begun)
         except TooFarError as error:
-            self._providers.add(provider, error.seconds)
+            self._resting.add(provider, error.seconds)
             await self._jobs.put_off(claimed, error.seconds * random.uniform(1, 1.2), counts=False)  # noqa: S311
         except PassingError as error:
             wait = pause(claimed.attempt, retry_after=error.retry_after, chance=random.random)

@@ -22,7 +22,7 @@ from lodestream_proto.v1.experiments_pb2 import (
     EXPERIMENT_STATE_RUNNING,
 )
 
-from services.write.evaluator.tasks import TaskError, is_a_programs, task_of
+from services.write.evaluator.tasks import TaskError, is_a_programs, providers_of, task_of
 from shared.event_log.codec import Recorded
 from shared.read_model.experiment_rules import CHECKS
 from shared.runtime.refusal import InvalidError
@@ -48,6 +48,8 @@ class Asked:
     request: bytes
     at: datetime
     provider: str
+    providers: Sequence[str]
+    """The task's and those of judges."""
     max_concurrency: int
     ends_by: datetime | None
     max_picodollars: Decimal | None
@@ -127,9 +129,9 @@ def _is_taken(event: Event) -> bool:
 
 def _asked(record: Recorded, event: Event) -> Asked:
     request = event.experiment_requested
-    outcome, reason, provider = EXPERIMENT_OUTCOME_UNSPECIFIED, "", ""
+    outcome, reason, provider, providers = EXPERIMENT_OUTCOME_UNSPECIFIED, "", "", [""]
     try:
-        provider = task_of(request).provider
+        provider, providers = task_of(request).provider, providers_of(request)
     except TaskError as error:
         outcome, reason = EXPERIMENT_OUTCOME_FAILED, str(error)
     seconds, dollars = request.budget.max_seconds, request.budget.max_cost_usd
@@ -139,6 +141,7 @@ def _asked(record: Recorded, event: Event) -> Asked:
         request.SerializeToString(deterministic=True),
         record.appended_at,
         provider,
+        providers,
         max(1, min(request.max_concurrency, 2**31 - 1)),
         record.appended_at + timedelta(seconds=min(seconds, _LONGEST_BUDGET)) if seconds > 0 else None,
         round(Decimal(dollars) * _PICOS) if 0 < dollars < 1e12 else None,  # type: ignore[arg-type]

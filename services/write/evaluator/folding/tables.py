@@ -31,7 +31,8 @@ async def keep_asked(connection: asyncpg.Connection, asked: Sequence[Asked]) -> 
     await connection.executemany(_INSERT_RUN, [
         (
             *each.run, each.request, EXPERIMENT_STATE_RUNNING, each.at, each.record.partition, each.record.offset,
-            each.provider, each.max_concurrency, each.ends_by, each.max_picodollars, each.outcome, each.reason,
+            each.provider, each.providers, each.max_concurrency, each.ends_by, each.max_picodollars, each.outcome,
+            each.reason,
         )
         for each in asked
     ])  # fmt: skip

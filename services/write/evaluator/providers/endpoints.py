@@ -1,4 +1,4 @@
-"""The endpoints by name: `mock`, and those in the file that LODESTREAM_PROVIDERS names.
+"""The endpoints by name: those in the file that LODESTREAM_PROVIDERS names, and no others.
 
 {"openai": {"kind": "openai", "base_url": "https://…/v1", "api_key_env": "OPENAI_API_KEY", "requests_per_second": 20}}
 """
@@ -15,8 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 from services.write.evaluator.providers.mock import MockProvider
 from services.write.evaluator.providers.provider import Provider
 from shared.runtime.settings import secret
-
-MOCK = "mock"
 
 
 class ProvidersError(Exception):
@@ -50,15 +48,14 @@ Endpoints = Mapping[str, Endpoint]
 
 
 def read_entries(path: Path | None) -> dict[str, _Entry]:
-    """What the file says of each endpoint; `mock` is there unless it says otherwise.
+    """What the file says of each endpoint; no file, or an empty one, names none.
 
     Raises ProvidersError.
     """
-    entries = {MOCK: _Entry(kind="mock")}
     if path is None:
-        return entries
+        return {}
     try:
-        entries |= _File.model_validate_json(path.read_bytes()).root
+        entries = _File.model_validate_json(path.read_bytes() or b"{}").root
     except OSError as error:
         raise ProvidersError(f"{path}: {error.strerror}") from None
     except ValidationError as error:

@@ -8,4 +8,4 @@ WHERE (project_id, run_id) IN (
     LIMIT $1
     FOR UPDATE SKIP LOCKED
 )
-RETURNING project_id, run_id, request, partition, requested_at, planned, outcome, reason, told
+RETURNING project_id, run_id, request, state, partition, requested_at, planned, provider, providers, outcome, reason, told

@@ -6,7 +6,7 @@ WHERE
     runs.state = 1 AND runs.planned AND runs.outcome = 0
     AND (runs.ends_by IS NULL OR now() < runs.ends_by)
     AND (runs.max_picodollars IS NULL OR runs.spent_picodollars < runs.max_picodollars)
-    AND runs.provider <> ALL ($1::text[])
+    AND runs.provider = ANY ($1::text[]) AND runs.providers <@ $5::text[]
     AND NOT (runs.project_id, runs.run_id) IN (SELECT * FROM unnest($2::text[], $3::text[]))
     AND EXISTS (
         SELECT FROM evaluator.jobs

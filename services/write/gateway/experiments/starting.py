@@ -10,6 +10,7 @@ from lodestream_proto.v1.experiments_pb2 import StartExperimentRequest
 
 from services.write.gateway.datasets.lookup import Datasets, Described
 from services.write.gateway.experiments.prompts import Prompts
+from services.write.gateway.experiments.providers import Providers
 from services.write.gateway.experiments.requests import differences, with_defaults
 from services.write.gateway.experiments.runs import Runs, Stored
 from services.write.gateway.experiments.specs import Specs, check_evaluators
@@ -38,6 +39,7 @@ class Starting:
 
     def __init__(self, pool: asyncpg.Pool, runs: Runs, judge: Judge) -> None:
         self._runs, self._judge, self._datasets, self._prompts = runs, judge, Datasets(pool), Prompts(pool)
+        self._providers = Providers(pool)
 
     async def meant(self, project_id: str, asked: StartExperimentRequest) -> Meant:
         """The run that is asked for.
@@ -63,6 +65,8 @@ class Starting:
         if stored is not None:
             refuse_another(stored.request, requested)
             return Meant(stored.request, is_there=True)
+        if task is not None:
+            await self._providers.check(task.told, specs, _PATH)
         await self._refuse_taken_name(project_id, requested)
         if dataset is not None:
             dataset.refuse_archived()
