@@ -18,7 +18,7 @@ from typing import Any
 
 import asyncpg
 
-from tests.torture.contract import SCORES
+from tests.torture.contract import PROMPTS, SCORES
 from tests.torture.findings import Finding, Kind, Report
 from tests.torture.judge_events import judge_events
 from tests.torture.judge_log import judge_log, unsure
@@ -26,10 +26,11 @@ from tests.torture.judge_models import Projected, judge_projected
 from tests.torture.judge_tables import judge_tables, judge_watched
 from tests.torture.ledger import Objection, Sent, read_ledgers, read_objections
 from tests.torture.log_reader import TOPIC, Log, read_ends, read_events, read_log
+from tests.torture.prompts_model import expected_prompts, judge_heads, judge_verdicts, read_heads, read_prompts
 from tests.torture.scores_model import expected_scores, read_scores
 from tests.torture.tables import Model, read_model, read_positions, read_progress
 
-PROJECTIONS = {"traces": TOPIC, "scores": SCORES}
+PROJECTIONS = {"traces": TOPIC, "scores": SCORES, "prompts": PROMPTS}
 """Each with the topic that it folds."""
 
 
@@ -66,10 +67,19 @@ async def check(folder: Path, *, settle: float) -> Report:
     log = await read_log(scene.kafka, scene.begin[TOPIC])
     model = await read_model(scene.postgres, scene.projects)
     report = judge(history, log, model, scene.begin[TOPIC])
-    for name, projected in (await _projected(scene)).items():
-        report.findings += [*judge_events(history, projected.log), *judge_projected(projected)]
-        report.counts[f"events_about_{name}"] = len(projected.log.events)
     report.findings += judge_objections(read_objections(folder))
+    connection = await asyncpg.connect(scene.postgres, timeout=10)
+    try:
+        models = await _projected(scene, connection)
+        for name, projected in models.items():
+            report.findings += [*judge_events(history, projected.log), *judge_projected(projected)]
+            report.counts[f"events_about_{name}"] = len(projected.log.events)
+        decided = models["prompts"].expected
+        heads = await read_heads(connection, scene.redis, decided)
+    finally:
+        await connection.close()
+    report.findings += [*judge_verdicts(history, decided), *judge_heads(heads, decided)]
+    report.counts["heads_in_redis"] = len(heads.found)
     report.findings += judge_watched(_lines(folder / "positions.jsonl"))
     report.findings += [
         Finding(Kind.OUT_OF_PROMISE, "a process ended by itself", f"{death['name']}: {death['words']}")
@@ -107,23 +117,22 @@ def judge_objections(objections: Sequence[Objection]) -> Iterator[Finding]:
         yield Finding(Kind.OUT_OF_PROMISE, objection.what, objection.where)
 
 
-async def _projected(scene: Scene) -> dict[str, Projected]:
+async def _projected(scene: Scene, connection: asyncpg.Connection) -> dict[str, Projected]:
     """All read models but that of spans, by their projections' names; those that a run did not use are empty."""
     found = {}
-    connection = await asyncpg.connect(scene.postgres, timeout=10)
-    try:
-        for name, (topic, expect, read) in _MODELS.items():
-            begin = scene.begin[topic]
-            log = await read_events(scene.kafka, topic, begin)
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                tables, progress = await read(connection, scene.projects), await read_progress(connection, name)
-            found[name] = Projected(log, begin, expect(log.events), tables, progress)
-    finally:
-        await connection.close()
+    for name, (topic, expect, read) in _MODELS.items():
+        begin = scene.begin[topic]
+        log = await read_events(scene.kafka, topic, begin)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            tables, progress = await read(connection, scene.projects), await read_progress(connection, name)
+        found[name] = Projected(log, begin, expect(log.events), tables, progress)
     return found
 
 
-_MODELS = {"scores": (SCORES, expected_scores, read_scores)}
+_MODELS = {
+    "scores": (SCORES, expected_scores, read_scores),
+    "prompts": (PROMPTS, expected_prompts, read_prompts),
+}
 
 
 async def _settled(scene: Scene, settle: float) -> float:
@@ -131,7 +140,7 @@ async def _settled(scene: Scene, settle: float) -> float:
     while True:
         behind = [name for name, topic in PROJECTIONS.items() if await _is_behind(scene, name, topic)]
         waited = time.monotonic() - begin
-        if not behind or waited > settle:
+        if (not behind and await _is_at_rest(scene)) or waited > settle:
             return waited
         await asyncio.sleep(0.2)
 
@@ -141,6 +150,15 @@ async def _is_behind(scene: Scene, projection: str, topic: str) -> bool:
     ends, positions = await read_ends(scene.kafka, topic), await read_positions(scene.postgres, projection)
     begin = scene.begin[topic]
     return any(positions.get(n, 0) < end and end > begin.get(n, 0) for n, end in ends.items())
+
+
+async def _is_at_rest(scene: Scene) -> bool:
+    """Whether Redis was told of every prompt."""
+    connection = await asyncpg.connect(scene.postgres, timeout=10)
+    try:
+        return not await connection.fetchval("SELECT EXISTS (SELECT FROM prompts.prompt_outbox)")
+    finally:
+        await connection.close()
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Builds that are broken on purpose: `python -m tests.torture.mutants NAME -- services.write.gateway` runs one.
 
+NAME may be several, joined with "+".
+
 Each breaks one promise in the running product, by replacing a function before it starts. The checker has to catch them
 all; what it can't catch, it does not prove.
 """
@@ -163,11 +165,34 @@ def supersede_by_arrival() -> None:
     rewrite(tables, "_SUPERSEDE", newer, "excluded.event_id <> present.event_id")
 
 
+def ignore_expected_revision() -> None:
+    """A move of a label is carried out also when the prompt has changed since."""
+    from services.projections.prompts import decide
+
+    demand = decide._demand
+    replace(decide, "_demand", lambda prompt, payload=None: demand(prompt))
+
+
+def tell_redis_once() -> None:
+    """Of each prompt Redis is told the first revision, and the outbox is emptied all the same."""
+    from shared.read_model.prompt_cache import Offered, PromptCache
+
+    offer = PromptCache.offer
+
+    async def offer_first(self: Any, heads: Mapping[Any, Any]) -> dict[Any, Offered]:
+        first = {place: (head, ticket) for place, (head, ticket) in heads.items() if head.revision <= 1}
+        outcomes = await offer(self, first) if first else {}
+        return {place: outcomes.get(place, Offered.TAKEN) for place in heads}
+
+    replace(PromptCache, "offer", offer_first)
+
+
 MUTANTS: Mapping[str, Callable[[], None]] = {
     mutant.__name__.replace("_", "-"): mutant
     for mutant in (
         no_fence, commit_before_write, skip_failed_batches, merge_by_arrival, count_again, drop_dead_letters,
         ack_before_append, forget_before_ack, supersede_by_arrival,
+        ignore_expected_revision, tell_redis_once,
     )
 }  # fmt: skip
 
@@ -175,7 +200,8 @@ MUTANTS: Mapping[str, Callable[[], None]] = {
 def main() -> None:
     name, separator, module, *arguments = sys.argv[1:]
     assert separator == "--", __doc__
-    (unbroken if name == "unbroken" else MUTANTS[name])()
+    for each in name.split("+"):
+        (unbroken if each == "unbroken" else MUTANTS[each])()
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -7,9 +7,12 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psutil
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from services.all_in_one.processes import Process
 from tests.torture.schedule import Strike
@@ -179,6 +182,16 @@ async def _terminate(stand: Stand, _strike: Strike, _starts: Starts) -> None:
         return
 
 
+async def _flush(stand: Stand, _strike: Strike, _starts: Starts) -> None:
+    """Redis forgets everything; it may be down at this moment, by another strike."""
+    client: Any = Redis.from_url(stand.redis, socket_timeout=3, socket_connect_timeout=3)
+    try:
+        with suppress(RedisError, OSError, TimeoutError):
+            await client.flushall()
+    finally:
+        await client.aclose()
+
+
 async def _fill(stand: Stand, strike: Strike, _starts: Starts) -> None:
     """No byte is left on the small disk of the spool."""
     filler = stand.spool / ".filler"
@@ -213,5 +226,6 @@ _ACTIONS: Mapping[str, Callable[[Stand, Strike, Starts], Awaitable[None]]] = {
     "terminate": _terminate,
     "lose-commit": _lose_commit,
     "lose-commit-reply": _lose_commit_reply,
+    "flush": _flush,
     "fill": _fill,
 }

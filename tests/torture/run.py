@@ -19,7 +19,7 @@ from tests.torture.tally import tell_how_it_goes
 
 _CALM_SECONDS = 2.0  # of writing after the last strike
 _SPOOL_BYTES = 4 * 1024 * 1024
-_WAYS = {"otlp": 20.0, "record": 15.0, "sdk": 5.0, "poison": 0.5, "scores": 6.0}  # requests a second
+_WAYS = {"otlp": 20.0, "record": 15.0, "sdk": 5.0, "poison": 0.5, "scores": 6.0, "prompts": 4.0}  # requests a second
 
 
 async def run(ground: Ground, *, seconds: float, seed: str, say: Callable[[str], None]) -> Report:

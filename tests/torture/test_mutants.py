@@ -1,6 +1,7 @@
 """Each broken build is caught, by a finding of the right sort; the unbroken one passes the same schedule."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import psutil
 import pytest
@@ -117,14 +118,18 @@ async def _spooled(stand: Stand, requests: int) -> None:
         await asyncio.sleep(0.05)
 
 
-async def nothing_happens_to_scores(stand: Stand, mutant: str) -> Report:
-    """Corrections, withdrawals and late events are enough."""
-    await asyncio.gather(stand.gateway(), stand.query(), stand.projection("scores-0", of="scores", mutant=mutant))
-    await stand.workload("scores", requests=80, rate=500)
-    await stand.done("scores")
+async def nothing_happens_to_read_models(stand: Stand, mutants: Mapping[str, str]) -> Report:
+    """Corrections, conflicts, late events and repetitions are enough; `mutants` by the name of their projection."""
+    names = ("scores", "prompts")
+    projections = (stand.projection(f"{name}-0", of=name, mutant=mutants.get(name, "")) for name in names)
+    await asyncio.gather(stand.gateway(), stand.query(), *projections)
+    await asyncio.gather(*(stand.workload(name, requests=_REQUESTS[name], rate=500) for name in names))
+    for name in names:
+        await stand.done(name)
     return await stand.judged(settle=_SETTLE)
 
 
+_REQUESTS = {"scores": 80, "prompts": 120}
 SCHEDULES = {
     nothing_happens: {
         "merge-by-arrival": Kind.ALTERED,
@@ -136,19 +141,27 @@ SCHEDULES = {
     a_projection_is_killed_before_its_commit: {"commit-before-write": Kind.LOST},
     a_gateway_is_killed_before_a_reply: {"ack-before-append": Kind.LOST},
     a_program_is_killed_with_a_full_spool: {"forget-before-ack": Kind.LOST},
-    nothing_happens_to_scores: {"supersede-by-arrival": Kind.ALTERED},
 }
+BROKEN_READ_MODELS: Sequence[Mapping[str, tuple[str, Kind, str]]] = (
+    {
+        "scores": ("supersede-by-arrival", Kind.ALTERED, "scores.scores "),
+        "prompts": ("ignore-expected-revision", Kind.ALTERED, "prompts.prompt_commands "),
+    },
+    {"prompts": ("tell-redis-once", Kind.OUT_OF_PROMISE, "a head in Redis that is older than Postgres")},
+)
+"""Builds that are judged together: by projection the mutant, the finding it must cause, and what that is about."""
 
 
 def test_every_mutant_has_a_schedule() -> None:
-    assert {mutant for its in SCHEDULES.values() for mutant in its} == set(MUTANTS)
+    of_spans = {mutant for its in SCHEDULES.values() for mutant in its}
+    assert of_spans | {mutant for its in BROKEN_READ_MODELS for mutant, *_ in its.values()} == set(MUTANTS)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.__name__)
 async def test_the_unbroken_build_keeps_every_promise(stand: Stand, schedule) -> None:
     report = await schedule(stand, "")
     assert report.clean, "\n".join(report.lines())
-    assert sum(report.counts.get(name, 0) for name in ("tellings_acked", "tellings_spooled", "events_acked")) > 0
+    assert report.counts["tellings_acked"] + report.counts["tellings_spooled"] > 0
 
 
 @pytest.mark.parametrize(
@@ -159,3 +172,18 @@ async def test_the_unbroken_build_keeps_every_promise(stand: Stand, schedule) ->
 async def test_a_mutant_is_caught(stand: Stand, schedule, mutant: str, kind: Kind) -> None:
     report = await schedule(stand, mutant)
     assert kind in report.kinds, "\n".join(report.lines())
+
+
+async def test_unbroken_read_models_keep_every_promise(stand: Stand) -> None:
+    report = await nothing_happens_to_read_models(stand, {})
+    assert report.clean, "\n".join(report.lines())
+    assert all(report.counts[f"events_about_{name}"] for name in _REQUESTS)
+    assert report.counts["heads_in_redis"]
+
+
+@pytest.mark.parametrize("broken", BROKEN_READ_MODELS, ids=lambda its: "+".join(mutant for mutant, *_ in its.values()))
+async def test_broken_read_models_are_caught(stand: Stand, broken: Mapping[str, tuple[str, Kind, str]]) -> None:
+    report = await nothing_happens_to_read_models(stand, {name: mutant for name, (mutant, *_) in broken.items()})
+    for mutant, kind, about in broken.values():
+        findings = [finding for finding in report.findings if finding.kind is kind]
+        assert any(about in f"{finding.what} {finding.where}" for finding in findings), (mutant, report.findings)

@@ -15,6 +15,8 @@ from tests.torture.judge_models import Projected, judge_projected
 from tests.torture.ledger import Claim, Sent
 from tests.torture.log_reader import Events
 from tests.torture.model import Table, Tables
+from tests.torture.prompts_model import expected_prompts
+from tests.torture.prompts_way import PromptStory, claim_of
 from tests.torture.scores_model import expected_scores
 from tests.torture.scores_way import ScoreStory
 from tests.torture.tables import Progress
@@ -53,7 +55,15 @@ def _scores(rng: random.Random) -> tuple[list[list[Claim]], Callable[[Sequence[L
     return [[claim for _, claim in story.request(PROJECTS[n % 2])] for n in range(60)], expected_scores
 
 
-MODELS = {"scores": _scores}
+def _prompts(rng: random.Random) -> tuple[list[list[Claim]], Callable[[Sequence[LogEvent]], Tables]]:
+    story = PromptStory(rng)
+    for project in PROJECTS:
+        for name in ("prompt-1", "prompt-2"):
+            story.versions[project, name], story.revisions[project, name] = 3, 4
+    return [[claim_of(story.command(PROJECTS[n % 2]))] for n in range(300)], expected_prompts
+
+
+MODELS = {"scores": _scores, "prompts": _prompts}
 
 
 @pytest.fixture(params=MODELS)
@@ -102,7 +112,8 @@ def test_a_whole_world_is_clean(world: World) -> None:
 
 
 def _lose_an_event(world: World) -> None:
-    del world.events[4]
+    ids = [event.event_id for event in world.events]
+    world.events = [event for event in world.events if event.event_id != next(i for i in ids[3:] if ids.count(i) == 1)]
 
 
 def _lose_a_row(world: World) -> None:

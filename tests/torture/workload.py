@@ -16,6 +16,7 @@ import grpc
 
 from tests.torture import driver, poison_way, sdk_way
 from tests.torture.ledger import Ledger
+from tests.torture.prompts_way import PromptsWriter
 from tests.torture.scores_way import ScoresWriter
 from tests.torture.story import Story, Telling, export_request
 from tests.torture.ways import OPTIONS, Answer, Attempt, export, record
@@ -89,7 +90,7 @@ class Writer:
             pass
 
 
-_WRITERS: Mapping[str, driver.MakeWriter] = {"scores": ScoresWriter}
+_WRITERS: Mapping[str, driver.MakeWriter] = {"scores": ScoresWriter, "prompts": PromptsWriter}
 """What writes anything but spans, for several projects."""
 
 
