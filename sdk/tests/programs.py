@@ -47,11 +47,12 @@ class Programs:
 
     spool: Path
     address: str
+    python: Path = Path(sys.executable)
 
-    def start(self, program: str, **environment: str) -> "subprocess.Popen[str]":
-        """A program that begins with the PREAMBLE."""
+    def start(self, program: str, *, first: str = "", **environment: str) -> "subprocess.Popen[str]":
+        """A program that begins with the PREAMBLE, or with what comes `first`."""
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(program)],
+            [str(self.python), "-W", "error", "-c", first + PREAMBLE + textwrap.dedent(program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -67,9 +68,9 @@ class Programs:
         _started.append(process)
         return process
 
-    def run(self, program: str, **environment: str) -> str:
+    def run(self, program: str, *, first: str = "", **environment: str) -> str:
         """What a program that ends well, and complains of nothing, has printed."""
-        with self.start(program, **environment) as child:
+        with self.start(program, first=first, **environment) as child:
             out, err = child.communicate(timeout=90)
         assert child.returncode == 0, err
         assert not err

@@ -1,6 +1,7 @@
 """The client: everything a program says to Lodestream. Nothing raises into it, nothing but `flush` makes it wait."""
 
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -228,7 +229,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
 
     @property
     def _prompts(self) -> "Prompts | None":
-        if self._prompt_store is None and self.settings.tracing_enabled:
+        if self._prompt_store is None and self.settings.tracing_enabled and not sys.is_finalizing():
             with self._making_prompts:
                 if self._prompt_store is None:
                     from lodestream._prompts.store import Prompts  # and protobuf, which programs without don't load

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -31,6 +32,8 @@ def log_to_stderr() -> None:
 
 def tell(subject: str, message: str) -> None:
     """Warn, unless the same subject was told within the last minute."""
+    if sys.is_finalizing():  # a daemon thread that is gone may hold the lock of a handler for ever
+        return
     now = time.monotonic()
     last = _told.get(subject)
     if last is None or now - last >= _QUIET_SECONDS:

@@ -5,6 +5,7 @@ gRPC is imported by the first call.
 
 import base64
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import thread as _  # noqa: F401 - gRPC's import needs it, and it can't be imported at the end
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lodestream._endpoint import Endpoint
 from lodestream._forks import GATE, channel_opened
+from lodestream._lifecycle import EXIT_SECONDS, never_starts_threads
 from lodestream._outcome import WHY, Why
 from lodestream._retry_info import retry_seconds
 from lodestream._settings import MIB, Settings
@@ -29,6 +31,7 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),  # ours know what the server asked for
 )
 _GRACE_SECONDS = 2.0  # for gRPC to notice a deadline; one that does not, in the child of a fork, is given up
+_LAST_SECONDS = EXIT_SECONDS - 1.0  # for a call at the end of the process
 _STRANDED = (
     "this process was forked while gRPC was at work and could not be stopped (others in it use gRPC too?); "
     "what it has to tell is left to other processes"
@@ -136,6 +139,8 @@ class Line:
 
     @contextmanager
     def _entered(self) -> Iterator[None]:
+        if sys.is_finalizing():  # gRPC would start threads
+            raise LineError("CANCELLED", "the interpreter is ending")
         with GATE.entered(self) as usable:
             if not usable:
                 raise LineError(_STRANDED_STATUS, _STRANDED)
@@ -157,7 +162,12 @@ class Line:
         ask: Any = self._open().unary_unary(method)
         import grpc
 
-        call = ask.future(request, timeout=timeout, metadata=self._metadata)
+        try:
+            call = ask.future(request, timeout=timeout, metadata=self._metadata)
+        except RuntimeError as error:  # it starts a thread
+            if not never_starts_threads():
+                raise LineError("UNAVAILABLE", f"{self.endpoint.target}: {error}") from None
+            return self._answered_without_threads(ask, request, min(timeout, _LAST_SECONDS))
         with self._under_way(call):
             try:  # `result` would raise the call itself, whose traceback then keeps it and its channel
                 failed = call.exception(timeout + _GRACE_SECONDS) is not None
@@ -172,6 +182,16 @@ class Line:
             if failed:
                 raise self._error_of(call)
             return call.result(), dict(call.trailing_metadata() or ())
+
+    def _answered_without_threads(self, ask: Any, request: bytes, timeout: float) -> tuple[bytes, dict[str, Any]]:
+        """At the end of a process; the call can't be given up."""
+        import grpc
+
+        try:
+            response, call = ask.with_call(request, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._error_of(error) from None
+        return response, dict(call.trailing_metadata() or ())
 
     @contextmanager
     def _under_way(self, call: Any) -> Iterator[None]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from lodestream._event import EncodedEvent
 from lodestream._exporter import Exporter
 from lodestream._guard import guarded, report, tell
-from lodestream._lifecycle import close_with_process
+from lodestream._lifecycle import close_with_process, is_ending, never_starts_threads, start_thread
 from lodestream._otlp import scope_spans_of
 from lodestream._position import Positions
 from lodestream._readable import Scope
 from lodestream._receipt import FlushReceipt
-from lodestream._ring import Ring
+from lodestream._ring import DirectWriter, Ring
 from lodestream._settings import Settings
 from lodestream._span import Observation
 from lodestream._spool import Spool
@@ -33,14 +33,11 @@ class Pipeline:
     """Nothing runs before the first span: a process may be forked until then without a thought."""
 
     def __init__(self, settings: Settings, resource: bytes, spool_root: Path | None) -> None:
-        self._settings, self._resource = settings, resource
+        self._settings, self._resource, self._spool_root = settings, resource, spool_root
         self._ring = Ring(settings.memory_max_bytes)
-        self._spool = Spool(
-            spool_root,
-            max_bytes=settings.spool_max_bytes,
-            memory_max_bytes=settings.memory_max_bytes,
-            fsync=settings.fsync,
-        )
+        self._intake: Ring | DirectWriter = self._ring
+        """What takes spans that ended."""
+        self._spool = self._new_spool()
         self._positions = Positions()
         self._exporter = Exporter(
             self._spool,
@@ -60,9 +57,9 @@ class Pipeline:
 
     def emit(self, span: Observation | EncodedEvent) -> None:
         """Take a span that ended, or an event. Never waits."""
-        self._ring.put(span)
         if self._state == "new":
             self._start()
+        self._intake.put(span)
 
     def flush(self, timeout: float, *, give_up: bool = False) -> FlushReceipt:
         """Wait until every span that ended before is delivered or dropped, at most `timeout` seconds.
@@ -120,11 +117,13 @@ class Pipeline:
         """What has become of the spans so far."""
         with self._spool.changed:
             counts, accepted = self._spool.counts, self._ring.accepted
-            pending = accepted - counts.delivered - counts.dropped
+            pending, dropped = accepted - counts.delivered - counts.dropped, counts.dropped + self._ring.dropped
+            if isinstance(self._intake, DirectWriter):
+                pending, dropped = pending + self._intake.pending, dropped + self._intake.lost
             return FlushReceipt(
                 delivered=counts.delivered,
                 pending=pending,
-                dropped=counts.dropped + self._ring.dropped,
+                dropped=dropped,
                 adopted=counts.adopted,
                 durable=self._spool.on_disk and not self._ring.waiting,
                 position=self._positions.token,
@@ -138,10 +137,21 @@ class Pipeline:
 
     def close(self, timeout: float) -> FlushReceipt:
         """Deliver what can be within `timeout` seconds, leave the rest in the spool, and end the threads."""
+        return self._close(timeout, for_good=True)
+
+    def close_at_exit(self, timeout: float) -> None:
+        """The same; but what ends from then on is taken still, and written to the spool by whoever ends it."""
+        self._close(timeout, for_good=False)
+
+    def _close(self, timeout: float, *, for_good: bool) -> FlushReceipt:
         receipt = self.flush(timeout, give_up=True)
         with self._lock:
             was, self._state = self._state, "closed"
             threads = [thread for thread in self._threads if thread.ident is not None]
+        if not for_good and not isinstance(self._intake, DirectWriter) and was != "closed":
+            self._intake = DirectWriter(self._new_spool, self._payloads)
+        elif for_good and isinstance(self._intake, DirectWriter):
+            self._intake.close()
         if was == "closed":
             return receipt
         self._exporter.stop()
@@ -158,7 +168,9 @@ class Pipeline:
     def forget(self) -> None:
         """In the child of a fork: what is in here belongs to the parent."""
         self._state = "closed"
-        self._ring = Ring(0)  # a thread that is not in here may hold the other one's lock
+        if isinstance(self._intake, DirectWriter):
+            self._intake.forget()
+        self._intake = self._ring = Ring(0)  # a thread that is not in here may hold the other one's lock
         self._ring.close()
         self._spool.forget()
 
@@ -168,6 +180,9 @@ class Pipeline:
         try:
             self._to_start.pop()  # atomic: a signal handler may be told of a span while its own thread is in here
         except IndexError:
+            return
+        if is_ending():
+            self._write_directly()
             return
         with self._lock:
             if self._state != "new":
@@ -179,12 +194,32 @@ class Pipeline:
             try:
                 for thread in self._threads:
                     if thread.ident is None:
-                        thread.start()
+                        start_thread(thread)
                 self._state = "running"
-            except RuntimeError as error:  # too many, or the interpreter is about to end
-                tell("threads", f"no thread can be started, spans wait in memory: {error}")
-                self._to_start.append(None)
+            except RuntimeError as error:
+                if never_starts_threads():
+                    self._write_directly()
+                else:
+                    tell("threads", f"no thread can be started, spans wait in memory: {error}")
+                    self._to_start.append(None)
         close_with_process(self)
+
+    def _write_directly(self) -> None:
+        """From now on whoever ends a span writes it: the process is ending, and has no other threads any more."""
+        self._intake = DirectWriter(self._new_spool, self._payloads)
+        self._state = "direct"
+        waiting = self._ring.take(timeout=_EXIT_SECONDS)
+        self._ring.accepted -= len(waiting)
+        for span in waiting:
+            self._intake.put(span)
+
+    def _new_spool(self) -> Spool:
+        return Spool(
+            self._spool_root,
+            max_bytes=self._settings.spool_max_bytes,
+            memory_max_bytes=self._settings.memory_max_bytes,
+            fsync=self._settings.fsync,
+        )
 
     def _write(self) -> None:
         retry_at = time.monotonic() + _RETRY_DISK_SECONDS

@@ -71,7 +71,7 @@ class Processors:
             except Exception as error:
                 report(f"{type(processor).__name__}.shutdown", error)
 
-    def close(self, _timeout: float) -> None:
+    def close_at_exit(self, _timeout: float) -> None:
         """At the end of the process. How long a processor takes then is its own affair, as under opentelemetry-sdk."""
         self.shutdown()
 

@@ -1,10 +1,17 @@
 """From the threads of the host to the writer: bounded in bytes, and never waited for."""
 
 import queue
+import sys
 import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 from lodestream._event import EncodedEvent
+from lodestream._guard import report, tell
 from lodestream._span import Observation
+from lodestream._spool import Spool
+
+_MAX_WAITING = 10_000  # spans that end while another thread writes at the end of the process
 
 
 class Ring:
@@ -61,10 +68,89 @@ class Ring:
         except queue.Empty:
             return
 
-    def take(self) -> list[Observation | EncodedEvent]:
-        """All there is. Taking again says that this has been written."""
-        with self._lock:
+    def take(self, timeout: float = -1) -> list[Observation | EncodedEvent]:
+        """All there is; nothing when the lock was not to be had within `timeout` seconds.
+
+        Taking again says that this has been written.
+        """
+        if not self._lock.acquire(timeout=timeout):
+            return []
+        try:
             taken, self._spans, self._bytes = self._spans, [], 0
             self._taken = bool(taken)
             self._asleep = not taken
+        finally:
+            self._lock.release()
         return taken
+
+
+class DirectWriter:
+    """Takes the place of the ring when the process ends: whoever ends a span then writes it to the spool.
+
+    It waits for no lock: a daemon thread that holds one when the interpreter ends never gives it back.
+    """
+
+    def __init__(
+        self,
+        new_spool: Callable[[], Spool],
+        payloads_of: Callable[[Sequence[Observation | EncodedEvent]], Iterator[tuple[bytes, int]]],
+    ) -> None:
+        self._new_spool, self._payloads_of = new_spool, payloads_of
+        self._spans: deque[Observation | EncodedEvent] = deque()
+        self._spools = [new_spool()]
+        self._writing = threading.Lock()
+        self._closed = self._alone = False
+        self.accepted = 0
+        self.dropped = 0
+
+    def put(self, span: Observation | EncodedEvent) -> None:
+        """Write a span. One that ends meanwhile, in a finaliser or another thread, is written by the same writer."""
+        if sys.is_finalizing() and not self._alone:  # nobody else runs any more: what others hold is theirs for ever
+            self._alone, self._writing = True, threading.Lock()
+            self._spools.append(self._new_spool())
+        if self._closed or len(self._spans) >= _MAX_WAITING:
+            self.dropped += 1
+            return
+        self.accepted += 1
+        self._spans.append(span)
+        while self._spans and self._writing.acquire(blocking=False):
+            try:
+                while self._spans:
+                    self._write(self._spans.popleft())
+            finally:
+                self._writing.release()
+
+    def close(self) -> None:
+        """Take no more."""
+        self._closed = True
+
+    def forget(self) -> None:
+        """In the child of a fork: let go of the parent's files."""
+        for spool in self._spools:
+            spool.forget()
+
+    @property
+    def pending(self) -> int:
+        """Spans in the spool, for the next process to deliver."""
+        return self.accepted - self._failed
+
+    @property
+    def lost(self) -> int:
+        """Spans that were not taken or could not be kept."""
+        return self.dropped + self._failed
+
+    @property
+    def _failed(self) -> int:
+        return sum(spool.counts.dropped for spool in self._spools)
+
+    def _write(self, span: Observation | EncodedEvent) -> None:
+        spool = self._spools[-1]
+        try:
+            payloads = list(self._payloads_of([span]))
+            spool.append(payloads)
+        except Exception as error:
+            payloads = []
+            report("writing a span at the end of the process", error)
+        if not payloads or not spool.on_disk:
+            spool.count_dropped(1)
+            tell("writing at the end", "a span that ended with the process could not be written to disk; it is lost")

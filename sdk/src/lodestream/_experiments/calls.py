@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from lodestream._experiments.binding import Bound
+from lodestream._lifecycle import start_thread
 
 T = TypeVar("T")
 
@@ -61,5 +62,5 @@ def in_thread(function: Callable[[], T]) -> "asyncio.Future[T]":
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(settle, done, told)
 
-    threading.Thread(target=run, name="lodestream-experiment", daemon=True).start()
+    start_thread(threading.Thread(target=run, name="lodestream-experiment", daemon=True))
     return future

@@ -8,6 +8,7 @@ from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from lodestream._guard import log
+from lodestream._lifecycle import start_thread
 
 T = TypeVar("T")
 _SIGNAL_CHECK_SECONDS = 0.2
@@ -26,7 +27,7 @@ def run_apart(begin: Callable[[], Coroutine[Any, Any, T]], *, stop: Callable[[],
         else:
             outcome.set_result(result)
 
-    threading.Thread(target=run, name="lodestream-experiment", daemon=True).start()
+    start_thread(threading.Thread(target=run, name="lodestream-experiment", daemon=True))
     try:
         return _await(outcome)
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from lodestream_proto.v1 import prompts_pb2 as pb
 
 from lodestream._asking import ask
 from lodestream._guard import tell
+from lodestream._lifecycle import start_thread
 from lodestream._line import Line, LineError
 from lodestream._prompts.disk import Disk
 from lodestream._prompts.errors import PromptNotFoundError, PromptTypeError, PromptUnavailableError
@@ -163,7 +164,7 @@ class Prompts:
                 self._refreshing.discard(selector)
 
         try:
-            threading.Thread(target=refresh, name="lodestream-prompt", daemon=True).start()
+            start_thread(threading.Thread(target=refresh, name="lodestream-prompt", daemon=True))
         except RuntimeError:  # too many threads, or the interpreter is about to end
             self._refreshing.discard(selector)
 

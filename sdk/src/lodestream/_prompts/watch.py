@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lodestream_proto.v1.prompts_pb2 import PromptOutcome, WatchedPrompt, WatchPromptsRequest, WatchPromptsResponse
 
 from lodestream._guard import log, report
-from lodestream._lifecycle import close_with_process
+from lodestream._lifecycle import close_with_process, start_thread
 from lodestream._line import Line, LineError
 from lodestream._outcome import Why
 from lodestream._prompts.wire import Selector, selector_of
@@ -57,14 +57,18 @@ class Watch:
         self._told.set()
         self._thread = thread = threading.Thread(target=self._run, name="lodestream-prompts", daemon=True)
         try:
-            thread.start()
+            start_thread(thread)
         except RuntimeError as error:  # too many, or the interpreter is about to end; prompts age by time then
             log.debug("no thread to watch prompts: %s", error)
             self._closed = True
         else:
             close_with_process(self)
 
-    def close(self, _timeout: float = 0.0) -> None:
+    def close_at_exit(self, _timeout: float) -> None:
+        """End the stream with the process."""
+        self.close()
+
+    def close(self) -> None:
         """End the stream and the thread."""
         self._closed, self._true_until = True, 0.0
         self._told.set()
