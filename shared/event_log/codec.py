@@ -1,4 +1,4 @@
-"""Events to bytes and back. Reading never raises: an unreadable record is a value, to be set aside whole."""
+"""Events to bytes and back. An unreadable record is a value, to be set aside whole; only lack of memory is an error."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -7,6 +7,8 @@ from typing import Annotated
 from google.protobuf.message import DecodeError
 from lodestream_proto.v1.event_pb2 import Event
 from pydantic import InstanceOf, WithJsonSchema
+
+from shared.runtime.memory import raise_if_out_of_memory
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT_SCHEMA = {
@@ -41,6 +43,7 @@ def _event(raw: bytes | None) -> Event | None:
         return None
     try:
         event = Event.FromString(raw)
-    except DecodeError:
+    except DecodeError as error:
+        raise_if_out_of_memory(error)
         return None
     return event if event.project_id else None

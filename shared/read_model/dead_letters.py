@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.metadata import version
+from itertools import groupby
 
 import asyncpg
 
 from shared.event_log.codec import Recorded
 
 WHOLE_RECORD = -1
+MOST_KEPT = 1_000
+MOST_KEPT_BYTES = 64 * 1024 * 1024
+"""Dead letters of one project that are kept in one partition, and their bytes. What is beyond is counted, and still in
+the log: one project's bad data must not fill everybody's database."""
 _MAX_REASON = 2_000
 
 
@@ -34,23 +39,44 @@ def whole(record: Recorded, reason: str) -> DeadLetter:
 
 
 async def set_aside(connection: asyncpg.Connection, projection: str, letters: Sequence[DeadLetter]) -> None:
-    """Write dead letters. Again does no harm."""
-    await connection.executemany(
-        _INSERT,
-        [
-            (
-                _storable(letter.project_id),
-                projection,
-                letter.topic,
-                letter.partition,
-                letter.offset,
-                letter.item,
-                _storable(letter.reason)[:_MAX_REASON],
-                letter.raw,
-                code_version(),
+    """Keep dead letters; those beyond MOST_KEPT or MOST_KEPT_BYTES of a project in a partition are only counted.
+
+    A letter that is kept already is left as it is.
+    """
+    in_order = sorted(letters, key=lambda letter: (*_owner(letter), letter.offset, letter.item))
+    for owner, group in groupby(in_order, _owner):
+        project_id, topic, partition = owner
+        key = _storable(project_id), projection, topic, partition
+        count, size = await connection.fetchrow(_KEPT, *key)
+        kept: list[DeadLetter] = []
+        beyond: list[DeadLetter] = []
+        for letter in group:
+            count, size = count + 1, size + len(letter.raw)
+            (kept if count <= MOST_KEPT and size <= MOST_KEPT_BYTES else beyond).append(letter)
+        if kept:
+            await connection.executemany(_INSERT, [_row(projection, letter) for letter in kept])
+        if beyond:
+            last = beyond[-1]
+            await connection.execute(
+                _OVERFLOW, *key, len(beyond), beyond[0].offset, last.offset, _storable(last.reason)[:_MAX_REASON]
             )
-            for letter in letters
-        ],
+
+
+def _owner(letter: DeadLetter) -> tuple[str, str, int]:
+    return letter.project_id, letter.topic, letter.partition
+
+
+def _row(projection: str, letter: DeadLetter) -> tuple[object, ...]:
+    return (
+        _storable(letter.project_id),
+        projection,
+        letter.topic,
+        letter.partition,
+        letter.offset,
+        letter.item,
+        _storable(letter.reason)[:_MAX_REASON],
+        letter.raw,
+        code_version(),
     )
 
 
@@ -96,6 +122,27 @@ async def count_letters(connection: asyncpg.Connection, projection: str, which: 
     return {row["reason"]: row["letters"] for row in await connection.fetch(_COUNT, projection, *_arguments(which))}
 
 
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """How many dead letters of a project in a partition are not kept: they were beyond the limit."""
+
+    project_id: str
+    topic: str
+    partition: int
+    letters: int
+    first_offset: int
+    last_offset: int
+    last_reason: str
+    last_recorded_at: datetime
+
+
+async def list_overflow(
+    connection: asyncpg.Connection, projection: str, project_id: str | None = None
+) -> Sequence[Overflow]:
+    """Where dead letters were not kept, the most first; of all projects, or of one."""
+    return [Overflow(*row) for row in await connection.fetch(_LIST_OVERFLOW, projection, project_id)]
+
+
 async def raw_of(connection: asyncpg.Connection, letter: Kept) -> bytes:
     """The bytes of a letter: an OTLP request with one span, or for a whole record the record's."""
     key = letter.project_id, letter.projection, letter.topic, letter.partition, letter.offset, letter.item
@@ -120,6 +167,23 @@ _INSERT = """
 INSERT INTO dead_letters (project_id, projection, topic, partition, "offset", item, reason, raw, code_version)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT DO NOTHING
+"""
+_KEPT = """
+SELECT count(*), coalesce(sum(length(raw)), 0)::bigint FROM dead_letters
+WHERE project_id = $1 AND projection = $2 AND topic = $3 AND partition = $4 AND redriven_at IS NULL
+"""
+_OVERFLOW = """
+INSERT INTO dead_letter_overflow AS stored
+    (project_id, projection, topic, partition, letters, first_offset, last_offset, last_reason)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (project_id, projection, topic, partition) DO UPDATE SET
+    letters = stored.letters + excluded.letters, first_offset = least(stored.first_offset, excluded.first_offset),
+    last_offset = excluded.last_offset, last_reason = excluded.last_reason, last_recorded_at = now()
+"""
+_LIST_OVERFLOW = """
+SELECT project_id, topic, partition, letters, first_offset, last_offset, last_reason, last_recorded_at
+FROM dead_letter_overflow WHERE projection = $1 AND ($2::text IS NULL OR project_id = $2)
+ORDER BY letters DESC, project_id, topic, partition LIMIT 50
 """
 _SELECTED = """
 FROM dead_letters

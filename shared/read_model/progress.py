@@ -1,14 +1,15 @@
 """The fence: rows and the consumed position change in one transaction, so every record counts once.
 
 `python -m shared.read_model.progress` shows how far each projection has come; `--resume traces:3` lets a halted
-partition go on.
+partition go on, with `--set-aside` past what it was halted by.
 """
 
 import argparse
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 import asyncpg
@@ -25,6 +26,10 @@ class Progress:
     next_offset: int
     last_record_at: datetime | None = None
     halted_reason: str | None = None
+    halted_until: int | None = None
+    """Behind the last record of the batch that halted the partition."""
+    set_aside_until: int | None = None
+    """Below this offset an operator lets everything that can't be folded become dead letters."""
 
 
 class HaltError(Exception):
@@ -45,6 +50,8 @@ class Fenced:
 
     connection: asyncpg.Connection
     fresh: Sequence[Recorded]
+    set_aside_until: int = 0
+    """Below this offset nothing halts the partition."""
 
 
 async def read_progress(pool: asyncpg.Pool, projection: str, topic: str) -> dict[int, Progress]:
@@ -76,17 +83,47 @@ async def fence(
         if fresh:  # first, so that the commit follows what is written: others may wait for locks of that
             last = max(record.appended_at for record in fresh)
             await connection.execute(_ADVANCE, projection, topic, partition, fresh[-1].offset + 1, last)
-        yield Fenced(connection, fresh)
+        yield Fenced(connection, fresh, progress.set_aside_until or 0)
 
 
-async def halt(pool: asyncpg.Pool, projection: str, topic: str, partition: int, reason: str) -> int:
-    """Write down that a partition stops, and why; the position stays, and is returned."""
-    return int(await pool.fetchval(_HALT, projection, topic, partition, reason))
+@asynccontextmanager
+async def held(pool: asyncpg.Pool, projection: str, topic: str, partition: int) -> AsyncIterator[asyncpg.Connection]:
+    """A transaction in which the partition's position stands still; batches of the partition wait for its end."""
+    async with pool.acquire() as connection, connection.transaction():
+        await _lock(connection, projection, topic, partition)
+        yield connection
 
 
-async def resume(connection: asyncpg.Connection, projection: str, partition: int | None = None) -> list[int]:
-    """Let halted partitions of a projection (or one) go on from their positions; returns which."""
-    return [row["partition"] for row in await connection.fetch(_RESUME, projection, partition)]
+async def halt(
+    pool: asyncpg.Pool, projection: str, topic: str, partition: int, reason: str, *, until: int | None = None
+) -> int:
+    """Write down that a partition stops, and why; the position stays, and is returned.
+
+    `until` is behind the last record of the batch that could not be folded, where one is the reason.
+    """
+    return int(await pool.fetchval(_HALT, projection, topic, partition, reason, until))
+
+
+async def resume(
+    connection: asyncpg.Connection,
+    projection: str,
+    partition: int | None = None,
+    *,
+    set_aside: bool = False,
+    until: int | None = None,
+) -> list[int]:
+    """Let halted partitions of a projection (or one) go on from their positions; returns which.
+
+    Args:
+        connection: To the database of the read models.
+        projection: Its name, as in `projection_positions`.
+        partition: Only this one; None: all that are halted.
+        set_aside: Let what can't be folded become dead letters, however much it is, through the batch that halted the
+            partition. Without it a partition halts again when nothing has changed.
+        until: With `set_aside`, up to this offset (exclusive) instead.
+    """
+    rows = await connection.fetch(_RESUME, projection, partition, set_aside, until)
+    return [row["partition"] for row in rows]
 
 
 async def _lock(connection: asyncpg.Connection, projection: str, topic: str, partition: int) -> Progress:
@@ -98,7 +135,7 @@ async def _lock(connection: asyncpg.Connection, projection: str, topic: str, par
 
 
 def _progress(row: asyncpg.Record) -> Progress:
-    return Progress(row["next_offset"], row["last_record_at"], row["halted_reason"])
+    return Progress(*(row[field.name] for field in fields(Progress)))
 
 
 def _refuse_another_log(progress: Progress, below: Sequence[Recorded]) -> None:
@@ -111,7 +148,7 @@ def _refuse_another_log(progress: Progress, below: Sequence[Recorded]) -> None:
             )
 
 
-_COLUMNS = "next_offset, last_record_at, halted_reason"
+_COLUMNS = "next_offset, last_record_at, halted_reason, halted_until, set_aside_until"
 _READ = f"SELECT partition, {_COLUMNS} FROM projection_positions WHERE projection = $1 AND topic = $2"
 _LOCK = (
     f"SELECT {_COLUMNS} FROM projection_positions WHERE projection = $1 AND topic = $2 AND partition = $3 FOR UPDATE"
@@ -125,28 +162,39 @@ UPDATE projection_positions SET next_offset = $4, last_record_at = greatest(last
 WHERE projection = $1 AND topic = $2 AND partition = $3
 """
 _HALT = """
-INSERT INTO projection_positions AS stored (projection, topic, partition, next_offset, halted_reason)
-VALUES ($1, $2, $3, 0, $4)
-ON CONFLICT (projection, topic, partition) DO UPDATE SET halted_reason = coalesce(stored.halted_reason, $4)
+INSERT INTO projection_positions AS stored (projection, topic, partition, next_offset, halted_reason, halted_until)
+VALUES ($1, $2, $3, 0, $4, $5)
+ON CONFLICT (projection, topic, partition) DO UPDATE SET
+    halted_reason = coalesce(stored.halted_reason, $4), halted_until = coalesce(stored.halted_until, $5)
 RETURNING next_offset
 """
 _RESUME = """
-UPDATE projection_positions SET halted_reason = NULL
+UPDATE projection_positions SET halted_reason = NULL, halted_until = NULL,
+    set_aside_until = CASE WHEN $3 THEN coalesce($4::bigint, halted_until, set_aside_until) ELSE set_aside_until END
 WHERE projection = $1 AND halted_reason IS NOT NULL AND ($2::integer IS NULL OR partition = $2)
 RETURNING partition
 """
 _SHOW = f"SELECT projection, topic, partition, {_COLUMNS} FROM projection_positions ORDER BY 1, 2, 3"
 
 
-async def _show_or_resume(dsn: str, target: str | None) -> None:
+async def _show_or_resume(dsn: str, target: str | None, *, set_aside: bool, until: int | None) -> None:
     connection = await asyncpg.connect(dsn, timeout=10, server_settings={"search_path": SEARCH_PATH})
     try:
         if target:
             projection, _, partition = target.partition(":")
-            resumed = await resume(connection, projection, int(partition) if partition else None)
+            number = int(partition) if partition else None
+            resumed = await resume(connection, projection, number, set_aside=set_aside, until=until)
             print(f"resumed {projection}: {sorted(resumed) or 'nothing was halted'}")  # noqa: T201
+            if resumed and set_aside:
+                print(  # noqa: T201
+                    f"WARNING: what can't be folded up to {until or 'the end of the batch that halted each partition'} "
+                    "becomes dead letters and is NOT in the read model; see `lodestream dead-letters list`",
+                    file=sys.stderr,
+                )
         for row in await connection.fetch(_SHOW):
             state = row["halted_reason"] or "reading"
+            if row["set_aside_until"] and row["set_aside_until"] > row["next_offset"]:
+                state += f"; sets aside what can't be folded up to {row['set_aside_until']}"
             print(f"{row['projection']}  {row['topic']}:{row['partition']}  next {row['next_offset']}  {state}")  # noqa: T201
     finally:
         await connection.close()
@@ -155,8 +203,25 @@ async def _show_or_resume(dsn: str, target: str | None) -> None:
 def main() -> None:
     """Show the positions, or let a halted partition go on."""
     parser = argparse.ArgumentParser(prog="python -m shared.read_model.progress", description=main.__doc__)
-    parser.add_argument("--resume", metavar="PROJECTION[:PARTITION]")
-    asyncio.run(_show_or_resume(PostgresSettings().dsn, parser.parse_args().resume))
+    parser.add_argument("--resume", metavar="PROJECTION[:PARTITION]", help="let it go on from its position")
+    parser.add_argument(
+        "--set-aside",
+        metavar="OFFSET",
+        nargs="?",
+        type=int,
+        const=-1,
+        help="with --resume: let what can't be folded become dead letters, through the batch that halted the partition "
+        "or up to OFFSET, instead of halting again",
+    )
+    arguments = parser.parse_args()
+    if arguments.set_aside is not None and not arguments.resume:
+        parser.error("--set-aside goes with --resume")
+    until = arguments.set_aside if arguments.set_aside is not None and arguments.set_aside >= 0 else None
+    asyncio.run(
+        _show_or_resume(
+            PostgresSettings().dsn, arguments.resume, set_aside=arguments.set_aside is not None, until=until
+        )
+    )
 
 
 if __name__ == "__main__":

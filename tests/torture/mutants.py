@@ -90,7 +90,7 @@ def skip_failed_batches() -> None:
     from shared.read_model import progress
     from shared.read_model.projecting import projector
 
-    commit = projector.Projector._commit_run
+    commit = projector.Projector._commit_or_isolate
 
     async def commit_or_skip(self: Any, partition: Any, run: Sequence[Any]) -> None:
         try:
@@ -101,7 +101,7 @@ def skip_failed_batches() -> None:
             async with progress.fence(self._pool, "traces", run):
                 pass
 
-    replace(projector.Projector, "_commit_run", commit_or_skip)
+    replace(projector.Projector, "_commit_or_isolate", commit_or_skip)
 
 
 def merge_by_arrival() -> None:

@@ -1,6 +1,7 @@
 """`lodestream dead-letters`: what a projection could not fold, directly in Postgres (LODESTREAM_POSTGRES)."""
 
 import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -16,7 +17,18 @@ from services.edge.cli.postgres import in_postgres
 from services.edge.cli.projection_process import follow
 from services.edge.cli.render.columns import Column, lay_out
 from services.edge.cli.render.text import inert
-from shared.read_model.dead_letters import WHOLE_RECORD, Kept, Selection, count_letters, list_letters, raw_of
+from shared.read_model.dead_letters import (
+    MOST_KEPT,
+    WHOLE_RECORD,
+    Kept,
+    Overflow,
+    Selection,
+    count_letters,
+    list_letters,
+    list_overflow,
+    raw_of,
+)
+from shared.read_model.projecting.parking import count_parked
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -46,12 +58,26 @@ def list_command(
     which = Selection(project_id=project, reason=reason, redriven=None if redriven else False)
     counts = in_postgres(lambda connection: count_letters(connection, read_model, which))
     letters = in_postgres(lambda connection: list_letters(connection, read_model, which, limit=limit))
+    overflow = in_postgres(lambda connection: list_overflow(connection, read_model, project))
+    parked = in_postgres(lambda connection: count_parked(connection, read_model))
     if as_json:
-        screen.show_json({"by_reason": counts, "dead_letters": [_document(letter) for letter in letters]})
+        screen.show_json(
+            {
+                "by_reason": counts,
+                "dead_letters": [_document(letter) for letter in letters],
+                "not_kept": [_document(each) for each in overflow],
+                "parked": parked,
+            }
+        )
         return
     if not letters:
         screen.show([Text("no dead letters")])
-        return
+    else:
+        _show_letters(letters, counts)
+    screen.show(_remarks(overflow, parked))
+
+
+def _show_letters(letters: Sequence[Kept], counts: Mapping[str, int]) -> None:
     columns = {
         "position": [f"{letter.partition}:{letter.offset}" for letter in letters],
         "item": ["record" if letter.item == WHOLE_RECORD else str(letter.item) for letter in letters],
@@ -70,6 +96,25 @@ def list_command(
         )
     )
     screen.show([Text(), *(Text(f"{count:,} times {inert(why)[:150]}") for why, count in counts.items())])
+
+
+def _remarks(overflow: Sequence[Overflow], parked: int) -> list[Text]:
+    """What else was not folded, and what to do about it."""
+    remarks = [
+        Text(
+            f"{each.letters:,} more of project {inert(each.project_id)!r} in partition {each.partition} were counted "
+            f"and not kept (limit {MOST_KEPT:,}), up to offset {each.last_offset}: {inert(each.last_reason)[:100]}",
+            style="yellow",
+        )
+        for each in overflow
+    ]
+    if overflow:
+        remarks.append(Text("they are in the log: `lodestream rebuild` folds them once the code can"))
+    if parked:
+        remarks.append(
+            Text(f"{parked:,} records of a newer version are parked; the upgraded projection folds them when it starts")
+        )
+    return remarks
 
 
 @app.command("show")
@@ -142,5 +187,5 @@ def _shown(moment: datetime | None) -> str:
     return moment.astimezone(screen.zone()).strftime("%Y-%m-%d %H:%M") if moment else ""
 
 
-def _document(letter: Kept) -> dict[str, Any]:
+def _document(letter: Kept | Overflow) -> dict[str, Any]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(letter).items()}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.experiment_event_pb2 import DatasetCreated
 
 from services.projections.experiments.commands import Command, StrayRecordError, command_of
 from services.projections.experiments.decide import decide_all
@@ -13,8 +14,10 @@ from services.projections.experiments.tables import write
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
+from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting.refused import write_refusing
 from shared.runtime.failpoints import failpoint
+from shared.runtime.memory import raise_if_out_of_memory
 
 NAME = "experiments"
 """The projection's name in the positions, the dead letters and the metrics."""
@@ -38,6 +41,11 @@ class ExperimentsProjection:
         """One: the command."""
         return 1
 
+    def sample(self) -> Event:
+        """A new dataset."""
+        created = DatasetCreated(dataset_id="sample", name="sample")
+        return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, dataset_created=created)
+
     async def prepare(self, records: Sequence[Recorded]) -> Prepared:
         """Which commands there are."""
         prepared = Prepared()
@@ -47,6 +55,7 @@ class ExperimentsProjection:
             except StrayRecordError as error:
                 prepared.dead_letters.append(whole(record, str(error)))
             except Exception as error:
+                raise_if_out_of_memory(error)
                 prepared.dead_letters.append(whole(record, f"{type(error).__name__}: {error}"))
         return prepared
 

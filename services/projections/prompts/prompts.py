@@ -6,6 +6,7 @@ from functools import partial
 
 import asyncpg
 from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.prompt_event_pb2 import PromptVersionCreated
 
 from services.projections.prompts.commands import Command, StrayRecordError, command_of
 from services.projections.prompts.decide import Decision, Prompt, decide
@@ -13,6 +14,7 @@ from services.projections.prompts.tables import load, write
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import PROMPTS
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
+from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting.refused import write_refusing
 from shared.runtime.failpoints import failpoint
 
@@ -37,6 +39,11 @@ class PromptsProjection:
     def items(self, event: Event) -> int:  # noqa: ARG002 - every event is one
         """One: the command."""
         return 1
+
+    def sample(self) -> Event:
+        """A first version of a text prompt."""
+        created = PromptVersionCreated(prompt_name="sample", text="sample")
+        return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, prompt_version_created=created)
 
     async def prepare(self, records: Sequence[Recorded]) -> Prepared:
         """Which commands there are."""

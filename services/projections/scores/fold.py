@@ -28,6 +28,7 @@ from lodestream_proto.v1.score_event_pb2 import (
 from services.projections.scores.rows import ConfigRow, ScoreRow
 from shared.event_log.codec import Recorded
 from shared.read_model.dead_letters import DeadLetter, whole
+from shared.runtime.memory import raise_if_out_of_memory
 
 AHEAD = timedelta(minutes=5)
 """How far a clock may be ahead of the gateway's: a score from the far future would never be superseded."""
@@ -57,6 +58,7 @@ def fold(records: Sequence[Recorded]) -> Folded:
         except PoisonedScoreError as error:
             folded.dead_letters.append(whole(record, str(error)))
         except Exception as error:
+            raise_if_out_of_memory(error)
             folded.dead_letters.append(whole(record, f"{type(error).__name__}: {error}"))
         else:
             if isinstance(row, ScoreRow):

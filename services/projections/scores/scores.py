@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import asyncpg
 from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.score_event_pb2 import SCORE_SOURCE_API, ScoreRecorded, ScoreTarget, ScoreValue
 
 from services.projections.scores.fold import Folded, fold
 from services.projections.scores.tables import NAME, write_configs, write_scores
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import SCORES
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
+from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting.refused import write_refusing
 from shared.runtime.failpoints import failpoint
 
@@ -23,6 +25,17 @@ class ScoresProjection:
     def items(self, _event: Event) -> int:
         """An event tells one score."""
         return 1
+
+    def sample(self) -> Event:
+        """One number about one trace."""
+        score = ScoreRecorded(
+            score_id="sample",
+            target=ScoreTarget(trace_id=bytes(15) + b"\1"),
+            name="sample",
+            value=ScoreValue(numeric=1),
+            source=SCORE_SOURCE_API,
+        )
+        return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, score_recorded=score)
 
     async def prepare(self, records: Sequence[Recorded]) -> Folded:
         """All the arithmetic."""

@@ -30,6 +30,7 @@ from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.refused import write_refusing
 from shared.read_model.rebuilding.command import run_and_exit
 from shared.read_model.rebuilding.events import tell
+from shared.runtime.memory import raise_if_out_of_memory
 from shared.runtime.settings import PostgresSettings
 
 _AT_MOST = 100_000
@@ -107,11 +108,13 @@ def _folded(block: BlockRow, items: Sequence[int]) -> tuple[list[SpanRow], dict[
             each = version(Part(received_at_us, block.partition, block.offset, item), sources[item])
             told.setdefault(each.key(block.project_id), []).append(each)
         except Exception as error:
+            raise_if_out_of_memory(error)
             failed[item] = _reason(error)
     for key, versions in told.items():
         try:
             rows.append(fold(key, versions))
         except Exception as error:
+            raise_if_out_of_memory(error)
             failed |= {each.part.span_index: _reason(error) for each in versions}
     return rows, failed
 

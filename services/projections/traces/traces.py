@@ -1,12 +1,16 @@
 """The traces projection: records to rows before the fence, rows to tables within."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
 
 import asyncpg
 from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.span_event_pb2 import COMPRESSION_NONE, SpansRecorded
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from services.projections.traces.folding.projection import Projected, projecting
 from services.projections.traces.storing.apply import apply
@@ -16,6 +20,7 @@ from services.projections.traces.storing.tables import NAME
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import TRACES
 from shared.read_model.dead_letters import DeadLetter
+from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting.refused import REFUSED
 
 
@@ -41,6 +46,14 @@ class TracesProjection:
     def items(self, event: Event) -> int:
         """Its spans."""
         return event.spans_recorded.span_count
+
+    def sample(self) -> Event:
+        """One span that began now."""
+        now_ns = time.time_ns()
+        span = Span(trace_id=bytes(15) + b"\1", span_id=bytes(7) + b"\1", name="sample", start_time_unix_nano=now_ns)
+        request = ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])])
+        recorded = SpansRecorded(otlp_request=request.SerializeToString(), compression=COMPRESSION_NONE, span_count=1)
+        return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, spans_recorded=recorded)
 
     async def prepare(self, records: Sequence[Recorded]) -> Projected:
         """All the arithmetic, and the tables' partitions.

@@ -11,7 +11,11 @@ from shared.read_model.postgres import load_sql
 
 _GET_STATUS = load_sql(SQL / "get_status.sql")
 _DEAD_LETTERS = """
-SELECT count(*) FROM dead_letters WHERE project_id = $1 AND redriven_at IS NULL AND projection NOT LIKE '%@%'
+SELECT
+    (SELECT count(*) FROM dead_letters
+    WHERE project_id = $1 AND redriven_at IS NULL AND projection NOT LIKE '%@%')
+    + (SELECT coalesce(sum(letters), 0)::bigint FROM dead_letter_overflow
+    WHERE project_id = $1 AND projection NOT LIKE '%@%')
 """
 
 

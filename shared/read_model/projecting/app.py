@@ -67,7 +67,9 @@ def make_app(parts: Parts[Prepared], *, kafka: KafkaSettings, postgres: Postgres
         try:
             async with parts.open(pool) as projection:
                 assignment.open(lambda: parts.subscriber.consumer, Places(pool, name, topic).find)
-                app.context.set_global("projector", Projector(pool, projection, assignment))
+                projector = Projector(pool, projection, assignment)
+                await projector.unpark()
+                app.context.set_global("projector", projector)
                 health.watch = Watch(pool, name, topic, assignment)
                 try:
                     async with beside(health.watch.run()):

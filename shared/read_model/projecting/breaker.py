@@ -1,57 +1,106 @@
-"""When too much of a partition is bad, the fault is ours (a bad deploy), and the partition must stop instead."""
+"""When a partition must stop: what can't be folded is most likely the fault of our own code or schema, not of the data.
 
-from collections import deque
+One project's bad data, however much there is of it, becomes its dead letters and stops nobody. That many projects fail
+at the same time is no coincidence: the partition stops, and nothing is set aside any more. Where all projects that
+write fail, but they are few, a sample event that must always fold decides (`Projection.sample`).
+"""
+
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-WINDOW = 1_000
-MAX_BAD_IN_WINDOW = 50
-MAX_BAD_IN_A_ROW = 100
+RECENT = timedelta(minutes=10)
+"""By the log's time; what a project wrote before says nothing about the code that runs now."""
+MIN_PROJECTS = 3
+MIN_BAD = 100
+"""Bad items in all, of which each project counts for MOST_OF_ONE at most."""
+MOST_OF_ONE = 50
+FAILING_SHARE = 0.05
+"""A project fails when more than this share of its recent items is bad."""
+MANY_SHARE = 0.8
+"""Many projects: at least MIN_PROJECTS, and this share of those that wrote recently."""
+_WINDOW = 1_000
+_MOST_PROJECTS = 1_000
+_MOST_UNREADABLE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one record went: spans folded, and spans (or the record itself) set aside."""
+    """How one record went: items folded and items (or the record itself) set aside, of which project, and when it was
+    appended to the log. The project of a record that is no Event is empty.
+    """
 
+    project_id: str
+    appended_at: datetime
     good: int
     bad: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Recent:
+    """A project's recent items: about the last 1,000, the older ones counting ever less."""
+
+    good: int
+    bad: int
+    last_at: datetime
+
+    @property
+    def failing(self) -> bool:
+        return self.bad > FAILING_SHARE * (self.good + self.bad)
+
+
 class Breaker:
-    """Watches the last WINDOW items of a partition: more than 5 % bad ones, or 100 in a row, are too many."""
+    """What is known of a partition's recent records, project by project."""
 
     def __init__(self) -> None:
         self.tripped: str | None = None
-        """Why no more must be set aside."""
-        self._window: deque[Outcome] = deque()
-        self._good = 0
-        self._bad = 0
-        self._in_a_row = 0
+        """Why the partition must stop."""
+        self.suspicious: str | None = None
+        """Why it may have to: every project that writes fails, but they are few."""
+        self._projects: OrderedDict[str, _Recent] = OrderedDict()
+        self._unreadable = 0
 
     def after(self, outcomes: Iterable[Outcome]) -> "Breaker":
-        """The breaker as it will be when these are committed; this one stays as it is."""
+        """The breaker as it will be when a batch with these outcomes is committed; this one stays as it is."""
         later = Breaker()
-        later.tripped, later._window = self.tripped, self._window.copy()
-        later._good, later._bad, later._in_a_row = self._good, self._bad, self._in_a_row
+        later._projects, later._unreadable = self._projects.copy(), self._unreadable
+        any_bad = False
         for outcome in outcomes:
             later._add(outcome)
-            later.tripped = later.tripped or later._too_much()
+            any_bad = any_bad or outcome.bad > 0
+        if any_bad:
+            later._judge()
         return later
 
     def _add(self, outcome: Outcome) -> None:
-        self._window.append(outcome)
-        self._good += outcome.good
-        self._bad += outcome.bad
-        self._in_a_row = outcome.bad if outcome.good else self._in_a_row + outcome.bad
-        while self._good + self._bad - self._window[0].good - self._window[0].bad >= WINDOW:
-            oldest = self._window.popleft()
-            self._good -= oldest.good
-            self._bad -= oldest.bad
+        if not outcome.project_id:
+            self._unreadable += 1
+            if self._unreadable >= _MOST_UNREADABLE:
+                self.tripped = f"{self._unreadable} records in a row can't be read; only a gateway writes to the log"
+            return
+        self._unreadable = 0
+        recent = self._projects.get(outcome.project_id)
+        good, bad = outcome.good, outcome.bad
+        if recent is not None and outcome.appended_at - recent.last_at <= RECENT:
+            good, bad = good + recent.good, bad + recent.bad
+        while good + bad > _WINDOW:
+            good, bad = good // 2, (bad + 1) // 2
+        self._projects[outcome.project_id] = _Recent(good, bad, outcome.appended_at)
+        self._projects.move_to_end(outcome.project_id)
+        if len(self._projects) > _MOST_PROJECTS:
+            self._projects.popitem(last=False)
 
-    def _too_much(self) -> str | None:
-        seen = self._good + self._bad
-        if self._in_a_row >= MAX_BAD_IN_A_ROW:
-            return f"{self._in_a_row} spans or records in a row could not be folded"
-        if seen >= WINDOW and self._bad * WINDOW > MAX_BAD_IN_WINDOW * seen:
-            return f"{self._bad} of the last {seen} spans and records could not be folded"
-        return None
+    def _judge(self) -> None:
+        if not self._projects:
+            return
+        newest = max(recent.last_at for recent in self._projects.values())
+        recent = [each for each in self._projects.values() if newest - each.last_at <= RECENT]
+        failing = [each for each in recent if each.failing]
+        many = len(failing) >= max(MIN_PROJECTS, MANY_SHARE * len(recent))
+        if many and sum(min(each.bad, MOST_OF_ONE) for each in failing) >= MIN_BAD:
+            self.tripped = self.tripped or (
+                f"items of {len(failing)} of {len(recent)} projects could not be folded: most likely a fault of ours"
+            )
+        if len(failing) == len(recent) and sum(each.bad for each in failing) >= MIN_BAD:
+            self.suspicious = f"none of {len(failing)} projects' items could be folded, nor our own sample"

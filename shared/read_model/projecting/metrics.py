@@ -5,6 +5,11 @@ from prometheus_client import Counter, Gauge, Histogram
 RECORDS = Counter("lodestream_projection_records", "Records folded", ["projection"])
 ITEMS = Counter("lodestream_projection_items", "Spans, scores and the like told in the records folded", ["projection"])
 DEAD_LETTERS = Counter("lodestream_projection_dead_letters", "Items and records set aside", ["projection"])
+PARKED = Counter(
+    "lodestream_projection_parked_records",
+    "Records parked: their events are of a kind unknown to this version",
+    ["projection"],
+)
 BATCH_SECONDS = Histogram(
     "lodestream_projection_batch_seconds", "One partition's batch, fence to commit", ["projection"]
 )

@@ -10,6 +10,9 @@ from shared.event_log.codec import Recorded
 from shared.read_model.dead_letters import DeadLetter
 
 Prepared = TypeVar("Prepared")
+SAMPLE_PROJECT = "lodestream-sample"
+SAMPLE_EVENT_ID = "01890000-0000-7000-8000-000000000000"
+"""Of the events that projections try themselves on; nothing of them is ever committed."""
 
 
 class Projection(Protocol[Prepared]):
@@ -21,6 +24,10 @@ class Projection(Protocol[Prepared]):
 
     def items(self, event: Event) -> int:
         """How many things of their own, each of which may be set aside, an event tells."""
+        ...
+
+    def sample(self) -> Event:
+        """An event that must always fold. When it does not, our code or schema is at fault, and no data."""
         ...
 
     async def prepare(self, records: Sequence[Recorded]) -> Prepared:

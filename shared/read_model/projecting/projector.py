@@ -3,25 +3,49 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Generic
 
 import asyncpg
+import structlog
 from aiokafka import TopicPartition
 
 from shared.event_log.assignment import Assignment
-from shared.event_log.codec import Recorded
-from shared.read_model.dead_letters import WHOLE_RECORD, DeadLetter
-from shared.read_model.progress import HaltError, SkippedError, fence, halt
+from shared.event_log.codec import Recorded, read
+from shared.read_model.dead_letters import WHOLE_RECORD, DeadLetter, set_aside, whole
+from shared.read_model.progress import Fenced, HaltError, SkippedError, fence, halt, held
 from shared.read_model.projecting import metrics
 from shared.read_model.projecting.breaker import Breaker, Outcome
+from shared.read_model.projecting.parking import park, parked_partitions, read_parked, split, unpark
 from shared.read_model.projecting.places import outside
 from shared.read_model.projecting.projection import Prepared, Projection
 from shared.runtime.failpoints import failpoint
+from shared.runtime.memory import raise_if_out_of_memory
+
+log = structlog.get_logger()
 
 IN_FLIGHT = 6
 """Transactions at a time: while Postgres works for some, Python folds for another. With 3 Python waited at times."""
+
+ATTEMPTS = 5
+"""Failures in a row after which a partition's batch is folded record by record."""
+MAY_PASS = (
+    OSError,  # TimeoutError is one
+    MemoryError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.TransactionRollbackError,  # class 40
+    asyncpg.SyntaxOrAccessError,  # class 42: the schema is not migrated yet
+    asyncpg.InsufficientResourcesError,  # class 53
+    asyncpg.ObjectNotInPrerequisiteStateError,  # class 55: a lock was not to be had
+    asyncpg.OperatorInterventionError,  # class 57
+)
+"""Errors that say nothing about the data: the batch is folded again until it succeeds."""
+SAMPLE_OFFSET = 2**62
+"""Where the sample event would be in the log; no record is there."""
+UNPARKED_AT_ONCE = 256
 
 
 class Projector(Generic[Prepared]):
@@ -38,6 +62,7 @@ class Projector(Generic[Prepared]):
         self._turn = asyncio.Semaphore(IN_FLIGHT)
         self._breakers: dict[TopicPartition, Breaker] = {}
         self._asked_again: dict[TopicPartition, int] = {}
+        self._failures: Counter[TopicPartition] = Counter()
 
     async def fold(self, records: Sequence[Recorded]) -> None:
         """Fold what is new in a batch, which may span partitions."""
@@ -56,27 +81,63 @@ class Projector(Generic[Prepared]):
         async with self._turn:
             try:
                 with metrics.BATCH_SECONDS.labels(self._projection.name).time():
-                    await self._commit_run(partition, run)
+                    await self._commit_or_isolate(partition, run)
             except SkippedError as skipped:
                 await self._read_again(partition, skipped.next_offset)
             except HaltError as reason:
-                await self._halt(partition, str(reason))
+                await self._halt(partition, str(reason), run[-1].offset + 1)
 
-    async def _commit_run(self, partition: TopicPartition, run: Sequence[Recorded]) -> None:
+    async def _commit_or_isolate(self, partition: TopicPartition, run: Sequence[Recorded]) -> None:
+        """Commit a run; one that fails again and again, record by record, so that what is at fault costs only itself.
+
+        Raises what may pass, and everything while the run has not failed ATTEMPTS times.
+        """
+        try:
+            await self._commit(partition, run)
+        except (SkippedError, HaltError, *MAY_PASS):
+            raise
+        except Exception:
+            self._failures[partition] += 1
+            if self._failures[partition] < ATTEMPTS:
+                raise
+            for record in run:
+                await self._commit_alone(partition, record)
+        self._failures.pop(partition, None)
+
+    async def _commit_alone(self, partition: TopicPartition, record: Recorded) -> None:
+        try:
+            await self._commit(partition, [record])
+        except (SkippedError, HaltError, *MAY_PASS):
+            raise
+        except Exception as error:
+            raise_if_out_of_memory(error)
+            log.exception("a record fails again and again", topic=partition.topic, partition=partition.partition,
+                          offset=record.offset)  # fmt: skip
+            await self._commit(partition, [record], fault=error)
+
+    async def _commit(
+        self, partition: TopicPartition, run: Sequence[Recorded], *, fault: Exception | None = None
+    ) -> None:
+        """Fold a run in one transaction; with `fault`, set it aside as a whole, for that reason."""
         projection = self._projection
-        prepared = await projection.prepare(run)
+        prepared = None if fault else await self._prepare(run)
         hole_at = self._asked_again.get(partition)
         async with fence(self._pool, projection.name, run, hole_at=hole_at) as fenced:
             fresh = fenced.fresh
             if not fresh:
                 return
-            if len(fresh) < len(run):
-                prepared = await projection.prepare(fresh)
-            letters = await projection.write(fenced.connection, fresh, prepared)
+            if fault:
+                if await self._sample_fails(fenced.connection, partition):
+                    raise fault
+                letters = [whole(record, f"{type(fault).__name__}: {fault}") for record in fresh]
+                await set_aside(fenced.connection, projection.name, letters)
+            else:
+                if len(fresh) < len(run):
+                    prepared = await self._prepare(fresh)
+                letters = await self._write(fenced.connection, fresh, prepared)
             outcomes = self._outcomes(fresh, letters)
             breaker = self._breakers.get(partition, Breaker()).after(outcomes)
-            if breaker.tripped:
-                raise HaltError(breaker.tripped)
+            await self._stop_if_ours(fenced, partition, breaker, letters)
         await failpoint("projection.committed")
         self._breakers[partition] = breaker
         self._asked_again.pop(partition, None)
@@ -84,16 +145,93 @@ class Projector(Generic[Prepared]):
         metrics.ITEMS.labels(projection.name).inc(sum(outcome.good for outcome in outcomes))
         metrics.DEAD_LETTERS.labels(projection.name).inc(len(letters))
 
+    async def _prepare(self, records: Sequence[Recorded]) -> Prepared | None:
+        known, _ = split(records)
+        return await self._projection.prepare(known) if known else None
+
+    async def _write(
+        self, connection: asyncpg.Connection, records: Sequence[Recorded], prepared: Prepared | None
+    ) -> list[DeadLetter]:
+        """Write what is known and park what is not; returns what was set aside."""
+        known, unknown = split(records)
+        if unknown:
+            await park(connection, self._projection.name, unknown)
+            metrics.PARKED.labels(self._projection.name).inc(len(unknown))
+            log.warning("events of an unknown kind are parked: a newer gateway writes them; upgrade this process",
+                        topic=unknown[0].topic, partition=unknown[0].partition, records=len(unknown))  # fmt: skip
+        return await self._projection.write(connection, known, prepared) if prepared is not None else []
+
+    async def _stop_if_ours(
+        self, fenced: Fenced, partition: TopicPartition, breaker: Breaker, letters: Sequence[DeadLetter]
+    ) -> None:
+        """Raise HaltError when what could not be folded is our own fault, unless an operator lets it be set aside."""
+        reason = breaker.tripped
+        if reason is None and breaker.suspicious and await self._sample_fails(fenced.connection, partition):
+            reason = breaker.suspicious
+        if reason is None:
+            return
+        if fenced.fresh[-1].offset >= fenced.set_aside_until:
+            raise HaltError(reason)
+        log.warning("set aside, as an operator asked, instead of halting", topic=partition.topic,
+                    partition=partition.partition, until=fenced.set_aside_until, reason=reason,
+                    dead_letters=len(letters))  # fmt: skip
+
+    async def _sample_fails(self, connection: asyncpg.Connection, partition: TopicPartition) -> bool:
+        """Whether an event that must always fold does not: then no data is at fault. Leaves nothing behind."""
+        event = self._projection.sample()
+        record = Recorded(
+            partition.topic, partition.partition, SAMPLE_OFFSET, datetime.now(UTC), event.SerializeToString(), event
+        )
+        savepoint = connection.transaction()
+        await savepoint.start()
+        try:
+            prepared = await self._projection.prepare([record])
+            return bool(await self._projection.write(connection, [record], prepared))
+        except MAY_PASS:
+            raise
+        except Exception as error:
+            log.warning(
+                "our own sample can't be folded", topic=partition.topic, error=f"{type(error).__name__}: {error}"
+            )
+            return True
+        finally:
+            await savepoint.rollback()
+
     def _outcomes(self, records: Sequence[Recorded], letters: Sequence[DeadLetter]) -> list[Outcome]:
         """How each record went, in order."""
         bad = Counter(letter.offset for letter in letters)
-        whole = {letter.offset for letter in letters if letter.item == WHOLE_RECORD}
-        return [
-            Outcome(0, 1)
-            if record.offset in whole or record.event is None
-            else Outcome(max(0, self._projection.items(record.event) - bad[record.offset]), bad[record.offset])
-            for record in records
-        ]
+        as_a_whole = {letter.offset for letter in letters if letter.item == WHOLE_RECORD}
+        return [self._outcome(record, bad[record.offset], record.offset in as_a_whole) for record in records]
+
+    def _outcome(self, record: Recorded, bad: int, as_a_whole: bool) -> Outcome:
+        if record.event is None:
+            return Outcome("", record.appended_at, 0, 1)
+        good = 0 if as_a_whole else max(0, self._projection.items(record.event) - bad)
+        return Outcome(record.event.project_id, record.appended_at, good, 1 if as_a_whole else bad)
+
+    async def unpark(self) -> None:
+        """Fold the parked records that this version knows; others stay. Once, before the log is read."""
+        name, topic = self._projection.name, self._projection.topic
+        for partition in await parked_partitions(self._pool, name, topic):
+            after: int | None = -1
+            while after is not None:
+                after = await self._unpark_some(partition, after)
+
+    async def _unpark_some(self, partition: int, after: int) -> int | None:
+        """Some parked records behind an offset; returns the last one's offset, None when there were none."""
+        name, topic = self._projection.name, self._projection.topic
+        async with held(self._pool, name, topic, partition) as connection:
+            rows = await read_parked(connection, name, topic, partition, after=after, limit=UNPARKED_AT_ONCE)
+            records = [
+                read(topic, partition, row["offset"], int(row["appended_at"].timestamp() * 1000), bytes(row["raw"]))
+                for row in rows
+            ]
+            known, _ = split(records)
+            if known:
+                await self._projection.write(connection, known, await self._projection.prepare(known))
+                await unpark(connection, name, topic, partition, [record.offset for record in known])
+                log.info("parked events folded", topic=topic, partition=partition, records=len(known))
+        return rows[-1]["offset"] if rows else None
 
     async def _read_again(self, partition: TopicPartition, next_offset: int) -> None:
         consumer = self._assignment.consumer
@@ -104,7 +242,9 @@ class Projector(Generic[Prepared]):
         self._asked_again[partition] = next_offset
         self._assignment.read_again_from(partition, next_offset)
 
-    async def _halt(self, partition: TopicPartition, reason: str) -> None:
-        next_offset = await halt(self._pool, self._projection.name, partition.topic, partition.partition, reason)
+    async def _halt(self, partition: TopicPartition, reason: str, until: int | None = None) -> None:
+        """Stop a partition; `until` is behind the last record of the batch that is why."""
+        name = self._projection.name
+        next_offset = await halt(self._pool, name, partition.topic, partition.partition, reason, until=until)
         self._breakers.pop(partition, None)
         self._assignment.halt(partition, next_offset, reason)

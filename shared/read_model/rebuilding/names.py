@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+TABLES_BY_PROJECTION = ("projection_positions", "dead_letters", "dead_letter_overflow", "parked_records")
+"""Tables of the schema lodestream whose rows belong to a projection, by its name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:

@@ -17,6 +17,7 @@ from shared.event_log.codec import Recorded
 from shared.event_log.reading import range_consumer, read_range
 from shared.read_model.postgres import connect_pool
 from shared.read_model.progress import HaltError, SkippedError, fence
+from shared.read_model.projecting.parking import park, split
 from shared.read_model.projecting.projection import Prepared, Projection
 from shared.read_model.rebuilding.names import rebuilt
 from shared.read_model.rebuilding.rebuildable import Rebuildable
@@ -122,16 +123,23 @@ class Replay(Generic[Prepared]):
 
     async def _commit(self, batch: Sequence[Recorded], position: int, told: Told) -> None:
         projection = self._projection
-        prepared = await projection.prepare(batch)
+        prepared = await self._prepare(batch)
         async with fence(self._pool, projection.name, batch, hole_at=position) as fenced:
             if not fenced.fresh:
                 return
             if len(fenced.fresh) < len(batch):
-                prepared = await projection.prepare(fenced.fresh)
-            await projection.write(fenced.connection, fenced.fresh, prepared)
+                prepared = await self._prepare(fenced.fresh)
+            known, unknown = split(fenced.fresh)
+            await park(fenced.connection, projection.name, unknown)
+            if prepared is not None:
+                await projection.write(fenced.connection, known, prepared)
         await failpoint("rebuild.committed")
         items = sum(projection.items(record.event) for record in fenced.fresh if record.event)
         told(len(fenced.fresh), items)
+
+    async def _prepare(self, records: Sequence[Recorded]) -> Prepared | None:
+        known, _ = split(records)
+        return await self._projection.prepare(known) if known else None
 
 
 _POSITIONS = "SELECT partition, next_offset FROM projection_positions WHERE projection = $1 AND topic = $2"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from shared.read_model.migrate import grant_reads, run_steps
-from shared.read_model.rebuilding.names import Generation
+from shared.read_model.rebuilding.names import TABLES_BY_PROJECTION, Generation
 from shared.runtime.failpoints import failpoint
 
 PARTITIONS_LOCK = 0x70617274  # "part": in a database one at a time makes or moves the partitions of tables
@@ -107,7 +107,7 @@ async def drop(connection: asyncpg.Connection, generation: Generation) -> bool:
         await connection.execute(
             "DELETE FROM lodestream.migrations WHERE split_part(name, '/', 1) = $1", generation.schema
         )
-        for table in ("projection_positions", "dead_letters"):
+        for table in TABLES_BY_PROJECTION:
             await connection.execute(f"DELETE FROM lodestream.{table} WHERE projection = $1", generation.projection)
     return there
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from shared.read_model.rebuilding import positions, schema
-from shared.read_model.rebuilding.names import Generation
+from shared.read_model.rebuilding.names import TABLES_BY_PROJECTION, Generation
 from shared.read_model.rebuilding.positions import Offsets
 
 _PATIENCE = "4s"
@@ -73,7 +73,7 @@ async def _rename(connection: asyncpg.Connection, old: Generation, new: Generati
         old.schema,
         new.schema,
     )
-    for table in ("projection_positions", "dead_letters"):
+    for table in TABLES_BY_PROJECTION:
         await connection.execute(
             f"UPDATE lodestream.{table} SET projection = $2 WHERE projection = $1", old.projection, new.projection
         )

@@ -13,6 +13,7 @@ from services.projections.traces.storing.packed import Packed
 from shared.event_log.codec import Recorded
 from shared.read_model.blocks import Source, UnreadableBlockError, open_block, sources_of
 from shared.read_model.dead_letters import DeadLetter, whole
+from shared.runtime.memory import raise_if_out_of_memory
 
 _SPANS_OF_A_STEP = 50
 
@@ -54,9 +55,8 @@ def projecting(records: Sequence[Recorded], projected: Projected) -> Iterator[No
             block = block_of(record)
             sources = sources_in(block)
             received_at_us = microseconds(block.received_at)
-        except MemoryError:
-            raise
         except Exception as error:
+            raise_if_out_of_memory(error)
             projected.dead_letters.append(whole(record, _reason(error)))
             continue
         projected.blocks.append(block)
@@ -64,9 +64,8 @@ def projecting(records: Sequence[Recorded], projected: Projected) -> Iterator[No
             try:
                 each = version(Part(received_at_us, record.partition, record.offset, source.index), source)
                 told.setdefault(each.key(block.project_id), []).append(each)
-            except MemoryError:
-                raise
             except Exception as error:
+                raise_if_out_of_memory(error)
                 projected.dead_letters.append(span_letter(record, source, _reason(error)))
         yield
     by_offset = {record.offset: record for record in records}
@@ -75,9 +74,8 @@ def projecting(records: Sequence[Recorded], projected: Projected) -> Iterator[No
             yield
         try:
             projected.spans.append(fold(key, versions))
-        except MemoryError:
-            raise
         except Exception as error:
+            raise_if_out_of_memory(error)
             reason = _reason(error)
             projected.dead_letters += [
                 span_letter(by_offset[each.part.offset], each.source, reason) for each in versions

@@ -62,6 +62,14 @@ class Stored:
         rows = await self.connection.fetch(_LETTERS)
         return {(row["partition"], row["offset"], row["item"]): row["digest"] for row in rows}
 
+    async def overflow(self) -> dict[int, int]:
+        """How many dead letters of each partition were counted and not kept."""
+        return {row["partition"]: row["letters"] for row in await self.connection.fetch(_OVERFLOW)}
+
+    async def parked(self) -> set[tuple[int, int]]:
+        """Partition and offset of the records that wait for a later version."""
+        return {(row["partition"], row["offset"]) for row in await self.connection.fetch(_PARKED)}
+
 
 @asynccontextmanager
 async def stored(dsn: str) -> AsyncIterator[Stored]:
@@ -148,6 +156,13 @@ SELECT project_id, trace_id, start_at FROM traces
 WHERE last_start_at::date >= $1 AND NOT EXISTS (
     SELECT FROM spans WHERE spans.project_id = traces.project_id AND spans.trace_id = traces.trace_id
 )
+"""
+_OVERFLOW = """
+SELECT partition, sum(letters)::bigint AS letters FROM dead_letter_overflow
+WHERE projection = 'traces' AND topic = 'lodestream.traces' GROUP BY partition
+"""
+_PARKED = """
+SELECT partition, "offset" FROM parked_records WHERE projection = 'traces' AND topic = 'lodestream.traces'
 """
 _LETTERS = """
 SELECT partition, "offset", item, sha256(raw) AS digest FROM dead_letters

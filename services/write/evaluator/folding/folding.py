@@ -6,12 +6,14 @@ from typing import TypeVar
 
 import asyncpg
 from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.experiment_event_pb2 import ExperimentCancelled
 
 from services.write.evaluator.folding.fold import Asked, Folded, Result, Turn, fold
 from services.write.evaluator.folding.tables import keep_asked, keep_results, take_turns, wake
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
+from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting.refused import write_refusing
 from shared.runtime.failpoints import failpoint
 
@@ -29,6 +31,11 @@ class RunsFold:
     def items(self, _event: Event) -> int:
         """An event says one thing."""
         return 1
+
+    def sample(self) -> Event:
+        """The end of a run that nobody started."""
+        cancelled = ExperimentCancelled(run_id="sample")
+        return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, experiment_cancelled=cancelled)
 
     async def prepare(self, records: Sequence[Recorded]) -> Folded:
         """All that can be read."""
