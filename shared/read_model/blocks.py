@@ -2,8 +2,9 @@
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import zstandard
 from google.protobuf.message import DecodeError
@@ -20,8 +21,14 @@ MAX_SPANS = 100_000
 """Of one block: some 250 MB while they are folded."""
 MAX_MESSAGES = 2_000_000
 """Of one block, spans, attributes and values alike: some 200 MB while it is open."""
+MAX_SPAN_MESSAGES = 200_000
+"""Of one span that is read by itself."""
+_RESOURCE_SPANS, _RESOURCE, _SCOPE_SPANS, _SCOPE, _SPANS = 1, 1, 2, 1, 2  # field numbers, from the outside inwards
+_PASSED_AT_ONCE = 1_000  # spans: 0.5 ms
 _SCAN_BYTES = 128 * 1024
 _LEVEL = 1  # zstd: 5 µs a span for a request of 100; higher levels cost more than they save
+
+_Message = TypeVar("_Message", Span, Resource, InstrumentationScope)
 
 
 class _Codec(threading.local):
@@ -157,3 +164,127 @@ def sources_of(request: ExportTraceServiceRequest, *, sdk_name: str, sdk_version
             for span in scope_spans.spans:
                 yield Source(span, emitter, index)
                 index += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where one span lies in the bytes of a request."""
+
+    index: int
+    begin: int
+    end: int
+    emitter: Emitter
+
+    def read(self, request: bytes) -> Source:
+        """The span.
+
+        Raises UnreadableBlockError.
+        """
+        return Source(_parsed(Span, request[self.begin : self.end]), self.emitter, self.index)
+
+
+def locate(request: bytes, indexes: Collection[int], *, sdk_name: str, sdk_version: str) -> Iterator[Located | None]:
+    """Find the spans with these indexes, those of `sources_of`, without reading the others.
+
+    Read, a request takes up to ten times the memory of its bytes. Gives None now and then, so that the caller can let
+    others go on.
+
+    Raises UnreadableBlockError.
+    """
+    index, passed = 0, 0
+    for begin, end in _fields(request, 0, len(request), _RESOURCE_SPANS):
+        scopes = list(_fields(request, begin, end, _SCOPE_SPANS))
+        resource: Resource | None = None
+        attributes: dict[str, AnyValue] = {}
+        for scope_begin, scope_end in scopes:
+            emitter: Emitter | None = None
+            for span_begin, span_end in _fields(request, scope_begin, scope_end, _SPANS):
+                if index in indexes:
+                    if resource is None:
+                        resource = _parsed(Resource, _joined(request, begin, end, _RESOURCE))
+                        attributes = {attribute.key: attribute.value for attribute in resource.attributes}
+                    if emitter is None:
+                        scope = _parsed(InstrumentationScope, _joined(request, scope_begin, scope_end, _SCOPE))
+                        emitter = Emitter(resource, scope, attributes, sdk_name, sdk_version)
+                    yield Located(index, span_begin, span_end, emitter)
+                index += 1
+                passed += 1
+                if passed == _PASSED_AT_ONCE:
+                    passed = 0
+                    yield None
+
+
+def _joined(request: bytes, begin: int, end: int, number: int) -> bytes:
+    """A message that may come in several pieces, which protobuf merges."""
+    return b"".join(request[piece_begin:piece_end] for piece_begin, piece_end in _fields(request, begin, end, number))
+
+
+def _parsed(kind: type[_Message], raw: bytes) -> _Message:
+    try:
+        check_messages(raw, kind, most=MAX_SPAN_MESSAGES)
+        return kind.FromString(raw)
+    except TooManyMessagesError as error:
+        raise UnreadableBlockError(f"its {kind.__name__.lower()} holds {error}") from None
+    except DecodeError as error:
+        raise UnreadableBlockError(f"its {kind.__name__.lower()} can't be read: {error}") from None
+
+
+def _fields(data: bytes, at: int, end: int, number: int) -> Iterator[tuple[int, int]]:
+    """Where the messages in field `number` lie between two places.
+
+    Raises UnreadableBlockError.
+    """
+    wanted = number << 3 | 2
+    while at < end:
+        tag, at = _varint(data, at)
+        if tag & 7 == 2:
+            size, at = _varint(data, at)
+            if at + size > end:
+                break
+            if tag == wanted:
+                yield at, at + size
+            at += size
+        else:
+            at = _behind(data, at, tag)
+    if at != end:
+        raise UnreadableBlockError(f"otlp_request is not an ExportTraceServiceRequest: it is cut off at byte {at}")
+
+
+def _behind(data: bytes, at: int, tag: int) -> int:
+    """Where what follows a tag ends."""
+    match tag & 7:
+        case 0:
+            return _varint(data, at)[1]
+        case 1:
+            return at + 8
+        case 2:
+            size, at = _varint(data, at)
+            return at + size
+        case 5:
+            return at + 4
+        case 3:  # a group, which nobody sends any more: all up to its end
+            depth = 1
+            while depth:
+                inner, at = _varint(data, at)
+                depth += {3: 1, 4: -1}.get(inner & 7, 0)
+                at = at if inner & 7 in (3, 4) else _behind(data, at, inner)
+            return at
+    raise UnreadableBlockError(f"otlp_request is not an ExportTraceServiceRequest: no field begins before byte {at}")
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    try:
+        byte = data[at]
+        if byte < 0x80:
+            return byte, at + 1
+        number, shift = byte & 0x7F, 7
+        while shift < 70:
+            at += 1
+            byte = data[at]
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return number, at + 1
+            shift += 7
+    except IndexError:
+        pass
+    raise UnreadableBlockError(f"otlp_request is not an ExportTraceServiceRequest: no number at byte {at}")
