@@ -94,6 +94,18 @@ class QuerySettings(_Settings):
     """To Postgres, at most: so many for searches, and as many for what is found by its key."""
     statement_seconds: float = Field(default=10.0, gt=0)
     """The longest a query may run."""
+    wait_seconds: float = Field(default=5.0, gt=0)
+    """The longest a read waits for memory; then it is refused with RESOURCE_EXHAUSTED."""
+    answer_bytes: int = Field(default=16 * MIB, ge=MIB, le=64 * MIB)
+    """Spans in an answer that is no page; clients that want less ask for pages."""
+    opened_bytes: int = Field(default=128 * MIB, ge=64 * MIB)
+    """Records opened for one answer with content; a page ends there."""
+    memory_bytes: int = Field(default=256 * MIB, ge=64 * MIB)
+    """Records and trees of traces that are open at one time, of all calls."""
+    memory_bytes_per_project: int = Field(default=128 * MIB, ge=64 * MIB)
+    """Of this, of the calls of one project."""
+    trace_spans: int = Field(default=1_000_000, ge=1_000)
+    """A trace with more has no overview, and none of its spans is marked as critical."""
     grace_seconds: float = Field(default=10.0, ge=0)
     """After SIGTERM: what calls under way have to finish."""
 

@@ -10,10 +10,11 @@ from lodestream_proto.v1.query_pb2 import GetTraceRequest
 
 from services.read.query.database import Database
 from services.read.query.freshness import LogEnds, freshness
-from services.read.query.get_trace import get_trace
+from services.read.query.get_trace import TraceReader
 from shared.event_log.topics import SCORES, TRACES
 from shared.read_model.migrate import reader_dsn
 from shared.read_model.postgres import SEARCH_PATH
+from shared.runtime.fairness import Turns
 from shared.runtime.settings import KafkaSettings, QuerySettings
 from tests.integration.test_query_plans import BEGAN, MAKE_TRACES
 from tests.integration.test_traces_by_score import MAKE_SCORES
@@ -49,8 +50,11 @@ async def reader(database: str) -> AsyncIterator[Database]:
 
 
 async def test_a_plan_for_an_empty_table_does_not_walk_a_full_one(owner: asyncpg.Connection, reader: Database) -> None:
+    traces = TraceReader(QuerySettings(), Turns())
+
     async def read() -> None:
-        assert (await get_trace(reader, "p", GetTraceRequest(trace_id=FIRST))).trace.name == "answer"
+        answer = await traces.get_trace(reader, "p", GetTraceRequest(trace_id=FIRST))
+        assert answer.to_message().trace.name == "answer"
         await freshness(reader, LogEnds(KafkaSettings()), (TRACES, SCORES))
 
     async def walks() -> dict[str, int]:

@@ -13,7 +13,7 @@ from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, LEVEL_WARNING
 from benchmarks.reads.plans import Head, head_of
 from services.read.query import sessions, traces
 from services.read.query.database import Database
-from services.read.query.get_trace import GET_SPANS
+from services.read.query.trace_spans import GET_ALL
 from services.read.query.traces import Statement
 from shared.read_model.postgres import SEARCH_PATH
 
@@ -142,5 +142,5 @@ async def test_a_trace_is_looked_for_in_the_days_of_its_spans_alone(connection) 
             f"CREATE TABLE spans_{number} PARTITION OF spans FOR VALUES FROM ('{first}') TO ('{first + timedelta(1)}')"
         )
     parameters: list[Any] = ["p", bytes(16), date(2026, 5, 4), date(2026, 5, 5)]
-    found = await head(connection, Statement(GET_SPANS, parameters))
+    found = await head(connection, Statement(GET_ALL, parameters))
     assert set(found.scans) == {"spans_3_pkey", "spans_4_pkey"}

@@ -9,13 +9,13 @@ from lodestream_proto.v1.datasets_pb2_grpc import add_DatasetServiceServicer_to_
 from lodestream_proto.v1.experiments_pb2_grpc import add_ExperimentServiceServicer_to_server
 from lodestream_proto.v1.prompt_cache_pb2_grpc import add_PromptCacheServiceServicer_to_server
 from lodestream_proto.v1.prompts_pb2_grpc import add_PromptServiceServicer_to_server
-from lodestream_proto.v1.query_pb2_grpc import add_QueryServiceServicer_to_server
 from lodestream_proto.v1.scores_pb2_grpc import add_ScoreServiceServicer_to_server
 
 from services.read.query.database import Database
 from services.read.query.datasets.service import DatasetService
 from services.read.query.experiments.service import ExperimentService
 from services.read.query.freshness import LogEnds
+from services.read.query.get_trace import TraceReader
 from services.read.query.health import tell_health
 from services.read.query.prompts.service import PromptCacheService, PromptService
 from services.read.query.reading import Reads
@@ -23,6 +23,7 @@ from services.read.query.scores.service import ScoreService
 from services.read.query.service import QueryService
 from shared.read_model.authentication import Authenticator
 from shared.read_model.migrate import reader_dsn
+from shared.runtime.fairness import Turns
 from shared.runtime.serving import Health, serve
 from shared.runtime.settings import KafkaSettings, PostgresSettings, QuerySettings
 from shared.runtime.telemetry import configure_logging, serve_metrics
@@ -38,7 +39,7 @@ async def run(settings: QuerySettings) -> None:
     log_ends = LogEnds(KafkaSettings())
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_metadata_size", 16 * 1024)])
     reads = Reads(database, Authenticator(database.searches), log_ends)
-    add_QueryServiceServicer_to_server(QueryService(reads), server)
+    QueryService(reads, TraceReader(settings, Turns())).add_to(server)
     add_ScoreServiceServicer_to_server(ScoreService(reads), server)
     prompts = PromptService(reads)  # type: ignore[abstract] # commands stay unimplemented here
     add_PromptServiceServicer_to_server(prompts, server)

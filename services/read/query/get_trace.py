@@ -1,149 +1,247 @@
 """GetTrace: the summary, the spans in start order, the critical path, and on request what the spans carry."""
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+import sys
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 
 import asyncpg
-from google.protobuf.timestamp_pb2 import Timestamp
-from lodestream_proto.v1.query_pb2 import GetTraceRequest, GetTraceResponse
-from lodestream_proto.v1.trace_pb2 import SpanContent, SpanEvent, SpanLink
+from lodestream_proto.v1.query_pb2 import Freshness, GetTraceRequest, GetTraceResponse
+from lodestream_proto.v1.trace_pb2 import AttachedScore
 
 from services.read.query import nouns
-from services.read.query.critical_path import Node, critical_path
+from services.read.query.contents import Contents, OpenedEnoughError
 from services.read.query.database import Database
-from services.read.query.scores.of_traces import show_scores
-from services.read.query.traces import SQL, find_trace
-from shared.read_model.blocks import Source, UnreadableBlockError, open_block, sources_of
-from shared.read_model.dialects import content
-from shared.read_model.dialects.values import plain, to_json
-from shared.read_model.postgres import load_sql
+from services.read.query.paging import PAGE_BYTES, from_token, to_token
+from services.read.query.scores.of_traces import attached_scores, show_columns
+from services.read.query.trace_spans import (
+    AT_ONCE,
+    FIND_DAYS,
+    SMALL,
+    Position,
+    Rows,
+    Trace,
+    Trees,
+    position_of,
+    read_behind,
+    read_small,
+    read_some,
+)
+from services.read.query.traces import find_trace
+from shared.runtime.fairness import FairLimiter, Turn, Turns
 from shared.runtime.refusal import InvalidError, NotFoundError
+from shared.runtime.settings import QuerySettings
 
-GET_SPANS = load_sql(SQL / "get_spans.sql")
-_GET_BLOCKS = load_sql(SQL / "get_blocks.sql")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_AT_ONCE = 200  # spans: 5 ms, with content 12
-_MAX_NS = 253_402_300_799 * 10**9  # the end of the year 9999, the last that a Timestamp holds
-
-_Place = tuple[date, int, int]
-"""Where a record is: the day it was received, its partition, its offset."""
+MAX_PAGE, MAX_IDS = 10_000, 1_000
+_PIECE_BYTES = 64 * 1024  # of the answer; written one after another, so that none takes long
+_SCORES_BYTES = PAGE_BYTES // 2
+_Chunks = AsyncIterator[tuple[Rows, Collection[bytes] | None]]
+"""Rows of spans in start order, and the ids of the critical ones; None: nobody knows."""
 
 
-async def get_trace(database: Database, project_id: str, request: GetTraceRequest) -> GetTraceResponse:
-    """One trace.
+@dataclass(slots=True)
+class TraceAnswer:
+    """A GetTraceResponse that is written piece by piece: written at once, a large one would stop the event loop."""
 
-    Raises RefusedError: the id is none, or the project has no such trace.
-    """
-    trace_id = parse_trace_id(request.trace_id)
-    row = await find_trace(database, project_id, trace_id)
-    if row is None:
-        raise NotFoundError(f"trace {request.trace_id}")
-    days = row["start_at"].date(), row["last_start_at"].date()
-    rows = _one_each(await database.look_ups.fetch(GET_SPANS, project_id, trace_id, *days))
-    critical = critical_path(
-        Node(span["span_id"], span["parent_span_id"], span["start_at"], span["end_at"]) for span in rows
-    )
-    sources = await _sources(database, project_id, rows) if request.with_content else {}
-    response = GetTraceResponse(trace=nouns.trace_summary(row))
-    for number, span in enumerate(rows, start=1):
-        message = response.spans.add(**nouns.span(span, critical=span["span_id"] in critical))
-        if told := [sources[part] for part in _parts(span) if part in sources] if sources else ():
-            message.content.CopyFrom(_content(told))
-        if number % _AT_ONCE == 0:
-            await asyncio.sleep(0)  # other calls need not wait for all of a large trace
-    await show_scores(database, project_id, response)
-    return response
+    message: GetTraceResponse = field(default_factory=GetTraceResponse)
+    """All but the spans that are written already."""
+    nbytes: int = 0
+    _written: list[bytes] = field(default_factory=list)
+    _unwritten: int = 0
+
+    @property
+    def freshness(self) -> Freshness:
+        """Of the answer."""
+        return self.message.freshness
+
+    def count(self, nbytes: int) -> None:
+        """The last span, or what else came last, has so many bytes."""
+        self.nbytes += nbytes
+        self._unwritten += nbytes
+        if self._unwritten > _PIECE_BYTES:
+            self._written.append(GetTraceResponse(spans=self.message.spans).SerializeToString())
+            del self.message.spans[:]
+            self._unwritten = 0
+
+    def to_bytes(self) -> bytes:
+        """The message: pieces of a message one after another are the message."""
+        return b"".join((*self._written, self.message.SerializeToString()))
+
+    def to_message(self) -> GetTraceResponse:
+        """The message as its reader sees it."""
+        return GetTraceResponse.FromString(self.to_bytes())
 
 
-def parse_trace_id(text: str) -> bytes:
-    """The bytes of 32 hex digits.
+class TraceReader:
+    """The traces that one process reads: what its calls share."""
+
+    def __init__(self, settings: QuerySettings, turns: Turns) -> None:
+        self._settings, self._turns = settings, turns
+        self._memory = FairLimiter(
+            "open traces",
+            settings.memory_bytes,
+            per_tenant=settings.memory_bytes_per_project,
+            wait_seconds=settings.wait_seconds,
+        )
+        self.trees = Trees(self._memory)
+
+    async def get_trace(self, database: Database, project_id: str, request: GetTraceRequest) -> TraceAnswer:
+        """One trace, or a page of it.
+
+        Raises RefusedError: a field can't be used, the project has no such trace, or it has too much under way.
+        """
+        trace_id = parse_id("trace_id", request.trace_id, size=16)
+        bound, after = _bound(request), _position(request)
+        answer, size, limit = TraceAnswer(), _page_size(request), self._settings.answer_bytes
+        if request.page_size:
+            limit = min(limit, PAGE_BYTES)
+        if after is None:
+            row = await find_trace(database, project_id, trace_id)
+        else:
+            row = await database.look_ups.fetchrow(FIND_DAYS, project_id, trace_id)
+        if row is None:
+            raise NotFoundError(f"trace {request.trace_id}")
+        if after is None:
+            answer.message.MergeFrom(GetTraceResponse(trace=nouns.trace_summary(row)))
+        trace = Trace.of(project_id, trace_id, row)
+        chunks = self._chunks(database, trace, _span_ids(request), after, at_once=min(size + 1, AT_ONCE))
+        async with AsyncExitStack() as stack:
+            page = _Page(answer, self._turns.of(project_id), size, limit)
+            if request.with_content:
+                may_open = self._settings.opened_bytes
+                opening = Contents.opening(database, project_id, page.turn, self._memory, max_opened_bytes=may_open)
+                page.contents = await stack.enter_async_context(opening)
+            last = await page.fill(database, trace, chunks, first=after is None)
+        if last:
+            answer.message.next_page_token = to_token(bound, (last[0], last[1].hex()))
+        if after is None and page.has_scores:
+            await show_columns(database, project_id, [answer.message.trace])
+        return answer
+
+    async def _chunks(
+        self, database: Database, trace: Trace, ids: frozenset[bytes], after: Position | None, *, at_once: int
+    ) -> _Chunks:
+        if trace.span_count <= SMALL:
+            rows, tree = await read_small(database, trace)
+            if ids or after:
+                rows = [row for row in rows if _is_wanted(row, ids, after)]
+            yield rows, tree.critical_ids(slice(None))
+        elif trace.span_count <= self._settings.trace_spans:
+            tree = await self.trees.of(database, trace)
+            places = tree.places(ids) if ids else tree.places()
+            places = places[places >= (tree.after(*after) if after else 0)]
+            for begin in range(0, len(places), at_once):
+                some = places[begin : begin + at_once]
+                yield await read_some(database, trace, tree.ids(some)), tree.critical_ids(some)
+        elif ids:
+            yield [row for row in await read_some(database, trace, ids) if _is_wanted(row, ids, after)], None
+        else:
+            async for rows in read_behind(database, trace, after, at_once=at_once):
+                yield rows, None
+
+
+@dataclass(slots=True)
+class _Page:
+    """An answer that is being filled."""
+
+    answer: TraceAnswer
+    turn: Turn
+    size: int
+    """Spans, at most."""
+    limit: int
+    """Bytes; only a single span may have more."""
+    contents: Contents | None = None
+    spans: int = 0
+    has_scores: bool = False
+
+    async def fill(self, database: Database, trace: Trace, chunks: _Chunks, *, first: bool) -> Position | None:
+        """Write spans as long as there is room. Gives where that ended; None: at the end of the trace."""
+        last = None
+        async for rows, critical in chunks:
+            self.answer.message.critical_path_unknown = critical is None
+            ids = [row["span_id"] for row in rows]
+            scores, more = await attached_scores(database, trace.project_id, trace.trace_id, ids, of_trace=first)
+            self.has_scores = self.has_scores or bool(scores)
+            self._add_scores_of_trace(scores.pop(None, []))
+            self.answer.message.scores_truncated |= more
+            first = False
+            if self.contents:
+                self.contents.expect(rows)
+            for row in rows:
+                await self.turn.give()
+                if not await self._add(row, scores.get(row["span_id"], ()), critical or ()):
+                    return last
+                self.spans, last = self.spans + 1, position_of(row)
+        return None
+
+    def _add_scores_of_trace(self, scores: Collection[AttachedScore]) -> None:
+        for score in scores:
+            nbytes = score.ByteSize()
+            if self.answer.nbytes + nbytes > _SCORES_BYTES:
+                self.answer.message.scores_truncated = True
+                break
+            self.answer.message.scores.append(score)
+            self.answer.count(nbytes)
+
+    async def _add(self, row: asyncpg.Record, scores: Collection[AttachedScore], critical: Collection[bytes]) -> bool:
+        """Write one span; False: it has no room."""
+        if self.spans == self.size:
+            return False
+        spans, room = self.answer.message.spans, self.limit - self.answer.nbytes
+        span = spans.add(**nouns.span(row, critical=row["span_id"] in critical))
+        span.scores.extend(scores)
+        try:
+            if self.contents and span.ByteSize() <= room:
+                span.content.CopyFrom(await self.contents.of(row, is_first=not self.spans))
+            nbytes = span.ByteSize()
+        except OpenedEnoughError:
+            nbytes = self.limit + 1
+        if nbytes > room and self.spans:
+            del spans[-1]
+            return False
+        self.answer.count(nbytes)
+        return True
+
+
+def parse_id(name: str, text: str, *, size: int) -> bytes:
+    """The bytes of an id in hex digits; `name` is that of its field.
 
     Raises RefusedError.
     """
     try:
-        trace_id = bytes.fromhex(text)
+        found = bytes.fromhex(text)
     except ValueError:
-        trace_id = b""
-    if len(trace_id) != 16 or len(text) != 32:
-        raise InvalidError("trace_id", "must be 32 hex digits")
-    return trace_id
-
-
-def _one_each(rows: Iterable[asyncpg.Record]) -> list[asyncpg.Record]:
-    """A span told with starts on two days has two rows; the later one is shown. Rows come, and go, in start order."""
-    by_id: dict[bytes, asyncpg.Record] = {}
-    for row in rows:
-        by_id.pop(row["span_id"], None)
-        by_id[row["span_id"]] = row
-    return list(by_id.values())
-
-
-def _parts(row: Mapping[str, Any]) -> Sequence[tuple[_Place, int]]:
-    numbers = row["parts"]
-    if not numbers:
-        place = row["received_at"].date(), row["block_partition"], row["block_offset"]
-        return [(place, row["block_index"])]
-    return [
-        (((_EPOCH + timedelta(microseconds=received)).date(), partition, offset), index)
-        for received, partition, offset, index in zip(*[iter(numbers)] * 4, strict=True)
-    ]
-
-
-async def _sources(
-    database: Database, project_id: str, rows: Sequence[asyncpg.Record]
-) -> dict[tuple[_Place, int], Source]:
-    """The tellings of these spans. A record that is gone, or can't be opened, tells nothing: rows are shown without."""
-    places = sorted({place for row in rows for place, _ in _parts(row)})
-    days = {(partition, offset): day for day, partition, offset in places}
-    columns = [list(column) for column in zip(*places, strict=True)] or [[], [], []]
-    found = {}
-    for block in await database.searches.fetch(_GET_BLOCKS, project_id, *columns):
-        place = days[block["partition"], block["offset"]], block["partition"], block["offset"]
-        try:
-            request = open_block(block["compression"], block["otlp_request"])
-        except UnreadableBlockError:
-            continue
-        for source in sources_of(request, sdk_name=block["sdk_name"], sdk_version=block["sdk_version"]):
-            found[place, source.index] = source
+        found = b""
+    if len(found) != size or len(text) != 2 * size:
+        raise InvalidError(name, f"must be {2 * size} hex digits")
     return found
 
 
-def _content(told: Sequence[Source]) -> SpanContent:
-    """Later beats earlier, and nothing beats a value with silence, as for the rows."""
-    in_order = sorted(told, key=lambda source: source.span.end_time_unix_nano or source.span.start_time_unix_nano)
-    merged = SpanContent()
-    metadata: dict[str, Any] = {}
-    parameters: dict[str, Any] = {}
-    attributes: dict[str, Any] = {}
-    for source in in_order:
-        cold = content(source)
-        if cold.input is not None:
-            merged.input = cold.input
-        if cold.output is not None:
-            merged.output = cold.output
-        metadata |= cold.metadata
-        parameters |= cold.model_parameters
-        attributes |= cold.attributes
-    last = in_order[-1]
-    merged.metadata_json, merged.model_parameters_json = to_json(metadata), to_json(parameters)
-    merged.attributes_json = to_json(attributes)
-    merged.resource_json = to_json({key: plain(value) for key, value in last.emitter.resource_attributes.items()})
-    merged.scope = " ".join(filter(None, (last.emitter.scope.name, last.emitter.scope.version)))
-    for event in last.span.events:
-        shown = {attribute.key: plain(attribute.value) for attribute in event.attributes}
-        merged.events.append(
-            SpanEvent(name=event.name, time=_time(event.time_unix_nano), attributes_json=to_json(shown))
-        )
-    for link in last.span.links:
-        shown = {attribute.key: plain(attribute.value) for attribute in link.attributes}
-        merged.links.append(
-            SpanLink(trace_id=link.trace_id.hex(), span_id=link.span_id.hex(), attributes_json=to_json(shown))
-        )
-    return merged
+def _span_ids(request: GetTraceRequest) -> frozenset[bytes]:
+    if len(request.span_ids) > MAX_IDS:
+        raise InvalidError("span_ids", f"{len(request.span_ids)} ids; at most {MAX_IDS:,}")
+    return frozenset(parse_id(f"span_ids[{n}]", text, size=8) for n, text in enumerate(request.span_ids))
 
 
-def _time(nanoseconds: int) -> Timestamp:
-    seconds, nanos = divmod(min(nanoseconds, _MAX_NS), 10**9)
-    return Timestamp(seconds=seconds, nanos=nanos)
+def _page_size(request: GetTraceRequest) -> int:
+    if request.page_size > MAX_PAGE:
+        raise InvalidError("page_size", f"{request.page_size} is more than {MAX_PAGE}")
+    return request.page_size or sys.maxsize
+
+
+def _bound(request: GetTraceRequest) -> bytes:
+    """What must be the same from page to page."""
+    kept = GetTraceRequest(trace_id=request.trace_id, with_content=request.with_content, span_ids=request.span_ids)
+    return kept.SerializeToString(deterministic=True)
+
+
+def _position(request: GetTraceRequest) -> Position | None:
+    keys = from_token(_bound(request), request.page_token, int, str)
+    try:
+        return (keys[0], parse_id("page_token", keys[1], size=8)) if keys else None
+    except InvalidError:
+        raise InvalidError("page_token", "it is not a token of this service") from None
+
+
+def _is_wanted(row: asyncpg.Record, ids: frozenset[bytes], after: Position | None) -> bool:
+    return (not ids or row["span_id"] in ids) and (after is None or position_of(row) > after)

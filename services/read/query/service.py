@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator
 from functools import partial
 
+import grpc
 from lodestream_proto.v1 import query_pb2 as pb
-from lodestream_proto.v1.query_pb2_grpc import QueryServiceServicer
+from lodestream_proto.v1.query_pb2_grpc import QueryServiceServicer, add_QueryServiceServicer_to_server
 
-from services.read.query.get_trace import get_trace
+from services.read.query.get_trace import TraceAnswer, TraceReader
 from services.read.query.reading import Reads
 from services.read.query.refusal import answering
 from services.read.query.sessions import get_session, list_sessions
@@ -23,11 +24,25 @@ _WITH_SCORES = (TRACES, SCORES)
 class QueryService(QueryServiceServicer):
     """The reads of one database."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, reads: Reads, traces: TraceReader) -> None:
+        self._reads, self._traces = reads, traces
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register all methods. GetTrace comes before the generated handlers: its answer is written already."""
+        get_trace = grpc.unary_unary_rpc_method_handler(
+            self._get_trace,
+            request_deserializer=pb.GetTraceRequest.FromString,
+            response_serializer=TraceAnswer.to_bytes,
+        )
+        name = pb.DESCRIPTOR.services_by_name["QueryService"].full_name
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"GetTrace": get_trace}),))
+        add_QueryServiceServicer_to_server(self, server)
 
     async def GetTrace(self, request: pb.GetTraceRequest, context: Context) -> pb.GetTraceResponse:  # noqa: N802 - gRPC's name
-        return await self._reads.answer(get_trace, request, context, _WITH_SCORES)
+        return (await self._get_trace(request, context)).to_message()
+
+    async def _get_trace(self, request: pb.GetTraceRequest, context: Context) -> TraceAnswer:
+        return await self._reads.answer(self._traces.get_trace, request, context, _WITH_SCORES)
 
     async def ListTraces(self, request: pb.ListTracesRequest, context: Context) -> pb.ListTracesResponse:  # noqa: N802
         return await self._reads.answer(list_traces, request, context, _WITH_SCORES)

@@ -26,53 +26,53 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lodestream_proto.v1 import trace_pb2 as lodestream__proto_dot_v1_dot_trace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flodestream_proto/v1/query.proto\x12\x13lodestream_proto.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1flodestream_proto/v1/trace.proto\"/\n\x07WaitFor\x12\x10\n\x08position\x18\x01 \x01(\t\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\"T\n\tFreshness\x12\x32\n\x0e\x63omplete_until\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blag_records\x18\x02 \x01(\x03\"i\n\x0fGetTraceRequest\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x14\n\x0cwith_content\x18\x02 \x01(\x08\x12.\n\x08wait_for\x18\x03 \x01(\x0b\x32\x1c.lodestream_proto.v1.WaitFor\"\xd5\x01\n\x10GetTraceResponse\x12\x30\n\x05trace\x18\x01 \x01(\x0b\x32!.lodestream_proto.v1.TraceSummary\x12(\n\x05spans\x18\x02 \x03(\x0b\x32\x19.lodestream_proto.v1.Span\x12\x31\n\tfreshness\x18\x03 \x01(\x0b\x32\x1e.lodestream_proto.v1.Freshness\x12\x32\n\x06scores\x18\x04 \x03(\x0b\x32\".lodestream_proto.v1.AttachedScore\"\x84\x05\n\x0bTraceFilter\x12.\n\nstart_from\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cstart_before\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05names\x18\x03 \x03(\t\x12\x10\n\x08user_ids\x18\x04 \x03(\t\x12\x13\n\x0bsession_ids\x18\x05 \x03(\t\x12\x14\n\x0c\x65nvironments\x18\x06 \x03(\t\x12\x10\n\x08releases\x18\x07 \x03(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12-\n\tmin_level\x18\t \x01(\x0e\x32\x1a.lodestream_proto.v1.Level\x12\x1b\n\x0emin_latency_us\x18\n \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x0emax_latency_us\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x19\n\x0cmin_cost_usd\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x0cmax_cost_usd\x18\r \x01(\x01H\x03\x88\x01\x01\x12\x17\n\nmin_tokens\x18\x0e \x01(\x03H\x04\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x0f \x01(\x03H\x05\x88\x01\x01\x12\x16\n\thas_error\x18\x10 \x01(\x08H\x06\x88\x01\x01\x12\x15\n\rname_contains\x18\x11 \x01(\t\x12\x33\n\x06scores\x18\x12 \x03(\x0b\x32#.lodestream_proto.v1.ScoreConditionB\x11\n\x0f_min_latency_usB\x11\n\x0f_max_latency_usB\x0f\n\r_min_cost_usdB\x0f\n\r_max_cost_usdB\r\n\x0b_min_tokensB\r\n\x0b_max_tokensB\x0c\n\n_has_error\"~\n\x0eScoreCondition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\tmin_value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tmax_value\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\ncategories\x18\x04 \x03(\tB\x0c\n\n_min_valueB\x0c\n\n_max_value\"\x8d\x02\n\x11ListTracesRequest\x12\x30\n\x06\x66ilter\x18\x01 \x01(\x0b\x32 .lodestream_proto.v1.TraceFilter\x12,\n\x04sort\x18\x02 \x01(\x0e\x32\x1e.lodestream_proto.v1.TraceSort\x12-\n\x05order\x18\x03 \x01(\x0e\x32\x1e.lodestream_proto.v1.SortOrder\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\x12.\n\x08wait_for\x18\x06 \x01(\x0b\x32\x1c.lodestream_proto.v1.WaitFor\x12\x12\n\nsort_score\x18\x07 \x01(\t\"\x93\x01\n\x12ListTracesResponse\x12\x31\n\x06traces\x18\x01 \x03(\x0b\x32!.lodestream_proto.v1.TraceSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x31\n\tfreshness\x18\x03 \x01(\x0b\x32\x1e.lodestream_proto.v1.Freshness\"\xf6\x01\n\x13ListSessionsRequest\x12.\n\nstart_from\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cstart_before\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08user_ids\x18\x03 \x03(\t\x12\x14\n\x0c\x65nvironments\x18\x04 \x03(\t\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\x12.\n\x08wait_for\x18\x07 \x01(\x0b\x32\x1c.lodestream_proto.v1.WaitFor\"\x99\x01\n\x14ListSessionsResponse\x12\x35\n\x08sessions\x18\x01 \x03(\x0b\x32#.lodestream_proto.v1.SessionSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x31\n\tfreshness\x18\x03 \x01(\x0b\x32\x1e.lodestream_proto.v1.Freshness\"~\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12.\n\x08wait_for\x18\x04 \x01(\x0b\x32\x1c.lodestream_proto.v1.WaitFor\"\xc9\x01\n\x12GetSessionResponse\x12\x34\n\x07session\x18\x01 \x01(\x0b\x32#.lodestream_proto.v1.SessionSummary\x12\x31\n\x06traces\x18\x02 \x03(\x0b\x32!.lodestream_proto.v1.TraceSummary\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\x31\n\tfreshness\x18\x04 \x01(\x0b\x32\x1e.lodestream_proto.v1.Freshness\"E\n\x11TailTracesRequest\x12\x30\n\x06\x66ilter\x18\x01 \x01(\x0b\x32 .lodestream_proto.v1.TraceFilter\"F\n\x12TailTracesResponse\x12\x30\n\x05trace\x18\x01 \x01(\x0b\x32!.lodestream_proto.v1.TraceSummary\"\x12\n\x10GetStatusRequest\"\x98\x01\n\x11GetStatusResponse\x12:\n\x0bprojections\x18\x01 \x03(\x0b\x32%.lodestream_proto.v1.ProjectionStatus\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x02 \x01(\x03\x12\x31\n\tfreshness\x18\x03 \x01(\x0b\x32\x1e.lodestream_proto.v1.Freshness\"o\n\x10ProjectionStatus\x12\x12\n\nprojection\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x38\n\npartitions\x18\x03 \x03(\x0b\x32$.lodestream_proto.v1.PartitionStatus\"d\n\x0fPartitionStatus\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x03\x12\x12\n\nend_offset\x18\x03 \x01(\x03\x12\x15\n\rhalted_reason\x18\x04 \x01(\t*\xb1\x01\n\tTraceSort\x12\x1a\n\x16TRACE_SORT_UNSPECIFIED\x10\x00\x12\x19\n\x15TRACE_SORT_START_TIME\x10\x01\x12\x16\n\x12TRACE_SORT_LATENCY\x10\x02\x12\x13\n\x0fTRACE_SORT_COST\x10\x03\x12\x15\n\x11TRACE_SORT_TOKENS\x10\x04\x12\x13\n\x0fTRACE_SORT_NAME\x10\x05\x12\x14\n\x10TRACE_SORT_SCORE\x10\x06*\\\n\tSortOrder\x12\x1a\n\x16SORT_ORDER_UNSPECIFIED\x10\x00\x12\x19\n\x15SORT_ORDER_DESCENDING\x10\x01\x12\x18\n\x14SORT_ORDER_ASCENDING\x10\x02\x32\xc7\x04\n\x0cQueryService\x12W\n\x08GetTrace\x12$.lodestream_proto.v1.GetTraceRequest\x1a%.lodestream_proto.v1.GetTraceResponse\x12]\n\nListTraces\x12&.lodestream_proto.v1.ListTracesRequest\x1a\'.lodestream_proto.v1.ListTracesResponse\x12\x63\n\x0cListSessions\x12(.lodestream_proto.v1.ListSessionsRequest\x1a).lodestream_proto.v1.ListSessionsResponse\x12]\n\nGetSession\x12&.lodestream_proto.v1.GetSessionRequest\x1a\'.lodestream_proto.v1.GetSessionResponse\x12_\n\nTailTraces\x12&.lodestream_proto.v1.TailTracesRequest\x1a\'.lodestream_proto.v1.TailTracesResponse0\x01\x12Z\n\tGetStatus\x12%.lodestream_proto.v1.GetStatusRequest\x1a&.lodestream_proto.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flodestream_proto/v1/query.proto\x12\x13lodestream_proto.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1flodestream_proto/v1/trace.proto\"/\n\x07WaitFor\x12\x10\n\x08position\x18\x01 \x01(\t\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\"T\n\tFreshness\x12\x32\n\x0e\x63omplete_until\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blag_records\x18\x02 \x01(\x03\"\xa2\x01\n\x0fGetTraceRequest\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x14\n\x0cwith_content\x18\x02 \x01(\x08\x12.\n\x08wait_for\x18\x03 \x01(\x0b\x32\x1c.lodestream_proto.v1.WaitFor\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\x12\x10\n\x08span_ids\x18\x06 \x03(\t\"\xa7\x02\n\x10GetTraceResponse\x12\x30\n\x05trace\x18\x01 \x01(\x0b\x32!.lodestream_proto.v1.TraceSummary\x12(\n\x05spans\x18\x02 \x03(\x0b\x32\x19.lodestream_proto.v1.Span\x12\x31\n\tfreshness\x18\x03 \x01(\x0b\x32\x1e.lodestream_proto.v1.Freshness\x12\x32\n\x06scores\x18\x04 \x03(\x0b\x32\".lodestream_proto.v1.AttachedScore\x12\x17\n\x0fnext_page_token\x18\x05 \x01(\t\x12\x1d\n\x15\x63ritical_path_unknown\x18\x06 \x01(\x08\x12\x18\n\x10scores_truncated\x18\x07 \x01(\x08\"\x84\x05\n\x0bTraceFilter\x12.\n\nstart_from\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cstart_before\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05names\x18\x03 \x03(\t\x12\x10\n\x08user_ids\x18\x04 \x03(\t\x12\x13\n\x0bsession_ids\x18\x05 \x03(\t\x12\x14\n\x0c\x65nvironments\x18\x06 \x03(\t\x12\x10\n\x08releases\x18\x07 \x03(\t\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12-\n\tmin_level\x18\t \x01(\x0e\x32\x1a.lodestream_proto.v1.Level\x12\x1b\n\x0emin_latency_us\x18\n \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x0emax_latency_us\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\x19\n\x0cmin_cost_usd\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x0cmax_cost_usd\x18\r \x01(\x01H\x03\x88\x01\x01\x12\x17\n\nmin_tokens\x18\x0e \x01(\x03H\x04\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x0f \x01(\x03H\x05\x88\x01\x01\x12\x16\n\thas_error\x18\x10 \x01(\x08H\x06\x88\x01\x01\x12\x15\n\rname_contains\x18\x11 \x01(\t\x12\x33\n\x06scores\x18\x12 \x03(\x0b\x32#.lodestream_proto.v1.ScoreConditionB\x11\n\x0f_min_latency_usB\x11\n\x0f_max_latency_usB\x0f\n\r_min_cost_usdB\x0f\n\r_max_cost_usdB\r\n\x0b_min_tokensB\r\n\x0b_max_tokensB\x0c\n\n_has_error\"~\n\x0eScoreCondition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\tmin_value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tmax_value\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\ncategories\x18\x04 \x03(\tB\x0c\n\n_min_valueB\x0c\n\n_max_value\"\x8d\x02\n\x11ListTracesRequest\x12\x30\n\x06\x66ilter\x18\x01 \x01(\x0b\x32 .lodestream_proto.v1.TraceFilter\x12,\n\x04sort\x18\x02 \x01(\x0e\x32\x1e.lodestream_proto.v1.TraceSort\x12-\n\x05order\x18\x03 \x01(\x0e\x32\x1e.lodestream_proto.v1.SortOrder\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\x12.\n\x08wait_for\x18\x06 \x01(\x0b\x32\x1c.lodestream_proto.v1.WaitFor\x12\x12\n\nsort_score\x18\x07 \x01(\t\"\x93\x01\n\x12ListTracesResponse\x12\x31\n\x06traces\x18\x01 \x03(\x0b\x32!.lodestream_proto.v1.TraceSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x31\n\tfreshness\x18\x03 \x01(\x0b\x32\x1e.lodestream_proto.v1.Freshness\"\xf6\x01\n\x13ListSessionsRequest\x12.\n\nstart_from\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cstart_before\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08user_ids\x18\x03 \x03(\t\x12\x14\n\x0c\x65nvironments\x18\x04 \x03(\t\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\x12.\n\x08wait_for\x18\x07 \x01(\x0b\x32\x1c.lodestream_proto.v1.WaitFor\"\x99\x01\n\x14ListSessionsResponse\x12\x35\n\x08sessions\x18\x01 \x03(\x0b\x32#.lodestream_proto.v1.SessionSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x31\n\tfreshness\x18\x03 \x01(\x0b\x32\x1e.lodestream_proto.v1.Freshness\"~\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12.\n\x08wait_for\x18\x04 \x01(\x0b\x32\x1c.lodestream_proto.v1.WaitFor\"\xc9\x01\n\x12GetSessionResponse\x12\x34\n\x07session\x18\x01 \x01(\x0b\x32#.lodestream_proto.v1.SessionSummary\x12\x31\n\x06traces\x18\x02 \x03(\x0b\x32!.lodestream_proto.v1.TraceSummary\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\x31\n\tfreshness\x18\x04 \x01(\x0b\x32\x1e.lodestream_proto.v1.Freshness\"E\n\x11TailTracesRequest\x12\x30\n\x06\x66ilter\x18\x01 \x01(\x0b\x32 .lodestream_proto.v1.TraceFilter\"F\n\x12TailTracesResponse\x12\x30\n\x05trace\x18\x01 \x01(\x0b\x32!.lodestream_proto.v1.TraceSummary\"\x12\n\x10GetStatusRequest\"\x98\x01\n\x11GetStatusResponse\x12:\n\x0bprojections\x18\x01 \x03(\x0b\x32%.lodestream_proto.v1.ProjectionStatus\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x02 \x01(\x03\x12\x31\n\tfreshness\x18\x03 \x01(\x0b\x32\x1e.lodestream_proto.v1.Freshness\"o\n\x10ProjectionStatus\x12\x12\n\nprojection\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x38\n\npartitions\x18\x03 \x03(\x0b\x32$.lodestream_proto.v1.PartitionStatus\"d\n\x0fPartitionStatus\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x13\n\x0bnext_offset\x18\x02 \x01(\x03\x12\x12\n\nend_offset\x18\x03 \x01(\x03\x12\x15\n\rhalted_reason\x18\x04 \x01(\t*\xb1\x01\n\tTraceSort\x12\x1a\n\x16TRACE_SORT_UNSPECIFIED\x10\x00\x12\x19\n\x15TRACE_SORT_START_TIME\x10\x01\x12\x16\n\x12TRACE_SORT_LATENCY\x10\x02\x12\x13\n\x0fTRACE_SORT_COST\x10\x03\x12\x15\n\x11TRACE_SORT_TOKENS\x10\x04\x12\x13\n\x0fTRACE_SORT_NAME\x10\x05\x12\x14\n\x10TRACE_SORT_SCORE\x10\x06*\\\n\tSortOrder\x12\x1a\n\x16SORT_ORDER_UNSPECIFIED\x10\x00\x12\x19\n\x15SORT_ORDER_DESCENDING\x10\x01\x12\x18\n\x14SORT_ORDER_ASCENDING\x10\x02\x32\xc7\x04\n\x0cQueryService\x12W\n\x08GetTrace\x12$.lodestream_proto.v1.GetTraceRequest\x1a%.lodestream_proto.v1.GetTraceResponse\x12]\n\nListTraces\x12&.lodestream_proto.v1.ListTracesRequest\x1a\'.lodestream_proto.v1.ListTracesResponse\x12\x63\n\x0cListSessions\x12(.lodestream_proto.v1.ListSessionsRequest\x1a).lodestream_proto.v1.ListSessionsResponse\x12]\n\nGetSession\x12&.lodestream_proto.v1.GetSessionRequest\x1a\'.lodestream_proto.v1.GetSessionResponse\x12_\n\nTailTraces\x12&.lodestream_proto.v1.TailTracesRequest\x1a\'.lodestream_proto.v1.TailTracesResponse0\x01\x12Z\n\tGetStatus\x12%.lodestream_proto.v1.GetStatusRequest\x1a&.lodestream_proto.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lodestream_proto.v1.query_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRACESORT']._serialized_start=3048
-  _globals['_TRACESORT']._serialized_end=3225
-  _globals['_SORTORDER']._serialized_start=3227
-  _globals['_SORTORDER']._serialized_end=3319
+  _globals['_TRACESORT']._serialized_start=3188
+  _globals['_TRACESORT']._serialized_end=3365
+  _globals['_SORTORDER']._serialized_start=3367
+  _globals['_SORTORDER']._serialized_end=3459
   _globals['_WAITFOR']._serialized_start=122
   _globals['_WAITFOR']._serialized_end=169
   _globals['_FRESHNESS']._serialized_start=171
   _globals['_FRESHNESS']._serialized_end=255
-  _globals['_GETTRACEREQUEST']._serialized_start=257
-  _globals['_GETTRACEREQUEST']._serialized_end=362
-  _globals['_GETTRACERESPONSE']._serialized_start=365
-  _globals['_GETTRACERESPONSE']._serialized_end=578
-  _globals['_TRACEFILTER']._serialized_start=581
-  _globals['_TRACEFILTER']._serialized_end=1225
-  _globals['_SCORECONDITION']._serialized_start=1227
-  _globals['_SCORECONDITION']._serialized_end=1353
-  _globals['_LISTTRACESREQUEST']._serialized_start=1356
-  _globals['_LISTTRACESREQUEST']._serialized_end=1625
-  _globals['_LISTTRACESRESPONSE']._serialized_start=1628
-  _globals['_LISTTRACESRESPONSE']._serialized_end=1775
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1778
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=2024
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=2027
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=2180
-  _globals['_GETSESSIONREQUEST']._serialized_start=2182
-  _globals['_GETSESSIONREQUEST']._serialized_end=2308
-  _globals['_GETSESSIONRESPONSE']._serialized_start=2311
-  _globals['_GETSESSIONRESPONSE']._serialized_end=2512
-  _globals['_TAILTRACESREQUEST']._serialized_start=2514
-  _globals['_TAILTRACESREQUEST']._serialized_end=2583
-  _globals['_TAILTRACESRESPONSE']._serialized_start=2585
-  _globals['_TAILTRACESRESPONSE']._serialized_end=2655
-  _globals['_GETSTATUSREQUEST']._serialized_start=2657
-  _globals['_GETSTATUSREQUEST']._serialized_end=2675
-  _globals['_GETSTATUSRESPONSE']._serialized_start=2678
-  _globals['_GETSTATUSRESPONSE']._serialized_end=2830
-  _globals['_PROJECTIONSTATUS']._serialized_start=2832
-  _globals['_PROJECTIONSTATUS']._serialized_end=2943
-  _globals['_PARTITIONSTATUS']._serialized_start=2945
-  _globals['_PARTITIONSTATUS']._serialized_end=3045
-  _globals['_QUERYSERVICE']._serialized_start=3322
-  _globals['_QUERYSERVICE']._serialized_end=3905
+  _globals['_GETTRACEREQUEST']._serialized_start=258
+  _globals['_GETTRACEREQUEST']._serialized_end=420
+  _globals['_GETTRACERESPONSE']._serialized_start=423
+  _globals['_GETTRACERESPONSE']._serialized_end=718
+  _globals['_TRACEFILTER']._serialized_start=721
+  _globals['_TRACEFILTER']._serialized_end=1365
+  _globals['_SCORECONDITION']._serialized_start=1367
+  _globals['_SCORECONDITION']._serialized_end=1493
+  _globals['_LISTTRACESREQUEST']._serialized_start=1496
+  _globals['_LISTTRACESREQUEST']._serialized_end=1765
+  _globals['_LISTTRACESRESPONSE']._serialized_start=1768
+  _globals['_LISTTRACESRESPONSE']._serialized_end=1915
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1918
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=2164
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=2167
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=2320
+  _globals['_GETSESSIONREQUEST']._serialized_start=2322
+  _globals['_GETSESSIONREQUEST']._serialized_end=2448
+  _globals['_GETSESSIONRESPONSE']._serialized_start=2451
+  _globals['_GETSESSIONRESPONSE']._serialized_end=2652
+  _globals['_TAILTRACESREQUEST']._serialized_start=2654
+  _globals['_TAILTRACESREQUEST']._serialized_end=2723
+  _globals['_TAILTRACESRESPONSE']._serialized_start=2725
+  _globals['_TAILTRACESRESPONSE']._serialized_end=2795
+  _globals['_GETSTATUSREQUEST']._serialized_start=2797
+  _globals['_GETSTATUSREQUEST']._serialized_end=2815
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2818
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2970
+  _globals['_PROJECTIONSTATUS']._serialized_start=2972
+  _globals['_PROJECTIONSTATUS']._serialized_end=3083
+  _globals['_PARTITIONSTATUS']._serialized_start=3085
+  _globals['_PARTITIONSTATUS']._serialized_end=3185
+  _globals['_QUERYSERVICE']._serialized_start=3462
+  _globals['_QUERYSERVICE']._serialized_end=4045
 # @@protoc_insertion_point(module_scope)

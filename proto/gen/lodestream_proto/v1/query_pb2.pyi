@@ -126,22 +126,38 @@ class GetTraceRequest(_message.Message):
     TRACE_ID_FIELD_NUMBER: _builtins.int
     WITH_CONTENT_FIELD_NUMBER: _builtins.int
     WAIT_FOR_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SPAN_IDS_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.str
     """32 hex digits."""
     with_content: _builtins.bool
     """Also read inputs, outputs, metadata and attributes."""
+    page_size: _builtins.int
+    """At most 10,000 spans. A page has at most about 2 MiB, so it may end earlier. 0: no page, but as many spans as one answer
+    holds (16 MiB, and what the server opens for one answer); most traces are complete then.
+    """
+    page_token: _builtins.str
+    """From the previous answer; trace_id, with_content and span_ids must be the same."""
     @_builtins.property
     def wait_for(self) -> Global___WaitFor: ...
+    @_builtins.property
+    def span_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these spans, 16 hex digits each, at most 1,000. Those that the trace does not have are left out. Empty: all."""
+
     def __init__(
         self,
         *,
         trace_id: _builtins.str = ...,
         with_content: _builtins.bool = ...,
         wait_for: Global___WaitFor | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        span_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait_for", b"wait_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["trace_id", b"trace_id", "wait_for", b"wait_for", "with_content", b"with_content"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "span_ids", b"span_ids", "trace_id", b"trace_id", "wait_for", b"wait_for", "with_content", b"with_content"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -155,15 +171,26 @@ class GetTraceResponse(_message.Message):
     SPANS_FIELD_NUMBER: _builtins.int
     FRESHNESS_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CRITICAL_PATH_UNKNOWN_FIELD_NUMBER: _builtins.int
+    SCORES_TRUNCATED_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Set: the answer is not complete, and goes on with this token. Empty: there are no more spans."""
+    critical_path_unknown: _builtins.bool
+    """The trace has more spans than the server takes into its memory: no span is marked as critical."""
+    scores_truncated: _builtins.bool
+    """More scores were given to the trace, or to some of these spans, than an answer shows. The trace's columns count all."""
     @_builtins.property
-    def trace(self) -> _trace_pb2.TraceSummary: ...
+    def trace(self) -> _trace_pb2.TraceSummary:
+        """Only in the first page."""
+
     @_builtins.property
     def spans(self) -> _containers.RepeatedCompositeFieldContainer[_trace_pb2.Span]: ...
     @_builtins.property
     def freshness(self) -> Global___Freshness: ...
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[_trace_pb2.AttachedScore]:
-        """Of the trace itself, not of its spans. By name, then newest first."""
+        """Of the trace itself, not of its spans. By name, then newest first. Only in the first page."""
 
     def __init__(
         self,
@@ -172,10 +199,13 @@ class GetTraceResponse(_message.Message):
         spans: _abc.Iterable[_trace_pb2.Span] | None = ...,
         freshness: Global___Freshness | None = ...,
         scores: _abc.Iterable[_trace_pb2.AttachedScore] | None = ...,
+        next_page_token: _builtins.str = ...,
+        critical_path_unknown: _builtins.bool = ...,
+        scores_truncated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "scores", b"scores", "spans", b"spans", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["critical_path_unknown", b"critical_path_unknown", "freshness", b"freshness", "next_page_token", b"next_page_token", "scores", b"scores", "scores_truncated", b"scores_truncated", "spans", b"spans", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

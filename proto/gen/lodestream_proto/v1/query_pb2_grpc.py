@@ -72,7 +72,8 @@ class QueryServiceServicer:
     """
 
     def GetTrace(self, request, context):
-        """One trace with all its spans, in start order. NOT_FOUND when the project has no such trace.
+        """One trace with its spans, in start order: all of them where one answer holds them, else a page and a token for the
+        next. NOT_FOUND when the project has no such trace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

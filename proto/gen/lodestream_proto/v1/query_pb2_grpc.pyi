@@ -34,7 +34,9 @@ class QueryServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> QueryServiceAsyncStub: ...
     GetTrace: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetTraceRequest, _query_pb2.GetTraceResponse]
-    """One trace with all its spans, in start order. NOT_FOUND when the project has no such trace."""
+    """One trace with its spans, in start order: all of them where one answer holds them, else a page and a token for the
+    next. NOT_FOUND when the project has no such trace.
+    """
     ListTraces: _grpc.UnaryUnaryMultiCallable[_query_pb2.ListTracesRequest, _query_pb2.ListTracesResponse]
     ListSessions: _grpc.UnaryUnaryMultiCallable[_query_pb2.ListSessionsRequest, _query_pb2.ListSessionsResponse]
     GetSession: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetSessionRequest, _query_pb2.GetSessionResponse]
@@ -50,7 +52,9 @@ class QueryServiceAsyncStub(QueryServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTrace: _aio.UnaryUnaryMultiCallable[_query_pb2.GetTraceRequest, _query_pb2.GetTraceResponse]  # type: ignore[assignment]
-    """One trace with all its spans, in start order. NOT_FOUND when the project has no such trace."""
+    """One trace with its spans, in start order: all of them where one answer holds them, else a page and a token for the
+    next. NOT_FOUND when the project has no such trace.
+    """
     ListTraces: _aio.UnaryUnaryMultiCallable[_query_pb2.ListTracesRequest, _query_pb2.ListTracesResponse]  # type: ignore[assignment]
     ListSessions: _aio.UnaryUnaryMultiCallable[_query_pb2.ListSessionsRequest, _query_pb2.ListSessionsResponse]  # type: ignore[assignment]
     GetSession: _aio.UnaryUnaryMultiCallable[_query_pb2.GetSessionRequest, _query_pb2.GetSessionResponse]  # type: ignore[assignment]
@@ -69,7 +73,9 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _query_pb2.GetTraceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_query_pb2.GetTraceResponse, _abc.Awaitable[_query_pb2.GetTraceResponse]]:
-        """One trace with all its spans, in start order. NOT_FOUND when the project has no such trace."""
+        """One trace with its spans, in start order: all of them where one answer holds them, else a page and a token for the
+        next. NOT_FOUND when the project has no such trace.
+        """
 
     @_abc_1.abstractmethod
     def ListTraces(

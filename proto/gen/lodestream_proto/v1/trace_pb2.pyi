@@ -567,6 +567,7 @@ class SpanContent(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     LINKS_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     input: _builtins.str
     """JSON text, or plain text where the emitter sent a plain string. Absent: the emitter sent none."""
     output: _builtins.str
@@ -576,6 +577,8 @@ class SpanContent(_message.Message):
     model_parameters_json: _builtins.str
     resource_json: _builtins.str
     scope: _builtins.str
+    unreadable: _builtins.str
+    """Set: the content, or a part of it, could not be read, and why."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpanEvent]: ...
     @_builtins.property
@@ -592,10 +595,11 @@ class SpanContent(_message.Message):
         scope: _builtins.str = ...,
         events: _abc.Iterable[Global___SpanEvent] | None = ...,
         links: _abc.Iterable[Global___SpanLink] | None = ...,
+        unreadable: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "_output", b"_output", "input", b"input", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "_output", b"_output", "attributes_json", b"attributes_json", "events", b"events", "input", b"input", "links", b"links", "metadata_json", b"metadata_json", "model_parameters_json", b"model_parameters_json", "output", b"output", "resource_json", b"resource_json", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input", b"_input", "_output", b"_output", "attributes_json", b"attributes_json", "events", b"events", "input", b"input", "links", b"links", "metadata_json", b"metadata_json", "model_parameters_json", b"model_parameters_json", "output", b"output", "resource_json", b"resource_json", "scope", b"scope", "unreadable", b"unreadable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__input: _TypeAlias = _typing.Literal["input"]  # noqa: Y015
     _WhichOneofArgType__input: _TypeAlias = _typing.Literal["_input", b"_input"]  # noqa: Y015

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
-from lodestream_proto.v1.query_pb2 import GetTraceResponse, ScoreCondition
+from lodestream_proto.v1.query_pb2 import ScoreCondition
 from lodestream_proto.v1.trace_pb2 import AttachedScore, ScoreColumn, TraceSummary
 
 from services.read.query.database import Database
@@ -20,6 +20,8 @@ _SCORE_COLUMNS = load_sql(_SQL / "score_columns.sql")
 _GET_TRACE_SCORES = load_sql(_SQL / "get_trace_scores.sql")
 _RANK_TRACES = load_sql(_SQL / "rank_traces_by_score.sql")
 _MAX_CONDITIONS = 10
+MAX_ATTACHED = 1_000
+"""Scores that are shown on a trace and some of its spans."""
 
 
 def add_score_conditions(conditions: Conditions, wanted: Sequence[ScoreCondition]) -> None:
@@ -76,15 +78,14 @@ async def show_columns(database: Database, project_id: str, summaries: Iterable[
         by_id[trace_id].scores.append(column)
 
 
-async def show_scores(database: Database, project_id: str, response: GetTraceResponse) -> None:
-    """Put a trace's scores where they belong: to the trace, and to its spans; and their columns into its summary."""
-    rows = await database.searches.fetch(_GET_TRACE_SCORES, project_id, bytes.fromhex(response.trace.trace_id))
-    if not rows:
-        return
-    of: dict[bytes | None, list[AttachedScore]] = defaultdict(list)
-    for row in rows:
-        of[row["span_id"]].append(attached(row))
-    response.scores.extend(of[None])
-    for span in response.spans:
-        span.scores.extend(of[bytes.fromhex(span.span_id)])
-    await show_columns(database, project_id, [response.trace])
+async def attached_scores(
+    database: Database, project_id: str, trace_id: bytes, span_ids: Sequence[bytes], *, of_trace: bool
+) -> tuple[dict[bytes | None, list[AttachedScore]], bool]:
+    """The scores of these spans by their ids, those of the trace itself by None; and whether there are more."""
+    rows = await database.searches.fetch(
+        _GET_TRACE_SCORES, project_id, trace_id, span_ids, of_trace, MAX_ATTACHED + 1
+    )  # fmt: skip
+    scores: dict[bytes | None, list[AttachedScore]] = {}
+    for row in rows[:MAX_ATTACHED]:
+        scores.setdefault(row["span_id"], []).append(attached(row))
+    return scores, len(rows) > MAX_ATTACHED

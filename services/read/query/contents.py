@@ -1,0 +1,239 @@
+"""What spans carry besides their rows, from the records they came in: opened one after another, within bounds."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Self
+
+import asyncpg
+from google.protobuf.timestamp_pb2 import Timestamp
+from lodestream_proto.v1.trace_pb2 import SpanContent, SpanEvent, SpanLink
+
+from services.read.query.database import Database
+from services.read.query.traces import SQL
+from shared.read_model.blocks import Located, Source, UnreadableBlockError, decompress, locate, opened_bytes
+from shared.read_model.dialects import content
+from shared.read_model.dialects.values import plain, to_json
+from shared.read_model.postgres import load_sql
+from shared.runtime.fairness import FairLimiter, Turn
+from shared.runtime.settings import MIB
+
+_GET_BLOCKS = load_sql(SQL / "get_blocks.sql")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_NS = 253_402_300_799 * 10**9  # the end of the year 9999, the last that a Timestamp holds
+_FETCHED_AT_ONCE = 4  # records of the log, of at most about 1 MB each
+_KEPT_BYTES = 16 * MIB  # opened, for the spans that come next
+_LARGE_BYTES = 256 * 1024  # opening and reading so much takes some milliseconds: beside the event loop
+MAX_PARTS = 100
+"""Of a span that was told in more parts the newest are read."""
+MAX_CONTENT_BYTES = 32 * MIB
+"""Of one span; the gateway forwards answers of 64 MiB."""
+
+Place = tuple[date, int, int]
+"""Where a record is: the day it was received, its partition, its offset."""
+
+
+class OpenedEnoughError(Exception):
+    """The answer has opened as much as it may; the span that is next belongs to the next page."""
+
+
+@dataclass(slots=True)
+class _Opened:
+    request: bytes
+    held: int
+    """Of the memory that projects share."""
+    spans: Mapping[int, Located]
+
+
+class Contents:
+    """The contents of one answer's spans."""
+
+    def __init__(
+        self, database: Database, project_id: str, turn: Turn, memory: FairLimiter, *, max_opened_bytes: int
+    ) -> None:
+        self._database, self._project_id, self._turn, self._memory = database, project_id, turn, memory
+        self._may_open = max_opened_bytes
+        self._wanted: dict[Place, set[int]] = {}
+        self._fetched: dict[Place, asyncpg.Record | None] = {}
+        self._opened: OrderedDict[Place, _Opened | str] = OrderedDict()
+        """What was opened last, or why it could not be."""
+
+    @classmethod
+    @asynccontextmanager
+    async def opening(
+        cls, database: Database, project_id: str, turn: Turn, memory: FairLimiter, *, max_opened_bytes: int
+    ) -> AsyncIterator[Self]:
+        """For one answer; what is open at the end is closed."""
+        contents = cls(database, project_id, turn, memory, max_opened_bytes=max_opened_bytes)
+        try:
+            yield contents
+        finally:
+            contents._close_all()
+
+    def expect(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """These spans come next; forget those before."""
+        self._close_all()
+        self._fetched.clear()
+        self._wanted = {}
+        for row in rows:
+            for place, index in parts_of(row):
+                self._wanted.setdefault(place, set()).add(index)
+
+    async def of(self, row: Mapping[str, Any], *, is_first: bool) -> SpanContent:
+        """The content of a span that is expected. Of the first span of an answer as much is read as may be opened.
+
+        Raises OpenedEnoughError: the span is not the first, and as much as may be opened was.
+        Raises OverloadedError: too much is open in this process.
+        """
+        sources: list[Source] = []
+        size, why = 0, ""
+        parts = parts_of(row)
+        for place, index in reversed(parts):
+            try:
+                block = await self._block(place)
+            except OpenedEnoughError:
+                if not is_first:
+                    raise
+                why = f"it came in {len(parts)} parts, of which the newest {len(sources)} are read"
+                break
+            if isinstance(block, str):
+                why = block
+                continue
+            if found := block.spans.get(index):
+                size += found.end - found.begin
+                try:
+                    sources.append(await self._beside_if(size, found.read, block.request))
+                except UnreadableBlockError as error:
+                    why = str(error)
+        merged = await self._beside_if(size, _merged, sources[::-1]) if sources else SpanContent()
+        if (length := merged.ByteSize()) > MAX_CONTENT_BYTES:
+            merged, why = SpanContent(), f"it has {length} bytes; at most {MAX_CONTENT_BYTES} are read"
+        merged.unreadable = why
+        return merged
+
+    async def _block(self, place: Place) -> _Opened | str:
+        if place not in self._opened:
+            self._opened[place] = await self._open(place)
+        self._opened.move_to_end(place)
+        return self._opened[place]
+
+    async def _open(self, place: Place) -> _Opened | str:
+        row = await self._fetch(place)
+        if row is None:
+            return "the record it came in is gone"
+        try:
+            held = opened_bytes(row["compression"], row["otlp_request"])
+        except UnreadableBlockError as error:
+            return f"the record it came in can't be read: {error}"
+        if held > self._may_open:
+            raise OpenedEnoughError
+        held = await self._hold(held)
+        request, spans = b"", {}
+        try:
+            request = await self._beside_if(held, decompress, row["compression"], row["otlp_request"])
+            names = {"sdk_name": row["sdk_name"], "sdk_version": row["sdk_version"]}
+            for found in locate(request, self._wanted[place], **names):
+                if found:
+                    spans[found.index] = found
+                await self._turn.give()
+        except UnreadableBlockError as error:
+            self._memory.release(self._project_id, held)
+            return f"the record it came in can't be read: {error}"
+        except BaseException:
+            self._memory.release(self._project_id, held)
+            raise
+        self._may_open -= len(request)
+        return _Opened(request, held, spans)
+
+    async def _hold(self, size: int) -> int:
+        """Hold memory for so many bytes; while this waits for others, it holds nothing itself."""
+        size = self._memory.share(size)
+        while self._opened and sum(
+            each.held for each in self._opened.values() if isinstance(each, _Opened)
+        ) + size > max(_KEPT_BYTES, size):
+            self._close(next(iter(self._opened)))
+        if not self._memory.try_acquire(self._project_id, size):
+            self._close_all()
+            await self._memory.acquire(self._project_id, size)
+        return size
+
+    async def _fetch(self, place: Place) -> asyncpg.Record | None:
+        if place not in self._fetched:
+            at = list(self._wanted)
+            at = at[at.index(place) :]
+            places = [each for each in at if each not in self._opened][:_FETCHED_AT_ONCE]
+            days = {(partition, offset): day for day, partition, offset in places}
+            columns = [list(column) for column in zip(*places, strict=True)]
+            rows = await self._database.searches.fetch(_GET_BLOCKS, self._project_id, *columns)
+            found = {(days[row["partition"], row["offset"]], row["partition"], row["offset"]): row for row in rows}
+            self._fetched = {each: found.get(each) for each in places}
+        return self._fetched.pop(place)
+
+    async def _beside_if(self, size: int, work: Any, *arguments: Any) -> Any:
+        if size > _LARGE_BYTES:
+            return await asyncio.to_thread(work, *arguments)
+        await self._turn.give()
+        return work(*arguments)
+
+    def _close(self, place: Place) -> None:
+        closed = self._opened.pop(place)
+        if isinstance(closed, _Opened):
+            self._memory.release(self._project_id, closed.held)
+
+    def _close_all(self) -> None:
+        for place in list(self._opened):
+            self._close(place)
+
+
+def parts_of(row: Mapping[str, Any]) -> Sequence[tuple[Place, int]]:
+    """Where a span was told: records, and which span of each; the newest last."""
+    numbers = row["parts"]
+    if not numbers:
+        place = row["received_at"].date(), row["block_partition"], row["block_offset"]
+        return [(place, row["block_index"])]
+    return [
+        (((_EPOCH + timedelta(microseconds=received)).date(), partition, offset), index)
+        for received, partition, offset, index in zip(*[iter(numbers[-4 * MAX_PARTS :])] * 4, strict=True)
+    ]
+
+
+def _merged(sources: Sequence[Source]) -> SpanContent:
+    """Later beats earlier, and nothing beats a value with silence, as for the rows."""
+    in_order = sorted(sources, key=lambda source: source.span.end_time_unix_nano or source.span.start_time_unix_nano)
+    merged = SpanContent()
+    metadata: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
+    for source in in_order:
+        cold = content(source)
+        if cold.input is not None:
+            merged.input = cold.input
+        if cold.output is not None:
+            merged.output = cold.output
+        metadata |= cold.metadata
+        parameters |= cold.model_parameters
+        attributes |= cold.attributes
+    last = in_order[-1]
+    merged.metadata_json, merged.model_parameters_json = to_json(metadata), to_json(parameters)
+    merged.attributes_json = to_json(attributes)
+    merged.resource_json = to_json({key: plain(value) for key, value in last.emitter.resource_attributes.items()})
+    merged.scope = " ".join(filter(None, (last.emitter.scope.name, last.emitter.scope.version)))
+    for event in last.span.events:
+        shown = {attribute.key: plain(attribute.value) for attribute in event.attributes}
+        merged.events.append(
+            SpanEvent(name=event.name, time=_time(event.time_unix_nano), attributes_json=to_json(shown))
+        )
+    for link in last.span.links:
+        shown = {attribute.key: plain(attribute.value) for attribute in link.attributes}
+        merged.links.append(
+            SpanLink(trace_id=link.trace_id.hex(), span_id=link.span_id.hex(), attributes_json=to_json(shown))
+        )
+    return merged
+
+
+def _time(nanoseconds: int) -> Timestamp:
+    seconds, nanos = divmod(min(nanoseconds, _MAX_NS), 10**9)
+    return Timestamp(seconds=seconds, nanos=nanos)

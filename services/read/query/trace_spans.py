@@ -1,0 +1,189 @@
+"""The rows of one trace's spans, some at a time, and its tree, which is remembered for the next page."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from services.read.query.database import Database
+from services.read.query.nouns import microseconds_since_1970
+from services.read.query.span_tree import COLUMNS, RUNNING, SpanTree
+from services.read.query.traces import SQL
+from shared.read_model.postgres import load_sql
+from shared.runtime.fairness import FairLimiter
+from shared.runtime.settings import MIB
+
+_GET_SPANS = load_sql(SQL / "get_spans.sql")
+GET_ALL = _GET_SPANS.format(conditions="", limit="")
+GET_SOME = _GET_SPANS.format(conditions="AND span_id = ANY($5::bytea[])", limit="")
+GET_NEXT = _GET_SPANS.format(conditions="AND (start_at, span_id) > ($5, $6)", limit="LIMIT $7")
+FIND_DAYS = load_sql(SQL / "find_trace_days.sql")
+_GET_TREE = load_sql(SQL / "get_span_tree.sql")
+SMALL = 1_000
+"""Spans of a trace that is read at once."""
+AT_ONCE = 500
+"""Rows of a larger one: 5 ms of the event loop until asyncpg has read them."""
+_EPOCH, _FIRST = datetime(1970, 1, 1, tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
+_2000 = 946_684_800_000_000  # µs since 1970: where Postgres begins to count
+_COPY_HEAD, _COPY_TAIL = 19, 2  # bytes around the rows of a binary COPY without extensions
+# A row of get_span_tree.sql: how many columns, then each with its length before it.
+_COPIED = np.dtype(
+    [("columns", ">i2")]
+    + [
+        field
+        for name, kind in (
+            ("span_id", ">u8"), ("parent_id", ">u8"), ("start", ">i8"), ("end", ">i8"), ("name", ">i8"),
+            ("type", ">i2"), ("level", ">i2"),
+        )
+        for field in ((f"length of {name}", ">i4"), (name, kind))
+    ]
+)  # fmt: skip
+_BYTES_OF_A_SPAN = 250  # while a tree is made
+_REMEMBERED_BYTES = 64 * MIB
+
+Rows = Sequence[asyncpg.Record]
+Position = tuple[int, bytes]
+"""A place in start order: microseconds since 1970, and the id of a span."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Which trace, and as of when."""
+
+    project_id: str
+    trace_id: bytes
+    days: tuple[date, date]
+    """In which its spans start."""
+    span_count: int
+    last_received_at: datetime
+
+    @classmethod
+    def of(cls, project_id: str, trace_id: bytes, row: Mapping[str, Any]) -> "Trace":
+        """From a row of list_traces.sql or find_trace_days.sql."""
+        days = row["start_at"].date(), row["last_start_at"].date()
+        return cls(project_id, trace_id, days, row["span_count"], row["last_received_at"])
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Parameters of its statements."""
+        return self.project_id, self.trace_id, *self.days
+
+
+class Trees:
+    """Trees of large traces. One that is asked for several times at once is made once."""
+
+    def __init__(self, memory: FairLimiter) -> None:
+        self._memory = memory
+        self._made: OrderedDict[Trace, SpanTree] = OrderedDict()
+        self._making: dict[Trace, asyncio.Task[SpanTree]] = {}
+
+    async def of(self, database: Database, trace: Trace) -> SpanTree:
+        """The tree of a trace.
+
+        Raises OverloadedError: too much memory is in use.
+        """
+        if trace in self._made:
+            self._made.move_to_end(trace)
+            return self._made[trace]
+        task = self._making.get(trace)
+        if task is None:
+            task = self._making[trace] = asyncio.create_task(self._make(database, trace))
+            task.add_done_callback(lambda done: self._is_made(trace, done))
+        return await asyncio.shield(task)
+
+    async def _make(self, database: Database, trace: Trace) -> SpanTree:
+        async with self._memory.hold(trace.project_id, trace.span_count * _BYTES_OF_A_SPAN):
+            copied = bytearray()
+
+            async def collect(piece: bytes) -> None:
+                copied.extend(piece)
+
+            async with database.searches.acquire() as connection:
+                await connection.copy_from_query(_GET_TREE, *trace.key, output=collect, format="binary")
+            return await asyncio.to_thread(lambda: SpanTree.of(_read_copy(copied)))
+
+    def _is_made(self, trace: Trace, task: "asyncio.Task[SpanTree]") -> None:
+        self._making.pop(trace, None)
+        if task.cancelled() or task.exception():
+            return
+        self._made[trace] = task.result()
+        while sum(tree.nbytes for tree in self._made.values()) > _REMEMBERED_BYTES:
+            of_project = [each for each in self._made if each.project_id == trace.project_id]
+            others = sum(tree.nbytes for each, tree in self._made.items() if each.project_id != trace.project_id)
+            # Whoever asks for much forgets his own first, until he has less than half.
+            forgotten = of_project[0] if others <= _REMEMBERED_BYTES // 2 else next(iter(self._made))
+            del self._made[forgotten]
+
+
+async def read_small(database: Database, trace: Trace) -> tuple[Rows, SpanTree]:
+    """All spans, in start order, and their tree."""
+    rows = one_each(await database.look_ups.fetch(GET_ALL, *trace.key))
+    columns = [
+        (
+            int.from_bytes(row["span_id"]),
+            int.from_bytes(row["parent_span_id"] or b""),
+            microseconds_since_1970(row["start_at"]),
+            microseconds_since_1970(row["end_at"]) if row["end_at"] else RUNNING,
+            hash(row["name"]),
+            row["type"],
+            row["level"],
+        )
+        for row in rows
+    ]
+    return rows, SpanTree.of(np.array(columns, COLUMNS))
+
+
+async def read_some(database: Database, trace: Trace, span_ids: Collection[bytes]) -> Rows:
+    """These spans, in start order; those that the trace does not have are left out."""
+    return one_each(await database.searches.fetch(GET_SOME, *trace.key, list(span_ids)))
+
+
+async def read_behind(
+    database: Database, trace: Trace, after: Position | None, *, at_once: int = AT_ONCE
+) -> AsyncIterator[Rows]:
+    """The spans behind a place in start order, without a tree.
+
+    A span that was told with starts on two days may come twice.
+    """
+    start, span_id = (_EPOCH + timedelta(microseconds=after[0]), after[1]) if after else (_FIRST, b"")
+    while True:
+        rows = await database.searches.fetch(GET_NEXT, *trace.key, start, span_id, at_once)
+        if rows:
+            yield rows
+        if len(rows) < at_once:
+            return
+        start, span_id = rows[-1]["start_at"], rows[-1]["span_id"]
+
+
+def position_of(row: Mapping[str, Any]) -> Position:
+    """Where a span is in start order."""
+    return microseconds_since_1970(row["start_at"]), row["span_id"]
+
+
+def one_each(rows: Iterable[asyncpg.Record]) -> list[asyncpg.Record]:
+    """A span told with starts on two days has two rows; the later one is shown. Rows come, and go, in start order."""
+    by_id: dict[bytes, asyncpg.Record] = {}
+    for row in rows:
+        by_id.pop(row["span_id"], None)
+        by_id[row["span_id"]] = row
+    return list(by_id.values())
+
+
+def _read_copy(copied: bytearray) -> NDArray[Any]:
+    rows = np.frombuffer(
+        copied, _COPIED, offset=_COPY_HEAD, count=(len(copied) - _COPY_HEAD - _COPY_TAIL) // _COPIED.itemsize
+    )
+    columns = np.empty(len(rows), COLUMNS)
+    assert COLUMNS.names
+    for name in COLUMNS.names:
+        columns[name] = rows[name]
+    running = columns["end"] == RUNNING  # -infinity
+    columns["start"] += _2000
+    columns["end"][~running] += _2000
+    return columns
