@@ -6,14 +6,14 @@ from lodestream_proto.v1 import trace_pb2
 from lodestream_proto.v1.query_pb2 import GetTraceResponse, TraceFilter
 from lodestream_proto.v1.trace_pb2 import Span, TraceSummary
 
-from services.edge.cli.render.documents import document, json_text
+from services.edge.cli.render.documents import document, json_text, streamed
 from tests.unit.cli_spans import at, span, support_question
 
 
 def test_a_trace_has_all_its_fields_in_plain_types() -> None:
     trace, spans = support_question()
     written = json.loads(json_text(document(GetTraceResponse(trace=trace, spans=spans))))
-    assert set(written) == {"trace", "spans", "scores", "freshness"}
+    assert set(written) == {field.name for field in GetTraceResponse.DESCRIPTOR.fields}
     assert written["freshness"] is None
     assert set(written["trace"]) == {field.name for field in TraceSummary.DESCRIPTOR.fields}
     assert written["trace"]["latency_us"] == 2_000_000
@@ -52,3 +52,16 @@ def test_a_document_is_harmless_on_a_terminal() -> None:
     assert text.isascii()
     assert text.isprintable()
     assert json.loads(text) == {hostile: hostile}
+
+
+def test_pages_make_the_document_that_one_answer_would_be() -> None:
+    trace, spans = support_question()
+    whole = GetTraceResponse(trace=trace, spans=spans, critical_path_unknown=True)
+    pages = [
+        GetTraceResponse(trace=trace, spans=spans[:1], next_page_token="more"),
+        GetTraceResponse(spans=spans[1:3], next_page_token="more", critical_path_unknown=True),
+        GetTraceResponse(spans=spans[3:]),
+    ]
+    assert "".join(streamed(pages, "spans")) == json_text(document(whole)) + "\n"
+    empty = GetTraceResponse(trace=trace)
+    assert "".join(streamed([empty], "spans")) == json_text(document(empty)) + "\n"

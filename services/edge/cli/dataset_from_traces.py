@@ -31,6 +31,7 @@ from services.edge.cli.render.datasets import item_table
 from services.edge.cli.render.text import inert
 
 _AT_ONCE = 200
+_SPANS_AT_ONCE = 50  # the root is among the first to start
 
 
 @dataclass(slots=True)
@@ -74,8 +75,7 @@ def add_from_traces(
     found = _Found()
     with progress("reading traces", limit) as advance:
         for done, trace_id in enumerate(_trace_ids(gateway, only, wait_for, limit), start=1):
-            answer = gateway.ask(gateway.query.GetTrace, GetTraceRequest(trace_id=trace_id, with_content=True), tries=3)
-            item = item_from(answer, expected=expected)
+            item = item_from(_with_root(gateway, trace_id), expected=expected)
             if isinstance(item, str):
                 found.left_out.append((trace_id, item))
             else:
@@ -118,6 +118,21 @@ def as_json_text(content: str) -> str:
     except (ValueError, RecursionError):
         return json.dumps(content, ensure_ascii=False)
     return content if isinstance(value, dict | list | str) else json.dumps(content, ensure_ascii=False)
+
+
+def _with_root(gateway: Gateway, trace_id: str) -> GetTraceResponse:
+    """The first page of a trace, with the next ones up to the one that has its root."""
+    found = GetTraceResponse()
+    while True:
+        request = GetTraceRequest(
+            trace_id=trace_id, with_content=True, page_size=_SPANS_AT_ONCE, page_token=found.next_page_token
+        )
+        found.ClearField("next_page_token")
+        page = gateway.ask(gateway.query.GetTrace, request, tries=3)
+        del found.spans[:]
+        found.MergeFrom(page)
+        if not found.next_page_token or not all(span.parent_span_id for span in page.spans):
+            return found
 
 
 def _trace_ids(gateway: Gateway, only: TraceFilter, wait_for: WaitFor | None, limit: int) -> Iterator[str]:

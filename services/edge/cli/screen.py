@@ -40,6 +40,13 @@ def show_json(value: Any, *, line: bool = False) -> None:
     sys.stdout.flush()
 
 
+def show_pieces(pieces: Iterable[str]) -> None:
+    """Print the text of a document as it is made."""
+    for piece in pieces:
+        sys.stdout.write(piece)
+    sys.stdout.flush()
+
+
 def remark(text: str) -> None:
     """One line for people that is not part of the answer."""
     sys.stderr.write(text + "\n")

@@ -12,6 +12,7 @@ from lodestream_proto.v1 import query_pb2
 from lodestream_proto.v1.query_pb2 import (
     GetSessionResponse,
     GetTraceRequest,
+    GetTraceResponse,
     ListTracesRequest,
     ListTracesResponse,
     TailTracesRequest,
@@ -28,14 +29,16 @@ from services.edge.cli.filters import TimeRange
 from services.edge.cli.option_groups import takes
 from services.edge.cli.options import AsJson
 from services.edge.cli.paging import Pages
+from services.edge.cli.progress import progress
 from services.edge.cli.render.content import contents
-from services.edge.cli.render.documents import document
+from services.edge.cli.render.documents import document, streamed
 from services.edge.cli.render.scores import given_scores
 from services.edge.cli.render.tables import footer, list_footer, trace_line, trace_table
 from services.edge.cli.render.trace import draw_trace
 
 app = typer.Typer(no_args_is_help=True)
 _LINES_OF_A_VALUE = 30
+_PAGE = 10_000  # spans; the service ends pages earlier, at some bytes
 
 
 class SortKey(enum.StrEnum):
@@ -125,11 +128,14 @@ def get_trace(
     """  # noqa: D301
     if trace_id == arguments.LATEST:
         trace_id = _newest(gateway, wait_for)
-    request = GetTraceRequest(trace_id=trace_id, with_content=content or full, wait_for=wait_for)
-    answer = gateway.ask(gateway.query.GetTrace, request)
+    request = GetTraceRequest(trace_id=trace_id, with_content=content or full, wait_for=wait_for, page_size=_PAGE)
+    pages = _pages(gateway, request)
     if as_json:
-        screen.show_json(document(answer))
+        screen.show_pieces(streamed(pages, "spans"))
         return
+    answer = GetTraceResponse()
+    for page in pages:
+        answer.MergeFrom(page)
     screen.show(draw_trace(answer.trace, answer.spans, width=screen.width(), zone=screen.zone()))
     screen.show(given_scores(answer, width=screen.width()))
     if request.with_content:
@@ -172,6 +178,20 @@ def listed(found: ListTracesResponse | GetSessionResponse) -> Iterator[Text]:
     else:
         yield Text("no such traces")
     yield from list_footer(len(found.traces), found.freshness, found.next_page_token, zone)
+
+
+def _pages(gateway: Gateway, request: GetTraceRequest) -> Iterator[GetTraceResponse]:
+    """A trace, page by page; how far it is on a terminal."""
+    with progress("reading spans") as advance:
+        spans = 0
+        while True:
+            page = gateway.ask(gateway.query.GetTrace, request, tries=3)
+            yield page
+            spans += len(page.spans)
+            advance(spans)
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return
 
 
 def _newest(gateway: Gateway, wait_for: WaitFor | None) -> str:

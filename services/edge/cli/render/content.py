@@ -57,6 +57,8 @@ def _values(content: SpanContent) -> Iterator[tuple[str, str]]:
     ):
         if text not in {"", "{}"}:
             yield label, text
+    if content.unreadable:
+        yield "not read", content.unreadable
     for event in content.events:
         yield f"event {inert(event.name)} at {micros(event.time) / 1e6:.6f}", event.attributes_json
 
