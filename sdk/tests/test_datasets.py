@@ -262,7 +262,7 @@ def test_splits(server: ExperimentServer, client: Lodestream) -> None:
     server.add("support", *questions(2, splits=["test"]), {"input": "x", "splits": ["hard"]}, {"input": "y"})
     dataset = client.get_dataset("support", splits=["hard"])
     assert (len(dataset), [item.input for item in dataset]) == (1, ["x"])
-    with pytest.raises(TypeError, match="list of texts"):
+    with pytest.raises(TypeError, match="splits is a list, not a text"):
         client.get_dataset("support", splits="hard")
 
 

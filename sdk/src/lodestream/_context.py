@@ -9,6 +9,7 @@ from typing import Any
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, create_key, detach, get_current, set_value
 
+from lodestream._arguments import list_of
 from lodestream._encode import to_json, to_text
 from lodestream._fields import VERSION, metadata_attributes, prompt_attributes
 from lodestream._guard import report, tell
@@ -64,7 +65,7 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
                 **(metadata_attributes(TRACE_METADATA, metadata, to_text) if metadata else {}),
             }
             self._told = {key: str(value) for key, value in texts.items() if value is not None and _fits(key, value)}
-            if tags := tuple(tag for tag in map(str, tags or ()) if _fits(TRACE_TAGS, tag)):
+            if tags := tuple(tag for tag in _tags_of(tags) if _fits(TRACE_TAGS, tag)):
                 self._told[TRACE_TAGS] = tags
             if prompt is not None:
                 self._told |= prompt_attributes(prompt)
@@ -101,6 +102,18 @@ def propagated(context: Context) -> Mapping[str, Any]:
     if received:
         told = _from_baggage(received) | (told or {})  # type: ignore[operator]
     return told or _NOTHING  # type: ignore[return-value]
+
+
+def _tags_of(given: Any) -> tuple[str, ...]:
+    """The tags of an argument; a text in place of a list is one tag, which is logged."""
+    try:
+        return tuple(map(str, list_of(given, "tags")))
+    except TypeError as error:
+        if not isinstance(given, str | bytes | bytearray):
+            tell("tags", f"{error}; it is left out")
+            return ()
+        tell("tags", f"{error}; it is taken as one tag")
+        return (given if isinstance(given, str) else bytes(given).decode("utf-8", "replace"),)
 
 
 def _fits(key: str, value: Any) -> bool:

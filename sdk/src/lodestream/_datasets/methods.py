@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lodestream._arguments import require_list, texts_of
 from lodestream._datasets.errors import DatasetRefusedError, DatasetUnavailableError
 from lodestream._experiments.methods import ExperimentMethods
 
@@ -54,9 +55,8 @@ class DatasetMethods(ExperimentMethods):
             raise ValueError("get_dataset takes a version or an instant, not both")
         if isinstance(version, dt.datetime):
             version, as_of = None, version
-        if isinstance(splits, str):
-            raise TypeError(f"splits is a list of texts, not a text: [{splits!r}]")
-        return reading.get(self._to_ask(), selector_of(name, version, as_of), splits=splits, client=self)
+        chosen = texts_of(splits, "splits")
+        return reading.get(self._to_ask(), selector_of(name, version, as_of), splits=chosen, client=self)
 
     def create_dataset_item(
         self,
@@ -103,15 +103,15 @@ class DatasetMethods(ExperimentMethods):
         """
         from lodestream._datasets import changes
 
+        require_list(items, "items")
         return changes.record_items(self._to_ask(), dataset_name, items)[0]
 
     def archive_dataset_items(self, dataset_name: str, item_ids: Sequence[str]) -> int:
         """Later versions, from the one it gives on, don't have these items; earlier ones keep them."""
         from lodestream._datasets import changes
 
-        if isinstance(item_ids, str):
-            item_ids = [item_ids]
-        return changes.archive_items(self._to_ask(), dataset_name, item_ids).version
+        chosen = texts_of(item_ids, "item_ids")
+        return changes.archive_items(self._to_ask(), dataset_name, chosen).version
 
     def archive_dataset(self, name: str) -> int:
         """It is listed no more; its versions and runs stay. Gives its version. Created again, it is back."""

@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1 import datasets_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 
+from lodestream._arguments import texts_of
 from lodestream._datasets.dataset import Dataset, DatasetItem
 from lodestream._ids import parse_id
 from lodestream._strict_json import NotJsonError, strict_json, strict_object
@@ -71,9 +72,10 @@ def recorded_of(row: Any, author: str) -> DatasetItemRecorded:
         raise NotJsonError(min(map(str, unknown)), f"an item has only {', '.join(sorted(_ENTRIES))}")
     if "input" not in row:
         raise NotJsonError("input", "is missing")
-    splits = given.get("splits", ())
-    if isinstance(splits, str) or not all(isinstance(split, str) for split in splits):
-        raise NotJsonError("splits", f"{splits!r:.100} is not a list of texts")
+    try:
+        splits = texts_of(given.get("splits"), "splits")
+    except TypeError as error:
+        raise NotJsonError("splits", str(error)) from None
     expected = given.get("expected_output")
     return DatasetItemRecorded(
         item_id=str(given.get("id", "")),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from lodestream._arguments import list_of
 from lodestream._evaluation import MAX_NAME, Evaluation
 from lodestream._experiments.binding import Bound, bind
 from lodestream._experiments.calls import call
@@ -51,11 +52,13 @@ def judges_of(
 
     Raises ExperimentRefusedError naming the one that can't judge.
     """
-    if callable(given) or isinstance(given, Mapping):
-        raise ExperimentRefusedError(f"{what} is a list; put the one you have in one")
+    try:
+        several = list_of(given, what)
+    except TypeError as error:
+        raise ExperimentRefusedError(str(error)) from None
     judges: list[Judge] = []
     names: set[str] = set()
-    for number, one in enumerate(given):
+    for number, one in enumerate(several):
         place = f"{what}[{number}]"
         judge = built_in(one, place=place) or _function(
             one, known, place=place, alone=alone, timeout=timeout, taken=names

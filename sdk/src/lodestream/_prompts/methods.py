@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from lodestream._arguments import texts_of
 from lodestream._guard import tell
 from lodestream._prompts.errors import PromptUnavailableError
 from lodestream._prompts.prompt import ChatPrompt, Prompt, PromptType, TextPrompt, fallback_of
@@ -85,13 +86,14 @@ class PromptMethods:
     ) -> Prompt:
         """A new version; it is what `labels` point to from now on. Waits for the server's decision.
 
-        Raises PromptError.
+        Raises TypeError when `labels` or `tags` is not a list of texts, PromptError.
         """
         from lodestream._prompts import changes
 
         given = "text" if isinstance(prompt, str) else "chat"
         if type not in (None, given):
             raise ValueError(f"prompt: a {type} prompt is {'a text' if type == 'text' else 'a list of messages'}")
+        labels, tags = texts_of(labels, "labels"), texts_of(tags, "tags")
         prompts = self._reachable()
         created = changes.create(
             prompts.line, name, prompt, labels=labels, tags=tags, config=config, commit_message=commit_message
@@ -104,12 +106,13 @@ class PromptMethods:
     ) -> Prompt:
         """Let labels point to this version; gives it. With `expected_revision` only if nobody changed the prompt since.
 
-        Raises PromptError.
+        Raises TypeError when `new_labels` is not a list of texts, PromptError.
         """
         from lodestream._prompts import changes
 
+        labels = texts_of(new_labels, "new_labels")
         prompts = self._reachable()
-        moved = changes.move_labels(prompts.line, name, version, new_labels, expected_revision=expected_revision)
+        moved = changes.move_labels(prompts.line, name, version, labels, expected_revision=expected_revision)
         prompts.forget(name)
         return moved
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, final
 
+from lodestream._arguments import list_of
 from lodestream._guard import tell
 from lodestream._prompts.template import as_format_string, fill, filled_length, variables_in
 
@@ -154,12 +155,14 @@ def fallback_of(name: str, fallback: str | Sequence[Mapping[str, Any]]) -> Promp
 def chat_items(messages: Sequence[Mapping[str, Any]]) -> tuple[ChatItem, ...]:
     """Messages and placeholders, from mappings as callers write them.
 
-    Raises ValueError naming the first that is neither.
+    Raises TypeError or ValueError naming the first that is neither.
     """
-    return tuple(_item(index, message) for index, message in enumerate(messages))
+    return tuple(_item(index, message) for index, message in enumerate(list_of(messages, "prompt")))
 
 
-def _item(index: int, message: Mapping[str, Any]) -> ChatItem:
+def _item(index: int, message: Any) -> ChatItem:
+    if not isinstance(message, Mapping):
+        raise TypeError(f"prompt[{index}] is a message, a mapping, not of type {type(message).__name__}")
     if message.get("type") == "placeholder" and isinstance(message.get("name"), str):
         return Placeholder(type="placeholder", name=message["name"])
     if isinstance(message.get("role"), str) and isinstance(message.get("content"), str):
