@@ -1,5 +1,6 @@
 """The worker's judges: the mock gives verdicts, and each vote is a question of its own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,13 +20,14 @@ class Asked:
         self.questions: list[Question] = []
         self._mock = MockProvider()
 
-    async def ask(self, _: str, question: Question) -> Reply:
+    async def ask(self, _: str, question: Question, *, begun: Callable[[], None]) -> Reply:
+        begun()
         self.questions.append(question)
         return await self._mock.ask(question)
 
 
 async def judged(calls: Asked, output: str, **settings: Any) -> Any:
-    judges: Any = Judges(calls, None, ["project", "run", "item", 0], attempts=1)  # type: ignore[arg-type]
+    judges: Any = Judges(calls, None, None, ["project", "run", "item", 0], attempts=1)  # type: ignore[arg-type]
     case = Case(input="How long?", output=output, expected_output="It takes 14 working days.")
     [said] = await judges.evaluate([evaluator_of({**JUDGE, **settings})], case, seconds=10)
     assert said.error == ""

@@ -22,6 +22,7 @@ from services.write.evaluator.opening import Runs
 from services.write.evaluator.planning import Planner
 from services.write.evaluator.prompts import Prompts
 from services.write.evaluator.providers.endpoints import open_endpoints
+from services.write.evaluator.schemas import Schemas
 from services.write.evaluator.subscriber import assignment, router, subscriber
 from services.write.evaluator.telling import Teller
 from services.write.evaluator.trying import Trying
@@ -104,7 +105,11 @@ async def _working(
         )
         await jobs.seen()  # whoever asks for a run once this process is ready, finds what it offers
         teller = Teller(jobs, appender)
-        trying = Trying(calls, prompts, attempts=settings.attempts, evaluation_seconds=settings.evaluation_seconds)
+        schemas = Schemas()
+        stack.push_async_callback(schemas.aclose)
+        trying = Trying(
+            calls, prompts, schemas, attempts=settings.attempts, evaluation_seconds=settings.evaluation_seconds
+        )
         worker = Worker(
             settings,
             jobs=jobs,

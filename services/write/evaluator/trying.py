@@ -15,6 +15,7 @@ from services.write.evaluator.judging import Judges
 from services.write.evaluator.prompts import Prompts
 from services.write.evaluator.providers.provider import LastingError, Message, PassingError, Question, Reply
 from services.write.evaluator.results import usage_of
+from services.write.evaluator.schemas import Schemas
 from services.write.evaluator.tried import Item, Opened, Tried
 from shared.runtime.failpoints import failpoint
 
@@ -25,15 +26,17 @@ _MAX_ERROR = 2_000
 class Trying:
     """How this worker tries items."""
 
-    def __init__(self, calls: Calls, prompts: Prompts, *, attempts: int, evaluation_seconds: float) -> None:
-        self._calls, self._prompts = calls, prompts
+    def __init__(
+        self, calls: Calls, prompts: Prompts, schemas: Schemas, *, attempts: int, evaluation_seconds: float
+    ) -> None:
+        self._calls, self._prompts, self._schemas = calls, prompts, schemas
         self._attempts, self._evaluation_seconds = attempts, evaluation_seconds
 
     async def __call__(self, opened: Opened, item: Item, attempt: int, *, begun: Callable[[], None]) -> Tried:
         """What came of it; `begun` is called when the model is.
 
         Raises PassingError when it should be tried again and there are attempts left, TooFarError when the provider has
-        no place soon.
+        no place soon, JudgingDelayedError when it can't be judged soon.
         """
         messages: Sequence[Message] | None = None
         reply, error = None, ""
@@ -80,7 +83,7 @@ class Trying:
 
     async def _judged(self, opened: Opened, item: Item, tried: Tried) -> Tried:
         names = (*opened.run, item.item_id, item.repetition)
-        judges = Judges(self._calls, self._prompts, names, self._attempts)
+        judges = Judges(self._calls, self._prompts, self._schemas, names, self._attempts)
         said = await judges.evaluate(opened.evaluators, case_of(item, tried), seconds=self._evaluation_seconds)
         return replace(tried, said=said, judges_picodollars=judges.picodollars)
 

@@ -18,6 +18,7 @@ from services.write.evaluator.limits import TooFarError
 from services.write.evaluator.opening import Runs, UnopenedError
 from services.write.evaluator.providers.provider import PassingError
 from services.write.evaluator.results import events_of, usage_of
+from services.write.evaluator.schemas import JudgingDelayedError
 from services.write.evaluator.telling import Teller
 from services.write.evaluator.tried import Item, Opened, Tried
 from services.write.evaluator.trying import Trying, given_up
@@ -227,6 +228,9 @@ class Worker:
         except TooFarError as error:
             self._resting.add(provider, error.seconds)
             await self._jobs.put_off(claimed, error.seconds * random.uniform(1, 1.2), counts=False)  # noqa: S311
+        except JudgingDelayedError as error:
+            log.warning("an item is judged later", run=claimed.key.run_id, item=claimed.key.item_id, reason=str(error))
+            await self._jobs.put_off(claimed, random.uniform(1, 2) * _UNOPENED_SECONDS, counts=False)  # noqa: S311
         except PassingError as error:
             wait = pause(claimed.attempt, retry_after=error.retry_after, chance=random.random)
             metrics.RETRIES.labels(provider).inc()

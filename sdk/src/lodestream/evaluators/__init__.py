@@ -8,7 +8,7 @@
 They need `pip install 'lodestream[experiments]'`.
 """
 
-from lodestream.evaluators._case import Answer, Ask, Case, FindPrompt, Message, Tools
+from lodestream.evaluators._case import Answer, Ask, Case, FindPrompt, FindSchemaProblems, Message, Tools
 from lodestream.evaluators._errors import EvaluatorError, EvaluatorSpecError
 from lodestream.evaluators._evaluator import Evaluator, ValueType
 from lodestream.evaluators._kinds import (
@@ -20,6 +20,13 @@ from lodestream.evaluators._kinds import (
     run_evaluators_of,
 )
 from lodestream.evaluators._run import Judged, RunEvaluator
+from lodestream.evaluators._schema_process import (
+    SchemaCrashError,
+    SchemaFindings,
+    SchemaProcess,
+    SchemaTimeoutError,
+    SchemaUnansweredError,
+)
 from lodestream.evaluators.llm_judge import with_prompt_version
 
 __all__ = [
@@ -32,9 +39,15 @@ __all__ = [
     "EvaluatorError",
     "EvaluatorSpecError",
     "FindPrompt",
+    "FindSchemaProblems",
     "Judged",
     "Message",
     "RunEvaluator",
+    "SchemaCrashError",
+    "SchemaFindings",
+    "SchemaProcess",
+    "SchemaTimeoutError",
+    "SchemaUnansweredError",
     "Tools",
     "ValueType",
     "evaluator_of",

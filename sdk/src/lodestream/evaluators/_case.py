@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from lodestream._prompts.prompt import ChatPrompt, TextPrompt
 from lodestream.evaluators._errors import EvaluatorError
 from lodestream.evaluators._json import plain
+from lodestream.evaluators._schema_process import schema_problems
 
 Message = Mapping[str, str]
 """With "role" and "content"."""
@@ -67,6 +68,12 @@ class FindPrompt(Protocol):
     async def __call__(self, name: str, version: int | None, label: str | None) -> TextPrompt | ChatPrompt: ...
 
 
+class FindSchemaProblems(Protocol):
+    """Holds a value against a JSON Schema, both JSON texts; the problems are those of SchemaFindings."""
+
+    async def __call__(self, schema: str, value: str, *, formats: bool) -> list[dict[str, str]]: ...
+
+
 async def _no_model(*_: Any, **__: Any) -> Answer:
     raise EvaluatorError("there is no model to ask: evaluate() was given no tools with `ask`")
 
@@ -81,3 +88,5 @@ class Tools:
 
     ask: Ask = _no_model
     prompt: FindPrompt = _no_prompts
+    schema_problems: FindSchemaProblems = schema_problems
+    """By default in one process beside this program, one output after the other."""

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,33 @@ from lodestream.evaluators._errors import EvaluatorError
 
 _PATIENCE = 30.0  # seconds for a line, on a machine that is busy
 _LATE = -getattr(signal, "SIGPROF", 0)
+_PASSED_ON = (
+    "PATH", "PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT",
+    "TEMP", "TMP", "TMPDIR",
+)  # fmt: skip
+"""Of the environment: what an interpreter may need to start, and no keys."""
+
+
+class SchemaTimeoutError(EvaluatorError):
+    """The schema takes more processor time for this output than it may have."""
+
+
+class SchemaCrashError(EvaluatorError):
+    """The process ended over it: the validator crashed, wanted too much memory, or was killed."""
+
+
+class SchemaUnansweredError(EvaluatorError):
+    """The process did not come to an answer by the clock, though it had processor time left: the machine is busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaFindings:
+    """What holding an output against a schema came to."""
+
+    problems: list[dict[str, str]]
+    """The first ten, each with `path`, `message` and `schema_path`; empty: the output satisfies the schema."""
+    cpu_seconds: float
+    """Processor time that it took."""
 
 
 class SchemaProcess:
@@ -33,12 +61,15 @@ class SchemaProcess:
         self._thread = ThreadPoolExecutor(1, "lodestream-schemas")
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def problems(self, schema: str, value: str, *, formats: bool) -> list[dict[str, str]]:
-        """Of a value by a schema, both JSON texts. Raises EvaluatorError when it takes too long, or crashes."""
-        ask = partial(self._problems, schema, value, formats=formats)
+    async def judge(self, schema: str, value: str, *, formats: bool) -> SchemaFindings:
+        """Hold a value against a schema, both JSON texts.
+
+        Raises SchemaTimeoutError, SchemaUnansweredError and SchemaCrashError.
+        """
+        ask = partial(self._judge, schema, value, formats=formats)
         return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
 
-    def _problems(self, schema: str, value: str, *, formats: bool) -> list[dict[str, str]]:
+    def _judge(self, schema: str, value: str, *, formats: bool) -> SchemaFindings:
         with self._lock:
             process = self._started()
             with _killed_late(process) as late:
@@ -46,11 +77,12 @@ class SchemaProcess:
             if not answer or late.is_set():
                 self._end()
             if answer:
-                problems: list[dict[str, str]] = json.loads(answer)
-                return problems
-        if late.is_set() or process.returncode == _LATE:
-            raise EvaluatorError(f"the schema takes longer than {_schema_child.SECONDS:g} s for this output")
-        raise EvaluatorError("the schema can't be held against this output: the validator crashed")
+                return SchemaFindings(**json.loads(answer))
+        if process.returncode == _LATE or (late.is_set() and not hasattr(signal, "setitimer")):
+            raise SchemaTimeoutError(f"the schema takes longer than {_schema_child.SECONDS:g} s for this output")
+        if late.is_set():
+            raise SchemaUnansweredError(f"the schema was not held against this output within {_PATIENCE:g} s")
+        raise SchemaCrashError("the schema can't be held against this output: the validator crashed")
 
     def end(self) -> None:
         """The process, if there is one."""
@@ -65,6 +97,7 @@ class SchemaProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
             )
             with _killed_late(self._process):
                 _asked(self._process, b"")
@@ -119,8 +152,11 @@ _parents: list[SchemaProcess] = []  # of those we were forked from: never closed
 
 
 async def schema_problems(schema: str, value: str, *, formats: bool) -> list[dict[str, str]]:
-    """As SchemaProcess.problems, by the one of this process."""
-    return await _the_process.problems(schema, value, formats=formats)
+    """What of a value does not satisfy a schema, both JSON texts, as the process of this program finds.
+
+    Raises EvaluatorError as SchemaProcess.judge does.
+    """
+    return (await _the_process.judge(schema, value, formats=formats)).problems
 
 
 def _end() -> None:

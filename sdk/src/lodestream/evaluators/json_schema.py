@@ -14,7 +14,6 @@ from lodestream.evaluators._extra import imported
 from lodestream.evaluators._fields import path_setting
 from lodestream.evaluators._json import NotJsonError, canonical, parse
 from lodestream.evaluators._schema_child import WrongSchemaError, validator_of
-from lodestream.evaluators._schema_process import schema_problems
 from lodestream.evaluators._spec import REQUIRED, Spec, kind_of
 
 _MAX_SCHEMA, _MAX_PATTERNS = 200_000, 100
@@ -31,10 +30,10 @@ def read(spec: Spec) -> Judging:
     spec.built("schema", lambda: _check(schema, formats=formats))
     schema_text = canonical(schema)
 
-    async def problems_of(value: Any) -> list[dict[str, str]]:
-        return await schema_problems(schema_text, canonical(value), formats=formats)
+    async def judge(case: Case, tools: Tools) -> Verdict:
+        async def problems_of(value: Any) -> list[dict[str, str]]:
+            return await tools.schema_problems(schema_text, canonical(value), formats=formats)
 
-    async def judge(case: Case, _: Tools) -> Verdict:
         found = path.of(case)
         if found.missing:
             return Verdict(False, found.missing)
