@@ -14,6 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from shared.event_log.codec import Recorded
 from shared.runtime.wire import TooManyMessagesError, check_messages
 
 MAX_OPENED_BYTES = 64 * 1024 * 1024
@@ -112,6 +113,23 @@ def opened_bytes(compression: int, block: bytes, *, max_bytes: int = MAX_OPENED_
     if size > max_bytes:
         raise UnreadableBlockError(f"otlp_request has more than {max_bytes} bytes when decompressed")
     return size
+
+
+def opened_size(record: Recorded) -> int:
+    """How many bytes a record of the log has once it is opened: the larger of what it says and what its block says.
+
+    Where neither says anything it counts as the largest that is ever opened.
+    """
+    if record.event is None or not record.event.HasField("spans_recorded"):
+        return len(record.raw)
+    recorded = record.event.spans_recorded
+    if recorded.compression != COMPRESSION_ZSTD:
+        return len(record.raw)
+    try:
+        size = zstandard.frame_content_size(recorded.otlp_request)
+    except zstandard.ZstdError:
+        return len(record.raw)
+    return max(size, recorded.opened_bytes) if size >= 0 else recorded.opened_bytes or MAX_OPENED_BYTES
 
 
 def _counted(block: bytes, max_bytes: int) -> int:

@@ -130,6 +130,17 @@ class InitSettings(_Settings):
         return self
 
 
+class ProjectionSettings(_Settings):
+    """What any projection folds in one transaction, and so the memory that it takes."""
+
+    model_config = SettingsConfigDict(env_prefix="LODESTREAM_PROJECTION_")
+
+    batch_bytes: int = Field(default=8 * MIB, ge=1)
+    """Of records when they are opened."""
+    batch_items: int = Field(default=5_000, ge=1)
+    """Spans above all; of other events one or a few each."""
+
+
 class TracesProjectionSettings(_Settings):
     """The traces projection. Processes of one group share the partitions; each group has a database of its own."""
 

@@ -1,6 +1,7 @@
 """A span's row is a function of the set of its tellings; a summary of any grouping of spans is the same."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from services.projections.traces.folding.fold import PoisonedSpanError, Version, fold, version
+from services.projections.traces.folding.fold import MAX_TELLINGS, PoisonedSpanError, Version, fold, version
 from services.projections.traces.folding.projection import project
 from services.projections.traces.folding.rows import Part, SpanRow
 from services.projections.traces.folding.summary import summarise, union
@@ -44,6 +45,23 @@ def test_a_start_and_an_end_are_one_span() -> None:
     assert row.end_at_us is not None
     assert row.end_at_us - row.start_at_us == 80_000
     assert [part.offset for part in row.parts] == [0, 1]
+
+
+@given(st.permutations(range(90)), st.lists(st.integers(1, 89), max_size=4))
+def test_of_very_many_tellings_the_same_count_in_whatever_steps_they_come(order: list[int], cuts: list[int]) -> None:
+    every = told(*(span(1, 1, end_ms=n + 1, attributes={"user.id": f"u{n:02}"}) for n in range(90)))
+    every += [replace(each, part=each.part._replace(offset=each.part.offset + 1000)) for each in every[::7]]
+    at_once = folded(every)
+    assert len(at_once.parts) == MAX_TELLINGS
+    assert (at_once.user_id, at_once.parts[0].offset, at_once.parts[-1].offset) == ("u89", 0, 89)
+    by_part = {each.part: each for each in every}
+    shuffled, kept = [every[n] for n in order] + every[90:], set[Part]()
+    for begin, end in pairwise([0, *sorted(cuts), len(shuffled)]):
+        if told_now := shuffled[begin:end]:
+            stored = folded(told_now).parts  # what the batch comes to, merged with what is stored
+            row = folded([by_part[part] for part in kept | set(stored)])
+            kept = set(row.parts)
+    assert row == at_once
 
 
 def test_equal_tellings_are_one_at_the_smallest_part() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -11,9 +11,11 @@ from typing import Generic
 import asyncpg
 import structlog
 from aiokafka import TopicPartition
+from lodestream_proto.v1.event_pb2 import Event
 
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import Recorded, read
+from shared.read_model.blocks import opened_size
 from shared.read_model.dead_letters import WHOLE_RECORD, DeadLetter, set_aside, whole
 from shared.read_model.progress import Fenced, HaltError, SkippedError, fence, halt, held
 from shared.read_model.projecting import metrics
@@ -23,6 +25,7 @@ from shared.read_model.projecting.places import outside
 from shared.read_model.projecting.projection import Prepared, Projection
 from shared.runtime.failpoints import failpoint
 from shared.runtime.memory import raise_if_out_of_memory
+from shared.runtime.settings import ProjectionSettings
 
 log = structlog.get_logger()
 
@@ -48,6 +51,26 @@ SAMPLE_OFFSET = 2**62
 UNPARKED_AT_ONCE = 256
 
 
+def in_parts(
+    run: Sequence[Recorded], settings: ProjectionSettings, *, items: Callable[[Event], int]
+) -> Iterator[Sequence[Recorded]]:
+    """Records of one partition in parts of so many bytes, opened, and items as one transaction may have.
+
+    A record that has more is a part by itself.
+    """
+    part: list[Recorded] = []
+    size = count = 0
+    for record in run:
+        its_size, its_count = opened_size(record), 0 if record.event is None else items(record.event)
+        if part and (size + its_size > settings.batch_bytes or count + its_count > settings.batch_items):
+            yield part
+            part, size, count = [], 0, 0
+        part.append(record)
+        size += its_size
+        count += its_count
+    yield part
+
+
 class Projector(Generic[Prepared]):
     """Folds batches.
 
@@ -55,8 +78,15 @@ class Projector(Generic[Prepared]):
     go on.
     """
 
-    def __init__(self, pool: asyncpg.Pool, projection: Projection[Prepared], assignment: Assignment) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        projection: Projection[Prepared],
+        assignment: Assignment,
+        settings: ProjectionSettings | None = None,
+    ) -> None:
         self._pool = pool
+        self._settings = settings or ProjectionSettings()
         self._projection = projection
         self._assignment = assignment
         self._turn = asyncio.Semaphore(IN_FLIGHT)
@@ -65,7 +95,10 @@ class Projector(Generic[Prepared]):
         self._failures: Counter[TopicPartition] = Counter()
 
     async def fold(self, records: Sequence[Recorded]) -> None:
-        """Fold what is new in a batch, which may span partitions."""
+        """Fold what is new in a batch, which may span partitions.
+
+        Each partition's records are folded in order, in transactions that are bounded by what their records open to.
+        """
         by_place = {(record.topic, record.partition, record.offset): record for record in records}
         in_order = [record for _, record in sorted(by_place.items(), key=itemgetter(0))]
         runs = [list(run) for _, run in groupby(in_order, attrgetter("topic", "partition"))]
@@ -78,14 +111,18 @@ class Projector(Generic[Prepared]):
 
     async def _fold_run(self, run: Sequence[Recorded]) -> None:
         partition = TopicPartition(run[0].topic, run[0].partition)
-        async with self._turn:
-            try:
-                with metrics.BATCH_SECONDS.labels(self._projection.name).time():
-                    await self._commit_or_isolate(partition, run)
-            except SkippedError as skipped:
-                await self._read_again(partition, skipped.next_offset)
-            except HaltError as reason:
-                await self._halt(partition, str(reason), run[-1].offset + 1)
+        for part in in_parts(run, self._settings, items=self._projection.items):
+            async with self._turn:
+                try:
+                    with metrics.BATCH_SECONDS.labels(self._projection.name).time():
+                        await self._commit_or_isolate(partition, part)
+                except SkippedError as skipped:
+                    await self._read_again(partition, skipped.next_offset)
+                    return
+                except HaltError as reason:
+                    await self._halt(partition, str(reason), part[-1].offset + 1)
+                    return
+        self._failures.pop(partition, None)
 
     async def _commit_or_isolate(self, partition: TopicPartition, run: Sequence[Recorded]) -> None:
         """Commit a run; one that fails again and again, record by record, so that what is at fault costs only itself.
@@ -102,7 +139,6 @@ class Projector(Generic[Prepared]):
                 raise
             for record in run:
                 await self._commit_alone(partition, record)
-        self._failures.pop(partition, None)
 
     async def _commit_alone(self, partition: TopicPartition, record: Recorded) -> None:
         try:

@@ -26,6 +26,11 @@ _FIELDS = tuple(field.name for field in fields(Hot) if field.name not in {"as_ro
 Value = TypeVar("Value")
 
 
+MAX_TELLINGS = 64
+"""Different tellings of one span that count; two are usual, that it began and that it ended."""
+_EARLIEST = 16
+
+
 class PoisonedSpanError(ValueError):
     """A span that no row can hold; the message says why."""
 
@@ -72,41 +77,78 @@ def version(part: Part, source: Source) -> Version:
     return Version(part, source, trace_id, span_id, start, end, clamped)
 
 
+@dataclass(slots=True)
+class Telling:
+    """What counts of a version when there are several of a span: small, whatever the span's content is."""
+
+    part: Part
+    revision: tuple[int, bytes]
+    """Event time, and a digest of all that is told: what makes two tellings the same, and which of two is the later."""
+    start_us: int
+    end_us: int | None
+    sanitized: int
+    parent: bytes | None
+    facts: Hot
+
+
+def telling(version: Version) -> Telling:
+    """What counts of a version, without its source."""
+    facts = hot(version.source)
+    moment = version.start_us if version.end_us is None else version.end_us
+    return Telling(
+        version.part,
+        (moment, _digest(version.source)),
+        version.start_us,
+        version.end_us,
+        facts.sanitized + version.clamped,
+        _parent(version),
+        facts,
+    )
+
+
 def fold(key: SpanKey, versions: Sequence[Version]) -> SpanRow:
     """The row of a span. Order and repetition of the versions do not matter; there must be at least one."""
-    if len(versions) == 1:
-        (only,) = versions
-        facts, parent = hot(only.source), _parent(only)
-        return _row(
-            key,
-            facts,
-            start_us=only.start_us,
-            end_us=only.end_us,
-            parent=parent,
-            is_root=parent is None or facts.as_root,
-            sanitized=facts.sanitized + only.clamped,
-            parts=(only.part,),
-        )
-    in_order = _distinct(versions)
-    told = [hot(each.source) for each in in_order]
-    parent = _last(map(_parent, reversed(in_order)))
+    if len(versions) > 1:
+        return fold_tellings(key, map(telling, versions))
+    (only,) = versions
+    facts, parent = hot(only.source), _parent(only)
     return _row(
         key,
-        _merge(told),
+        facts,
+        start_us=only.start_us,
+        end_us=only.end_us,
+        parent=parent,
+        is_root=parent is None or facts.as_root,
+        sanitized=facts.sanitized + only.clamped,
+        parts=(only.part,),
+    )
+
+
+def fold_tellings(key: SpanKey, tellings: Iterable[Telling]) -> SpanRow:
+    """The row of a span that was told several times. Of more than MAX_TELLINGS different tellings the earliest and the
+    latest count: by what they tell and not by where, so that it makes no difference in how many steps they come.
+    """
+    in_order = _distinct(tellings)
+    if len(in_order) > MAX_TELLINGS:
+        in_order = in_order[:_EARLIEST] + in_order[_EARLIEST - MAX_TELLINGS :]
+    parent = _last(each.parent for each in reversed(in_order))
+    return _row(
+        key,
+        _merge([each.facts for each in in_order]),
         start_us=in_order[-1].start_us,
         end_us=_last(each.end_us for each in reversed(in_order)),
         parent=parent,
-        is_root=parent is None or any(hot.as_root for hot in told),
-        sanitized=max(hot.sanitized + each.clamped for hot, each in zip(told, in_order, strict=True)),
+        is_root=parent is None or any(each.facts.as_root for each in in_order),
+        sanitized=max(each.sanitized for each in in_order),
         parts=tuple(sorted(each.part for each in in_order)),
     )
 
 
-def _distinct(versions: Sequence[Version]) -> list[Version]:
-    """Equal tellings once, at their smallest part; by event time, then by a digest of their bytes."""
-    smallest: dict[tuple[int, bytes], Version] = {}
-    for each in sorted(versions, key=lambda version: version.part):
-        smallest.setdefault((each.start_us if each.end_us is None else each.end_us, _digest(each.source)), each)
+def _distinct(tellings: Iterable[Telling]) -> list[Telling]:
+    """Equal tellings once, at their smallest part, in the order of their revisions."""
+    smallest: dict[tuple[int, bytes], Telling] = {}
+    for each in sorted(tellings, key=lambda telling: telling.part):
+        smallest.setdefault(each.revision, each)
     return [smallest[revision] for revision in sorted(smallest)]
 
 

@@ -1,13 +1,13 @@
 """Records to rows, purely: which blocks, which spans, and what can't be folded."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 
 from services.projections.traces.folding.fold import PoisonedSpanError, Version, fold, version
-from services.projections.traces.folding.rows import BlockKey, BlockRow, Part, SpanKey, SpanRow
+from services.projections.traces.folding.rows import BlockRow, Part, SpanKey, SpanRow
 from services.projections.traces.storing.copy_format import microseconds
 from services.projections.traces.storing.packed import Packed
 from shared.event_log.codec import Recorded
@@ -80,12 +80,6 @@ def projecting(records: Sequence[Recorded], projected: Projected) -> Iterator[No
             projected.dead_letters += [
                 span_letter(by_offset[each.part.offset], each.source, reason) for each in versions
             ]
-
-
-def refold(key: SpanKey, parts: Sequence[Part], opened: Mapping[BlockKey, Sequence[Source]]) -> SpanRow:
-    """A span's row from all that was told of it. A part whose block is gone (retention) tells nothing any more."""
-    places = ((part, opened.get((key[0], part.partition, part.offset))) for part in parts)
-    return fold(key, [version(part, sources[part.span_index]) for part, sources in places if sources])
 
 
 def sources_in(block: BlockRow) -> list[Source]:

@@ -3,18 +3,19 @@
 Rows are claimed in key order, as the fast path copies them, so that writers of the same spans queue and never deadlock.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 
-from services.projections.traces.folding.projection import refold, sources_in
-from services.projections.traces.folding.rows import BlockKey, Part, SpanKey, SpanRow
+from services.projections.traces.folding.fold import Telling, fold_tellings, telling, version
+from services.projections.traces.folding.projection import sources_in
+from services.projections.traces.folding.rows import Part, SpanKey, SpanRow
 from services.projections.traces.folding.summary import summarise
 from services.projections.traces.storing.packed import key_of, pack_spans, pack_traces
 from services.projections.traces.storing.stored import block_row, parts_of, span_row
 from services.projections.traces.storing.tables import SQL, add_to_traces, copy_spans, copy_traces
-from shared.read_model.blocks import Source
 from shared.read_model.postgres import load_sql
 
 _CLAIM_SPANS = load_sql(SQL / "claim_spans.sql")
@@ -23,6 +24,8 @@ _READ_BLOCKS = load_sql(SQL / "read_blocks.sql")
 _DELETE_SPANS = load_sql(SQL / "delete_spans.sql")
 _READ_SPANS = load_sql(SQL / "read_spans.sql")
 _REPLACE_TRACES = load_sql(SQL / "replace_traces.sql")
+_PARTS_AT_ONCE = 20_000  # some 40 MB of tellings
+_BLOCKS_AT_ONCE = 8  # at most 2 MB each as they are stored
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -51,23 +54,51 @@ async def _refold(connection: asyncpg.Connection, told_again: Mapping[SpanKey, S
     stored = {
         _key(record): parts_of(record) for record in await connection.fetch(_READ_PARTS, *_columns(told_again, 4))
     }
-    parts = {key: sorted({*stored[key], *row.parts}) for key, row in told_again.items()}
-    opened = await _open_blocks(connection, parts)
-    rows = [refold(key, parts[key], opened) for key in told_again]
+    rows = []
+    for parts in _groups({key: {*stored[key], *row.parts} for key, row in told_again.items()}):
+        tellings = await _tellings(connection, parts)
+        rows += [fold_tellings(key, tellings[key]) for key in parts]
     return [row for row in rows if row.parts != stored[key_of(row)]]
 
 
-async def _open_blocks(
-    connection: asyncpg.Connection, parts: Mapping[SpanKey, Iterable[Part]]
-) -> dict[BlockKey, Sequence[Source]]:
-    """The spans of every record that these parts are in; each is opened once."""
-    wanted = {
-        (key[0], (_EPOCH + timedelta(microseconds=part.received_at_us)).date(), part.partition, part.offset)
-        for key, its_parts in parts.items()
-        for part in its_parts
-    }
-    rows = map(block_row, await connection.fetch(_READ_BLOCKS, *_columns(wanted, 4)))
-    return {(row.project_id, row.partition, row.offset): sources_in(row) for row in rows}
+def _groups(parts: Mapping[SpanKey, Collection[Part]]) -> Iterator[Mapping[SpanKey, Collection[Part]]]:
+    """Spans in groups of so many parts that there is room for them; in an order in which they share records."""
+    group: dict[SpanKey, Collection[Part]] = {}
+    count = 0
+    for key, its in sorted(parts.items(), key=lambda each: min(each[1])):
+        if group and count + len(its) > _PARTS_AT_ONCE:
+            yield group
+            group, count = {}, 0
+        group[key] = its
+        count += len(its)
+    yield group
+
+
+async def _tellings(
+    connection: asyncpg.Connection, parts: Mapping[SpanKey, Collection[Part]]
+) -> dict[SpanKey, list[Telling]]:
+    """What was told of these spans. Their records are opened one after another, each once, and never held together.
+
+    A part whose record is gone (retention) tells nothing any more.
+    """
+    wanted: dict[tuple[str, date, int, int], list[tuple[SpanKey, Part]]] = {}
+    for key, its in parts.items():
+        for part in its:
+            received = (_EPOCH + timedelta(microseconds=part.received_at_us)).date()
+            wanted.setdefault((key[0], received, part.partition, part.offset), []).append((key, part))
+    found: dict[SpanKey, list[Telling]] = {key: [] for key in parts}
+    places = sorted(wanted)
+    for begin in range(0, len(places), _BLOCKS_AT_ONCE):
+        records = await connection.fetch(_READ_BLOCKS, *_columns(places[begin : begin + _BLOCKS_AT_ONCE], 4))
+        for block in map(block_row, records):
+            sources = sources_in(block)
+            for key, part in wanted[
+                block.project_id, block.received_at.astimezone(UTC).date(), block.partition, block.offset
+            ]:
+                found[key].append(telling(version(part, sources[part.span_index])))
+            del sources
+            await asyncio.sleep(0)
+    return found
 
 
 async def _sum_up_anew(connection: asyncpg.Connection, traces: Collection[tuple[str, bytes]]) -> None:
