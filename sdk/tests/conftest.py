@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from lodestream import _guard
+from lodestream._clients import isolated
 
 from sdk.tests.collector import Collector
 from sdk.tests.programs import Programs, end_all
@@ -13,6 +14,12 @@ from sdk.tests.programs import Programs, end_all
 @pytest.fixture(autouse=True)
 def _nothing_told_yet() -> None:
     _guard._told.clear()
+
+
+@pytest.fixture(autouse=True)
+def _clients_of_its_own() -> Iterator[None]:
+    with isolated():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -200,12 +200,6 @@ def test_when_the_mask_fails_nothing_gets_out(caplog):
 # --- The client itself ------------------------------------------------------------------------------------------------
 
 
-def test_the_last_client_made_is_the_default():
-    with captured():
-        made = Lodestream(secret_key="k")
-        assert get_client() is made
-
-
 def test_settings_that_make_no_sense_do_not_stop_the_program(caplog):
     with captured():
         odd: dict[str, Any] = {"sample_rate": 7, "endpoint": "no port at all:x", "flush_interval": "soon"}

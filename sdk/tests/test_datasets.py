@@ -23,7 +23,6 @@ from lodestream import (
     DatasetUnavailableError,
     Lodestream,
 )
-from lodestream._client import use_as_default
 from lodestream._datasets import changes
 from lodestream._strict_json import NotJsonError, canonical_json, plain, strict_json
 from lodestream.testing import captured
@@ -39,9 +38,7 @@ def server() -> Iterator[ExperimentServer]:
 
 @pytest.fixture
 def client(server: ExperimentServer, tmp_path: Path) -> Iterator[Lodestream]:
-    before = use_as_default(None)
     made = Lodestream(endpoint=server.address, secret_key="sk", spool_dir=tmp_path)
-    use_as_default(before)
     yield made
     made.shutdown()
 

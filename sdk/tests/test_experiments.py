@@ -22,7 +22,6 @@ from lodestream import (
     get_client,
     observe,
 )
-from lodestream._client import use_as_default
 from lodestream._experiments import asking, progress
 from lodestream._strict_json import canonical_json
 from lodestream.evaluators import evaluator_of, run_evaluator_of
@@ -43,11 +42,9 @@ def server() -> Iterator[ExperimentServer]:
 
 @pytest.fixture
 def client(server: ExperimentServer, tmp_path: Path) -> Iterator[Lodestream]:
-    before = use_as_default(None)
     made = Lodestream(endpoint=server.address, secret_key="sk", spool_dir=tmp_path)
     yield made
     made.shutdown()
-    use_as_default(before)
 
 
 def double(*, item: Any, **_: Any) -> int:
@@ -484,9 +481,7 @@ def test_what_is_masked_is_masked_everywhere(server: ExperimentServer, tmp_path:
     def mask(*, data: Any) -> Any:
         return "***" if "secret" in str(data) else data
 
-    before = use_as_default(None)
     client = Lodestream(endpoint=server.address, secret_key="sk", spool_dir=tmp_path, mask=mask)
-    use_as_default(before)
     result = client.run_experiment(
         name="e", data=[{"input": "secret in", "expected_output": "secret too", "metadata": {"a": "secret"}}],
         task=lambda item: "secret out",
@@ -508,7 +503,6 @@ def test_items_are_kept_whatever_share_of_traces_is(
     client = Lodestream(endpoint=server.address, secret_key="sk", spool_dir=tmp_path, sample_rate=rate)
     result = client.run_experiment(name="e", data=LOCAL, task=double, evaluators=[correct])
     client.shutdown()
-    use_as_default(None)
     assert len(server.finished(result.run_id)) == 4
     assert server.kept.get("experiment-item", 0) == traces
     assert sum(bool(item.trace_id) for item in result) == traces
@@ -540,9 +534,7 @@ def test_a_program_that_only_tests_needs_no_server() -> None:
 
 
 def test_with_tracing_off_the_experiment_runs(tmp_path: Path) -> None:
-    before = use_as_default(None)
     client = Lodestream(endpoint="127.0.0.1:1", tracing_enabled=False)
-    use_as_default(before)
     result = client.run_experiment(name="e", data=LOCAL, task=double, evaluators=[correct])
     assert (len(result), result.mean("correct"), result.recorded) == (4, 1.0, False)
     assert {item.trace_id for item in result} == {""}

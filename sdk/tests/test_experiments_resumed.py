@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from lodestream import ExperimentRefusedError, ExperimentStoppedError, ExperimentUnavailableError, Lodestream
-from lodestream._client import use_as_default
 from lodestream._experiments import orders, running, starting, working
 from lodestream_proto.v1 import experiments_pb2 as pb
 
@@ -35,10 +34,7 @@ def server() -> Iterator[ExperimentServer]:
 
 
 def client_of(server: ExperimentServer, spool: Path, **settings: Any) -> Lodestream:
-    before = use_as_default(None)
-    client = Lodestream(endpoint=server.address, secret_key="sk", spool_dir=spool, **settings)
-    use_as_default(before)
-    return client
+    return Lodestream(endpoint=server.address, secret_key="sk", spool_dir=spool, **settings)
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from lodestream import (
     TextPrompt,
     get_client,
 )
-from lodestream._client import use_as_default
 from lodestream._line import LineError
 from lodestream._prompts.watch import _pause
 from lodestream._prompts.wire import selector_of
@@ -46,10 +45,7 @@ def client(server: PromptServer, tmp_path: Path) -> Iterator[Lodestream]:
 
 
 def client_of(address: str, spool: Path, **settings: Any) -> Lodestream:
-    before = use_as_default(None)
-    client = Lodestream(endpoint=address, secret_key="sk", spool_dir=spool, **settings)
-    use_as_default(before)
-    return client
+    return Lodestream(endpoint=address, secret_key="sk", spool_dir=spool, **settings)
 
 
 def text_of(client: Lodestream, name: str = "greeting", **selector: Any) -> str:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lodestream import Lodestream, get_client, observe
-from lodestream._client import use_as_default
 from lodestream._score import Target, score_of
 from lodestream.testing import captured
 from lodestream_proto.v1.event_pb2 import Event
@@ -29,9 +28,7 @@ TRACE, SPAN = "0" * 31 + "7", "0" * 15 + "9"
 
 @pytest.fixture
 def client(collector: Collector, tmp_path: Path) -> Iterator[Lodestream]:
-    before = use_as_default(None)
     made = Lodestream(endpoint=collector.address, secret_key="sk", spool_dir=tmp_path)
-    use_as_default(before)
     yield made
     made.shutdown()
 

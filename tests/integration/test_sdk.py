@@ -10,7 +10,6 @@ from typing import Any, get_args
 
 import pytest
 from lodestream import Lodestream, ObservationType, observe, propagate_attributes
-from lodestream._client import use_as_default
 from lodestream_proto.v1.trace_pb2 import (
     LEVEL_WARNING,
     SPAN_TYPE_AGENT,
@@ -41,7 +40,6 @@ async def client(stack: Stack, tmp_path: Path) -> AsyncIterator[Lodestream]:
     )
     yield made
     await asyncio.to_thread(made.shutdown)
-    use_as_default(None)
 
 
 async def test_everything_that_is_told_is_read_back(stack: Stack, client: Lodestream) -> None:
@@ -200,4 +198,4 @@ async def test_a_wrong_key_is_told_and_costs_nothing(stack: Stack, tmp_path: Pat
     await asyncio.to_thread(client.shutdown, 0.1)
     right = Lodestream(endpoint=stack.address, secret_key=stack.keys["acme"].secret_key, spool_dir=tmp_path)
     assert (await asyncio.to_thread(right.check_connection)).ok
-    use_as_default(None)
+    await asyncio.to_thread(right.shutdown)

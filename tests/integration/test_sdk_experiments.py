@@ -23,7 +23,6 @@ from lodestream import (
     RegressionError,
     observe,
 )
-from lodestream._client import use_as_default
 from lodestream._experiments import orders, running
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.query_pb2 import GetTraceRequest
@@ -40,7 +39,6 @@ async def client(shared_stack: Stack, tmp_path: Path) -> AsyncIterator[Lodestrea
     made = client_of(shared_stack, tmp_path)
     yield made
     await asyncio.to_thread(made.shutdown)
-    use_as_default(None)
 
 
 def client_of(stack: Stack, spool: Path) -> Lodestream:

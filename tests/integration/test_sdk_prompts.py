@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from lodestream import Lodestream, PromptNotFoundError, PromptUnavailableError
-from lodestream._client import use_as_default
 
 from tests.polling import until
 from tests.stack import Stack
@@ -23,7 +22,6 @@ async def clients(stack: Stack, tmp_path: Path) -> AsyncIterator[list[Lodestream
     yield made
     for client in made:
         await asyncio.to_thread(client.shutdown)
-    use_as_default(None)
 
 
 def text_of(client: Lodestream, name: str) -> str:

@@ -8,8 +8,10 @@ def answer(question: str) -> str: ...
 
 from typing import TYPE_CHECKING, Any
 
-from lodestream._client import Lodestream, TraceContext, get_client
+from lodestream._client import Lodestream, TraceContext
+from lodestream._clients import get_client
 from lodestream._context import propagate_attributes
+from lodestream._current import CurrentClient, CurrentObservation
 from lodestream._datasets.errors import (
     DatasetError,
     DatasetItemsRefusedError,
@@ -36,7 +38,6 @@ from lodestream._prompts.errors import (
 )
 from lodestream._prompts.prompt import ChatPrompt, TextPrompt
 from lodestream._receipt import ConnectionCheck, FlushReceipt
-from lodestream._recorder import CurrentObservation
 from lodestream._span import Observation
 from lodestream._version import __version__
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChatPrompt",
     "ConnectionCheck",
+    "CurrentClient",
     "CurrentObservation",
     "Dataset",
     "DatasetError",

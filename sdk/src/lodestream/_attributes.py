@@ -1,5 +1,6 @@
 """Attributes of spans, events and links: their values as they are now, and how much of them a span holds."""
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ from lodestream._encode import MAX_CHARS
 from lodestream._guard import tell
 
 _DEFAULT_COUNT = 1_000
+_MAX_TRACEBACK = 16_000
+_MAX_MESSAGE = 2_000
 
 
 def limits_from(environ: Mapping[str, str]) -> "SpanLimits":
@@ -66,6 +69,25 @@ def weight_of(value: Any) -> int:
     if isinstance(value, Mapping):
         return sum(len(key) + weight_of(item) for key, item in value.items())
     return 8 + sum(map(weight_of, value)) if isinstance(value, tuple) else 8
+
+
+def exception_attributes(error: BaseException, *, escaped: bool) -> dict[str, str]:
+    """Of the event that records an exception, by OpenTelemetry's semantic conventions."""
+    kind = type(error)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return {
+        "exception.type": f"{module}{kind.__qualname__}",
+        "exception.message": message_of(error),
+        "exception.stacktrace": "".join(traceback.format_exception(error))[-_MAX_TRACEBACK:],
+        "exception.escaped": str(escaped),
+    }
+
+
+def message_of(error: BaseException) -> str:
+    try:
+        return str(error)[:_MAX_MESSAGE]
+    except Exception:
+        return f"<a {type(error).__name__} that has no text>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

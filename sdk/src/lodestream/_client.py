@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from opentelemetry import trace
 
 from lodestream._check import check_connection
+from lodestream._clients import register, unregister
+from lodestream._current import CurrentClient, CurrentObservation
 from lodestream._datasets.methods import DatasetMethods
 from lodestream._fields import ObservationFields, ObservationType, attributes_of
 from lodestream._folders import prompts_dir, spool_root
@@ -21,9 +23,9 @@ from lodestream._otlp import resource_of
 from lodestream._pipeline import Pipeline
 from lodestream._prompts.methods import PromptMethods
 from lodestream._receipt import ConnectionCheck, FlushReceipt
-from lodestream._recorder import CurrentObservation, Recorder, Where
+from lodestream._recorder import Recorder, Where
 from lodestream._scoring import ScoreMethods
-from lodestream._settings import Fsync, Mask, resolve, resource_attributes
+from lodestream._settings import Fsync, Mask, has_keys, resolve, resource_attributes
 from lodestream._span import Observation
 from lodestream._tracer import TracerProvider, install
 
@@ -41,7 +43,7 @@ class TraceContext(TypedDict, total=False):
 
 
 class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
-    """Settings that are not given come from the environment (see README). `get_client` gives the last one made."""
+    """Settings that are not given come from the environment (see README). `get_client` gives the one that is meant."""
 
     def __init__(
         self,
@@ -85,17 +87,18 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
             "service_name": service_name,
             "resource_attributes": resource_attributes,
         }
+        self._given = given
         self.settings = resolve(given, os.environ)
         if self.settings.debug:
             log_to_stderr()
         self._pipeline, self._line = self._new_pipeline(), Line(self.settings)
-        self.recorder = Recorder(self.settings, self._pipeline)
+        self.recorder = Recorder(self.settings, self._pipeline, self)
         self.tracer_provider = TracerProvider(self)
         """For instrumentations that are to be given one; the process's own is ours unless another is installed."""
         self._prompt_store: Prompts | None = None
-        self._making_prompts = threading.RLock()
+        self._making = threading.RLock()
         renew_after_fork(self)
-        use_as_default(self)
+        self._take_part()
 
     # --- Observations -------------------------------------------------------------------------------------------------
 
@@ -151,6 +154,14 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         """The same; it reads better where a model was called."""
         self.update_current_span(name=name, **fields)
 
+    def as_current(self) -> CurrentClient:
+        """Within the block, `get_client`, `observe` and the spans of instrumentation libraries are for this client.
+
+        For programs with several projects. An observation that becomes current in the block makes its own client the
+        one that is meant.
+        """
+        return CurrentClient(self)
+
     # --- Ids ----------------------------------------------------------------------------------------------------------
 
     @staticmethod
@@ -181,7 +192,12 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
             return FlushReceipt(problem=str(error))
 
     def shutdown(self, timeout: float = EXIT_SECONDS) -> FlushReceipt:
-        """Flush, and stop for good. What could not be delivered is left to the next process that uses the spool."""
+        """Flush, and stop for good. What could not be delivered is left to the next process that uses the spool.
+
+        `get_client` no longer gives this client, and what it is told from now on is refused and logged.
+        """
+        unregister(self)
+        self.recorder.close()
         if self._prompt_store is not None:
             self._prompt_store.close()
         self._line.close()
@@ -223,14 +239,14 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         self._pipeline.forget()
         self._pipeline, self._line = self._new_pipeline(), Line(self.settings)
         self.recorder.sink = self._pipeline
-        self._making_prompts = threading.RLock()
+        self._making = threading.RLock()
         if self._prompt_store is not None:
             self._prompt_store.after_fork()
 
     @property
     def _prompts(self) -> "Prompts | None":
-        if self._prompt_store is None and self.settings.tracing_enabled and not sys.is_finalizing():
-            with self._making_prompts:
+        if self._prompt_store is None and self._is_on() and not sys.is_finalizing():
+            with self._making:
                 if self._prompt_store is None:
                     from lodestream._prompts.store import Prompts  # and protobuf, which programs without don't load
 
@@ -239,41 +255,31 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
 
     @property
     def _delivers(self) -> bool:
-        return self.settings.tracing_enabled and self.recorder.sink is self._pipeline
+        return self._is_on() and self.recorder.sink is self._pipeline
+
+    def _is_on(self) -> bool:
+        return self.settings.tracing_enabled or self.find_keys()
+
+    def find_keys(self) -> bool:
+        """Whether keys that were missing have come since, as by load_dotenv; then it begins."""
+        if not self.settings.awaits_keys or not has_keys(os.environ):
+            return False
+        with self._making:
+            if self.settings.awaits_keys and (settings := resolve(self._given, os.environ)).tracing_enabled:
+                self.settings = settings
+                self._pipeline, self._line = self._new_pipeline(), Line(settings)
+                self.recorder.begin(settings, self._pipeline)
+                self._take_part()
+        return self.settings.tracing_enabled
+
+    def _take_part(self) -> None:
+        """In what the process traces."""
+        register(self)
+        if self.settings.tracing_enabled:
+            install()
 
     def _new_pipeline(self) -> Pipeline:
         return Pipeline(self.settings, resource_of(resource_attributes(self.settings)), spool_root(self.settings))
-
-
-_default: Lodestream | None = None
-_making_default = threading.RLock()  # a signal handler may come in that traces
-
-
-def use_as_default(client: Lodestream | None) -> Lodestream | None:
-    """What `get_client` gives from now on; returns what it gave before."""
-    global _default
-    before, _default = _default, client
-    if client is not None and client.settings.tracing_enabled:
-        install(client)
-    return before
-
-
-def get_client() -> Lodestream:
-    """The process's client; made from the environment when there is none."""
-    if _default is not None:
-        return _default
-    with _making_default:
-        return _default if _default is not None else Lodestream()
-
-
-def _renew_lock() -> None:
-    """In the child of a fork: whoever held it is not in this process."""
-    global _making_default  # noqa: PLW0603 - one process, one state
-    _making_default = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _where(given: TraceContext | None) -> Where | None:

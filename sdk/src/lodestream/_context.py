@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from contextvars import Token
 from types import MappingProxyType, TracebackType
 from typing import Any
 
 from opentelemetry import baggage, trace
-from opentelemetry.context import Context, attach, create_key, detach, get_current, set_value
+from opentelemetry.context import Context, create_key, get_current, set_value
 
 from lodestream._arguments import list_of
+from lodestream._current import Entered, enter, leave
 from lodestream._encode import to_json, to_text
 from lodestream._fields import VERSION, metadata_attributes, prompt_attributes
 from lodestream._guard import report, tell
@@ -53,7 +53,7 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
         prompt: Any = None,
         as_baggage: bool = False,
     ) -> None:
-        self._as_baggage, self._tokens = as_baggage, list[Token[Context]]()
+        self._as_baggage, self._entered = as_baggage, list[Entered]()
         self._told: dict[str, Any] = {}
         try:
             texts = {
@@ -83,7 +83,7 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
             context = set_value(_KEY, MappingProxyType(together), context)
             if self._as_baggage:
                 context = _into_baggage(told, context)
-            self._tokens.append(attach(context))
+            self._entered.append(enter(context))
             trace.get_current_span().set_attributes(told)
         except Exception as error:
             report("propagate_attributes", error)
@@ -91,8 +91,8 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        if self._tokens:
-            detach(self._tokens.pop())
+        if self._entered:
+            leave(self._entered.pop())
 
 
 def propagated(context: Context) -> Mapping[str, Any]:

@@ -7,9 +7,9 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from opentelemetry import trace
-from opentelemetry.context import attach, detach
 
-from lodestream._client import get_client
+from lodestream._clients import get_client
+from lodestream._current import enter, leave
 from lodestream._fields import ObservationType
 from lodestream._guard import report, tell
 from lodestream._recorder import Where
@@ -21,6 +21,7 @@ R = TypeVar("R")
 ToText = Callable[[list[Any]], Any]
 
 TRACE_ID, PARENT_ID = "lodestream_trace_id", "lodestream_parent_observation_id"
+PUBLIC_KEY = "lodestream_public_key"
 
 
 @overload
@@ -52,7 +53,8 @@ def observe(
     raises is recorded and raised on. A generator's observation lasts until it is exhausted, closed or collected, and
     is current while the generator runs, not in between; its output is all that was yielded, texts joined, or what
     `transform_to_string` makes of the list. A call may say where it belongs with `lodestream_trace_id=` (32 hex digits)
-    and `lodestream_parent_observation_id=` (16), which the function does not see.
+    and `lodestream_parent_observation_id=` (16), and to which client with `lodestream_public_key=`; the function does
+    not see those.
     """
 
     def decorate(function: Any) -> Any:
@@ -98,14 +100,14 @@ class _Observed:
             observation = self._begin(args, kwargs)
             if observation is None:
                 return function(*args, **kwargs)
-            token = attach(trace.set_span_in_context(observation))
+            entered = enter(trace.set_span_in_context(observation))
             try:
                 result = function(*args, **kwargs)
             except BaseException as error:
                 _fail(observation, error)
                 raise
             finally:
-                detach(token)
+                leave(entered)
             return self._finish(observation, result)
 
         return wrapper
@@ -118,14 +120,14 @@ class _Observed:
             observation = self._begin(args, kwargs)
             if observation is None:
                 return await function(*args, **kwargs)
-            token = attach(trace.set_span_in_context(observation))
+            entered = enter(trace.set_span_in_context(observation))
             try:
                 result = await function(*args, **kwargs)
             except BaseException as error:
                 _fail(observation, error)
                 raise
             finally:
-                detach(token)
+                leave(entered)
             return self._finish(observation, result)
 
         return wrapper
@@ -133,9 +135,10 @@ class _Observed:
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observation | None:
         """None where nothing is to be observed. Takes what is meant for us out of the keyword arguments."""
         where = _where(kwargs) if TRACE_ID in kwargs or PARENT_ID in kwargs else None
+        public_key = kwargs.pop(PUBLIC_KEY, None) if kwargs else None
         try:
-            client = get_client()
-            if not client.recorder.enabled:
+            client = get_client() if public_key is None else get_client(public_key=public_key)
+            if not (client.recorder.enabled or client.recorder.is_on):
                 return None
             fields: Mapping[str, Any] = {}
             if client.settings.capture_io if self._capture_input is None else self._capture_input:

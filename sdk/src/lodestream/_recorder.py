@@ -1,17 +1,16 @@
 """Where observations begin: which trace they belong to, whether it is kept, and what they are told from the start."""
 
 from collections.abc import Callable, Mapping
-from contextvars import Token
 from functools import partial
-from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context, get_current
 from opentelemetry.trace import TraceState
 
 from lodestream._attributes import frozen, unchanged
 from lodestream._context import propagated
+from lodestream._current import CurrentObservation
 from lodestream._encode import to_text
 from lodestream._event import EncodedEvent
 from lodestream._fields import AS_ROOT, TYPE, Attributes, known_type
@@ -24,6 +23,9 @@ from lodestream._score import Target, score_of
 from lodestream._settings import Mask, Settings, resource_attributes
 from lodestream._span import Observation
 from lodestream._version import __version__
+
+if TYPE_CHECKING:
+    from lodestream._client import Lodestream
 
 Where = tuple[str, str | None]
 """Trace id and parent span id in hex; without a parent, a root of that trace."""
@@ -43,17 +45,40 @@ OURS = Scope("lodestream", __version__)
 class Recorder:
     """Makes observations; `sink` is where they go when they end."""
 
-    def __init__(self, settings: Settings, sink: Sink) -> None:
-        self.sink, self.enabled = sink, settings.tracing_enabled
+    def __init__(self, settings: Settings, sink: Sink, client: "Lodestream | None" = None) -> None:
+        self.client, self.closed = client, False
+        self.processors = Processors()
+        self.listeners: dict[int, Callable[[Mapping[str, Any]], None]] = {}
+        """By the number of a trace: who is told the attributes of each observation of it that ends."""
+        self.begin(settings, sink)
+
+    def begin(self, settings: Settings, sink: Sink) -> None:
+        """From now on with these settings, and to this sink."""
+        self.sink = sink
+        self.enabled, self.project = settings.tracing_enabled, settings.project
         self._mask: Mask | None = settings.mask
         self._below = int(settings.sample_rate * (1 << 64))
         self._follows_parent = settings.parent_based
         self.limits = settings.span_limits
-        self.processors = Processors()
         self._resource = Resource(resource_attributes(settings))
         self._emit_starts = settings.emit_starts
-        self.listeners: dict[int, Callable[[Mapping[str, Any]], None]] = {}
-        """By the number of a trace: who is told the attributes of each observation of it that ends."""
+
+    def close(self) -> None:
+        """Refuse from now on, aloud."""
+        self.closed, self.enabled = True, False
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is recorded. When it is for want of keys that not, they are looked for."""
+        if self.closed:
+            self.tell_closed()
+        client = self.client
+        return self.enabled or (client is not None and client.find_keys())
+
+    def tell_closed(self) -> None:
+        """Log that it was shut down and that something came too late."""
+        key = self.project[1] if self.project and self.client and self.client.settings.public_key else ""
+        tell(f"shut down {key}", f"the client {key!r} was shut down: what it is told since is not recorded")
 
     def text(self, value: Any) -> str:
         """Content as text. When the mask fails, nothing of it."""
@@ -116,6 +141,8 @@ class Recorder:
             trace_id, parent_id, sampled, remote, state = (
                 parent.trace_number, parent.span_number, parent.sampled, parent.remote, parent.trace_state
             )  # fmt: skip
+            if parent.recorder is not self and parent.recorder.project != self.project:
+                parent_id = 0  # what is above is in another project: a root here, of the same trace
         elif (its := parent.get_span_context()).is_valid:
             trace_id, parent_id, sampled, remote, state = (
                 its.trace_id, its.span_id, its.trace_flags.sampled, its.is_remote, its.trace_state
@@ -127,7 +154,7 @@ class Recorder:
             flags = int(sampled) | (REMOTE if remote else 0)
             if not self._follows_parent:
                 sampled = self._samples(trace_id)
-        if not self.enabled:
+        if not (self.enabled or self.is_on):
             return self._passing(scope, name, trace_id if parent_id else 0, parent_id, sampled=sampled, state=state)
         if sampled and (told := propagated(context)):
             attributes = {**told, **attributes}
@@ -168,7 +195,9 @@ class Recorder:
     def score(self, target: Target, name: str, value: Any, fields: Mapping[str, Any]) -> str | None:
         """Send a score; gives its id, None when it was not taken: it makes no sense, or its trace is not kept."""
         try:
-            if not self.enabled or (target.trace_id and not self._samples(parse_id(target.trace_id, 32))):
+            if not (self.enabled or self.is_on) or (
+                target.trace_id and not self._samples(parse_id(target.trace_id, 32))
+            ):
                 return None
             given = {key: value for key, value in fields.items() if value is not None}
             for part in ("comment", "metadata"):
@@ -201,12 +230,12 @@ class Recorder:
         parent: trace.Span | None = None,
         where: Where | None = None,
         end_on_exit: bool = True,
-    ) -> "CurrentObservation":
+    ) -> CurrentObservation:
         """The same, current within a block."""
         begin = partial(self.observe, name, as_type, fields, parent=parent, where=where)
         return CurrentObservation(begin, end_on_exit=end_on_exit)
 
-    def current(self, span: Observation) -> "CurrentObservation":
+    def current(self, span: Observation) -> CurrentObservation:
         """One that has begun, current within a block, and ended with it."""
         return CurrentObservation(lambda: span, end_on_exit=True)
 
@@ -234,36 +263,6 @@ class Recorder:
         except Exception as error:
             tell("mask", f"the mask raised {type(error).__name__}; what it should have masked is left out")
             return MASKING_FAILED
-
-
-class CurrentObservation:
-    """A context manager: the observation begins and ends with the block, and is current in it."""
-
-    def __init__(
-        self,
-        begin: Callable[[], Observation],
-        *,
-        end_on_exit: bool,
-    ) -> None:
-        self._begin, self._end_on_exit = begin, end_on_exit
-        self._span: Observation | None = None
-        self._token: Token[Context] | None = None
-
-    def __enter__(self) -> Observation:
-        self._span = span = self._begin()
-        self._token = attach(trace.set_span_in_context(span))
-        return span
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        if self._token is not None:
-            detach(self._token)
-        if self._span is not None:
-            if error is not None:
-                self._span.fail(error)
-            if self._end_on_exit:
-                self._span.end()
 
 
 def _given(trace_id: str, parent_id: str | None) -> tuple[int, int] | None:

@@ -62,6 +62,13 @@ class Settings:
     span_limits: SpanLimits = SpanLimits()  # noqa: RUF009 - immutable
     """OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT and its like."""
     mask: Mask | None = None
+    awaits_keys: bool = False
+    """Whether it is for want of keys that tracing is off: they may come later."""
+
+    @property
+    def project(self) -> tuple[Endpoint, str] | None:
+        """What tells projects apart: the server, and the key. None where tracing is off."""
+        return (self.endpoint, self.public_key or self.secret_key) if self.tracing_enabled else None
 
 
 def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
@@ -86,8 +93,13 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
         return replace(settings, tracing_enabled=False)
     if settings.tracing_enabled and not settings.secret_key and "endpoint" not in chosen:
         tell("keys", "tracing is off: set LODESTREAM_PUBLIC_KEY and LODESTREAM_SECRET_KEY (or LODESTREAM_ENDPOINT)")
-        return replace(settings, tracing_enabled=False)
+        return replace(settings, tracing_enabled=False, awaits_keys=True)
     return settings
+
+
+def has_keys(environ: Mapping[str, str]) -> bool:
+    """Whether the environment says where to send."""
+    return bool(environ.get("LODESTREAM_SECRET_KEY") or environ.get("LODESTREAM_ENDPOINT"))
 
 
 def resource_attributes(settings: Settings) -> dict[str, str]:

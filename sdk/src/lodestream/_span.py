@@ -2,7 +2,6 @@
 
 import copy
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
 
-from lodestream._attributes import weight_of
+from lodestream._attributes import exception_attributes, message_of, weight_of
 from lodestream._fields import LEVEL, STATUS_MESSAGE, Attributes, ObservationFields, ObservationType, attributes_of
 from lodestream._guard import guarded, report
 from lodestream._otlp import HAS_REMOTE, REMOTE, Event, span_of
@@ -19,11 +18,11 @@ from lodestream._readable import LinkParts, ReadableSpan, Scope, otlp_link
 from lodestream._score import ScoreFields, Target
 
 if TYPE_CHECKING:
-    from lodestream._recorder import CurrentObservation, Recorder
+    from lodestream._client import Lodestream
+    from lodestream._current import CurrentObservation
+    from lodestream._recorder import Recorder
 
 _WEIGHT = 600  # bytes of a span without its texts, roughly
-_MAX_TRACEBACK = 16_000
-_MAX_MESSAGE = 2_000
 _NONE: tuple[Any, ...] = ()
 
 
@@ -79,6 +78,16 @@ class Observation(ReadableSpan, trace.Span):
     def trace_id(self) -> str:
         """32 hex digits."""
         return f"{self.trace_number:032x}"
+
+    @property
+    def recorder(self) -> "Recorder":
+        """What made it."""
+        return self._recorder
+
+    @property
+    def client(self) -> "Lodestream | None":
+        """Whose it is."""
+        return self._recorder.client
 
     def get_span_context(self) -> SpanContext:
         flags = TraceFlags(TraceFlags.SAMPLED if self.sampled else TraceFlags.DEFAULT)
@@ -156,7 +165,7 @@ class Observation(ReadableSpan, trace.Span):
         """Record what left the observed code: an exception is an error, being cancelled or interrupted is not."""
         if isinstance(error, Exception):
             self.record_exception(error)
-            self.update(level="ERROR", status_message=_message_of(error) or type(error).__name__)
+            self.update(level="ERROR", status_message=message_of(error) or type(error).__name__)
         elif not isinstance(error, GeneratorExit):
             self.update(level="WARNING", status_message=type(error).__name__)
 
@@ -191,6 +200,8 @@ class Observation(ReadableSpan, trace.Span):
         else:
             self._end_ns = time.time_ns()
         try:
+            if self._recorder.closed:
+                self._recorder.tell_closed()
             self._sink.emit(self)
             if (told := self._recorder.listeners.get(self.trace_number)) is not None:
                 told(self._attributes)
@@ -259,19 +270,8 @@ class Observation(ReadableSpan, trace.Span):
         timestamp: int | None = None,
         escaped: bool = False,
     ) -> None:
-        kind, told = type(exception), "".join(traceback.format_exception(exception))
-        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-        self.add_event(
-            "exception",
-            {
-                "exception.type": f"{module}{kind.__qualname__}",
-                "exception.message": _message_of(exception),
-                "exception.stacktrace": told[-_MAX_TRACEBACK:],
-                "exception.escaped": str(escaped),
-                **(attributes or {}),
-            },
-            timestamp,
-        )
+        told = {**exception_attributes(exception, escaped=escaped), **(attributes or {})}
+        self.add_event("exception", told, timestamp)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
@@ -288,11 +288,4 @@ class Observation(ReadableSpan, trace.Span):
         if self._records_exceptions:
             self.record_exception(error, escaped=True)
         if self._sets_status:
-            self.set_status(StatusCode.ERROR, f"{type(error).__name__}: {_message_of(error)}")
-
-
-def _message_of(error: BaseException) -> str:
-    try:
-        return str(error)[:_MAX_MESSAGE]
-    except Exception:
-        return f"<a {type(error).__name__} that has no text>"
+            self.set_status(StatusCode.ERROR, f"{type(error).__name__}: {message_of(error)}")

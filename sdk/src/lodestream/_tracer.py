@@ -11,6 +11,7 @@ from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util.types import Attributes
 
 from lodestream._attributes import SpanLimits
+from lodestream._clients import client_for, clients, get_client
 from lodestream._guard import report
 from lodestream._processors import EVERYWHERE, Processors, SpanProcessor
 from lodestream._readable import Scope, sdk_type
@@ -27,23 +28,35 @@ class TracerProvider(trace.TracerProvider):
     `sampler`, `span_limits`. Processors get observations and the spans of instrumentation libraries alike.
     """
 
-    def __init__(self, client: "Lodestream", processors: Processors | None = None) -> None:
-        self.client = client
-        self._processors = processors
+    def __init__(self, client: "Lodestream") -> None:
+        self._client = client
 
     @property
-    def recorder(self) -> Recorder:
+    def client(self) -> "Lodestream":
+        """Whose spans it makes."""
+        return self._client
+
+    def client_in(self, context: Context) -> "Lodestream":  # noqa: ARG002 - the process's provider looks at it
+        """Whose spans it makes in a context."""
+        return self._client
+
+    @property
+    def _recorder(self) -> Recorder:
         return self.client.recorder
+
+    @property
+    def _processors(self) -> Processors:
+        return self._recorder.processors
 
     @property
     def resource(self) -> Any:
         """`opentelemetry.sdk.resources.Resource` where the program has imported it, else an object like it."""
-        return self.recorder.resource
+        return self._recorder.resource
 
     @property
     def span_limits(self) -> SpanLimits:
         """What one span holds; see the OTEL_SPAN_*_LIMIT variables."""
-        return self.recorder.limits
+        return self._recorder.limits
 
     @property
     def sampler(self) -> Any:
@@ -63,19 +76,23 @@ class TracerProvider(trace.TracerProvider):
         At the start it is given the observation, at the end a `ReadableSpan`, masked as for our server. What it raises
         is logged. It is shut down by `shutdown`, or with the process.
         """
-        (self._processors or self.recorder.processors).add(span_processor)
+        self._processors.add(span_processor)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Deliver what has ended, here and by the processors, within so many milliseconds; False if some is left."""
-        begun = time.monotonic()
-        pending = self.client.flush(timeout_millis / 1_000).pending
-        left = timeout_millis - int((time.monotonic() - begun) * 1_000)
-        return (self._processors or self.recorder.processors).force_flush(left) and not pending
+        end, pending = time.monotonic() + timeout_millis / 1_000, 0
+        for client in self._clients():
+            pending += client.flush(max(end - time.monotonic(), 0)).pending
+        return self._processors.force_flush(max(int((end - time.monotonic()) * 1_000), 1)) and not pending
 
     def shutdown(self) -> None:
         """Deliver what can be, shut the processors down, and record nothing from then on."""
-        (self._processors or self.recorder.processors).shutdown()
-        self.client.shutdown()
+        self._processors.shutdown()
+        for client in self._clients():
+            client.shutdown()
+
+    def _clients(self) -> "Sequence[Lodestream]":
+        return [self._client]
 
     def get_tracer(
         self,
@@ -84,12 +101,12 @@ class TracerProvider(trace.TracerProvider):
         schema_url: str | None = None,
         attributes: Attributes = None,
     ) -> trace.Tracer:
-        limits = self.recorder.limits
+        limits = self._recorder.limits
         scope = Scope(
             str(instrumenting_module_name or ""),
             str(instrumenting_library_version or ""),
             str(schema_url or ""),
-            self.recorder.bounded(attributes, limits.max_span_attributes, limits.max_attribute_length)[0],
+            self._recorder.bounded(attributes, limits.max_span_attributes, limits.max_attribute_length)[0],
         )
         return Tracer(self, scope)
 
@@ -113,7 +130,7 @@ class Tracer(trace.Tracer):
     ) -> trace.Span:
         try:
             context = get_current() if context is None else context
-            recorder = self._provider.recorder
+            recorder = self._provider.client_in(context).recorder
             span = recorder.start(
                 self._scope,
                 str(name),
@@ -158,13 +175,31 @@ class Tracer(trace.Tracer):
             yield span
 
 
-def install(client: "Lodestream") -> None:
-    """Have the process's tracers, those that were handed out already too, use this client.
+class ProcessTracerProvider(TracerProvider):
+    """The process's: its spans are those of the client that the context names, or of the only one."""
+
+    def __init__(self) -> None:
+        """Whose they are is decided span by span."""
+
+    @property
+    def client(self) -> "Lodestream":
+        return get_client()
+
+    def client_in(self, context: Context) -> "Lodestream":
+        return client_for(context)
+
+    @property
+    def _processors(self) -> Processors:
+        return EVERYWHERE
+
+    def _clients(self) -> "Sequence[Lodestream]":
+        return clients()
+
+
+def install() -> None:
+    """Be the process's tracer provider, for the tracers that were handed out already too.
 
     Beside somebody else's provider, which stays, spans still nest through the context.
     """
-    current = trace.get_tracer_provider()
-    if isinstance(current, TracerProvider):
-        current.client = client
-    elif isinstance(current, trace.ProxyTracerProvider):
-        trace.set_tracer_provider(TracerProvider(client, EVERYWHERE))
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        trace.set_tracer_provider(ProcessTracerProvider())

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from lodestream._client import get_client
+from lodestream._clients import get_client
+from lodestream._current import CurrentObservation
 from lodestream._mock_answers import MAX_ANSWER, Message, answer, quote
-from lodestream._recorder import CurrentObservation
 from lodestream._span import Observation
 
 Reply = Callable[[Sequence[Message]], str]

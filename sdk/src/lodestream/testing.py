@@ -16,7 +16,8 @@ from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.score_event_pb2 import ScoreRecorded
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from lodestream._client import Lodestream, use_as_default
+from lodestream._client import Lodestream
+from lodestream._clients import isolated
 from lodestream._event import EncodedEvent
 from lodestream._fields import INPUT, LEVEL, OUTPUT, TYPE
 from lodestream._score import Score
@@ -134,13 +135,10 @@ class Captured:
 def captured(**settings: Any) -> Iterator[Captured]:
     """Within the block `get_client()` gives a client that sends nothing. `settings` are those of `Lodestream`."""
     sink = Captured()
-    before = use_as_default(None)
-    client = Lodestream(**{"secret_key": "for tests", "tracing_enabled": True, **settings})
-    client.recorder.sink = sink
-    try:
+    with isolated(override=True):
+        client = Lodestream(**{"secret_key": "for tests", "tracing_enabled": True, **settings})
+        client.recorder.sink = sink
         yield sink
-    finally:
-        use_as_default(before)
 
 
 def _value(value: Any) -> Any:

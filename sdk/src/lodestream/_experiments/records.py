@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from lodestream._current import CurrentObservation
 from lodestream._event import EncodedEvent
 from lodestream._experiments.judgement import Judgement
 from lodestream._experiments.messages import event_of, finished_of, result_message
@@ -18,7 +19,6 @@ from lodestream._experiments.usage import Usage
 from lodestream._fields import ObservationType
 from lodestream._guard import report
 from lodestream._ids import seeded_trace_id
-from lodestream._recorder import CurrentObservation
 from lodestream._score import Target
 from lodestream._span import Observation
 
