@@ -1,7 +1,9 @@
 """Span processors of opentelemetry-sdk's kind that a program adds to our tracer providers."""
 
+import os
 import threading
 import time
+import weakref
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
@@ -33,6 +35,7 @@ class Processors:
         """Call it for every span that starts from now on. It is shut down with the process."""
         with self._adding:
             self.added = (*self.added, processor)
+        _in_use.add(self)
         close_with_process(self)
 
     def on_start(self, span: Any, parent_context: Context) -> None:
@@ -78,3 +81,15 @@ class Processors:
 
 EVERYWHERE = Processors()
 """Those of the process's tracer provider: they see the spans of every client."""
+_in_use: "weakref.WeakSet[Processors]" = weakref.WeakSet()
+
+
+def _renew() -> None:
+    """In the child of a fork, whose end is another one than the parent's."""
+    for processors in list(_in_use):
+        processors._adding = threading.Lock()  # noqa: SLF001 - of this module
+        close_with_process(processors)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
