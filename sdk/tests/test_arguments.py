@@ -14,7 +14,6 @@ from lodestream import (
     get_client,
     propagate_attributes,
 )
-from lodestream._client import use_as_default
 from lodestream.testing import captured
 
 from sdk.tests.experiment_server import ExperimentServer
@@ -24,9 +23,7 @@ Server = PromptServer | ExperimentServer
 
 
 def _client_of(server: Server, folder: Path) -> Iterator[Lodestream]:
-    before = use_as_default(None)
     client = Lodestream(endpoint=server.address, secret_key="sk", spool_dir=folder)
-    use_as_default(before)
     yield client
     client.shutdown()
 
