@@ -241,7 +241,7 @@ async def _stack(servers: Servers, database: str, service: StartService) -> Asyn
     )
     gateway = await service("services.write.gateway", LODESTREAM_QUERY=query.address, **environment)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
-        yield Stack(database, channel, keys, gateway.process)
+        yield Stack(database, channel, keys, gateway.process, query.process)
 
 
 async def _new_projects(dsn: str, *, mark: str = "") -> dict[str, NewKey]:

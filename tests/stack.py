@@ -34,6 +34,7 @@ class Stack:
     keys: dict[str, NewKey]
     """By what tests call their projects."""
     gateway: Process
+    query_service: Process
 
     @property
     def address(self) -> str:

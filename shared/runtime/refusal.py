@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import structlog
@@ -73,6 +73,12 @@ async def answering(method: str, context: Context, call: Callable[[], Awaitable[
     finally:
         CALLS.labels(method, code.name).inc()
     return answer
+
+
+async def refuse(method: str, context: Context, refused: RefusedError) -> NoReturn:
+    """End a call that does not reach its method, or not any longer, with the refusal as its status."""
+    CALLS.labels(method, refused.code.name).inc()
+    await context.abort(refused.code, refused.reason, details_of(refused))
 
 
 def details_of(refused: RefusedError) -> tuple[tuple[str, str | bytes], ...]:

@@ -141,6 +141,22 @@ class ProjectionSettings(_Settings):
     """Spans above all; of other events one or a few each."""
 
 
+class KeySettings(_Settings):
+    """API keys at the ports of the gateway and of the query service."""
+
+    model_config = SettingsConfigDict(env_prefix="LODESTREAM_KEYS_")
+
+    recheck_seconds: float = Field(default=60.0, gt=0)
+    """The longest for which a revoked key is still taken, by calls and by open streams."""
+    unknown_per_second: float = Field(default=5.0, gt=0)
+    """Unknown keys of one address that are looked up; those beyond are refused without a query."""
+    unknown_burst: int = Field(default=50, ge=1)
+    """Unknown keys that an address may send at once."""
+    address_header: str | None = Field(default=None, min_length=1)
+    """The metadata in which a trusted proxy tells the caller's address, `x-forwarded-for`: its last one counts.
+    Absent: the address of the connection. Anybody can send this header where no proxy sets it."""
+
+
 class TracesProjectionSettings(_Settings):
     """The traces projection. Processes of one group share the partitions; each group has a database of its own."""
 

@@ -7,13 +7,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from uuid import uuid4
 
-import asyncpg
 import grpc
 import pytest
 from lodestream_proto.v1.prompts_pb2 import PromptSelector, WatchedPrompt, WatchPromptsRequest
 
-from shared.read_model.keys import revoke_key
-from shared.read_model.postgres import SEARCH_PATH
 from shared.read_model.prompt_cache import PromptCache
 from tests.conftest import RunningService, StartService
 from tests.gateway import MODULE, metric, new_key, opened, refusal
@@ -134,24 +131,6 @@ async def test_a_slow_client_gets_the_newest_and_no_backlog(stand: Stand) -> Non
     assert revisions == sorted(set(revisions))
     assert len(revisions) < 59, "what was superseded before it could be sent is not sent"
     watch.cancel()
-
-
-async def test_a_key_that_is_revoked_ends_the_stream(stand: Stand, service: StartService) -> None:
-    await stand.acme.change(head_of("a", 1, production=1))
-    watch = stand.reader.watch("a")
-    await watch.read()
-    connection = await asyncpg.connect(stand.database, server_settings={"search_path": SEARCH_PATH})
-    await revoke_key(connection, stand.reader.door.key.public_key)
-    await connection.close()
-
-    async def ended() -> bool:
-        try:
-            await watch.read()
-        except grpc.aio.AioRpcError as error:
-            return error.code() == grpc.StatusCode.UNAUTHENTICATED
-        return False
-
-    await until(ended, deadline=90, what="gateways remember a key for a minute, and look at it with each sign of life")
 
 
 async def test_signs_of_life_come_and_mean_that_all_still_holds(stand: Stand) -> None:

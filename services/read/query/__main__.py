@@ -5,11 +5,11 @@ import asyncio
 import grpc
 import structlog
 import uvloop
-from lodestream_proto.v1.datasets_pb2_grpc import add_DatasetServiceServicer_to_server
-from lodestream_proto.v1.experiments_pb2_grpc import add_ExperimentServiceServicer_to_server
+from lodestream_proto.v1.datasets_pb2_grpc import DatasetServiceServicer, add_DatasetServiceServicer_to_server
+from lodestream_proto.v1.experiments_pb2_grpc import ExperimentServiceServicer, add_ExperimentServiceServicer_to_server
 from lodestream_proto.v1.prompt_cache_pb2_grpc import add_PromptCacheServiceServicer_to_server
-from lodestream_proto.v1.prompts_pb2_grpc import add_PromptServiceServicer_to_server
-from lodestream_proto.v1.scores_pb2_grpc import add_ScoreServiceServicer_to_server
+from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceServicer, add_PromptServiceServicer_to_server
+from lodestream_proto.v1.scores_pb2_grpc import ScoreServiceServicer, add_ScoreServiceServicer_to_server
 
 from services.read.query.database import Database
 from services.read.query.datasets.service import DatasetService
@@ -19,9 +19,11 @@ from services.read.query.get_trace import TraceReader
 from services.read.query.health import tell_health
 from services.read.query.prompts.service import PromptCacheService, PromptService
 from services.read.query.reading import Reads
+from services.read.query.refusal import leave_to_gateway
 from services.read.query.scores.service import ScoreService
 from services.read.query.service import QueryService
 from shared.read_model.authentication import Authenticator
+from shared.read_model.caller import KeyInterceptor
 from shared.read_model.migrate import reader_dsn
 from shared.runtime.fairness import Turns
 from shared.runtime.serving import Health, serve
@@ -37,16 +39,25 @@ async def run(settings: QuerySettings) -> None:
     dsn = postgres.reader_dsn or reader_dsn(postgres.dsn)
     database = await Database.connect(dsn, settings)
     log_ends = LogEnds(KafkaSettings())
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_metadata_size", 16 * 1024)])
-    reads = Reads(database, Authenticator(database.searches), log_ends)
+    keys = Authenticator(database.searches)
+    server = grpc.aio.server(
+        interceptors=[KeyInterceptor(keys)],
+        options=[("grpc.so_reuseport", 0), ("grpc.max_metadata_size", 16 * 1024)],
+    )
+    reads = Reads(database, keys, log_ends)
     QueryService(reads, TraceReader(settings, Turns())).add_to(server)
-    add_ScoreServiceServicer_to_server(ScoreService(reads), server)
-    prompts = PromptService(reads)  # type: ignore[abstract] # commands stay unimplemented here
+    scores = ScoreService(reads)  # type: ignore[abstract] # what writes is the gateway's
+    leave_to_gateway(scores, ScoreServiceServicer)
+    add_ScoreServiceServicer_to_server(scores, server)
+    prompts = PromptService(reads)  # type: ignore[abstract]
+    leave_to_gateway(prompts, PromptServiceServicer)
     add_PromptServiceServicer_to_server(prompts, server)
     add_PromptCacheServiceServicer_to_server(PromptCacheService(reads), server)
-    datasets = DatasetService(reads)  # type: ignore[abstract] # as are the writes of these
+    datasets = DatasetService(reads)  # type: ignore[abstract]
+    leave_to_gateway(datasets, DatasetServiceServicer)
     add_DatasetServiceServicer_to_server(datasets, server)
     experiments = ExperimentService(reads)  # type: ignore[abstract]
+    leave_to_gateway(experiments, ExperimentServiceServicer)
     add_ExperimentServiceServicer_to_server(experiments, server)
     health = Health(server)
     port = server.add_insecure_port(f"{settings.host}:{settings.port}")

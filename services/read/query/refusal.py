@@ -34,3 +34,14 @@ async def answering(method: str, context: Context, call: Callable[[], Awaitable[
             raise UnavailableError("the database does not answer") from None
 
     return await answering_calls(method, context, ask)
+
+
+def leave_to_gateway(servicer: object, base: type) -> None:
+    """Let the methods of `base` that a servicer does not answer, those that write, be refused as UNIMPLEMENTED."""
+    for method in vars(base):
+        if not method.startswith("_") and getattr(type(servicer), method) is getattr(base, method):
+            setattr(servicer, method, _refuse_write)
+
+
+async def _refuse_write(_request: object, context: Context) -> None:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "nothing is written here: ask the gateway")

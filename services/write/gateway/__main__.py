@@ -44,7 +44,8 @@ async def run(settings: GatewaySettings) -> None:
     judge = Judge()
     beside = [asyncio.create_task(seed(pool, InitSettings()))]
     try:
-        admission = Admission(settings, Authenticator(pool), appender)
+        keys = Authenticator(pool)
+        admission = Admission(settings, keys, appender)
         async with (
             query_channel(settings) as query,
             prompt_service(settings, admission, appender, query) as prompts,
@@ -59,6 +60,7 @@ async def run(settings: GatewaySettings) -> None:
                 datasets=DatasetWrites(door, query, pool, judge),
                 experiments=ExperimentWrites(door, query, pool, known.runs, judge),
                 known=known,
+                keys=keys,
             )
             health = Health(server)
             await asyncio.gather(appender.start(wait=_PATIENCE), asyncio.wait(beside, timeout=_PATIENCE))

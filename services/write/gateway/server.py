@@ -14,6 +14,8 @@ from services.write.gateway.prompts.service import PromptService
 from services.write.gateway.scores import service as scores
 from services.write.gateway.scores.service import Definitions
 from shared.event_log.append import Appender
+from shared.read_model.authentication import Authenticator
+from shared.read_model.caller import KeyInterceptor
 from shared.runtime.settings import MIB, GatewaySettings
 
 _QUERY_OPTIONS = (
@@ -39,12 +41,13 @@ def create_server(
     datasets: DatasetWrites,
     experiments: ExperimentWrites,
     known: Known,
+    keys: Authenticator,
 ) -> tuple[grpc.aio.Server, int]:
     """The server, not started, and the port it will listen on.
 
     Raises PortTakenError.
     """
-    server = grpc.aio.server(options=_options(settings))
+    server = grpc.aio.server(interceptors=[KeyInterceptor(keys)], options=_options(settings))
     traces = TraceService(settings, admission, appender)
     native = IngestService(settings, admission, appender, known)
     # No deserialiser, so that we tell what is wrong with the bytes; unary calls as streams, so that they are judged

@@ -24,7 +24,7 @@ T = TypeVar("T")
 _LOOK_AT_RUNS = load_sql(SQL / "look_at_runs.sql")
 _LOOK_SECONDS, _LOOK_TIMEOUT = 0.2, 3.0
 _GIVE_UP_SECONDS, _DOUBT_SECONDS = 10.0, 2.0
-"""Without an answer of the database, of which a restart takes less; and between two looks at the time and the key."""
+"""Without an answer of the database, of which a restart takes less; and between two looks at the time."""
 
 
 class Watching:
@@ -65,7 +65,7 @@ class Watching:
         try:
             changes, until = 0, THE_BEGINNING
             while True:
-                await answering("WatchExperiment", context, partial(self._change, watched, changes, context))
+                await answering("WatchExperiment", context, partial(self._change, watched, changes))
                 run, changes, is_last = watched.run, watched.changes, watched.has_ended
                 page = Items([], until, more=request.with_items)
                 while page.more:
@@ -99,7 +99,7 @@ class Watching:
         if not watched.streams:
             del self._watched[watched.key]
 
-    async def _change(self, watched: Watched, seen: int, context: Context) -> None:
+    async def _change(self, watched: Watched, seen: int) -> None:
         """Return when the run is not as it was seen, some time after that.
 
         Raises RefusedError: nobody can tell any more.
@@ -110,7 +110,6 @@ class Watching:
             if self._draining:
                 raise UnavailableError("the query service is going away: connect again", retry_seconds=0.1)
             self._check_answers()
-            await project_of(self._reads.keys, context)  # the key may have been revoked
             if watched.changes != seen:
                 return
             await watched.wait(_DOUBT_SECONDS)

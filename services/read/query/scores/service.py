@@ -1,6 +1,5 @@
 """ScoreService: the reads of it. Its one write, DefineScoreConfig, is the gateway's."""
 
-import grpc
 from lodestream_proto.v1 import scores_pb2 as pb
 from lodestream_proto.v1.scores_pb2_grpc import ScoreServiceServicer
 
@@ -19,12 +18,7 @@ class ScoreService(ScoreServiceServicer):
     def __init__(self, reads: Reads) -> None:
         self._reads = reads
 
-    async def DefineScoreConfig(  # noqa: N802 - gRPC's name
-        self, _request: pb.DefineScoreConfigRequest, context: Context
-    ) -> pb.DefineScoreConfigResponse:
-        return await context.abort(grpc.StatusCode.UNIMPLEMENTED, "nothing is written here: ask the gateway")
-
-    async def ListScoreConfigs(  # noqa: N802
+    async def ListScoreConfigs(  # noqa: N802 - gRPC's name
         self, request: pb.ListScoreConfigsRequest, context: Context
     ) -> pb.ListScoreConfigsResponse:
         return await self._reads.answer(list_score_configs, request, context, _TOPICS)

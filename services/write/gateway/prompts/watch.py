@@ -92,7 +92,7 @@ class Watching:
         try:
             await answering("WatchPrompts.open", context, lambda: self._look_first(stream))
             while True:
-                for response in await answering("WatchPrompts", context, partial(self._next, stream, context)):
+                for response in await answering("WatchPrompts", context, partial(self._next, stream)):
                     yield response
         finally:
             self._close(stream)
@@ -131,12 +131,11 @@ class Watching:
 
         await asyncio.gather(*(look(key) for key in stream.selectors))
 
-    async def _next(self, stream: Stream, context: Context) -> list[bytes]:
+    async def _next(self, stream: Stream) -> list[bytes]:
         """What to send, as soon as there is something: changes, or a sign of life."""
         while True:
             first, stream.is_new = stream.is_new, False
             news = await stream.news(0 if first else SIGN_SECONDS)
-            await self._admission.project_of(context)  # the key may have been revoked
             if stream.ended:
                 raise stream.ended
             if news:
