@@ -47,7 +47,8 @@ def requested(
     """A run over the dataset "questions" at version 1."""
     task = {
         "kind": "prompt", "prompt": {"name": "answer", "version": prompt_version},
-        "provider": provider, "model": "mock-large", "settings": settings or {"latency_seconds": 0},
+        "provider": provider, "model": "mock-large",
+        "settings": settings or ({"latency_seconds": 0} if provider == "mock" else {}),
     }  # fmt: skip
     told: dict[str, Any] = {
         "name": run_id, "dataset_id": DATASET, "dataset_version": 1, "repetitions": 1, "max_concurrency": 8,
@@ -122,13 +123,14 @@ async def furnish_dataset(dsn: str, project: str, items: int, *, dataset: str = 
         await connection.close()
 
 
-async def furnish_prompt(dsn: str, project: str) -> None:
-    """A chat of two messages, the second of which is the question."""
+async def furnish_prompt(dsn: str, project: str, *, placeholder: str = "") -> None:
+    """A chat of two messages, the second of which is the question; between them messages of items, if it is named."""
     connection = await asyncpg.connect(dsn)
     try:
         chat = ChatPrompt(
             items=[
                 ChatPromptItem(message=ChatMessage(role="system", content=KNOWN)),
+                *([ChatPromptItem(placeholder=placeholder)] if placeholder else []),
                 ChatPromptItem(message=ChatMessage(role="user", content="{{question}}")),
             ]
         )

@@ -46,7 +46,8 @@ async def offer_providers(dsn: str, *providers: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         await connection.executemany(
-            "INSERT INTO lodestream.providers VALUES ($1, 'infinity')", [(provider,) for provider in providers]
+            "INSERT INTO lodestream.providers (provider, offered_until, kind) VALUES ($1, 'infinity', 'mock')",
+            [(provider,) for provider in providers],
         )
     finally:
         await connection.close()

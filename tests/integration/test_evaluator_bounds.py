@@ -8,20 +8,28 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_FAILED
 
 from services.all_in_one.processes import Process
 from shared.runtime.settings import EvaluatorSettings
 from tests.evaluating import Workplace, working
-from tests.experiment_runs import Told, append_events, ended, furnish, requested
+from tests.experiment_runs import Told, append_events, ended, furnish_dataset, furnish_prompt, requested
 
-LONG = "It takes 14 days. " * 5_500
-"""99 KB, the question of each item."""
+LONG = "days and nights " * 6_200
+"""99 KB, one sentence, which the mock model quotes."""
 
 
 @pytest.fixture(scope="module")
 async def place(ground, servers, template, tmp_path_factory) -> AsyncIterator[Workplace]:
+    """One worker for all tests of this file; each has a project of its own."""
     async with working(ground, servers, template, tmp_path_factory.mktemp("providers")) as workplace:
+        await workplace.worker()
         yield workplace
+
+
+@pytest.fixture
+def project() -> str:
+    return f"p{uuid4().hex[:10]}"
 
 
 def schema_of(size: int) -> dict[str, Any]:
@@ -40,20 +48,53 @@ async def most_memory(worker: Process, run: "asyncio.Task[Told]") -> int:
     return most
 
 
-async def test_a_schema_that_repeats_a_long_text_is_an_error_of_the_item(place) -> None:
-    """Four items of 99 KB and a schema of 270 KB: filled in, each answer would have 670 MB."""
-    project = f"p{uuid4().hex[:10]}"
-    await furnish(place.dsn, project, 4)
+async def test_a_schema_that_repeats_a_long_text_is_an_error_of_the_item(place, project) -> None:
+    """Items of 99 KB and a schema of 120 KB: filled in, each answer would have 300 MB. One of 270 KB is no setting."""
+    await furnish_dataset(place.dsn, project, 4)
+    await furnish_prompt(place.dsn, project, placeholder="history")
+    asked = {"history": [{"role": "user", "content": LONG}], "question": "How many days and nights?"}
     await place.value(
-        "UPDATE experiments.dataset_items SET input = $2 WHERE project_id = $1 RETURNING 1",
-        project, json.dumps({"question": LONG}),
-    )  # fmt: skip
-    worker = await place.worker()
-    settings = {"latency_seconds": 0, "response_format": schema_of(270_000)}
-    await append_events(place.servers.kafka, requested("r", project=project, settings=settings))
-    run = asyncio.create_task(ended(place.log, project, "r"))
-    most = await most_memory(worker, run)
-    results = (await run).of("r")
+        "UPDATE experiments.dataset_items SET input = $2 WHERE project_id = $1 RETURNING 1", project, json.dumps(asked)
+    )
+    runs = [
+        requested(f"{size}", project=project, settings={"latency_seconds": 0, "response_format": schema_of(size)})
+        for size in (120_000, 270_000)
+    ]
+    await append_events(place.servers.kafka, *runs)
+    run = asyncio.create_task(ended(place.log, project, "120000", "270000"))
+    most = await most_memory(place.started[0], run)
+    told = await run
+    results = told.of("120000")
     assert len(results) == 4
     assert {(its.attempts, "would have more than" in its.error) for its in results} == {(1, True)}
+    (ending,) = told.endings["270000"]
+    assert (ending.outcome, told.of("270000")) == (EXPERIMENT_OUTCOME_FAILED, [])
+    assert ending.reason.startswith("task_json.settings.response_format: has 2")
     assert most < EvaluatorSettings().memory_bytes
+
+
+async def test_what_a_project_may_not_send_arrives_at_no_endpoint(place, project) -> None:
+    """As if the gateway had not looked: a setting that is none fails the run, a part of a message its item."""
+    await furnish_dataset(place.dsn, project, 2)
+    image = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest/meta-data"}}
+    history = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, image]}]
+    await place.value(
+        "UPDATE experiments.dataset_items SET input = $2 WHERE project_id = $1 AND item_id = 'item-00001' RETURNING 1",
+        project, json.dumps({"question": "?", "history": history}),
+    )  # fmt: skip
+    await place.value(
+        "UPDATE experiments.dataset_items SET input = $2 WHERE project_id = $1 AND item_id = 'item-00000' RETURNING 1",
+        project, json.dumps({"question": project, "history": []}),
+    )  # fmt: skip
+    await furnish_prompt(place.dsn, project, placeholder="history")
+    await append_events(
+        place.servers.kafka,
+        requested("set", project=project, provider="here", settings={"api_base": "http://169.254.169.254"}),
+        requested("part", project=project, provider="here"),
+    )
+    told = await ended(place.log, project, "set", "part")
+    assert told.endings["set"][0].reason.startswith("task_json.settings.api_base: is not for a run to set")
+    answered, refused = told.of("part")
+    assert (answered.error, refused.attempts) == ("", 1)
+    assert refused.error.startswith("messages[1].content[1].image_url.url: images of other hosts are not sent")
+    assert [call["messages"][-1]["content"] for call in place.model.calls] == [project]

@@ -119,7 +119,9 @@ async def test_a_run_is_over_the_version_that_was_there_and_the_same_request_is_
         assert reason in (error.details() or "")
 
 
-async def test_a_run_of_a_provider_that_nobody_offers_is_refused_by_its_field(shared_stack: Stack) -> None:
+async def test_a_provider_that_nobody_offers_and_a_setting_that_is_not_a_runs_are_refused_by_name(
+    shared_stack: Stack,
+) -> None:
     await fill(shared_stack, "provided", "a")
     prompt = PromptVersionCreated(prompt_name="provided", text="Hi", labels=["production"])
     await shared_stack.ask(shared_stack.prompts.CreatePrompt, CreatePromptRequest(prompt=prompt))
@@ -127,12 +129,27 @@ async def test_a_run_of_a_provider_that_nobody_offers_is_refused_by_its_field(sh
     judge = {"kind": "llm_judge", "rubric": "Is it?", "provider": "nowhere", "model": "m"}
     judged = json.dumps([{"kind": "contains", "value": "a"}, judge])
     may = "there is no provider 'nowhere'; the project may use mock"
-    for request, field in (
-        (asked("task", of="provided", task={**task, "provider": "nowhere"}), "task_json.provider"),
-        (asked("judge", of="provided", task=task, evaluators_json=judged), "evaluators_json[1].provider"),
+    may_not = "is not for a run to set; it may set frequency_penalty"
+    setting = json.dumps([{**judge, "provider": "mock", "settings": {"chat_template": "x"}}])
+    for request, reason in (
+        (asked("task", of="provided", task={**task, "provider": "nowhere"}), f"task_json.provider: {may}"),
+        (asked("judge", of="provided", task=task, evaluators_json=judged), f"evaluators_json[1].provider: {may}"),
+        (
+            asked("task", of="provided", task={**task, "settings": {"api_base": "http://h"}}),
+            f"task_json.settings.api_base: {may_not}",
+        ),
+        (
+            asked("task", of="provided", task={**task, "settings": {"temperature": 9}}),
+            "task_json.settings.temperature: is a number from 0 to 2",
+        ),
+        (
+            asked("judge", of="provided", task=task, evaluators_json=setting),
+            f"evaluators_json[0].settings.chat_template: {may_not}",
+        ),
     ):
         error = await refusal(start(shared_stack, request))
-        assert (error.code(), error.details()) == (grpc.StatusCode.INVALID_ARGUMENT, f"experiment.{field}: {may}")
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert (error.details() or "").startswith(f"experiment.{reason}")
     assert (await start(shared_stack, asked("own", of="provided", evaluators_json=judged))).created, (
         "a program asks by itself"
     )

@@ -100,7 +100,7 @@ async def _working(
             pool,
             owner=owner,
             lease_seconds=settings.lease_seconds,
-            providers=calls.names,
+            providers=calls.kinds,
             provider_grace_seconds=settings.provider_grace_seconds,
         )
         await jobs.seen()  # whoever asks for a run once this process is ready, finds what it offers
@@ -121,7 +121,7 @@ async def _working(
         )
         caretaker = Caretaker(
             pool,
-            Planner(pool, ends, prompts),
+            Planner(pool, ends, prompts, calls),
             Finisher(pool, ends, appender, evaluation_seconds=settings.evaluation_seconds),
             providers=calls.names,
             provider_grace_seconds=settings.provider_grace_seconds,

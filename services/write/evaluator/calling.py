@@ -8,6 +8,7 @@ from services.write.evaluator import metrics
 from services.write.evaluator.limits import Limits
 from services.write.evaluator.providers.endpoints import Endpoints
 from services.write.evaluator.providers.provider import CallError, LastingError, PassingError, Question, Reply
+from services.write.evaluator.providers.screening import check_question
 
 
 class Calls:
@@ -25,6 +26,11 @@ class Calls:
         """Of the endpoints."""
         return sorted(self._endpoints)
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Of the endpoints, by name."""
+        return {name: endpoint.kind for name, endpoint in self._endpoints.items()}
+
     async def ask(self, provider: str, question: Question, *, begun: Callable[[], None] = lambda: None) -> Reply:
         """Wait for a place, and ask once; `begun` is called in between.
 
@@ -33,6 +39,7 @@ class Calls:
         endpoint = self._endpoints.get(provider)
         if endpoint is None:
             raise LastingError(f"there is no provider {provider!r}; there are {', '.join(self.names) or 'none'}")
+        check_question(question, kind=endpoint.kind, images=endpoint.images)
         await self._limits.wait(endpoint)
         begun()
         start, outcome = perf_counter(), "cancelled"

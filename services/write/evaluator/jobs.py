@@ -83,13 +83,16 @@ class Jobs:
         *,
         owner: str,
         lease_seconds: float,
-        providers: Sequence[str] = (),
+        providers: Mapping[str, str] | None = None,
         provider_grace_seconds: float = 600,
     ) -> None:
-        """`providers`: what this worker offers, for `provider_grace_seconds` after it was last seen."""
+        """`providers`: what this worker offers, with kinds, for `provider_grace_seconds` after it was last seen."""
         self._pool, self._owner = pool, owner
         self._lease = timedelta(seconds=lease_seconds)
-        self._providers, self._offered_for = sorted(providers), timedelta(seconds=provider_grace_seconds)
+        self._providers, self._offered_for = (
+            dict(sorted((providers or {}).items())),
+            timedelta(seconds=provider_grace_seconds),
+        )
 
     async def claim(self, slots: int, wanted: Wanted) -> list[Claimed]:
         """At most so many jobs that wait, shared fairly among runs; never more of a run than its concurrency allows.
@@ -169,7 +172,8 @@ class Jobs:
 
     async def seen(self) -> int:
         """Say that this worker lives, and which providers it offers; returns how many workers live."""
-        return int(await self._pool.fetchval(_SEEN, self._owner, self._providers, self._offered_for))
+        names, kinds = list(self._providers), list(self._providers.values())
+        return int(await self._pool.fetchval(_SEEN, self._owner, names, self._offered_for, kinds))
 
     async def waiting(self) -> int:
         """How many jobs wait, over all runs."""

@@ -10,6 +10,7 @@ import asyncpg
 from lodestream.evaluators import EvaluatorSpecError, evaluators_of, run_evaluators_of
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
+from services.write.evaluator.calling import Calls
 from services.write.evaluator.folding.fold import Run
 from services.write.evaluator.folding.folding import NAME
 from services.write.evaluator.folding.tables import wake
@@ -18,8 +19,10 @@ from services.write.evaluator.opening import missing_prompt
 from services.write.evaluator.prompts import Prompts
 from services.write.evaluator.tasks import Task, TaskError, specs_of, task_of
 from shared.event_log.topics import EXPERIMENTS, PROMPTS
+from shared.read_model.model_parameters import check_parameters
 from shared.read_model.postgres import load_sql
 from shared.runtime.failpoints import failpoint
+from shared.runtime.refusal import InvalidError
 
 _SQL = Path(__file__).parent / "sql"
 _READ_DATASET_VERSION = load_sql(_SQL / "read_dataset_version.sql")
@@ -35,8 +38,8 @@ class NotYetError(Exception):
 class Planner:
     """Plans runs."""
 
-    def __init__(self, pool: asyncpg.Pool, ends: LogEnds, prompts: Prompts) -> None:
-        self._pool, self._ends, self._prompts = pool, ends, prompts
+    def __init__(self, pool: asyncpg.Pool, ends: LogEnds, prompts: Prompts, calls: Calls) -> None:
+        self._pool, self._ends, self._prompts, self._calls = pool, ends, prompts, calls
 
     async def plan(self, run: Run, request: ExperimentRequested, partition: int) -> None:
         """Put the jobs of a run into the queue, all or none.
@@ -44,6 +47,7 @@ class Planner:
         Raises NotYetError, and TaskError when the run can't be run.
         """
         task = task_of(request)
+        self._check_settings(task)
         _check_evaluators(request)
         await self._await_prompt(run, task)
         await self._await_dataset(run, request)
@@ -59,6 +63,17 @@ class Planner:
             await connection.execute(_PLANNED, *run)
             await wake(connection)
             await failpoint("evaluator.planned")
+
+    def _check_settings(self, task: Task) -> None:
+        """As far as this worker knows what the provider is; each call is checked again.
+
+        Raises TaskError.
+        """
+        if kind := self._calls.kinds.get(task.provider):
+            try:
+                check_parameters(task.settings, kind, "task_json.settings")
+            except InvalidError as error:
+                raise TaskError(str(error)) from None
 
     async def _await_prompt(self, run: Run, task: Task) -> None:
         if await self._prompts.find(run[0], task.prompt_name, task.prompt_version) is None:

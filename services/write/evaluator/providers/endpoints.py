@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from services.write.evaluator.providers.mock import MockProvider
 from services.write.evaluator.providers.provider import Provider
+from services.write.evaluator.providers.screening import Images
 from shared.runtime.settings import secret
 
 
@@ -29,6 +30,8 @@ class _Entry(BaseModel):
     """The environment variable that holds the key; the key itself is in no file."""
     requests_per_second: float | None = Field(default=None, gt=0, le=100_000)
     """Over all workers together."""
+    images: Literal["inline", "public"] | tuple[str, ...] = "inline"
+    """Images in messages: in the message itself, also of any public host, or also of the hosts that are listed."""
 
 
 class _File(RootModel[dict[str, _Entry]]):
@@ -42,6 +45,8 @@ class Endpoint:
     name: str
     provider: Provider = field(repr=False)
     requests_per_second: float | None = None
+    kind: str = "openai"
+    images: Images = "inline"
 
 
 Endpoints = Mapping[str, Endpoint]
@@ -76,7 +81,7 @@ async def open_endpoints(path: Path | None, *, seconds: float) -> AsyncIterator[
     Raises ProvidersError.
     """
     endpoints = {
-        name: Endpoint(name, _provider(entry, seconds), entry.requests_per_second)
+        name: Endpoint(name, _provider(entry, seconds), entry.requests_per_second, entry.kind, entry.images)
         for name, entry in read_entries(path).items()
     }
     try:

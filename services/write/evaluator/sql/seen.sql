@@ -5,9 +5,11 @@ WITH me AS (
 ), gone AS (
     DELETE FROM evaluator.workers WHERE seen_at < now() - interval '1 hour'
 ), offered AS (
-    INSERT INTO lodestream.providers AS known (provider, offered_until)
-    SELECT mine.provider, now() + $3::interval FROM unnest($2::text[]) AS mine (provider) ORDER BY mine.provider
-    ON CONFLICT (provider) DO UPDATE SET offered_until = excluded.offered_until
-    WHERE known.offered_until < excluded.offered_until - $3::interval / 10
+    INSERT INTO lodestream.providers AS known (provider, offered_until, kind)
+    SELECT mine.provider, now() + $3::interval, mine.kind
+    FROM unnest($2::text[], $4::text[]) AS mine (provider, kind)
+    ORDER BY mine.provider
+    ON CONFLICT (provider) DO UPDATE SET offered_until = excluded.offered_until, kind = excluded.kind
+    WHERE known.offered_until < excluded.offered_until - $3::interval / 10 OR known.kind <> excluded.kind
 )
 SELECT count(*) + 1 FROM evaluator.workers WHERE seen_at > now() - interval '15 seconds' AND owner <> $1
