@@ -18,11 +18,13 @@ from typing import Any
 
 import asyncpg
 
-from tests.torture.contract import PROMPTS, SCORES
+from tests.torture.contract import EXPERIMENTS, PROMPTS, SCORES
+from tests.torture.experiments_model import expected_experiments, read_experiments
 from tests.torture.findings import Finding, Kind, Report
 from tests.torture.judge_events import judge_events
 from tests.torture.judge_log import judge_log, unsure
 from tests.torture.judge_models import Projected, judge_projected
+from tests.torture.judge_runs import Workers, judge_runs, told_by_workers
 from tests.torture.judge_tables import judge_tables, judge_watched
 from tests.torture.ledger import Objection, Sent, read_ledgers, read_objections
 from tests.torture.log_reader import TOPIC, Log, read_ends, read_events, read_log
@@ -30,7 +32,7 @@ from tests.torture.prompts_model import expected_prompts, judge_heads, judge_ver
 from tests.torture.scores_model import expected_scores, read_scores
 from tests.torture.tables import Model, read_model, read_positions, read_progress
 
-PROJECTIONS = {"traces": TOPIC, "scores": SCORES, "prompts": PROMPTS}
+PROJECTIONS = {"traces": TOPIC, "scores": SCORES, "prompts": PROMPTS, "experiments": EXPERIMENTS}
 """Each with the topic that it folds."""
 
 
@@ -66,20 +68,28 @@ async def check(folder: Path, *, settle: float) -> Report:
     waited = await _settled(scene, settle)
     log = await read_log(scene.kafka, scene.begin[TOPIC])
     model = await read_model(scene.postgres, scene.projects)
-    report = judge(history, log, model, scene.begin[TOPIC])
-    report.findings += judge_objections(read_objections(folder))
     connection = await asyncpg.connect(scene.postgres, timeout=10)
     try:
         models = await _projected(scene, connection)
-        for name, projected in models.items():
-            report.findings += [*judge_events(history, projected.log), *judge_projected(projected)]
-            report.counts[f"events_about_{name}"] = len(projected.log.events)
-        decided = models["prompts"].expected
-        heads = await read_heads(connection, scene.redis, decided)
+        heads = await read_heads(connection, scene.redis, models["prompts"].expected)
     finally:
         await connection.close()
-    report.findings += [*judge_verdicts(history, decided), *judge_heads(heads, decided)]
-    report.counts["heads_in_redis"] = len(heads.found)
+    runs, prompts = models["experiments"], models["prompts"].expected
+    workers = told_by_workers(runs.log.events, models["scores"].log.events, runs.expected)
+    report = judge(history, log, model, scene.begin[TOPIC], workers)
+    of_workers = {"scores": workers.scores, "experiments": workers.experiments}
+    for name, projected in models.items():
+        report.findings += judge_events(history, projected.log, workers=of_workers.get(name, ()))
+        report.findings += judge_projected(projected)
+        report.counts[f"events_about_{name}"] = len(projected.log.events)
+    report.findings += [*judge_verdicts(history, prompts), *judge_heads(heads, prompts)]
+    report.findings += judge_runs(workers, log.records, runs.expected)
+    report.findings += judge_objections(read_objections(folder))
+    report.counts |= {
+        "heads_in_redis": len(heads.found),
+        "runs": len(runs.expected["experiments.experiment_runs"]),
+        "results_of_workers": len(workers.traces),
+    }
     report.findings += judge_watched(_lines(folder / "positions.jsonl"))
     report.findings += [
         Finding(Kind.OUT_OF_PROMISE, "a process ended by itself", f"{death['name']}: {death['words']}")
@@ -89,9 +99,12 @@ async def check(folder: Path, *, settle: float) -> Report:
     return report
 
 
-def judge(history: list[Sent], log: Log, model: Model, begin: Mapping[int, int]) -> Report:
-    """Every promise, held against what is there."""
-    report = Report([*judge_log(history, log), *judge_tables(log, model, begin)])
+def judge(
+    history: list[Sent], log: Log, model: Model, begin: Mapping[int, int], workers: Workers | None = None
+) -> Report:
+    """Every promise about spans, held against what is there."""
+    traces = workers.traces if workers else ()
+    report = Report([*judge_log(history, log, traces), *judge_tables(log, model, begin)])
     tellings = dict.fromkeys(("acked", "spooled", "refused", "unknown"), 0)
     claims: Counter[str] = Counter()
     for sent in history:
@@ -132,6 +145,7 @@ async def _projected(scene: Scene, connection: asyncpg.Connection) -> dict[str, 
 _MODELS = {
     "scores": (SCORES, expected_scores, read_scores),
     "prompts": (PROMPTS, expected_prompts, read_prompts),
+    "experiments": (EXPERIMENTS, expected_experiments, read_experiments),
 }
 
 
@@ -152,11 +166,16 @@ async def _is_behind(scene: Scene, projection: str, topic: str) -> bool:
     return any(positions.get(n, 0) < end and end > begin.get(n, 0) for n, end in ends.items())
 
 
+_UNDER_WAY = """
+SELECT EXISTS (SELECT FROM prompts.prompt_outbox) OR EXISTS (SELECT FROM evaluator.runs WHERE state IN (1, 2))
+"""
+
+
 async def _is_at_rest(scene: Scene) -> bool:
-    """Whether Redis was told of every prompt."""
+    """Whether Redis was told of every prompt, and every run of workers has come to its end."""
     connection = await asyncpg.connect(scene.postgres, timeout=10)
     try:
-        return not await connection.fetchval("SELECT EXISTS (SELECT FROM prompts.prompt_outbox)")
+        return not await connection.fetchval(_UNDER_WAY)
     finally:
         await connection.close()
 

@@ -4,6 +4,7 @@ A span is told once or several times. Later tellings (by event time: the end, el
 value is never beaten by silence. Equal tellings are one.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -106,6 +107,9 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _tokens(attributes: Mapping[str, str | int]) -> tuple[int, int] | None:
+    if ours := attributes.get("lodestream.observation.usage_details"):
+        details = json.loads(str(ours))
+        return int(details.get("input", 0)), int(details.get("output", 0))
     counts = [attributes.get(f"gen_ai.usage.{which}_tokens") for which in ("input", "output")]
     if counts == [None, None]:
         return None

@@ -39,8 +39,13 @@ def telling_of(sent: Sent, told: Told) -> Telling:
     return ("" if sent.way == "poison" else sent.project, *told[:3])
 
 
-def judge_log(history: Sequence[Sent], log: Log) -> Iterator[Finding]:
-    """Everything acknowledged is there, at the position told, in order; nothing is there that nobody sent."""
+def judge_log(
+    history: Sequence[Sent], log: Log, traces_of_workers: Collection[tuple[str, str]] = ()
+) -> Iterator[Finding]:
+    """Everything acknowledged is there, at the position told, in order; nothing is there that nobody sent.
+
+    `traces_of_workers`: projects and ids of traces that evaluation workers told, and no program.
+    """
     history = [sent for sent in history if not sent.claims]
     index = Index(log)
     wanted = {
@@ -49,7 +54,7 @@ def judge_log(history: Sequence[Sent], log: Log) -> Iterator[Finding]:
     for sent in history:
         yield from _kept(sent, index, wanted)
     yield from _copies(history, index)
-    yield from _strangers(history, log.records)
+    yield from _strangers(history, log.records, traces_of_workers)
     yield from judge_order(history)
 
 
@@ -110,7 +115,9 @@ def _copies(history: Sequence[Sent], index: Index) -> Iterator[Finding]:
             yield Finding(Kind.DUPLICATED, "in the log more often than it was sent", f"{telling}: {times} < {places}")
 
 
-def _strangers(history: Sequence[Sent], records: Sequence[LogRecord]) -> Iterator[Finding]:
+def _strangers(
+    history: Sequence[Sent], records: Sequence[LogRecord], of_workers: Collection[tuple[str, str]]
+) -> Iterator[Finding]:
     known = {telling_of(sent, told) for sent in history for told in sent.told}
     identities = {telling[:3] for telling in known}
     for record in records:
@@ -121,6 +128,8 @@ def _strangers(history: Sequence[Sent], records: Sequence[LogRecord]) -> Iterato
             continue
         for span in record.spans:
             identity = record.project, span.trace, span.span
+            if identity[:2] in of_workers:
+                continue
             if identity not in identities:
                 yield Finding(Kind.INVENTED, "in the log, and nobody sent it", f"{where}, span {identity}")
             elif not known & {(*identity, span.bytes_digest), (*identity, span.said_digest)}:

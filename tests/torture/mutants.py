@@ -187,12 +187,43 @@ def tell_redis_once() -> None:
     replace(PromptCache, "offer", offer_first)
 
 
+def store_results_again() -> None:
+    """A result that is told again is counted again, and the last one holds."""
+    from services.projections.experiments import decide, runs, tables
+
+    decide_run, copy = runs.decide_run, tables._copy
+
+    async def overwrite(connection: Any, table: str, columns: Sequence[str], rows: Sequence[Any]) -> None:
+        last = {row[:5] if table == "experiment_evaluations" else row[:4]: row for row in rows}
+        if table in {"experiment_items", "experiment_evaluations"}:
+            keys = columns[: len(next(iter(last)))] if last else ()
+            place = " AND ".join(f"{key} = ${n}" for n, key in enumerate(keys, 1))
+            for key in last:
+                await connection.execute(f"DELETE FROM {table} WHERE {place}", *key)
+            rows = list(last.values())
+        await copy(connection, table, columns, rows)
+
+    def decide_again(run: Any, payload: Any, at: Any, *, is_known: bool = False) -> Any:
+        return decide_run(run, payload, at)
+
+    replace(decide, "decide_run", decide_again)
+    replace(tables, "_copy", overwrite)
+
+
+def forget_item_versions() -> None:
+    """Of an item of a dataset only what holds now is kept."""
+    from services.projections.experiments import tables
+
+    before = "UPDATE dataset_items AS present SET until_version = ended.version\nFROM ("
+    rewrite(tables, "_END_ITEMS", before, "DELETE FROM dataset_items AS present USING (")
+
+
 MUTANTS: Mapping[str, Callable[[], None]] = {
     mutant.__name__.replace("_", "-"): mutant
     for mutant in (
         no_fence, commit_before_write, skip_failed_batches, merge_by_arrival, count_again, drop_dead_letters,
         ack_before_append, forget_before_ack, supersede_by_arrival,
-        ignore_expected_revision, tell_redis_once,
+        ignore_expected_revision, tell_redis_once, store_results_again, forget_item_versions,
     )
 }  # fmt: skip
 

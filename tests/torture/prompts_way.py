@@ -26,7 +26,7 @@ from tests.torture.driver import Operation, Tenant, random_uuid, send
 from tests.torture.ledger import Claim, Ledger
 from tests.torture.ways import Answer, ask
 
-_NAMES = [f"prompt-{n}" for n in range(8)] + ["support/greeting 🌈"]
+_NAMES = [f"prompt-{n}" for n in range(4)] + ["support/greeting 🌈"]
 _LABELS = ("production", "staging", "canary")
 _DECIDED = {"ABORTED", "NOT_FOUND", "FAILED_PRECONDITION"}
 """The log has the command, and refused it."""

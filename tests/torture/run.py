@@ -19,7 +19,10 @@ from tests.torture.tally import tell_how_it_goes
 
 _CALM_SECONDS = 2.0  # of writing after the last strike
 _SPOOL_BYTES = 4 * 1024 * 1024
-_WAYS = {"otlp": 20.0, "record": 15.0, "sdk": 5.0, "poison": 0.5, "scores": 6.0, "prompts": 4.0}  # requests a second
+_WAYS = {
+    "otlp": 20.0, "record": 15.0, "sdk": 5.0, "poison": 0.5, "scores": 6.0, "prompts": 4.0, "experiments": 4.0,
+}  # fmt: skip
+"""Requests a second."""
 
 
 async def run(ground: Ground, *, seconds: float, seed: str, say: Callable[[str], None]) -> Report:
@@ -50,6 +53,7 @@ async def _start(stand: Stand, seed: str) -> None:
         stand.query(),
         *(stand.projection(f"traces-{n}") for n in range(3)),
         *(stand.projection(f"{name}-0", of=name) for name in PROJECTIONS if name != "traces"),
+        *(stand.evaluator(f"evaluator-{n}") for n in range(2)),
     )
     for way, rate in _WAYS.items():
         await stand.workload(way, seed=seed, rate=rate)

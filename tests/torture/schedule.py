@@ -28,16 +28,18 @@ class _Entry:
 
 
 _PROJECTIONS = ("traces-0", "traces-1", "traces-2")
-_OTHERS = ("scores-0", "prompts-0")
+_WORKERS = ("evaluator-0", "evaluator-1")
+_OTHERS = ("scores-0", "prompts-0", "experiments-0")
 """Of each only one runs, so that they are struck less often: what they write waits for them."""
 _CATALOGUE = (
     _Entry("kill", ("gateway", *_PROJECTIONS), 0.2, 3.0, 8),
     _Entry("kill", ("kafka", "postgres", "valkey"), 0.5, 5.0, 4),
     _Entry("kill", (*_OTHERS, "query"), 0.2, 3.0, 6),
-    _Entry("kill", ("sdk", "otlp", "record", "scores", "prompts"), 0.1, 1.0, 4),
-    _Entry("restart", ("gateway", *_PROJECTIONS, *_OTHERS, "query", "postgres", "kafka"), 0.0, 0.0, 4),
+    _Entry("kill", _WORKERS, 0.1, 5.0, 6),
+    _Entry("kill", ("sdk", "otlp", "record", "scores", "prompts", "experiments"), 0.1, 1.0, 4),
+    _Entry("restart", ("gateway", *_PROJECTIONS, *_OTHERS, *_WORKERS, "query", "postgres", "kafka"), 0.0, 0.0, 4),
     _Entry("freeze", ("gateway", *_PROJECTIONS), 1.0, 6.0, 3),
-    _Entry("freeze", (*_OTHERS, "query"), 1.0, 6.0, 3),
+    _Entry("freeze", (*_OTHERS, *_WORKERS, "query"), 1.0, 6.0, 4),
     _Entry("freeze", _PROJECTIONS, ZOMBIE_SECONDS, ZOMBIE_SECONDS + 6.0, 3),
     _Entry("freeze", ("kafka", "postgres", "valkey"), 1.0, 8.0, 5),
     _Entry("flush", ("valkey",), 0.0, 0.0, 3),

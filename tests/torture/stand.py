@@ -27,7 +27,7 @@ from tests.torture.findings import Report, report_from
 from tests.torture.proxy import Proxy
 from tests.torture.tables import read_positions
 
-GATEWAY, QUERY = "services.write.gateway", "services.read.query"
+GATEWAY, QUERY, EVALUATOR = "services.write.gateway", "services.read.query", "services.write.evaluator"
 _START_SECONDS = 120.0  # a server that is down while a service starts comes back within it
 _WATCH_SECONDS = 0.5
 _PROJECTS = 2
@@ -77,6 +77,11 @@ class Stand:
         """What all SDK workloads share."""
         return self.folder / "spool"
 
+    @property
+    def _rows(self) -> str:
+        """Postgres through the proxy."""
+        return urlunsplit(urlsplit(self.postgres)._replace(netloc=f"lodestream@{self.proxies['rows'].address}"))
+
     async def gateway(self, name: str = "gateway", *, mutant: str = "", **environment: str) -> Process:
         """Start the gateway on its port."""
         log = self.proxies.get("log")
@@ -92,9 +97,23 @@ class Stand:
         self, name: str = "traces-0", *, of: str = "traces", mutant: str = "", **environment: str
     ) -> Process:
         """Start a projection; `of` is its service's name."""
-        through = urlunsplit(urlsplit(self.postgres)._replace(netloc=f"lodestream@{self.proxies['rows'].address}"))
-        its = {"LODESTREAM_POSTGRES": through, f"LODESTREAM_{of.upper()}_GROUP": f"{self.group}-{of}", **environment}
+        its = {"LODESTREAM_POSTGRES": self._rows, f"LODESTREAM_{of.upper()}_GROUP": f"{self.group}-{of}", **environment}
         return await self._service(f"services.projections.{of}", name, mutant, its)
+
+    async def evaluator(self, name: str = "evaluator-0", *, mutant: str = "", **environment: str) -> Process:
+        """Start an evaluation worker that leases for seconds only, so that others soon take over from the dead."""
+        providers = self.folder / "providers.json"
+        providers.write_text('{"mock": {"kind": "mock"}}', encoding="utf-8")
+        its = {
+            "LODESTREAM_POSTGRES": self._rows,
+            "LODESTREAM_PROVIDERS": str(providers),
+            "LODESTREAM_EVALUATOR_GROUP": f"{self.group}-evaluator",
+            "LODESTREAM_EVALUATOR_HEARTBEAT_SECONDS": "0.25",
+            "LODESTREAM_EVALUATOR_LEASE_SECONDS": "3",
+            "LODESTREAM_EVALUATOR_GRACE_SECONDS": "5",
+            **environment,
+        }
+        return await self._service(EVALUATOR, name, mutant, its)
 
     async def workload(self, way: str, name: str = "", *, mutant: str = "", **options: object) -> Process:
         """Start a workload; options are those of its command line."""
@@ -223,6 +242,7 @@ async def standing(
     begin = {topic: await ends(kafka, topic) for topic in PROJECTIONS.values()}
     for projection, topic in PROJECTIONS.items():
         await begin_at_the_end(kafka, postgres, projection, topic)
+    await begin_at_the_end(kafka, postgres, "evaluator", PROJECTIONS["experiments"])
     Scene(kafka, postgres, projects, begin, redis).write(ground.data)
     tenants = {project: await new_key(postgres, project) for project in projects}
     document = [{"project": project, "secret": key.secret_key} for project, key in tenants.items()]

@@ -7,19 +7,42 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.experiment_event_pb2 import (
+    EXPERIMENT_OUTCOME_COMPLETED,
+    DatasetArchived,
+    DatasetCreated,
+    DatasetItemArchived,
+    DatasetItemRecorded,
+    ExperimentCancelled,
+    ExperimentFinished,
+    ExperimentItemFinished,
+    ExperimentPaused,
+    ExperimentRequested,
+    ExperimentResumed,
+    ItemEvaluation,
+)
+from lodestream_proto.v1.score_event_pb2 import ScoreRecorded, ScoreValue
 
-from tests.torture.contract import LogEvent
+from tests.torture import experiments_way
+from tests.torture.contract import EXPERIMENTS, SCORES, LogEvent, read_event
+from tests.torture.experiments_model import expected_experiments
+from tests.torture.experiments_way import DATASETS, ExperimentStory, dataset_id_of
 from tests.torture.findings import Finding, Kind
 from tests.torture.judge_events import judge_events
 from tests.torture.judge_models import Projected, judge_projected
+from tests.torture.judge_runs import judge_runs, told_by_workers
 from tests.torture.ledger import Claim, Sent
 from tests.torture.log_reader import Events
 from tests.torture.model import Table, Tables
-from tests.torture.prompts_model import expected_prompts
+from tests.torture.prompts_model import Heads, expected_prompts, judge_heads, judge_verdicts
 from tests.torture.prompts_way import PromptStory, claim_of
 from tests.torture.scores_model import expected_scores
 from tests.torture.scores_way import ScoreStory
 from tests.torture.tables import Progress
+from tests.torture.wire import LogRecord, LogSpan
 
 PROJECTS = ("one", "two")
 _NOON_US = 1_780_000_000_000_000
@@ -63,7 +86,39 @@ def _prompts(rng: random.Random) -> tuple[list[list[Claim]], Callable[[Sequence[
     return [[claim_of(story.command(PROJECTS[n % 2]))] for n in range(300)], expected_prompts
 
 
-MODELS = {"scores": _scores, "prompts": _prompts}
+def _experiments(rng: random.Random) -> tuple[list[list[Claim]], Callable[[Sequence[LogEvent]], Tables]]:
+    story = ExperimentStory(rng)
+    drawn = [_about_datasets_and_runs(story, n) for n in range(300)]
+    return [[experiments_way.claim_of(payload)] for payload in drawn], expected_experiments
+
+
+def _about_datasets_and_runs(story: ExperimentStory, n: int) -> Message:
+    """First two datasets, then five runs, then anything about these; of each of the projects."""
+    rng, project = story.random, PROJECTS[n % 2]
+    name = DATASETS[n // 2 if n < 4 else rng.randrange(2)]
+    run_id = f"run-{n // 2 - 2 if n < 14 else rng.randrange(5)}"
+    about: dict[str, Any] = {"dataset_id": dataset_id_of(name)}
+    author = story.author(project)
+    if n < 4:
+        return story.dataset(project, name)
+    if n < 14:
+        task = '{"kind": "sdk"}'
+        return ExperimentRequested(run_id=run_id, name=author, dataset_version=1, task_json=task, **about)
+    item = story.items(project, name)[0]
+    return rng.choice((
+        *[story.result(project, run_id) for _ in range(6)],
+        *[item for _ in range(6)],
+        DatasetItemArchived(item_id=item.item_id, author=author, **about),
+        DatasetArchived(author=author, **about),
+        story.dataset(project, name),
+        story.end(project, run_id),
+        ExperimentPaused(run_id=run_id, author=author),
+        ExperimentResumed(run_id=run_id, author=author),
+        ExperimentCancelled(run_id=run_id, author=author),
+    ))  # fmt: skip
+
+
+MODELS = {"scores": _scores, "prompts": _prompts, "experiments": _experiments}
 
 
 @pytest.fixture(params=MODELS)
@@ -214,3 +269,128 @@ def test_a_fault_is_found(world: World, harm: Callable[[World], None], kind: Kin
     harm(world)
     findings = world.judged()
     assert kind in {finding.kind for finding in findings}, findings
+
+
+@pytest.mark.parametrize("world", ["prompts"], indirect=True)
+def test_an_older_head_in_redis_is_found(world: World) -> None:
+    decided = world.expect(world.events)
+    place, row = next((place, row) for place, row in decided["prompts.prompts"].items() if row["revision"] > 1)
+    labels = [
+        {"label": key[2], "version": its["version"]}
+        for key, its in decided["prompts.prompt_labels"].items()
+        if key[:2] == place and its["version"]
+    ]
+    kept = {name: row[name] for name in ("revision", "archived", "latest_version")}
+    head = {**kept, "labels": labels}
+    assert not list(judge_heads(Heads({place: (row["revision"], head)}, []), decided))
+    (older,) = judge_heads(Heads({place: (row["revision"] - 1, head)}, []), decided)
+    assert older.kind is Kind.OUT_OF_PROMISE
+    (altered,) = judge_heads(Heads({place: (row["revision"], {**head, "labels": []})}, []), decided)
+    assert altered.kind is Kind.ALTERED
+    (waiting,) = judge_heads(Heads({}, [place]), decided)
+    assert waiting.kind is Kind.LOST
+
+
+@pytest.mark.parametrize("world", ["prompts"], indirect=True)
+def test_another_verdict_than_the_log_s_is_found(world: World) -> None:
+    decided = world.expect(world.events)
+    sent = next(sent for sent in world.history if sent.claims[0].kind == "prompt_version_created")
+    sent.answer = {"version": 1, "revision": 1}
+    assert not list(judge_verdicts([sent], decided))
+    for wrong in ({"version": 2, "revision": 1}, {"refusal": "ABORTED"}):
+        sent.answer = wrong
+        (finding,) = judge_verdicts([sent], decided)
+        assert finding.kind is Kind.OUT_OF_PROMISE
+
+
+@pytest.fixture
+def carried_out() -> list[Event]:
+    """A run of workers over two items: a dataset, the request, a result with a score for each, the end."""
+    dataset_id = dataset_id_of("gold")
+    run: dict[str, Any] = {"run_id": "run"}
+    task, stamp = '{"kind": "prompt"}', Timestamp(seconds=1_780_000_000)
+    evaluation = ItemEvaluation(name="exact", boolean=True, score_id="score-item-1")
+    results = [
+        ExperimentItemFinished(item_id=f"item-{n}", trace_id=bytes([n]) * 16, started_at=stamp, ended_at=stamp, **run)
+        for n in (1, 2)
+    ]
+    results[0].evaluations.append(evaluation)
+    score = ScoreRecorded(score_id="score-item-1", name="exact", value=ScoreValue(boolean=True))
+    return [
+        Event(dataset_created=DatasetCreated(dataset_id=dataset_id, name="gold")),
+        *[
+            Event(dataset_item_recorded=DatasetItemRecorded(dataset_id=dataset_id, item_id=f"item-{n}", input_json="1"))
+            for n in (1, 2)
+        ],
+        Event(
+            experiment_requested=ExperimentRequested(
+                name="run", dataset_id=dataset_id, dataset_version=3, task_json=task, repetitions=1, **run
+            )
+        ),
+        *[Event(experiment_item_finished=result) for result in results],
+        Event(experiment_finished=ExperimentFinished(outcome=EXPERIMENT_OUTCOME_COMPLETED, **run)),
+        Event(score_recorded=score),
+    ]
+
+
+def _judged_runs(events: list[Event]) -> set[Kind]:
+    experiments, scores, spans = list[LogEvent](), list[LogEvent](), list[LogSpan]()
+    for number, event in enumerate(events):
+        event.project_id, event.event_id = "one", event.event_id or f"00000000-0000-4000-8000-{number:012}"
+        topic = SCORES if event.HasField("score_recorded") else EXPERIMENTS
+        read = read_event(topic, 0, number, 1_780_000_000_000, event.SerializeToString())
+        (scores if topic == SCORES else experiments).append(read)
+        if event.HasField("experiment_item_finished"):
+            trace = event.experiment_item_finished.trace_id.hex()
+            spans.append(LogSpan(trace, "root", "", "run", 1, 2, {}, "bytes:same", ""))
+    decided = expected_experiments(experiments)
+    workers = told_by_workers(experiments, scores, decided)
+    records = [LogRecord(0, 0, b"", "one", spans=spans)]
+    return {finding.kind for finding in judge_runs(workers, records, decided)}
+
+
+def _lose_a_result(events: list[Event]) -> None:
+    del events[4]
+
+
+def _lose_the_end(events: list[Event]) -> None:
+    del events[6]
+
+
+def _lose_a_score(events: list[Event]) -> None:
+    del events[7]
+
+
+def _tell_another_result(events: list[Event]) -> None:
+    other = Event(event_id="00000000-0000-4000-8000-00000000ffff")
+    other.experiment_item_finished.CopyFrom(events[5].experiment_item_finished)
+    other.experiment_item_finished.output_json = '"something else"'
+    events.append(other)
+
+
+def _tell_of_another_item(events: list[Event]) -> None:
+    other = Event()
+    other.experiment_item_finished.CopyFrom(events[5].experiment_item_finished)
+    other.experiment_item_finished.item_id = "nobody's"
+    events.append(other)
+
+
+def _give_another_score(events: list[Event]) -> None:
+    events[7].score_recorded.value.boolean = False
+
+
+@pytest.mark.parametrize(
+    ("harm", "kind"),
+    [
+        (_lose_a_result, Kind.LOST),
+        (_lose_the_end, Kind.LOST),
+        (_lose_a_score, Kind.LOST),
+        (_tell_another_result, Kind.DUPLICATED),
+        (_tell_of_another_item, Kind.INVENTED),
+        (_give_another_score, Kind.ALTERED),
+    ],
+)
+def test_a_fault_of_workers_is_found(carried_out: list[Event], harm: Callable[[list[Event]], None], kind: Kind) -> None:
+    assert not _judged_runs([Event.FromString(event.SerializeToString()) for event in carried_out])
+    harm(carried_out)
+    assert kind in _judged_runs(carried_out)

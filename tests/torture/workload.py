@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 
 from tests.torture import driver, poison_way, sdk_way
+from tests.torture.experiments_way import ExperimentsWriter
 from tests.torture.ledger import Ledger
 from tests.torture.prompts_way import PromptsWriter
 from tests.torture.scores_way import ScoresWriter
@@ -90,7 +91,11 @@ class Writer:
             pass
 
 
-_WRITERS: Mapping[str, driver.MakeWriter] = {"scores": ScoresWriter, "prompts": PromptsWriter}
+_WRITERS: Mapping[str, driver.MakeWriter] = {
+    "scores": ScoresWriter,
+    "prompts": PromptsWriter,
+    "experiments": ExperimentsWriter,
+}
 """What writes anything but spans, for several projects."""
 
 
