@@ -14,6 +14,7 @@ from lodestream._experiments.messages import judgement_from, judgement_message, 
 from lodestream._experiments.rows import Row
 from lodestream._experiments.storable import storable_json, storable_object, storable_text
 from lodestream._experiments.usage import Usage
+from lodestream._masking import unmasked
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
@@ -83,7 +84,7 @@ def test_what_is_too_large_is_left_out() -> None:
 )
 def test_an_evaluation_comes_back_as_it_went(evaluation: Evaluation) -> None:
     said = Judgement(name="n", evaluation=evaluation, revision="r", score_id="s")
-    assert judgement_from(judgement_message(said, lambda value: value)) == said
+    assert judgement_from(judgement_message(said, unmasked)) == said
 
 
 def test_an_item_comes_back_as_it_went() -> None:
@@ -94,7 +95,7 @@ def test_an_item_comes_back_as_it_went() -> None:
         trace_id="0" * 31 + "7",
         started_at=NOW, latency=1.5, input_tokens=3, output_tokens=4, cost_usd=0.25,
     )  # fmt: skip
-    assert result_from(result_message(result, "r", lambda value: value, with_item=True), row) == result
+    assert result_from(result_message(result, "r", unmasked, with_item=True), row) == result
 
 
 def test_a_mountain_of_remarks_is_cut() -> None:
@@ -102,7 +103,7 @@ def test_a_mountain_of_remarks_is_cut() -> None:
         Judgement(name=f"n{n}", evaluation=Evaluation(name=f"n{n}", value=1, comment="x" * 16_000)) for n in range(300)
     ]
     result = ItemResult(item=1, item_id="i", judgements=said, started_at=NOW, latency=0)
-    message = result_message(result, "r", lambda value: value, with_item=False)
+    message = result_message(result, "r", unmasked, with_item=False)
     assert message.ByteSize() < 1_500_000
     assert len(message.evaluations) == 300
 

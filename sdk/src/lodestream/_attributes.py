@@ -1,7 +1,7 @@
 """Attributes of spans, events and links: their values as they are now, and how much of them a span holds."""
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,20 +46,15 @@ def _number(environ: Mapping[str, str], variable: str) -> int | None:
     return None
 
 
-def unchanged(text: str) -> Any:
-    return text
-
-
-def frozen(value: Any, text: Callable[[str], Any] = unchanged, longest: int = MAX_CHARS) -> Any:
+def frozen(value: Any, longest: int = MAX_CHARS) -> Any:
     """An attribute's value as it is now: OpenTelemetry takes lists and mappings, which may change later."""
     if isinstance(value, bool | int | float | bytes) or value is None:
         return value
     if isinstance(value, Mapping):
-        return {str(key): frozen(item, text, longest) for key, item in value.items()}
+        return {str(key): frozen(item, longest) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(frozen(item, text, longest) for item in value)
-    kept = text(str(value)[:MAX_CHARS])
-    return kept[:longest] if longest < MAX_CHARS and isinstance(kept, str) else kept
+        return tuple(frozen(item, longest) for item in value)
+    return str(value)[: min(longest, MAX_CHARS)]
 
 
 def weight_of(value: Any) -> int:

@@ -148,7 +148,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         elif current.is_recording():
             if name is not None:
                 current.update_name(name)
-            current.set_attributes(attributes_of(fields, self.recorder.text))
+            current.set_attributes(attributes_of(fields, self.recorder.shown))
 
     def update_current_generation(self, *, name: str | None = None, **fields: Unpack[ObservationFields]) -> None:
         """The same; it reads better where a model was called."""

@@ -9,15 +9,26 @@ from opentelemetry import baggage, trace
 from opentelemetry.context import Context, create_key, get_current, set_value
 
 from lodestream._arguments import list_of
+from lodestream._clients import get_client
 from lodestream._current import Entered, enter, leave
-from lodestream._encode import to_json, to_text
-from lodestream._fields import VERSION, metadata_attributes, prompt_attributes
+from lodestream._encode import to_json
+from lodestream._fields import (
+    ENVIRONMENT,
+    SESSION_ID,
+    TRACE_METADATA,
+    TRACE_NAME,
+    TRACE_TAGS,
+    USER_ID,
+    VERSION,
+    metadata_attributes,
+    prompt_attributes,
+)
 from lodestream._guard import report, tell
+from lodestream._masking import unmasked
+from lodestream._span import Observation
 
-USER_ID, SESSION_ID = "user.id", "session.id"
-TRACE_NAME, TRACE_TAGS, TRACE_METADATA = "lodestream.trace.name", "lodestream.trace.tags", "lodestream.trace.metadata"
-ENVIRONMENT = "lodestream.environment"
 _MAX_CHARS = 200
+_MAX_METADATA = 64  # entries; each observation has them all
 _KEY = create_key("lodestream-propagated")
 _BAGGAGE = "lodestream_"
 _BAGGAGE_KEYS = {
@@ -62,7 +73,7 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
                 TRACE_NAME: trace_name,
                 ENVIRONMENT: environment,
                 VERSION: version,
-                **(metadata_attributes(TRACE_METADATA, metadata, to_text) if metadata else {}),
+                **(_first(metadata_attributes(TRACE_METADATA, metadata, unmasked)) if metadata else {}),
             }
             self._told = {key: str(value) for key, value in texts.items() if value is not None and _fits(key, value)}
             if tags := tuple(tag for tag in _tags_of(tags) if _fits(TRACE_TAGS, tag)):
@@ -79,12 +90,16 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
             told = dict(self._told)
             if TRACE_TAGS in told:
                 told[TRACE_TAGS] = tuple(dict.fromkeys((*together.get(TRACE_TAGS, ()), *told[TRACE_TAGS])))
-            together |= told
+            together = _first((together | told, 0))
             context = set_value(_KEY, MappingProxyType(together), context)
             if self._as_baggage:
-                context = _into_baggage(told, context)
+                context = _into_baggage(_masked(told), context)
             self._entered.append(enter(context))
-            trace.get_current_span().set_attributes(told)
+            current = trace.get_current_span()
+            if isinstance(current, Observation):
+                current.put_propagated(told)
+            else:
+                current.set_attributes(told)
         except Exception as error:
             report("propagate_attributes", error)
 
@@ -102,6 +117,28 @@ def propagated(context: Context) -> Mapping[str, Any]:
     if received:
         told = _from_baggage(received) | (told or {})  # type: ignore[operator]
     return told or _NOTHING  # type: ignore[return-value]
+
+
+def _first(attributes: tuple[Mapping[str, Any], int]) -> dict[str, Any]:
+    """The attributes without the metadata entries, as many as were given, that are more than propagate."""
+    told, dropped = attributes
+    kept: dict[str, Any] = {}
+    metadata = 0
+    for key, value in told.items():
+        if key.startswith(TRACE_METADATA):
+            metadata += 1
+            if metadata > _MAX_METADATA:
+                dropped += 1
+                continue
+        kept[key] = value
+    if dropped:
+        tell("propagate metadata", f"{dropped} metadata entries were left out, at most {_MAX_METADATA} propagate")
+    return kept
+
+
+def _masked(told: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What may leave in baggage, by the mask of the current client."""
+    return get_client().recorder.propagated(told)
 
 
 def _tags_of(given: Any) -> tuple[str, ...]:

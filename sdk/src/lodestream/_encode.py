@@ -25,30 +25,46 @@ _MAX_ITEMS = 16_000  # what is more than so many items in all is not tried in on
 _CHARS_PER_ITEM = 32  # characters that count as one
 _MAX_BYTES = 10_000
 _MAX_BITS = 1_024
+_MAX_PLAIN_INT = 1 << 63
 _MAX_REPR = 1_000
 _CUT = "…"
 _SCALARS = (str, int, float, bool, type(None))
 
 
-def to_text(value: Any) -> str:
-    """Strings as they are, everything else as JSON; at most about MAX_CHARS characters."""
+def to_text(value: Any, most: int = MAX_CHARS) -> str:
+    """Strings as they are, everything else as JSON; at most about `most` characters."""
     if issubclass(type(value), str):
-        return _shortened(str.__str__(value), MAX_CHARS)
-    return to_json(value)
+        return _shortened(str.__str__(value), most)
+    return to_json(value, most)
 
 
-def to_json(value: Any) -> str:
+def to_json(value: Any, most: int = MAX_CHARS) -> str:
     """JSON text; containers are cut from the end until it is short enough."""
+    kind = type(value)
+    if kind is str and 6 * len(value) < most:  # an escaped character has up to six; metadata are such texts and numbers
+        return encode_basestring(value)
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is int and -_MAX_PLAIN_INT < value < _MAX_PLAIN_INT:
+        return int.__repr__(value)
     try:
         text = _AtOnce().encode(value)
-        if len(text) <= MAX_CHARS:
+        if len(text) <= most:
             return text
     except Exception:  # noqa: S110 - whatever the reason, the careful way copes
         pass
     try:
-        return json.dumps(_Careful().plain(value, 0), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(plain(value, most), ensure_ascii=False, separators=(",", ":"))
     except Exception as error:
         return json.dumps(_undescribed(value, error))
+
+
+def plain(value: Any, most: int = MAX_CHARS) -> Any:
+    """A copy of JSON's types: dicts, lists, texts, numbers; at most about `most` characters. Never raises."""
+    try:
+        return _Careful(most).plain(value, 0)
+    except Exception as error:
+        return _undescribed(value, error)
 
 
 class _AtOnce:
@@ -87,8 +103,8 @@ _DEFAULT_REPR: Any = object.__repr__
 class _Careful:
     """Walks a value with a budget of characters, knowing what it is inside of."""
 
-    def __init__(self) -> None:
-        self._left = MAX_CHARS
+    def __init__(self, most: int) -> None:
+        self._left = most
         self._inside: set[int] = set()
 
     def plain(self, value: Any, depth: int) -> Any:

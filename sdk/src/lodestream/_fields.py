@@ -2,19 +2,28 @@
 
 import datetime as dt
 from collections.abc import Callable, Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, TypedDict, get_args
 
-from lodestream._encode import to_json
-from lodestream._guard import tell
+from lodestream._encode import MAX_CHARS, to_json, to_text
+from lodestream._guard import report, tell
 
 ObservationType = Literal[
     "span", "generation", "embedding", "agent", "tool", "chain", "retriever", "evaluator", "guardrail", "event"
 ]
 Level = Literal["DEBUG", "DEFAULT", "WARNING", "ERROR"]
 Attributes = dict[str, Any]
-Text = Callable[[Any], str]
-"""How content becomes text: masked, then encoded."""
+Shown = Callable[[Any, str], Any]
+"""What may be kept of the value of a field: what the mask makes of it, where there is one."""
+
+MAX_METADATA = 256
+"""Entries of metadata that an observation holds."""
+MAX_METADATA_CHARS = 100_000
+"""Characters of them in all."""
+_MAX_FIELD_CHARS = 20_000  # of model parameters, usage and the like
+_MAX_STATUS_CHARS = 20_000
+_MAX_KEY_CHARS = 1_000
 
 TYPE = "lodestream.observation.type"
 INPUT = "lodestream.observation.input"
@@ -27,6 +36,18 @@ PROMPT_NAME = "lodestream.observation.prompt.name"
 PROMPT_VERSION = "lodestream.observation.prompt.version"
 VERSION = "lodestream.version"
 AS_ROOT = "lodestream.internal.as_root"
+MODEL, MODEL_PARAMETERS = "lodestream.observation.model.name", "lodestream.observation.model.parameters"
+USAGE_DETAILS, COST_DETAILS = "lodestream.observation.usage_details", "lodestream.observation.cost_details"
+USER_ID, SESSION_ID, ENVIRONMENT = "user.id", "session.id", "lodestream.environment"
+TRACE_NAME, TRACE_TAGS, TRACE_METADATA = "lodestream.trace.name", "lodestream.trace.tags", "lodestream.trace.metadata"
+RESERVED = frozenset(
+    {
+        TYPE, INPUT, OUTPUT, LEVEL, STATUS_MESSAGE, COMPLETION_START_TIME, PROMPT_NAME, PROMPT_VERSION, VERSION,
+        AS_ROOT, MODEL, MODEL_PARAMETERS, USAGE_DETAILS, COST_DETAILS, USER_ID, SESSION_ID, ENVIRONMENT, TRACE_NAME,
+        TRACE_TAGS,
+    }
+)  # fmt: skip
+"""Attributes for which there is room in every observation, however many others it has."""
 
 _TYPES = frozenset(get_args(ObservationType))
 _LEVELS = frozenset(get_args(Level))
@@ -64,8 +85,8 @@ def known_type(as_type: str) -> str:
     return "span"
 
 
-def attributes_of(fields: Mapping[str, Any], text: Text) -> Attributes:
-    """The attributes for fields. Fields that do not exist are told and left out."""
+def attributes_of(fields: Mapping[str, Any], shown: Shown) -> Attributes:
+    """The attributes for fields. Fields that do not exist, or whose value raises, are logged and left out."""
     attributes: Attributes = {}
     for name, value in fields.items():
         if value is None:
@@ -73,20 +94,31 @@ def attributes_of(fields: Mapping[str, Any], text: Text) -> Attributes:
         write = _WRITERS.get(name)
         if write is None:
             tell(f"field {name}", f"an observation has no field {name!r}; it has {', '.join(sorted(_WRITERS))}")
-        else:
-            write(attributes, value, text)
+            continue
+        try:
+            write(attributes, value, shown)
+        except Exception as error:  # one field must not take the others with it
+            report(f"encoding the field {name}", error)
     return attributes
 
 
-def metadata_attributes(prefix: str, metadata: Any, text: Text) -> Attributes:
-    """JSON text for each entry, so that a number and its text stay different."""
-    if not isinstance(metadata, Mapping):
-        return {prefix: text(metadata)}
-    return {
-        f"{prefix}.{key}": to_json(text(value)) if isinstance(value, str) else text(value)
-        for key, value in metadata.items()
-        if value is not None
-    }
+def metadata_attributes(prefix: str, metadata: Any, shown: Shown) -> tuple[Attributes, int]:
+    """JSON text for each entry, so that a number and its text stay different; and how many entries were too many."""
+    kept = shown(metadata, "metadata")
+    if not isinstance(kept, Mapping):
+        return {prefix: to_text(kept, MAX_METADATA_CHARS)}, 0
+    attributes: Attributes = {}
+    room, dropped = MAX_METADATA_CHARS, max(len(kept) - MAX_METADATA, 0)
+    for key, value in list(islice(kept.items(), MAX_METADATA)):
+        if value is None:
+            continue
+        if room <= 0:
+            dropped += 1
+            continue
+        name = f"{prefix}.{key}"[:_MAX_KEY_CHARS]
+        attributes[name] = encoded = to_json(value, room)
+        room -= len(name) + len(encoded)
+    return attributes, dropped
 
 
 def prompt_attributes(prompt: Any) -> Attributes:
@@ -102,32 +134,36 @@ def prompt_attributes(prompt: Any) -> Attributes:
     return {PROMPT_NAME: name, PROMPT_VERSION: version}
 
 
-def _content(key: str) -> Callable[[Attributes, Any, Text], None]:
-    def write(attributes: Attributes, value: Any, text: Text) -> None:
-        attributes[key] = text(value)
+def _content(key: str, field: str, most: int = MAX_CHARS) -> Callable[[Attributes, Any, Shown], None]:
+    def write(attributes: Attributes, value: Any, shown: Shown) -> None:
+        attributes[key] = to_text(shown(value, field), most)
 
     return write
 
 
-def _plain(key: str) -> Callable[[Attributes, Any, Text], None]:
-    def write(attributes: Attributes, value: Any, _text: Text) -> None:
-        attributes[key] = str(value)
+def _plain(key: str) -> Callable[[Attributes, Any, Shown], None]:
+    def write(attributes: Attributes, value: Any, _shown: Shown) -> None:
+        attributes[key] = str(value)[:_MAX_FIELD_CHARS]
 
     return write
 
 
-def _json(key: str) -> Callable[[Attributes, Any, Text], None]:
-    def write(attributes: Attributes, value: Any, _text: Text) -> None:
-        attributes[key] = to_json(value)
+def _json(key: str) -> Callable[[Attributes, Any, Shown], None]:
+    def write(attributes: Attributes, value: Any, _shown: Shown) -> None:
+        attributes[key] = to_json(value, _MAX_FIELD_CHARS)
 
     return write
 
 
-def _write_metadata(attributes: Attributes, value: Any, text: Text) -> None:
-    attributes.update(metadata_attributes(METADATA, value, text))
+def _write_metadata(attributes: Attributes, value: Any, shown: Shown) -> None:
+    attributes.update(metadata_attributes(METADATA, value, shown)[0])
 
 
-def _write_level(attributes: Attributes, value: Any, _text: Text) -> None:
+def _write_model_parameters(attributes: Attributes, value: Any, shown: Shown) -> None:
+    attributes[MODEL_PARAMETERS] = to_json(shown(value, "model_parameters"), _MAX_FIELD_CHARS)
+
+
+def _write_level(attributes: Attributes, value: Any, _shown: Shown) -> None:
     level = str(value).upper()
     if level in _LEVELS:
         attributes[LEVEL] = level
@@ -135,30 +171,30 @@ def _write_level(attributes: Attributes, value: Any, _text: Text) -> None:
         tell("level", f"level={value!r} is none of {', '.join(sorted(_LEVELS))}; it is ignored")
 
 
-def _write_completion_start(attributes: Attributes, value: Any, _text: Text) -> None:
+def _write_completion_start(attributes: Attributes, value: Any, _shown: Shown) -> None:
     if isinstance(value, dt.datetime):
         attributes[COMPLETION_START_TIME] = value.astimezone().isoformat()
     else:
         tell("completion_start_time", f"completion_start_time={value!r} is not a datetime; it is ignored")
 
 
-def _write_prompt(attributes: Attributes, value: Any, _text: Text) -> None:
+def _write_prompt(attributes: Attributes, value: Any, _shown: Shown) -> None:
     attributes.update(prompt_attributes(value))
 
 
-_WRITERS: Mapping[str, Callable[[Attributes, Any, Text], None]] = MappingProxyType(
+_WRITERS: Mapping[str, Callable[[Attributes, Any, Shown], None]] = MappingProxyType(
     {
-        "input": _content(INPUT),
-        "output": _content(OUTPUT),
+        "input": _content(INPUT, "input"),
+        "output": _content(OUTPUT, "output"),
         "metadata": _write_metadata,
         "version": _plain(VERSION),
         "level": _write_level,
-        "status_message": _content(STATUS_MESSAGE),
+        "status_message": _content(STATUS_MESSAGE, "status_message", _MAX_STATUS_CHARS),
         "completion_start_time": _write_completion_start,
-        "model": _plain("lodestream.observation.model.name"),
-        "model_parameters": _json("lodestream.observation.model.parameters"),
-        "usage_details": _json("lodestream.observation.usage_details"),
-        "cost_details": _json("lodestream.observation.cost_details"),
+        "model": _plain(MODEL),
+        "model_parameters": _write_model_parameters,
+        "usage_details": _json(USAGE_DETAILS),
+        "cost_details": _json(COST_DETAILS),
         "prompt": _write_prompt,
     }
 )

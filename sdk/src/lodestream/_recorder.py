@@ -1,6 +1,7 @@
 """Where observations begin: which trace they belong to, whether it is kept, and what they are told from the start."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -8,19 +9,20 @@ from opentelemetry import trace
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import TraceState
 
-from lodestream._attributes import frozen, unchanged
+from lodestream._attributes import frozen
 from lodestream._context import propagated
 from lodestream._current import CurrentObservation
 from lodestream._encode import to_text
 from lodestream._event import EncodedEvent
-from lodestream._fields import AS_ROOT, TYPE, Attributes, known_type
+from lodestream._fields import AS_ROOT, TYPE, Attributes, Shown, known_type
 from lodestream._guard import report, tell
 from lodestream._ids import new_span_id, new_trace_id, parse_id
+from lodestream._masking import Masking, unmasked
 from lodestream._otlp import REMOTE
 from lodestream._processors import EVERYWHERE, Processors
 from lodestream._readable import Resource, Scope, resource_as_sdk
 from lodestream._score import Target, score_of
-from lodestream._settings import Mask, Settings, resource_attributes
+from lodestream._settings import Settings, resource_attributes
 from lodestream._span import Observation
 from lodestream._version import __version__
 
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 
 Where = tuple[str, str | None]
 """Trace id and parent span id in hex; without a parent, a root of that trace."""
-MASKING_FAILED = "<masking failed>"
-"""In place of what a mask that raised should have masked."""
 
 
 class Sink(Protocol):
@@ -56,7 +56,10 @@ class Recorder:
         """From now on with these settings, and to this sink."""
         self.sink = sink
         self.enabled, self.project = settings.tracing_enabled, settings.project
-        self._mask: Mask | None = settings.mask
+        self.masking = Masking(settings.mask) if settings.mask is not None else None
+        self.shown: Shown = self.masking.value if self.masking is not None else unmasked
+        """What may be kept of the value of a field."""
+        self._propagated: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
         self._below = int(settings.sample_rate * (1 << 64))
         self._follows_parent = settings.parent_based
         self.limits = settings.span_limits
@@ -80,15 +83,15 @@ class Recorder:
         key = self.project[1] if self.project and self.client and self.client.settings.public_key else ""
         tell(f"shut down {key}", f"the client {key!r} was shut down: what it is told since is not recorded")
 
-    def text(self, value: Any) -> str:
-        """Content as text. When the mask fails, nothing of it."""
-        if self._mask is not None:
-            value = self._masked(value)
-        return to_text(value)
-
-    def masked(self, value: Any) -> Any:
-        """What may be kept of a value. When the mask fails, nothing of it."""
-        return value if self._mask is None else self._masked(value)
+    def propagated(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What may be kept of what `propagate_attributes` was given; the last answer is remembered."""
+        if self.masking is None:
+            return told
+        before, kept = self._propagated
+        if before is not told:
+            kept = self.masking.propagated(told)
+            self._propagated = (told, kept)
+        return kept
 
     def kept_trace_id(self, trace_id: int) -> int:
         """The same id for the same one, that is sampled wherever the share is ours; with a share of 0 none is."""
@@ -100,13 +103,15 @@ class Recorder:
         """Of all its spans; `opentelemetry.sdk.resources.Resource` where the program has imported it."""
         return resource_as_sdk(self._resource)
 
-    def frozen(self, value: Any, longest: int | None = None) -> Any:
-        """The value of an attribute, texts masked and then cut to `longest` characters."""
-        text = self._masked if self._mask is not None else unchanged
-        return frozen(value, text) if longest is None else frozen(value, text, longest)
+    @staticmethod
+    def frozen(value: Any, longest: int | None = None) -> Any:
+        """The value of an attribute as it is now, texts cut to `longest` characters."""
+        return frozen(value) if longest is None else frozen(value, longest)
 
     def bounded(self, attributes: Mapping[str, Any] | None, most: int, longest: int | None) -> tuple[Attributes, int]:
         """Attributes as they are now, and how many were over the limit. Values that are None are left out."""
+        if attributes and self.masking is not None:
+            attributes = self.masking.attributes(attributes)
         kept: Attributes = {}
         dropped = 0
         for key, value in (attributes or {}).items():
@@ -157,7 +162,7 @@ class Recorder:
         if not (self.enabled or self.is_on):
             return self._passing(scope, name, trace_id if parent_id else 0, parent_id, sampled=sampled, state=state)
         if sampled and (told := propagated(context)):
-            attributes = {**told, **attributes}
+            attributes = {**self.propagated(told), **attributes}
         return Observation(
             self, scope, name, trace_id, span_id or new_span_id(), parent_id, attributes,
             recording=sampled, sampled=sampled, kind=kind, start_ns=start_ns, parent_flags=flags, trace_state=state,
@@ -200,9 +205,14 @@ class Recorder:
             ):
                 return None
             given = {key: value for key, value in fields.items() if value is not None}
-            for part in ("comment", "metadata"):
-                if part in given and self._mask is not None:
-                    given[part] = self._masked(given[part])
+            if self.masking is not None:
+                for part in ("comment", "metadata"):
+                    if part in given:
+                        given[part] = self.shown(given[part], part)
+                if target.session_id:  # as that of observations
+                    target = replace(target, session_id=to_text(self.shown(target.session_id, "session_id")))
+                if given.get("data_type") == "TEXT":
+                    value = self.shown(value, "value")
             score = score_of(target, name, value, given)
             self.sink.emit(score)
         except (ValueError, TypeError, OverflowError) as error:
@@ -256,13 +266,6 @@ class Recorder:
     def _samples(self, trace_id: int) -> bool:
         """By the id's last 8 bytes, as OpenTelemetry's samplers decide: all services agree."""
         return trace_id & 0xFFFF_FFFF_FFFF_FFFF < self._below
-
-    def _masked(self, value: Any) -> Any:
-        try:
-            return self._mask(data=value)  # type: ignore[misc]
-        except Exception as error:
-            tell("mask", f"the mask raised {type(error).__name__}; what it should have masked is left out")
-            return MASKING_FAILED
 
 
 def _given(trace_id: str, parent_id: str | None) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from lodestream._version import __version__
 
 Fsync = Literal["interval", "always", "never"]
 Mask = Callable[..., Any]
-"""Called as `mask(data=…)` with a value (of any type) before it is encoded; gives what may be kept of it."""
+"""Called as `mask(data=…)` with a copy of what is about to leave; gives what may be kept of it. See `_masking`."""
 
 MIB = 1024 * 1024
 _SAMPLERS: Mapping[str, float | None] = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}

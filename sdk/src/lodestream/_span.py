@@ -10,8 +10,21 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
 
 from lodestream._attributes import exception_attributes, message_of, weight_of
-from lodestream._fields import LEVEL, STATUS_MESSAGE, Attributes, ObservationFields, ObservationType, attributes_of
-from lodestream._guard import guarded, report
+from lodestream._encode import to_text
+from lodestream._fields import (
+    LEVEL,
+    MAX_METADATA,
+    MAX_METADATA_CHARS,
+    METADATA,
+    RESERVED,
+    STATUS_MESSAGE,
+    Attributes,
+    ObservationFields,
+    ObservationType,
+    attributes_of,
+    metadata_attributes,
+)
+from lodestream._guard import guarded, report, tell
 from lodestream._otlp import HAS_REMOTE, REMOTE, Event, span_of
 from lodestream._processors import EVERYWHERE
 from lodestream._readable import LinkParts, ReadableSpan, Scope, otlp_link
@@ -34,6 +47,7 @@ class Observation(ReadableSpan, trace.Span):
     """
 
     _records_exceptions = _sets_status = True
+    _metadata_left, _metadata_room = MAX_METADATA, MAX_METADATA_CHARS
 
     def __init__(  # noqa: PLR0917
         self,
@@ -130,8 +144,11 @@ class Observation(ReadableSpan, trace.Span):
             try:
                 if name is not None:
                     self._name = str(name)
-                for key, value in attributes_of(fields, self._recorder.text).items():
+                metadata = fields.pop("metadata", None)
+                for key, value in attributes_of(fields, self._recorder.shown).items():
                     self.put(key, value)
+                if metadata is not None:
+                    self._put_metadata(metadata)
                 if self._attributes.get(LEVEL) == "ERROR" and not self._status[0]:
                     self._status = (StatusCode.ERROR.value, self._attributes.get(STATUS_MESSAGE, ""))
             except Exception as error:
@@ -174,9 +191,9 @@ class Observation(ReadableSpan, trace.Span):
         self._records_exceptions, self._sets_status = record, set_status
 
     def put(self, key: str, value: Any) -> None:
-        """Set an attribute whose value is as it should be."""
+        """Set an attribute whose value is as it should be. Reserved ones have room whatever others there are."""
         attributes, limits = self._attributes, self._recorder.limits
-        if len(attributes) >= limits.max_span_attributes and key not in attributes:
+        if len(attributes) >= limits.max_span_attributes and key not in attributes and key not in RESERVED:
             self._dropped = (self._dropped[0] + 1, *self._dropped[1:])
             return
         if type(value) is str:
@@ -186,6 +203,28 @@ class Observation(ReadableSpan, trace.Span):
         elif not isinstance(value, bool | int | float):
             self.weight += weight_of(value)
         attributes[key] = value
+
+    def put_propagated(self, told: Mapping[str, Any]) -> None:
+        """Set what `propagate_attributes` gives to this and to all observations below."""
+        if self._recording:
+            for key, value in self._recorder.propagated(told).items():
+                self.put(key, value)
+
+    def _put_metadata(self, metadata: Any) -> None:
+        told, dropped = metadata_attributes(METADATA, metadata, self._recorder.shown)
+        for key, value in told.items():
+            before = self._attributes.get(key)
+            more = len(value) - len(before) if before is not None else len(value)
+            if (before is None and self._metadata_left <= 0) or more > self._metadata_room:
+                dropped += 1
+                continue
+            self._metadata_left -= before is None
+            self._metadata_room -= more
+            self.put(key, value)
+        if dropped:
+            self._dropped = (self._dropped[0] + dropped, *self._dropped[1:])
+            most = f"{MAX_METADATA} entries and {MAX_METADATA_CHARS} characters"
+            tell("metadata", f"{dropped} metadata entries of {self._name!r} were dropped: an observation holds {most}")
 
     # --- OpenTelemetry ------------------------------------------------------------------------------------------------
 
@@ -216,13 +255,21 @@ class Observation(ReadableSpan, trace.Span):
 
     @guarded(None)
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
-        for key, value in attributes.items():
-            self.set_attribute(key, value)
+        recorder = self._recorder
+        if self._recording and recorder.masking is not None:
+            attributes = recorder.masking.attributes(attributes)
+        longest = recorder.limits.max_span_attribute_length
+        if self._recording:
+            for key, value in attributes.items():
+                if value is not None:
+                    self.put(str(key), recorder.frozen(value, longest))
 
     @guarded(None)
     def set_attribute(self, key: str, value: Any) -> None:
-        if self._recording and value is not None:
-            recorder = self._recorder
+        recorder = self._recorder
+        if recorder.masking is not None:
+            self.set_attributes({key: value})
+        elif self._recording and value is not None:
             self.put(str(key), recorder.frozen(value, recorder.limits.max_span_attribute_length))
 
     @guarded(None)
@@ -259,7 +306,9 @@ class Observation(ReadableSpan, trace.Span):
         code = status.status_code if isinstance(status, Status) else status
         message = status.description if isinstance(status, Status) else description
         if self._recording and code is not StatusCode.UNSET and self._status[0] != StatusCode.OK.value:
-            text = str(self._recorder.frozen(message or "")) if code is StatusCode.ERROR else ""
+            text = (
+                to_text(self._recorder.shown(message, "status_message")) if message and code is StatusCode.ERROR else ""
+            )
             self._status = (code.value, text)
 
     @guarded(None)

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,10 +14,10 @@ from lodestream._experiments.judgement import Judgement
 from lodestream._experiments.result import ItemResult
 from lodestream._experiments.rows import Row
 from lodestream._experiments.storable import storable_json, storable_object, storable_text
+from lodestream._fields import Shown
 from lodestream._ids import new_event_id
 from lodestream._version import SDK_NAME, __version__
 
-Masked = Callable[[Any], Any]
 _MAX_BYTES = 1_500_000  # of an item that finished; the log takes a little more
 _LEFT_OUT = ("metadata_json", "expected_output_json", "input_json", "output_json")
 _PICODOLLARS = 1e12
@@ -33,26 +33,26 @@ def event_of(**payload: Any) -> bytes:
     return Event(event_id=new_event_id(), occurred_at=now, producer=producer, **payload).SerializeToString()
 
 
-def result_message(result: ItemResult, run_id: str, masked: Masked, *, with_item: bool) -> pb.ExperimentItemFinished:
+def result_message(result: ItemResult, run_id: str, shown: Shown, *, with_item: bool) -> pb.ExperimentItemFinished:
     """`with_item`: also what it was, which the server does not know otherwise."""
     message = pb.ExperimentItemFinished(
         run_id=run_id,
         item_id=result.item_id,
         repetition=result.repetition,
         trace_id=bytes.fromhex(result.trace_id),
-        output_json="" if result.error else storable_json(masked(result.output)),
-        error=storable_text(masked(result.error), _MAX_ERROR) if result.error else "",
+        output_json="" if result.error else storable_json(shown(result.output, "output")),
+        error=storable_text(shown(result.error, "error"), _MAX_ERROR) if result.error else "",
         started_at=_timestamp(result.started_at),
         ended_at=_timestamp(result.started_at + dt.timedelta(seconds=result.latency)),
         usage=usage_message(result),
-        evaluations=[judgement_message(each, masked) for each in result.judgements],
+        evaluations=[judgement_message(each, shown) for each in result.judgements],
         attempts=1,
     )
     if with_item:
-        message.input_json = storable_json(masked(result.input))
+        message.input_json = storable_json(shown(result.input, "input"))
         if result.expected_output is not None:
-            message.expected_output_json = storable_json(masked(result.expected_output))
-        message.metadata_json = storable_object(masked(result.metadata))
+            message.expected_output_json = storable_json(shown(result.expected_output, "expected_output"))
+        message.metadata_json = storable_object(shown(result.metadata, "metadata"))
     return _bounded(message)
 
 
@@ -79,21 +79,21 @@ def result_from(message: pb.ExperimentItemFinished, row: Row) -> ItemResult:
     )
 
 
-def judgement_message(judgement: Judgement, masked: Masked) -> pb.ItemEvaluation:
+def judgement_message(judgement: Judgement, shown: Shown) -> pb.ItemEvaluation:
     """What an evaluator said, or that it failed."""
     told = pb.ItemEvaluation(name=judgement.name, evaluator_version=judgement.revision, score_id=judgement.score_id)
     said = judgement.evaluation
     if said is None:
-        told.error = storable_text(masked(judgement.error), MAX_COMMENT) or "it failed"
+        told.error = storable_text(shown(judgement.error, "error"), MAX_COMMENT) or "it failed"
         return told
-    told.comment = storable_text(masked(said.comment), MAX_COMMENT) if said.comment else ""
-    told.metadata_json = storable_object(masked(said.metadata))
+    told.comment = storable_text(shown(said.comment, "comment"), MAX_COMMENT) if said.comment else ""
+    told.metadata_json = storable_object(shown(said.metadata, "metadata"))
     if said.data_type == "BOOLEAN":
         told.boolean = bool(said.value)
     elif said.data_type == "NUMERIC":
         told.numeric = float(said.value)
     elif said.data_type == "TEXT":
-        told.text = str(said.value)
+        told.text = str(shown(said.value, "value"))
     else:
         told.categorical = str(said.value)
     return told
@@ -115,12 +115,12 @@ def judgement_from(message: pb.ItemEvaluation) -> Judgement:
     return Judgement(evaluation=evaluation, **beside)
 
 
-def finished_of(run_id: str, judgements: Sequence[Judgement], masked: Masked) -> pb.ExperimentFinished:
+def finished_of(run_id: str, judgements: Sequence[Judgement], shown: Shown) -> pb.ExperimentFinished:
     """That every item has its result."""
     return pb.ExperimentFinished(
         run_id=run_id,
         outcome=pb.EXPERIMENT_OUTCOME_COMPLETED,
-        evaluations=[judgement_message(each, masked) for each in judgements],
+        evaluations=[judgement_message(each, shown) for each in judgements],
     )
 
 

@@ -90,7 +90,7 @@ class Records:
             told = self._scored(seed, target, result.judgements) if result.trace_id else result.judgements
             result = replace(result, judgements=told)
             message = result_message(
-                result, self._run_id, self._client.recorder.masked, with_item=not self._from_dataset
+                result, self._run_id, self._client.recorder.shown, with_item=not self._from_dataset
             )
             self._emit(event_of(experiment_item_finished=message))
         except Exception as error:
@@ -103,7 +103,7 @@ class Records:
             return judgements
         try:
             judgements = self._scored(self._run_id, Target(run_id=self._run_id), judgements)
-            message = finished_of(self._run_id, judgements, self._client.recorder.masked)
+            message = finished_of(self._run_id, judgements, self._client.recorder.shown)
             self._emit(event_of(experiment_finished=message))
         except Exception as error:
             report("recording an experiment's end", error)

@@ -14,6 +14,7 @@ from lodestream._encode import to_json
 from lodestream._experiments.judgement import Judgement
 from lodestream._experiments.messages import judgement_message, result_message, usage_message
 from lodestream._experiments.result import ExperimentResult, ItemResult
+from lodestream._fields import Shown
 
 if TYPE_CHECKING:
     from lodestream.reports import Report
@@ -29,8 +30,8 @@ def report_of(result: ExperimentResult, comparison: pb.CompareExperimentsRespons
     """What the formats are made of; masked like what is sent."""
     from lodestream.reports import Report
 
-    masked = result.run.client.recorder.masked
-    items = [item_message(item, result.run_id, masked) for item in result.items]
+    shown = result.run.client.recorder.shown
+    items = [item_message(item, result.run_id, shown) for item in result.items]
     return Report(run=run_message(result), items=items, comparison=comparison)
 
 
@@ -66,9 +67,9 @@ def as_lines(result: ExperimentResult, *, include_item_results: bool) -> str:
     return "\n".join(lines)
 
 
-def item_message(item: ItemResult, run_id: str, masked: Callable[[object], object]) -> pb.ExperimentItem:
+def item_message(item: ItemResult, run_id: str, shown: Shown) -> pb.ExperimentItem:
     """An item with what it was."""
-    told = result_message(item, run_id, masked, with_item=True)
+    told = result_message(item, run_id, shown, with_item=True)
     row = DatasetItem(
         item_id=item.item_id,
         input_json=told.input_json,
@@ -94,7 +95,7 @@ def run_message(result: ExperimentResult) -> pb.ExperimentRun:
         latency_p50_us=_quantile(latencies, 50),
         latency_p95_us=_quantile(latencies, 95),
         evaluations=_summaries(judgement for item in items for judgement in item.judgements),
-        run_evaluations=[judgement_message(each, run.client.recorder.masked) for each in result.run_judgements],
+        run_evaluations=[judgement_message(each, run.client.recorder.shown) for each in result.run_judgements],
     )
     if items:
         message.requested_at.FromDatetime(min(item.started_at for item in items))
