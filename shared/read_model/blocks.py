@@ -56,8 +56,8 @@ class Emitter:
     resource_attributes: dict[str, AnyValue]
     sdk_name: str
     sdk_version: str
-    understood: dict[str, tuple[str, int]] = field(default_factory=dict, compare=False)
-    """Room for what is found out of it once for all its spans: a text by field, and how much of it was cleaned."""
+    understood: dict[str, tuple[str, dict[str, int]]] = field(default_factory=dict, compare=False)
+    """Room for what is found out of it once for all its spans: a text by field, and what was cleaned of it."""
 
 
 @dataclass(slots=True)  # not frozen: making one takes a quarter of the time, and there is one a span

@@ -6,14 +6,16 @@ costs: `input_cached_tokens` like `input`, `output_reasoning_tokens` like `outpu
 
 from collections.abc import Mapping
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.read_model.dialects.values import AMOUNT, MAX_PICOS, Cleaner
 from shared.runtime.settings import PriceSettings
 
 _SHIPPED = Path(__file__).with_name("prices.json")
+_MODELS_REMEMBERED = 10_000  # emitters name them; some name one a request
 _PICOS_A_TOKEN = Decimal(10**6)  # dollars for a million tokens → 10^-12 dollars for one
 
 
@@ -59,12 +61,16 @@ def load_prices(path: Path) -> PriceTable:
         raise PricesError(f"{path}: {field}: {first['msg']}") from None
 
 
-def cost_of(model: str | None, usage: Mapping[str, int] | None) -> dict[str, int] | None:
-    """Picodollars by kind of usage; None when the model has no price or nothing was used."""
+def cost_of(model: str | None, usage: Mapping[str, int] | None, clean: Cleaner | None = None) -> dict[str, int] | None:
+    """Picodollars by kind of usage, each at most MAX_PICOS; None when the model has no price or nothing was used."""
     prices = _prices_of(model) if model and usage else {}
     if not prices or not usage:
         return None
     costs = {kind: amount * price for kind, amount in usage.items() if (price := _price(prices, kind)) is not None}
+    for kind in [kind for kind, picos in costs.items() if picos > MAX_PICOS]:
+        costs[kind] = MAX_PICOS
+        if clean:
+            clean.count(AMOUNT)
     return costs or None
 
 
@@ -86,6 +92,6 @@ def _table() -> PriceTable:
     return load_prices(PriceSettings().prices or _SHIPPED)
 
 
-@cache
+@lru_cache(_MODELS_REMEMBERED)
 def _prices_of(model: str) -> Mapping[str, int]:
     return _table().prices_of(model)

@@ -254,7 +254,7 @@ def test_an_error_status_is_the_level_unless_one_is_told() -> None:
 def test_what_postgres_cannot_hold_is_cleaned_and_counted() -> None:
     told = understood({"user.id": "a\0b", "session.id": "x" * 600, "input.value": "c\0d"})
     assert (told.user_id, len(told.session_id or ""), told.input_preview) == ("a\ufffdb", 512, "c\ufffdd")
-    assert told.sanitized == 3
+    assert told.changes == {"text": 2, "length": 1}
 
 
 def test_a_first_token_at_no_time_is_not_told() -> None:

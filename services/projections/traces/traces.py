@@ -21,6 +21,7 @@ from shared.event_log.codec import Recorded
 from shared.event_log.topics import TRACES
 from shared.read_model.dead_letters import DeadLetter
 from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
+from shared.read_model.projecting import metrics
 from shared.read_model.projecting.refused import REFUSED
 
 
@@ -79,6 +80,8 @@ class TracesProjection:
         Raises PartitionsMissingError when somebody removed partitions meanwhile.
         """
         letters = await apply(connection, records, prepared, projection=self.name)
+        for kind, times in prepared.changes.items():
+            metrics.CLEANED.labels(self.name, kind).inc(times)
         if prepared.told_again:
             self._told_again.add(records[0].partition)
         else:

@@ -108,7 +108,7 @@ class Contents:
                     sources.append(await self._beside_if(size, found.read, block.request))
                 except UnreadableBlockError as error:
                     why = str(error)
-        merged = await self._beside_if(size, _merged, sources[::-1]) if sources else SpanContent()
+        merged = await self._beside_if(size, span_content, sources[::-1]) if sources else SpanContent()
         if (length := merged.ByteSize()) > MAX_CONTENT_BYTES:
             merged, why = SpanContent(), f"it has {length} bytes; at most {MAX_CONTENT_BYTES} are read"
         merged.unreadable = why
@@ -200,8 +200,8 @@ def parts_of(row: Mapping[str, Any]) -> Sequence[tuple[Place, int]]:
     ]
 
 
-def _merged(sources: Sequence[Source]) -> SpanContent:
-    """Later beats earlier, and nothing beats a value with silence, as for the rows."""
+def span_content(sources: Sequence[Source]) -> SpanContent:
+    """What the tellings of a span carry: later beats earlier, and nothing beats a value with silence, as for the rows."""
     in_order = sorted(sources, key=lambda source: source.span.end_time_unix_nano or source.span.start_time_unix_nano)
     merged = SpanContent()
     metadata: dict[str, Any] = {}

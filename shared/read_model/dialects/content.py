@@ -38,12 +38,12 @@ def content(source: Source) -> Content:
     found = {attribute.key: attribute.value for attribute in attributes}
     clean = Cleaner()
     plan = plan_of(attributes, events=bool(source.span.events))
-    told_input, told_output = (first(plan.get(field, ()), attributes, source) for field in ("input", "output"))
+    told_input, told_output = (first(plan.get(field, ()), attributes, source, clean) for field in ("input", "output"))
     return Content(
         input=None if told_input is None else clean.text(told_input),
         output=None if told_output is None else clean.text(told_output),
-        metadata=_metadata(found, source),
-        model_parameters=_model_parameters(found),
+        metadata=_metadata(found, source, clean),
+        model_parameters=_model_parameters(found, clean),
         attributes={
             key: plain(value)
             for key, value in found.items()
@@ -52,16 +52,16 @@ def content(source: Source) -> Content:
     )
 
 
-def _metadata(found: Found, source: Source) -> dict[str, Any]:
+def _metadata(found: Found, source: Source, clean: Cleaner) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     for dialect in DIALECTS:
         for key in dialect.metadata:
-            for name, value in _entries(found, key, dialect, source):
+            for name, value in _entries(found, key, dialect, source, clean):
                 metadata.setdefault(name, value)
     return metadata
 
 
-def _entries(found: Found, key: str, dialect: Dialect, source: Source) -> list[tuple[str, Any]]:
+def _entries(found: Found, key: str, dialect: Dialect, source: Source, clean: Cleaner) -> list[tuple[str, Any]]:
     start = f"{key}."
     apart = [
         (name[len(start) :], dialect.metadata_value(value, source))
@@ -70,14 +70,14 @@ def _entries(found: Found, key: str, dialect: Dialect, source: Source) -> list[t
     ]
     if key not in found:
         return apart
-    whole = mapping_of(found[key])
+    whole = mapping_of(found[key], clean)
     return [*apart, *(whole.items() if whole else [("metadata", plain(found[key]))])]
 
 
-def _model_parameters(found: dict[str, AnyValue]) -> dict[str, Any]:
+def _model_parameters(found: dict[str, AnyValue], clean: Cleaner) -> dict[str, Any]:
     for dialect in DIALECTS:
         for key in dialect.model_parameters:
-            if key in found and (parameters := mapping_of(found[key])):
+            if key in found and (parameters := mapping_of(found[key], clean)):
                 return parameters
     return {
         key.removeprefix(_PARAMETERS): plain(value)

@@ -23,7 +23,7 @@ from lodestream_proto.v1.trace_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from shared.read_model.blocks import Source
-from shared.read_model.dialects.values import plain
+from shared.read_model.dialects.values import Cleaner, plain
 
 TYPES = {
     "span": SPAN_TYPE_SPAN,
@@ -77,7 +77,8 @@ class Hot:
     input_preview: str | None = None
     output_preview: str | None = None
     as_root: bool = False
-    sanitized: int = 0
+    changes: dict[str, int] = field(default_factory=dict)
+    """What had to be cleaned, by kind."""
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ class Content:
 class Told:
     """What a convention tells where one key with one value is not enough."""
 
-    read: Callable[[Found, Source], Any]
+    read: Callable[[Found, Source, Cleaner], Any]
     """The answer, or None. It is asked only where the span has something that it reads:"""
     keys: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
@@ -105,7 +106,7 @@ class Told:
     """The span's events."""
 
 
-NOT_TOLD = Told(read=lambda _found, _source: None)
+NOT_TOLD = Told(read=lambda _found, _source, _clean: None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from shared.read_model.blocks import Emitter, Source
 from shared.read_model.dialects.fields import LEVELS, Hot
 from shared.read_model.dialects.plans import first, plan_of
 from shared.read_model.dialects.questions import NAMES
-from shared.read_model.dialects.values import MAX_PREVIEW, Cleaner, text_of
+from shared.read_model.dialects.values import ENTRIES, MAX_PREVIEW, Cleaner, text_of
 
 _PREVIEW_SOURCE = 4 * MAX_PREVIEW  # characters looked at before whitespace is folded
 _PREVIEW_USUAL = MAX_PREVIEW + 40  # enough of them for most texts
@@ -22,10 +22,10 @@ def hot(source: Source) -> Hot:
     """The fields of a span's row that it tells. Never raises for what an emitter may send."""
     span = source.span
     attributes = list(span.attributes)
-    clean = Cleaner()
     fields = Hot()
+    clean = Cleaner(fields.changes)
     for field, asked in plan_of(attributes, events=bool(span.events)).items():
-        answer = first(asked, attributes, source)
+        answer = first(asked, attributes, source, clean)
         if answer is not None:
             column, settle = _COLUMNS[field]
             setattr(fields, column, settle(clean, answer) if settle else answer)
@@ -39,20 +39,20 @@ def hot(source: Source) -> Hot:
     for field, (text, cleaned) in _told_by(source.emitter).items():
         if getattr(fields, field) is None:
             setattr(fields, field, text)
-            clean.count += cleaned
-    fields.sanitized = clean.count
+            if cleaned:
+                for kind, times in cleaned.items():
+                    clean.count(kind, times)
     return fields
 
 
-def _told_by(emitter: Emitter) -> dict[str, tuple[str, int]]:
+def _told_by(emitter: Emitter) -> dict[str, tuple[str, dict[str, int]]]:
     """What the resource and the SDK say of all their spans, and what was cleaned of it; found out once for a block."""
     if not emitter.understood:
-        clean = Cleaner()
-        texts = {field: _of_resource(emitter, field) for field in _OF_THE_EMITTER[:-1]} | {"sdk": _sdk(emitter)}
-        for field, text in texts.items():
+        for field in _OF_THE_EMITTER:
+            clean = Cleaner()
+            text = _sdk(emitter, clean) if field == "sdk" else _of_resource(emitter, field, clean)
             if text:
-                before = clean.count
-                emitter.understood[field] = clean.name(text), clean.count - before
+                emitter.understood[field] = clean.name(text), clean.changes
     return emitter.understood
 
 
@@ -61,7 +61,10 @@ def _level(_clean: Cleaner, text: str) -> int | None:
 
 
 def _tags(clean: Cleaner, texts: list[str]) -> list[str] | None:
-    return sorted({clean.name(tag) for tag in texts})[:_MAX_TAGS] or None
+    tags = sorted({clean.name(tag) for tag in texts})
+    if (too_many := len(tags) - _MAX_TAGS) > 0:
+        clean.count(ENTRIES, too_many)
+    return tags[:_MAX_TAGS] or None
 
 
 def _preview(clean: Cleaner, text: str) -> str:
@@ -90,19 +93,19 @@ _COLUMNS: dict[str, tuple[str, Callable[[Cleaner, Any], Any] | None]] = {
 """Where the answer to a question of a field goes, and how it becomes what the row takes."""
 
 
-def _of_resource(emitter: Emitter, field: str) -> str | None:
+def _of_resource(emitter: Emitter, field: str, clean: Cleaner) -> str | None:
     """By the same keys as a span's own."""
     attributes = list(emitter.resource.attributes)
     asked = plan_of(attributes, events=False).get(field, ())
-    text: str | None = first(asked, attributes, Source(Span(), emitter, 0))
+    text: str | None = first(asked, attributes, Source(Span(), emitter, 0), clean)
     return text
 
 
-def _sdk(emitter: Emitter) -> str:
+def _sdk(emitter: Emitter, clean: Cleaner) -> str:
     name, version = emitter.sdk_name, emitter.sdk_version
     if not name:
         name, version = (
-            text_of(emitter.resource_attributes[key]) or "" if key in emitter.resource_attributes else ""
+            text_of(emitter.resource_attributes[key], clean) or "" if key in emitter.resource_attributes else ""
             for key in ("telemetry.sdk.name", "telemetry.sdk.version")
         )
     return f"{name}/{version}" if version else name

@@ -69,5 +69,11 @@ def _put(tree: dict[str, Any], steps: list[str], value: Any) -> None:
 def _lists(branch: dict[str, Any]) -> Any:
     below = {key: _lists(entry) if isinstance(entry, dict) else entry for key, entry in branch.items()}
     if (digits := "".join(below)).isdecimal() and digits.isascii() and "" not in below:
-        return [below[key] for key in sorted(below, key=int)[:_MAX_ITEMS]]
+        return [below[key] for key in sorted(below, key=_index)[:_MAX_ITEMS]]
     return below
+
+
+def _index(digits: str) -> tuple[int, str]:
+    """Orders digits as int() would, which refuses more than 4,300 of them."""
+    digits = digits.lstrip("0")
+    return len(digits), digits

@@ -10,6 +10,7 @@ from shared.read_model.dialects.values import parse, plain
 
 _METADATA = ("langfuse.observation.metadata", "langfuse.trace.metadata", "langfuse.metadata")
 
+_MAJOR_DIGITS = 9
 _JSON_SINCE = {"python": 5, "langfuse-python": 5, "javascript": 6, "langfuse-javascript": 6}
 
 
@@ -29,8 +30,8 @@ def _writes_json(source: Source) -> bool:
     version = emitter.sdk_version
     if since is None and emitter.scope.name == "langfuse-sdk":
         since, version = 5, emitter.scope.version
-    major = version.partition(".")[0]
-    return since is not None and major.isdigit() and int(major) >= since
+    major = version.partition(".")[0][:_MAJOR_DIGITS]
+    return since is not None and major.isdecimal() and int(major) >= since
 
 
 LANGFUSE = sdk_dialect(

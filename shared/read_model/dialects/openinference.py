@@ -17,7 +17,7 @@ from shared.read_model.dialects.fields import Dialect, Found, Told, Usage
 from shared.read_model.dialects.indexed import indexed
 from shared.read_model.dialects.told_by_sdk import cost_from
 from shared.read_model.dialects.usage import CACHE_CREATION, CACHED, INPUT_AUDIO, OUTPUT_AUDIO, REASONING, inclusive
-from shared.read_model.dialects.values import number_of, text_of, to_json
+from shared.read_model.dialects.values import Cleaner, number_of, text_of, to_json
 
 _KINDS = {
     "LLM": SPAN_TYPE_GENERATION,
@@ -45,34 +45,35 @@ _INPUT_MESSAGES, _OUTPUT_MESSAGES, _DOCUMENTS = "llm.input_messages", "llm.outpu
 _COSTS = {"total": "llm.cost.total", "input": "llm.cost.prompt", "output": "llm.cost.completion"}
 
 
-def _type_of(found: Found, _source: Source) -> int | None:
-    return _KINDS.get((text_of(found[_KIND]) or "").upper())
+def _type_of(found: Found, _source: Source, clean: Cleaner) -> int | None:
+    return _KINDS.get((text_of(found[_KIND], clean) or "").upper())
 
 
-def _usage_of(found: Found, _source: Source) -> Usage | None:
+def _usage_of(found: Found, _source: Source, clean: Cleaner) -> Usage | None:
     if found.keys().isdisjoint(_WHOLES):
         return None
-    wholes = [_number(found, key) for key in _WHOLES]
-    return inclusive(*wholes, **{part: _number(found, key) for part, key in _PARTS.items() if key in found})
+    wholes = [_number(found, key, clean) for key in _WHOLES]
+    parts = {part: _number(found, key, clean) for part, key in _PARTS.items() if key in found}
+    return inclusive(clean, *wholes, **parts)
 
 
-def _cost_of(found: Found, _source: Source) -> dict[str, int] | None:
-    return cost_from({kind: _number(found, key) for kind, key in _COSTS.items() if key in found})
+def _cost_of(found: Found, _source: Source, clean: Cleaner) -> dict[str, int] | None:
+    return cost_from({kind: _number(found, key, clean) for kind, key in _COSTS.items() if key in found}, clean)
 
 
-def _number(found: Found, key: str) -> int | float | None:
-    return number_of(found[key]) if key in found else None
+def _number(found: Found, key: str, clean: Cleaner) -> int | float | None:
+    return number_of(found[key], clean) if key in found else None
 
 
-def _input_of(found: Found, _source: Source) -> str | None:
+def _input_of(found: Found, _source: Source, clean: Cleaner) -> str | None:
     messages = indexed(found, _INPUT_MESSAGES, item="message")
-    return to_json(messages) if messages else None
+    return to_json(messages, clean) if messages else None
 
 
-def _output_of(found: Found, _source: Source) -> str | None:
+def _output_of(found: Found, _source: Source, clean: Cleaner) -> str | None:
     for prefix, item in ((_OUTPUT_MESSAGES, "message"), (_DOCUMENTS, "document")):
         if items := indexed(found, prefix, item=item):
-            return to_json(items)
+            return to_json(items, clean)
     return None
 
 

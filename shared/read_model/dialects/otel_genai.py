@@ -19,7 +19,7 @@ from shared.read_model.dialects.fields import Dialect, Found, Told, Usage
 from shared.read_model.dialects.indexed import indexed
 from shared.read_model.dialects.told_by_sdk import cost_from
 from shared.read_model.dialects.usage import CACHE_CREATION, CACHED, REASONING, inclusive
-from shared.read_model.dialects.values import number_of, parse, plain, text_of, to_json
+from shared.read_model.dialects.values import TIME, Cleaner, number_of, parse, plain, text_of, to_json
 
 _OPERATION = "gen_ai.operation.name"
 _OPERATIONS = {
@@ -49,8 +49,8 @@ _INPUT, _OUTPUT, _SYSTEM = "gen_ai.input.messages", "gen_ai.output.messages", "g
 _PROMPT, _COMPLETION = "gen_ai.prompt", "gen_ai.completion"
 
 
-def _type_of(found: Found, _source: Source) -> int | None:
-    operation = _OPERATIONS.get(text_of(found[_OPERATION]) or "") if _OPERATION in found else None
+def _type_of(found: Found, _source: Source, clean: Cleaner) -> int | None:
+    operation = _OPERATIONS.get(text_of(found[_OPERATION], clean) or "") if _OPERATION in found else None
     if operation is not None:
         return operation
     if any(key in found for key in _TOOLS):
@@ -58,47 +58,59 @@ def _type_of(found: Found, _source: Source) -> int | None:
     return SPAN_TYPE_GENERATION if any(key in found for key in _MODELS) else None
 
 
-def _usage_of(found: Found, _source: Source) -> Usage | None:
+def _usage_of(found: Found, _source: Source, clean: Cleaner) -> Usage | None:
     """An agent's or a workflow's span repeats the usage of the calls below it, which would count twice."""
-    if _OPERATION in found and text_of(found[_OPERATION]) in _AGENTS:
+    if _OPERATION in found and text_of(found[_OPERATION], clean) in _AGENTS:
         return None
-    wholes = [_number(found, keys) for keys in (_INPUT_TOKENS, _OUTPUT_TOKENS, _TOTAL_TOKENS)]
+    wholes = [_number(found, keys, clean) for keys in (_INPUT_TOKENS, _OUTPUT_TOKENS, _TOTAL_TOKENS)]
     if all(whole is None for whole in wholes):
         return None
-    return inclusive(*wholes, **{part: _number(found, keys) for part, keys in _PARTS.items()})
+    return inclusive(clean, *wholes, **{part: _number(found, keys, clean) for part, keys in _PARTS.items()})
 
 
-def _cost_of(found: Found, _source: Source) -> dict[str, int] | None:
-    return cost_from({"total": number_of(found[_COST])})
+def _cost_of(found: Found, _source: Source, clean: Cleaner) -> dict[str, int] | None:
+    return cost_from({"total": number_of(found[_COST], clean)}, clean)
 
 
-def _first_token_us(found: Found, _source: Source) -> int | None:
-    seconds = number_of(found[_FIRST_CHUNK])
-    return int(seconds * 1_000_000) if seconds is not None and 0 <= seconds < 1_000_000 else None
+def _first_token_us(found: Found, _source: Source, clean: Cleaner) -> int | None:
+    seconds = number_of(found[_FIRST_CHUNK], clean)
+    if seconds is None or 0 <= seconds < 1_000_000:
+        return None if seconds is None else int(seconds * 1_000_000)
+    clean.count(TIME)
+    return None
 
 
-def _number(found: Found, keys: Iterable[str]) -> int | float | None:
+def _number(found: Found, keys: Iterable[str], clean: Cleaner) -> int | float | None:
     for key in keys:
-        if key in found and (number := number_of(found[key])) is not None:
+        if key in found and (number := number_of(found[key], clean)) is not None:
             return number
     return None
 
 
-def _input_of(found: Found, source: Source) -> str | None:
+def _input_of(found: Found, source: Source, clean: Cleaner) -> str | None:
     messages = _from_details(source.span, _INPUT) or _from_events(source.span, _INPUT_EVENTS)
     if messages is None:
         messages = indexed(found, _PROMPT) or _decoded(found, _INPUT)
     system = _decoded(found, _SYSTEM) or _from_details(source.span, _SYSTEM)
     if system and isinstance(messages, list):
         messages = [{"role": "system", "parts": system}, *messages]
-    return None if messages in (None, []) else to_json(messages)
+    return _encoded(messages, clean)
 
 
-def _output_of(found: Found, source: Source) -> str | None:
+def _output_of(found: Found, source: Source, clean: Cleaner) -> str | None:
     messages = _from_details(source.span, _OUTPUT) or _from_events(source.span, ("gen_ai.choice",))
     if messages is None:
         messages = indexed(found, _COMPLETION) or _decoded(found, _OUTPUT)
-    return None if messages in (None, []) else to_json(messages)
+    return _encoded(messages, clean)
+
+
+def _encoded(messages: Any, clean: Cleaner) -> str | None:
+    """JSON text; a text that is none (cut by a limit, nested too deep) as it came, so that it is seen."""
+    if messages in (None, []):
+        return None
+    if isinstance(messages, str) and messages[:1] in ("[", "{"):
+        return messages
+    return to_json(messages, clean)
 
 
 def _decoded(found: Found, key: str) -> Any:
@@ -106,7 +118,10 @@ def _decoded(found: Found, key: str) -> Any:
     if key not in found:
         return None
     value = plain(found[key])
-    return parse(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
+    if not isinstance(value, str) or value[:1] not in ("[", "{"):
+        return value
+    parsed = parse(value)
+    return value if parsed is None else parsed
 
 
 def _from_details(span: Span, key: str) -> Any:

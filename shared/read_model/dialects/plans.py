@@ -12,6 +12,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from shared.read_model.blocks import Source
 from shared.read_model.dialects.questions import OF_EVENTS, PLACES, Question
 from shared.read_model.dialects.shapes import Shape, Shapes
+from shared.read_model.dialects.values import Cleaner
 
 Places = list[tuple[str, int]]
 """Keys of attributes, and where these are."""
@@ -30,13 +31,15 @@ def plan_of(attributes: Sequence[KeyValue], *, events: bool) -> Plan:
     return plans.remember(shape, _plan(shape, more=OF_EVENTS if events else ())) if plan is None else plan
 
 
-def first(asked: Sequence[tuple[Question, Places]], attributes: Sequence[KeyValue], source: Source) -> Any:
+def first(
+    asked: Sequence[tuple[Question, Places]], attributes: Sequence[KeyValue], source: Source, clean: Cleaner
+) -> Any:
     """The first answer to one of the questions of a field; None where there is none."""
     for question, places in asked:
         if (of_value := question.of_value) is not None:
-            answer = of_value(attributes[places[0][1]].value)
+            answer = of_value(attributes[places[0][1]].value, clean)
         else:
-            answer = question.read({key: attributes[at].value for key, at in places}, source)
+            answer = question.read({key: attributes[at].value for key, at in places}, source, clean)
         if answer is not None:
             return answer
     return None

@@ -14,9 +14,10 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from shared.read_model.blocks import Source
 from shared.read_model.dialects.fields import NOT_TOLD, Dialect, Found, Told
 from shared.read_model.dialects.order import DIALECTS
-from shared.read_model.dialects.values import number_of, text_of, texts_of
+from shared.read_model.dialects.values import AMOUNT, Cleaner, number_of, text_of, texts_of
 
 _MOST_REMEMBERED = 20_000
+_LONGEST_REMEMBERED = 200  # characters; what no instrumentation writes twice would only take memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,22 +29,25 @@ class Question:
     """Of several questions of a field the smallest that has an answer counts."""
     told: Told
     """What has to be there for it."""
-    of_value: Callable[[AnyValue], Any] | None
-    read: Callable[[Found, Source], Any]
+    of_value: Callable[[AnyValue, Cleaner], Any] | None
+    read: Callable[[Found, Source, Cleaner], Any]
     """Where there is no `of_value`."""
 
 
-def _telling_text(value: AnyValue) -> str | None:
-    return value.string_value or text_of(value) or None
+def _telling_text(value: AnyValue, clean: Cleaner) -> str | None:
+    return value.string_value or text_of(value, clean) or None
 
 
-def _version(value: AnyValue) -> int | None:
-    number = number_of(value)
-    return int(number) if number is not None and 0 <= number < 2**31 else None
+def _version(value: AnyValue, clean: Cleaner) -> int | None:
+    number = number_of(value, clean)
+    if number is None or 0 <= number < 2**31:
+        return None if number is None else int(number)
+    clean.count(AMOUNT)
+    return None
 
 
-def _truth(value: AnyValue) -> bool | None:
-    return value.bool_value or text_of(value) == "true" or None
+def _truth(value: AnyValue, clean: Cleaner) -> bool | None:
+    return value.bool_value or text_of(value, clean) == "true" or None
 
 
 NAMES = {
@@ -57,7 +61,7 @@ NAMES = {
     },
 }  # fmt: skip
 """Fields that are a text of one key, and what the dialects call them."""
-_OF_A_VALUE: dict[str, Callable[[AnyValue], Any]] = {
+_OF_A_VALUE: dict[str, Callable[[AnyValue, Cleaner], Any]] = {
     **dict.fromkeys(NAMES, _telling_text),
     "level": _telling_text,
     "prompt_version": _version,
@@ -93,7 +97,7 @@ def _keys(dialect: Dialect, field: str) -> tuple[str, ...]:
     return keys
 
 
-def _nothing(_found: Found, _source: Source) -> None:
+def _nothing(_found: Found, _source: Source, _clean: Cleaner) -> None:
     return None
 
 
@@ -116,7 +120,8 @@ class _Places(dict[str, tuple[Question, ...]]):
         its = self._declared.get(key, ())
         if key.startswith(self._beginnings):
             its += tuple([question for prefix, question in self._prefixes if key.startswith(prefix)])
-        self[key] = its
+        if len(key) <= _LONGEST_REMEMBERED:
+            self[key] = its
         return its
 
 

@@ -10,10 +10,21 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from shared.read_model.blocks import Source
 from shared.read_model.dialects.fields import TYPES, Dialect, Found, Told, Usage
-from shared.read_model.dialects.usage import from_mapping
-from shared.read_model.dialects.values import MAX_BIGINT, mapping_of, number_of, text_of
+from shared.read_model.dialects.usage import first_kinds, from_mapping
+from shared.read_model.dialects.values import (
+    AMOUNT,
+    MAX_BIGINT,
+    MAX_PICOS,
+    TIME,
+    Cleaner,
+    mapping_of,
+    number_of,
+    text_of,
+)
 
 PICOS = Decimal(10**12)
+_NAN = Decimal("nan")
+_MAX_DOLLARS = MAX_PICOS // 10**12
 
 
 def sdk_dialect(
@@ -55,49 +66,62 @@ def sdk_dialect(
     )
 
 
-def _by(key: str, answer: Callable[[AnyValue, Source], Any]) -> Told:
+def _by(key: str, answer: Callable[[AnyValue, Source, Cleaner], Any]) -> Told:
     """What one key tells; asked only where it is there."""
 
-    def read(found: Found, source: Source) -> Any:
-        return answer(found[key], source)
+    def read(found: Found, source: Source, clean: Cleaner) -> Any:
+        return answer(found[key], source, clean)
 
     return Told(read=read, keys=(key,))
 
 
-def _type_of(value: AnyValue, _source: Source) -> int | None:
-    return TYPES.get(text_of(value) or "")
+def _type_of(value: AnyValue, _source: Source, clean: Cleaner) -> int | None:
+    return TYPES.get(text_of(value, clean) or "")
 
 
-def _usage_of(value: AnyValue, _source: Source) -> Usage | None:
-    return from_mapping(mapping_of(value))
+def _usage_of(value: AnyValue, _source: Source, clean: Cleaner) -> Usage | None:
+    return from_mapping(mapping_of(value, clean), clean)
 
 
-def _cost_of(value: AnyValue, _source: Source) -> dict[str, int] | None:
-    return cost_from(mapping_of(value))
+def _cost_of(value: AnyValue, _source: Source, clean: Cleaner) -> dict[str, int] | None:
+    return cost_from(mapping_of(value, clean), clean)
 
 
-def cost_from(raw: dict[str, Any]) -> dict[str, int] | None:
+def cost_from(raw: Mapping[str, Any], clean: Cleaner) -> dict[str, int] | None:
     """US dollars by kind as picodollars; what is no amount is left out."""
-    costs = {kind: picos for kind, dollars in raw.items() if (picos := _picos(dollars)) is not None}
+    costs = {
+        clean.name(kind): picos
+        for kind, dollars in first_kinds(raw, clean)
+        if (picos := _picos(dollars, clean)) is not None
+    }
     return costs or None
 
 
-def _picos(dollars: Any) -> int | None:
-    if isinstance(dollars, bool) or not isinstance(dollars, int | float | str):
-        return None
-    try:
-        picos = Decimal(str(dollars)) * PICOS
-        return int(picos.to_integral_value()) if picos.is_finite() and 0 <= picos <= MAX_BIGINT else None
-    except InvalidOperation:
-        return None
+def _picos(dollars: Any, clean: Cleaner) -> int | None:
+    """Exactly what was written; None for what is no amount."""
+    if isinstance(dollars, int | float | str) and not isinstance(dollars, bool):
+        try:
+            number = Decimal(str(dollars))
+        except InvalidOperation:
+            number = _NAN
+        if number.is_finite() and number >= 0:
+            if number <= _MAX_DOLLARS:
+                return int((number * PICOS).to_integral_value())
+            clean.count(AMOUNT)
+            return MAX_PICOS
+    clean.count(AMOUNT)
+    return None
 
 
-def _first_token_us(value: AnyValue, source: Source) -> int | None:
-    nanoseconds = number_of(value)
-    if nanoseconds is None:
-        nanoseconds = _iso_ns((text_of(value) or "").strip('"'))
-    elapsed = int(nanoseconds - source.span.start_time_unix_nano) // 1000 if nanoseconds is not None else -1
-    return elapsed if 0 <= elapsed <= MAX_BIGINT else None
+def _first_token_us(value: AnyValue, source: Source, clean: Cleaner) -> int | None:
+    text = value.string_value
+    nanoseconds = _iso_ns(text.strip('"')) if "-" in text else number_of(value, clean)
+    if nanoseconds is not None:
+        elapsed = int(nanoseconds - source.span.start_time_unix_nano) // 1000
+        if 0 <= elapsed <= MAX_BIGINT:
+            return elapsed
+    clean.count(TIME)
+    return None
 
 
 def _iso_ns(text: str) -> int | None:

@@ -4,15 +4,15 @@ from lodestream_proto.v1.trace_pb2 import SPAN_TYPE_AGENT, SPAN_TYPE_CHAIN, SPAN
 
 from shared.read_model.blocks import Source
 from shared.read_model.dialects.fields import Dialect, Found, Told
-from shared.read_model.dialects.values import text_of
+from shared.read_model.dialects.values import Cleaner, text_of
 
 _KIND = "traceloop.span.kind"
 _KINDS = {"workflow": SPAN_TYPE_CHAIN, "task": SPAN_TYPE_SPAN, "agent": SPAN_TYPE_AGENT, "tool": SPAN_TYPE_TOOL}
 _PROPERTIES = "traceloop.association.properties"
 
 
-def _type_of(found: Found, _source: Source) -> int | None:
-    return _KINDS.get(text_of(found[_KIND]) or "")
+def _type_of(found: Found, _source: Source, clean: Cleaner) -> int | None:
+    return _KINDS.get(text_of(found[_KIND], clean) or "")
 
 
 TRACELOOP = Dialect(

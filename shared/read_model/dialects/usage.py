@@ -4,35 +4,38 @@ Sources: OpenAI's chat and responses objects and OpenTelemetry's gen_ai.usage.* 
 reasoning tokens inside the output; Anthropic's object counts cache reads and writes beside the input.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shared.read_model.dialects.fields import Usage
-from shared.read_model.dialects.values import Cleaner
+from shared.read_model.dialects.values import ENTRIES, MAX_KINDS, Cleaner
 
 CACHED, CACHE_CREATION, INPUT_AUDIO = "input_cached_tokens", "input_cache_creation", "input_audio_tokens"
 REASONING, OUTPUT_AUDIO = "output_reasoning_tokens", "output_audio_tokens"
 
 
-def inclusive(usage_in: Any = None, usage_out: Any = None, total: Any = None, /, **parts: Any) -> Usage | None:
+def inclusive(
+    clean: Cleaner, usage_in: Any = None, usage_out: Any = None, total: Any = None, /, **parts: Any
+) -> Usage | None:
     """Usage whose input and output include their parts (keywords, named as above): the parts are taken out of them."""
-    clean = Cleaner().amount
-    amounts = {key: amount for key, part in parts.items() if part is not None and (amount := clean(part))}
+    amount_of = clean.amount
+    amounts = {key: amount for key, part in parts.items() if part is not None and (amount := amount_of(part))}
     usage: Usage = {}
     for key, whole in (("input", usage_in), ("output", usage_out)):
-        counted = clean(whole) if whole is not None else None
+        counted = amount_of(whole) if whole is not None else None
         if counted is not None:
             inside = sum([amount for part, amount in amounts.items() if part.startswith(key)]) if amounts else 0
             usage[key] = max(counted - inside, 0)
     usage |= amounts
-    counted_total = clean(total) if total is not None else None
+    counted_total = amount_of(total) if total is not None else None
     if counted_total is not None:
         usage["total"] = counted_total
     return usage or None
 
 
-def from_mapping(raw: Mapping[str, Any]) -> Usage | None:
+def from_mapping(raw: Mapping[str, Any], clean: Cleaner | None = None) -> Usage | None:
     """Usage from an object: a provider's own, or an open map whose kinds are counted apart already."""
+    clean = clean or Cleaner()
     details_in = _object(raw, "prompt_tokens_details", "input_tokens_details", "input_token_details")
     details_out = _object(raw, "completion_tokens_details", "output_tokens_details", "output_token_details")
     parts = {
@@ -44,19 +47,30 @@ def from_mapping(raw: Mapping[str, Any]) -> Usage | None:
     }
     total = _first(raw, "total_tokens", "total")
     if "prompt_tokens" in raw or "completion_tokens" in raw:
-        return inclusive(raw.get("prompt_tokens"), raw.get("completion_tokens"), total, **parts)
+        return inclusive(clean, raw.get("prompt_tokens"), raw.get("completion_tokens"), total, **parts)
     if "input_tokens" in raw or "output_tokens" in raw:
         beside = {
             CACHED: raw.get("cache_read_input_tokens"),
             CACHE_CREATION: raw.get("cache_creation_input_tokens"),
         }
         if any(beside.values()):
-            usage_in = _sum(raw.get("input_tokens"), *beside.values())
-            return inclusive(usage_in, raw.get("output_tokens"), total, **(parts | beside))
-        return inclusive(raw.get("input_tokens"), raw.get("output_tokens"), total, **parts)
-    clean = Cleaner().amount
-    apart = {str(key): amount for key, value in raw.items() if (amount := clean(value)) is not None}
-    return apart or None
+            usage_in = _sum(clean, raw.get("input_tokens"), *beside.values())
+            return inclusive(clean, usage_in, raw.get("output_tokens"), total, **(parts | beside))
+        return inclusive(clean, raw.get("input_tokens"), raw.get("output_tokens"), total, **parts)
+    return {
+        clean.name(kind): amount
+        for kind, value in first_kinds(raw, clean)
+        if (amount := clean.amount(value)) is not None
+    } or None
+
+
+def first_kinds(raw: Mapping[str, Any], clean: Cleaner) -> Iterable[tuple[str, Any]]:
+    """The entries of an open map that say something, at most MAX_KINDS of them."""
+    entries = [entry for entry in raw.items() if entry[1] is not None]
+    if (too_many := len(entries) - MAX_KINDS) > 0:
+        clean.count(ENTRIES, too_many)
+        return entries[:MAX_KINDS]
+    return entries
 
 
 def totals(usage: Usage | None) -> tuple[int, int, int]:
@@ -85,6 +99,5 @@ def _first(raw: Mapping[str, Any], *keys: str) -> Any:
     return None
 
 
-def _sum(*amounts: Any) -> int:
-    clean = Cleaner().amount
-    return sum(clean(amount) or 0 for amount in amounts if amount is not None)
+def _sum(clean: Cleaner, *amounts: Any) -> int:
+    return sum(clean.amount(amount) or 0 for amount in amounts if amount is not None)

@@ -10,6 +10,9 @@ PARKED = Counter(
     "Records parked: their events are of a kind unknown to this version",
     ["projection"],
 )
+CLEANED = Counter(
+    "lodestream_projection_cleaned", "Values changed so that a row can hold them, by kind", ["projection", "kind"]
+)
 BATCH_SECONDS = Histogram(
     "lodestream_projection_batch_seconds", "One partition's batch, fence to commit", ["projection"]
 )

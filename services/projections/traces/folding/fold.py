@@ -1,6 +1,7 @@
 """What was told of a span, once or several times, as one row: a pure function of the set of its tellings."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
@@ -12,17 +13,15 @@ from services.projections.traces.folding.rows import Part, SpanKey, SpanRow
 from shared.read_model.blocks import Source
 from shared.read_model.dialects import Hot, hot
 from shared.read_model.dialects.usage import totals
+from shared.read_model.dialects.values import AMOUNT, MAX_PICOS, MAX_TOKENS, TIME, Cleaner
 from shared.read_model.pricing import cost_of, total_cost
 
 _DAY_US = 86_400_000_000
 _MIN_START_US = _DAY_US  # a clock that was never set tells the first day of 1970
 _MOST_SANITIZED = 2**15 - 1
-# A trace sums its spans in a bigint: thousands of absurd ones must fit.
-_MOST_TOKENS = 2**48
-_MOST_PICOS = 2**52
 _NO_PARENT = bytes(8)
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-_FIELDS = tuple(field.name for field in fields(Hot) if field.name not in {"as_root", "sanitized"})
+_FIELDS = tuple(field.name for field in fields(Hot) if field.name not in {"as_root", "changes"})
 Value = TypeVar("Value")
 
 
@@ -86,62 +85,73 @@ class Telling:
     """Event time, and a digest of all that is told: what makes two tellings the same, and which of two is the later."""
     start_us: int
     end_us: int | None
-    sanitized: int
     parent: bytes | None
     facts: Hot
 
 
 def telling(version: Version) -> Telling:
     """What counts of a version, without its source."""
-    facts = hot(version.source)
     moment = version.start_us if version.end_us is None else version.end_us
     return Telling(
         version.part,
         (moment, _digest(version.source)),
         version.start_us,
         version.end_us,
-        facts.sanitized + version.clamped,
         _parent(version),
-        facts,
+        _facts(version),
     )
 
 
-def fold(key: SpanKey, versions: Sequence[Version]) -> SpanRow:
-    """The row of a span. Order and repetition of the versions do not matter; there must be at least one."""
+def fold(key: SpanKey, versions: Sequence[Version], changes: Counter[str] | None = None) -> SpanRow:
+    """The row of a span. Order and repetition of the versions do not matter; there must be at least one.
+
+    What had to be cleaned is added to `changes`, by kind.
+    """
     if len(versions) > 1:
-        return fold_tellings(key, map(telling, versions))
+        return fold_tellings(key, map(telling, versions), changes)
     (only,) = versions
-    facts, parent = hot(only.source), _parent(only)
-    return _row(
+    facts, parent = _facts(only), _parent(only)
+    row = _row(
         key,
         facts,
         start_us=only.start_us,
         end_us=only.end_us,
         parent=parent,
         is_root=parent is None or facts.as_root,
-        sanitized=facts.sanitized + only.clamped,
         parts=(only.part,),
     )
+    if facts.changes and changes is not None:
+        changes.update(facts.changes)
+    return row
 
 
-def fold_tellings(key: SpanKey, tellings: Iterable[Telling]) -> SpanRow:
+def fold_tellings(key: SpanKey, tellings: Iterable[Telling], changes: Counter[str] | None = None) -> SpanRow:
     """The row of a span that was told several times. Of more than MAX_TELLINGS different tellings the earliest and the
     latest count: by what they tell and not by where, so that it makes no difference in how many steps they come.
     """
     in_order = _distinct(tellings)
     if len(in_order) > MAX_TELLINGS:
         in_order = in_order[:_EARLIEST] + in_order[_EARLIEST - MAX_TELLINGS :]
-    parent = _last(each.parent for each in reversed(in_order))
-    return _row(
+    facts, parent = _merge([each.facts for each in in_order]), _last(each.parent for each in reversed(in_order))
+    row = _row(
         key,
-        _merge([each.facts for each in in_order]),
+        facts,
         start_us=in_order[-1].start_us,
         end_us=_last(each.end_us for each in reversed(in_order)),
         parent=parent,
         is_root=parent is None or any(each.facts.as_root for each in in_order),
-        sanitized=max(each.sanitized for each in in_order),
         parts=tuple(sorted(each.part for each in in_order)),
     )
+    if changes is not None:
+        changes.update(facts.changes)
+    return row
+
+
+def _facts(version: Version) -> Hot:
+    facts = hot(version.source)
+    if version.clamped:
+        Cleaner(facts.changes).count(TIME, version.clamped)
+    return facts
 
 
 def _distinct(tellings: Iterable[Telling]) -> list[Telling]:
@@ -185,12 +195,15 @@ def _row(
     end_us: int | None,
     parent: bytes | None,
     is_root: bool,
-    sanitized: int,
     parts: tuple[Part, ...],
 ) -> SpanRow:
-    usage = facts.usage
-    sent, produced, total = [min(tokens, _MOST_TOKENS) for tokens in totals(usage)] if usage else (0, 0, 0)
-    cost = facts.cost or cost_of(facts.model, usage)
+    usage, cost, sent, produced, total, picos = facts.usage, facts.cost, 0, 0, 0, 0
+    if usage or cost:
+        clean = Cleaner(facts.changes)
+        cost = cost or cost_of(facts.model, usage, clean)
+        sent, produced, total = [_at_most(MAX_TOKENS, tokens, clean) for tokens in totals(usage)]
+        picos = _at_most(MAX_PICOS, total_cost(cost), clean)
+    sanitized = sum(facts.changes.values()) if facts.changes else 0
     project_id, trace_id, span_id, start_day = key
     # By position: 35 keywords took six times as long, a tenth of project(). The order is that of SpanRow.
     return SpanRow(
@@ -198,16 +211,26 @@ def _row(
         facts.name or "", facts.type or SPAN_TYPE_SPAN, facts.level or LEVEL_DEFAULT, facts.status_message,
         start_us, None if end_us is None else max(start_us, end_us), facts.first_token_us,
         facts.model, facts.provider, usage, cost,
-        sent, produced, total, min(total_cost(cost), _MOST_PICOS) if cost else 0,
+        sent, produced, total, picos,
         facts.prompt_name, facts.prompt_version, facts.trace_name, facts.user_id, facts.session_id, facts.tags,
         facts.environment, facts.release, facts.version, facts.sdk,
         facts.input_preview, facts.output_preview, min(sanitized, _MOST_SANITIZED), parts,
     )  # fmt: skip
 
 
+def _at_most(most: int, amount: int, clean: Cleaner) -> int:
+    if amount <= most:
+        return amount
+    clean.count(AMOUNT)
+    return most
+
+
 def _merge(told: Sequence[Hot]) -> Hot:
-    """Later beats earlier."""
+    """Later beats earlier; of each kind of cleaning the telling that needed most of it counts."""
     merged = Hot()
+    for facts in told:
+        for kind, times in facts.changes.items():
+            merged.changes[kind] = max(times, merged.changes.get(kind, 0))
     for name in _FIELDS:
         setattr(merged, name, _last(getattr(hot, name) for hot in reversed(told)))
     return merged

@@ -1,5 +1,6 @@
 """Records to rows, purely: which blocks, which spans, and what can't be folded."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from services.projections.traces.storing.packed import Packed
 from shared.event_log.codec import Recorded
 from shared.read_model.blocks import Source, UnreadableBlockError, open_block, sources_of
 from shared.read_model.dead_letters import DeadLetter, whole
+from shared.read_model.dialects.values import Cleaner
 from shared.runtime.memory import raise_if_out_of_memory
 
 _SPANS_OF_A_STEP = 50
@@ -31,6 +33,8 @@ class Projected:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     packed: Packed | None = None
     """All the spans as COPY takes them, where none of them is expected to be stored already."""
+    changes: Counter[str] = field(default_factory=Counter)
+    """What had to be cleaned of the spans, by kind."""
     told_again: int = 0
     """Spans that were; known when they are written."""
 
@@ -73,7 +77,7 @@ def projecting(records: Sequence[Recorded], projected: Projected) -> Iterator[No
         if number % _SPANS_OF_A_STEP == 0:
             yield
         try:
-            projected.spans.append(fold(key, versions))
+            projected.spans.append(fold(key, versions, projected.changes))
         except Exception as error:
             raise_if_out_of_memory(error)
             reason = _reason(error)
@@ -125,7 +129,7 @@ def block_of(record: Recorded) -> BlockRow:
     kind = event.WhichOneof("payload")
     if kind != "spans_recorded":
         raise StrayRecordError(f"the payload is {kind or 'of an unknown kind'}, which does not belong in this topic")
-    recorded = event.spans_recorded
+    recorded, clean = event.spans_recorded, Cleaner()
     return BlockRow(
         project_id=event.project_id,
         partition=record.partition,
@@ -133,8 +137,8 @@ def block_of(record: Recorded) -> BlockRow:
         received_at=event.received_at.ToDatetime(tzinfo=record.appended_at.tzinfo)
         if event.HasField("received_at")
         else record.appended_at,
-        sdk_name=event.producer.name,
-        sdk_version=event.producer.version,
+        sdk_name=clean.name(event.producer.name),
+        sdk_version=clean.name(event.producer.version),
         compression=recorded.compression,
         span_count=recorded.span_count,
         otlp_request=recorded.otlp_request,

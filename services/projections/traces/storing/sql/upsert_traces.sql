@@ -1,5 +1,6 @@
 -- What a batch adds to its traces, from staged_traces. In key order, so that writers of the same traces queue and never
--- deadlock; by operations that do not depend on order, so that it does not matter who comes first.
+-- deadlock; by operations that do not depend on order, so that it does not matter who comes first. Sums end at the largest
+-- bigint (which depends on no order either), so that no span is refused because of the others of its trace.
 WITH staged AS (DELETE FROM staged_traces RETURNING *)
 INSERT INTO traces (
     project_id, trace_id, start_at, end_at, last_start_at, received_at, last_received_at,
@@ -58,10 +59,10 @@ ON CONFLICT (project_id, trace_id) DO UPDATE SET
     span_count = traces.span_count + excluded.span_count,
     type_counts = add_counts(traces.type_counts, excluded.type_counts),
     level_counts = add_counts(traces.level_counts, excluded.level_counts),
-    input_tokens = traces.input_tokens + excluded.input_tokens,
-    output_tokens = traces.output_tokens + excluded.output_tokens,
-    total_tokens = traces.total_tokens + excluded.total_tokens,
-    cost_picos = traces.cost_picos + excluded.cost_picos,
+    input_tokens = least(traces.input_tokens::numeric + excluded.input_tokens, 9223372036854775807),
+    output_tokens = least(traces.output_tokens::numeric + excluded.output_tokens, 9223372036854775807),
+    total_tokens = least(traces.total_tokens::numeric + excluded.total_tokens, 9223372036854775807),
+    cost_picos = least(traces.cost_picos::numeric + excluded.cost_picos, 9223372036854775807),
     retrieval_busy = traces.retrieval_busy + excluded.retrieval_busy,
     generation_busy = traces.generation_busy + excluded.generation_busy,
     tool_busy = traces.tool_busy + excluded.tool_busy,
