@@ -1,5 +1,6 @@
 """Values that no program means to send, for every key that some dialect knows. The gateway takes all of them."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from services.write.gateway.records import Envelope, new_event_id
+from services.write.gateway.turns import Turns
 from services.write.gateway.writing import Checked, check
 from shared.event_log.append import Record
 from shared.event_log.codec import Recorded
@@ -182,7 +184,13 @@ def accepted(request: ExportTraceServiceRequest, producer: Producer | None = Non
     received_at = Timestamp()
     received_at.FromDatetime(NOON)
     envelope = Envelope("p", producer or Producer(name="test"), new_event_id(), received_at, received_at)
-    return check(request.SerializeToString(), lambda _: envelope, field="request", max_spans=50_000)
+
+    async def checking() -> Checked:
+        async with Turns().of("p") as turn:
+            raw = request.SerializeToString()
+            return await check(raw, lambda _: envelope, field="request", max_spans=50_000, turn=turn)
+
+    return asyncio.run(checking())
 
 
 def recorded(records: Sequence[Record]) -> list[Recorded]:

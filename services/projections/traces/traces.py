@@ -20,8 +20,8 @@ from services.projections.traces.storing.tables import NAME
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import TRACES
 from shared.read_model.dead_letters import DeadLetter
-from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting import metrics
+from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting.refused import REFUSED
 
 

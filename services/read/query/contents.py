@@ -201,7 +201,7 @@ def parts_of(row: Mapping[str, Any]) -> Sequence[tuple[Place, int]]:
 
 
 def span_content(sources: Sequence[Source]) -> SpanContent:
-    """What the tellings of a span carry: later beats earlier, and nothing beats a value with silence, as for the rows."""
+    """What a span carries: as for the rows, later beats earlier, and nothing beats a value with silence."""
     in_order = sorted(sources, key=lambda source: source.span.end_time_unix_nano or source.span.start_time_unix_nano)
     merged = SpanContent()
     metadata: dict[str, Any] = {}

@@ -89,7 +89,8 @@ def _summary(project_id: str, trace_id: bytes, rows: Sequence[SpanRow]) -> Trace
         min([row.parts[0].received_at_us for row in rows]), max([row.parts[-1].received_at_us for row in rows]),
         *of_root, trace_name, user_id, session_id, environment, release, version,
         sorted(tags), max([row.level for row in rows]), len(rows), type_counts, level_counts,
-        min(input_tokens, _MAX_SUM), min(output_tokens, _MAX_SUM), min(total_tokens, _MAX_SUM), min(cost_picos, _MAX_SUM),
+        min(input_tokens, _MAX_SUM), min(output_tokens, _MAX_SUM), min(total_tokens, _MAX_SUM),
+        min(cost_picos, _MAX_SUM),
         union(busy["retrieval"]), union(busy["generation"]), union(busy["tool"]), union(busy["child"]),
     )  # fmt: skip
 
