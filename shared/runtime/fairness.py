@@ -28,7 +28,10 @@ class FairLimiter:
     def __init__(
         self, what: str, capacity: int, *, per_tenant: int, wait_seconds: float, max_waiting: int = 1_000
     ) -> None:
-        """`what` is named in refusals. A wait ends after `wait_seconds`; a tenant has `max_waiting` waiting at most."""
+        """`what` is named in refusals. A wait ends after `wait_seconds`; a tenant has `max_waiting` waiting at most.
+
+        With `wait_seconds` 0 nobody waits.
+        """
         self._what, self._capacity, self._per_tenant = what, capacity, min(per_tenant, capacity)
         self._wait_seconds, self._max_waiting = wait_seconds, max_waiting
         self._used = 0
@@ -59,9 +62,11 @@ class FairLimiter:
         """
         if self.try_acquire(tenant, amount):
             return
+        if not self._wait_seconds:
+            raise self._overloaded(f"this project has {self._used_by[tenant]}")
         queue = self._waiting.setdefault(tenant, deque())
         if len(queue) >= self._max_waiting:
-            raise self._overloaded(f"{len(queue)} requests of this project wait already")
+            raise self._overloaded(f"{len(queue)} of this project wait already")
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append((amount, granted))
         try:

@@ -18,7 +18,7 @@ from services.read.query.freshness import LogEnds
 from services.read.query.get_trace import TraceReader
 from services.read.query.health import tell_health
 from services.read.query.prompts.service import PromptCacheService, PromptService
-from services.read.query.reading import Reads
+from services.read.query.reading import Admission, Reads
 from services.read.query.refusal import leave_to_gateway
 from services.read.query.scores.service import ScoreService
 from services.read.query.service import QueryService
@@ -44,7 +44,7 @@ async def run(settings: QuerySettings) -> None:
         interceptors=[KeyInterceptor(keys)],
         options=[("grpc.so_reuseport", 0), ("grpc.max_metadata_size", 16 * 1024)],
     )
-    reads = Reads(database, keys, log_ends)
+    reads = Reads(database, keys, log_ends, Admission.of(settings))
     QueryService(reads, TraceReader(settings, Turns())).add_to(server)
     scores = ScoreService(reads)  # type: ignore[abstract] # what writes is the gateway's
     leave_to_gateway(scores, ScoreServiceServicer)

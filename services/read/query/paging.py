@@ -1,9 +1,10 @@
 """Page tokens: where the last page ended, bound to the request it was made for."""
 
+import asyncio
 import base64
 import binascii
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -80,6 +81,14 @@ async def fetch_page(
             return rows, True
         rows.append(row)
     return rows, False
+
+
+async def add_each(messages: Any, rows: Iterable[Any], fields_of: Callable[[Any], dict[str, Any]]) -> None:
+    """Add a message for each row to a repeated field; other calls go on between some and the next."""
+    for number, row in enumerate(rows, start=1):
+        messages.add(**fields_of(row))
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 def fitting_in_a_page(messages: Sequence[Message]) -> int:

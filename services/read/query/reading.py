@@ -1,8 +1,9 @@
-"""What every read does: the project of its key, the wait it asks for, the answer, and how fresh that is."""
+"""What every read does: the project of its key, its turn, the wait it asks for, the answer, and how fresh that is."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
 
 from services.read.query.database import Database
 from services.read.query.freshness import LogEnds, freshness, wait_for
@@ -10,7 +11,35 @@ from services.read.query.refusal import answering
 from shared.event_log.topics import TRACES
 from shared.read_model.authentication import Authenticator
 from shared.read_model.caller import project_of
+from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import Answer, Context
+from shared.runtime.settings import QuerySettings
+
+_MANY = 1_000_000
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """How much the projects have under way in this process. Each limiter refuses with RESOURCE_EXHAUSTED."""
+
+    requests: FairLimiter
+    """Reads, those included that wait for a write or for their turn: never waited for."""
+    calls: FairLimiter
+    """Reads that are served."""
+    streams: FairLimiter
+    """Tails and watches."""
+
+    @classmethod
+    def of(cls, settings: QuerySettings) -> Self:
+        """With the limits of these settings."""
+        return cls(
+            FairLimiter("reads", _MANY, per_tenant=settings.requests_per_project, wait_seconds=0.0),
+            FairLimiter(
+                "reads", settings.calls, per_tenant=settings.calls_per_project, wait_seconds=settings.wait_seconds
+            ),
+            FairLimiter("streams", settings.streams, per_tenant=settings.streams_per_project, wait_seconds=0.0),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +49,7 @@ class Reads:
     database: Database
     keys: Authenticator
     log_ends: LogEnds
+    admission: Admission = field(default_factory=lambda: Admission.of(QuerySettings()))
 
     async def answer(
         self,
@@ -36,14 +66,41 @@ class Reads:
 
         async def ask() -> Answer:
             project_id = await project_of(self.keys, context)
-            if "wait_for" in request.DESCRIPTOR.fields_by_name:
-                await wait_for(self.database, request.wait_for, context.time_remaining())
-            if not topics:
-                return await read(self.database, project_id, request)
-            fresh = await freshness(self.database, self.log_ends, topics)  # before the read: what comes later only adds
-            response: Any = await read(self.database, project_id, request)
-            response.freshness.CopyFrom(fresh)
-            answer: Answer = response
-            return answer
+            async with self.admission.requests.hold(project_id):
+                if "wait_for" in request.DESCRIPTOR.fields_by_name:
+                    await wait_for(self.database, request.wait_for, context.time_remaining())
+                async with self.admission.calls.hold(project_id):
+                    return await self._read(read, project_id, request, topics)
 
         return await answering(type(request).__name__.removesuffix("Request"), context, ask)
+
+    async def stream(self, method: str, context: Context, parts: AsyncIterator[Part]) -> AsyncIterator[Part]:
+        """The parts of a stream, when its project has not too many; or its refusal as a status."""
+
+        async def admit() -> str:
+            project_id = await project_of(self.keys, context)
+            await self.admission.streams.acquire(project_id)
+            return project_id
+
+        project_id = await answering(f"{method}.open", context, admit)
+        try:
+            async with aclosing(parts) as opened:  # type: ignore[type-var]
+                async for part in opened:
+                    yield part
+        finally:
+            self.admission.streams.release(project_id)
+
+    async def _read(
+        self,
+        read: Callable[[Database, str, Any], Awaitable[Answer]],
+        project_id: str,
+        request: Any,
+        topics: Sequence[str],
+    ) -> Answer:
+        if not topics:
+            return await read(self.database, project_id, request)
+        fresh = await freshness(self.database, self.log_ends, topics)  # before the read: what comes later only adds
+        response: Any = await read(self.database, project_id, request)
+        response.freshness.CopyFrom(fresh)
+        answer: Answer = response
+        return answer

@@ -57,6 +57,10 @@ class QueryService(QueryServiceServicer):
         return await self._reads.answer(partial(get_status, self._reads.log_ends), request, context)
 
     async def TailTraces(self, request: pb.TailTracesRequest, context: Context) -> AsyncIterator[pb.TailTracesResponse]:  # noqa: N802
+        async for change in self._reads.stream("TailTraces", context, self._tail(request, context)):
+            yield change
+
+    async def _tail(self, request: pb.TailTracesRequest, context: Context) -> AsyncIterator[pb.TailTracesResponse]:
         project_id = await answering("TailTraces", context, lambda: project_of(self._reads.keys, context))
         changes = tail_traces(self._reads.database, project_id, request)
         while True:

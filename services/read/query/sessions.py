@@ -16,7 +16,7 @@ from lodestream_proto.v1.trace_pb2 import SessionSummary, Tokens
 from services.read.query import nouns
 from services.read.query.database import Database
 from services.read.query.filters import Conditions, add_filter
-from services.read.query.paging import page_size
+from services.read.query.paging import add_each, page_size
 from services.read.query.scores.of_traces import show_columns
 from services.read.query.sorts import BY_ACTIVITY, page_of
 from services.read.query.traces import SQL, Statement, too_long, traces_of_session
@@ -60,8 +60,8 @@ async def get_session(database: Database, project_id: str, request: GetSessionRe
     rows, token = await traces_of_session(
         database.searches, project_id, request.session_id, size=size, page_token=request.page_token
     )
-    traces = map(nouns.trace_summary, rows)
-    response = GetSessionResponse(session=_summary(row), traces=traces, next_page_token=token)
+    response = GetSessionResponse(session=_summary(row), next_page_token=token)
+    await add_each(response.traces, rows, nouns.trace_summary)
     await show_columns(database, project_id, response.traces)
     return response
 

@@ -19,7 +19,7 @@ from services.read.query.database import Database
 from services.read.query.filters import NAME, Conditions, add_filter
 from services.read.query.names import names_containing
 from services.read.query.nouns import trace_summary
-from services.read.query.paging import page_size
+from services.read.query.paging import add_each, page_size
 from services.read.query.scores.of_traces import add_score_conditions, ranked_by_score, show_columns
 from services.read.query.sorts import BY_SCORE, BY_START, TRACE_SORTS, page_of
 from shared.read_model.postgres import load_sql
@@ -50,7 +50,8 @@ async def list_traces(database: Database, project_id: str, request: ListTracesRe
         statement = list_statement(project_id, request, names=names)
         rows = await database.searches.fetch(statement.sql, *statement.parameters)
         rows, token = page_of(rows, size, TRACE_SORTS[request.sort or TRACE_SORT_START_TIME], bound)
-        response = ListTracesResponse(traces=map(trace_summary, rows), next_page_token=token)
+        response = ListTracesResponse(next_page_token=token)
+        await add_each(response.traces, rows, trace_summary)
         await show_columns(database, project_id, response.traces)
     except asyncpg.QueryCanceledError:
         raise too_long("filter.names, user_ids, session_ids, environments, releases or tags") from None

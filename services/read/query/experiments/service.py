@@ -51,5 +51,6 @@ class ExperimentService(ExperimentServiceServicer):
     async def WatchExperiment(  # noqa: N802
         self, request: pb.WatchExperimentRequest, context: Context
     ) -> AsyncIterator[pb.WatchExperimentResponse]:
-        async for response in self.watching.stream(request, context):
+        changes = self.watching.stream(request, context)
+        async for response in self._reads.stream("WatchExperiment", context, changes):
             yield response

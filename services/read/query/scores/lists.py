@@ -8,7 +8,7 @@ from lodestream_proto.v1 import scores_pb2 as pb
 from services.read.query.database import Database
 from services.read.query.filters import Conditions
 from services.read.query.nouns import microseconds_since_1970
-from services.read.query.paging import from_token, page_size, to_token
+from services.read.query.paging import fetch_page, from_token, page_size, snapshot, to_token
 from services.read.query.scores import messages
 from services.read.query.scores.filters import add_score_filter
 from services.read.query.traces import SQL
@@ -36,13 +36,13 @@ async def list_scores(database: Database, project_id: str, request: pb.ListScore
         scored_at, score_id = conditions.parameter(_moment(last[0])), conditions.parameter(last[1])
         conditions.add_raw(f"(scored_at, score_id) < ({scored_at}, {score_id})")
     limit = conditions.parameter(size + 1)
-    rows = await database.searches.fetch(
-        _LIST_SCORES.format(conditions=conditions.sql(), limit=limit), *conditions.parameters
-    )
+    statement = _LIST_SCORES.format(conditions=conditions.sql(), limit=limit)
+    async with snapshot(database) as connection:
+        rows, more = await fetch_page(connection, statement, conditions.parameters, size)
     token = ""
-    if len(rows) > size:
-        token = to_token(bound, [microseconds_since_1970(rows[size - 1]["scored_at"]), rows[size - 1]["score_id"]])
-    return pb.ListScoresResponse(scores=[messages.score(row) for row in rows[:size]], next_page_token=token)
+    if more:
+        token = to_token(bound, [microseconds_since_1970(rows[-1]["scored_at"]), rows[-1]["score_id"]])
+    return pb.ListScoresResponse(scores=[messages.score(row) for row in rows], next_page_token=token)
 
 
 async def get_score_history(
