@@ -228,6 +228,10 @@ REQUESTS: Mapping[str, _Requests] = {
         *_pages(query.GetTraceRequest, "GetTrace", trace_id=its.trace_id, with_content=True)(its),
         query.GetTraceRequest(trace_id=its.trace_id, wait_for=query.WaitFor(position=its.position)),
     ],
+    "GetTraceOverview": lambda its: [
+        query.GetTraceOverviewRequest(trace_id=its.trace_id),
+        query.GetTraceOverviewRequest(trace_id=its.trace_id, span_id=f"{1:016x}"),
+    ],
     "ListTraces": _pages(query.ListTracesRequest, "ListTraces", filter=_TRACES),
     "ListSessions": _pages(query.ListSessionsRequest, "ListSessions", user_ids=[CANARY]),
     "GetSession": _pages(query.GetSessionRequest, "GetSession", session_id="session-1"),

@@ -1,15 +1,22 @@
 """A trace of twenty thousand spans is read in pages, and one that opens to more than memory costs its readers only."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from lodestream_proto.v1.query_pb2 import GetTraceRequest, GetTraceResponse
+from lodestream_proto.v1.query_pb2 import (
+    GetTraceOverviewRequest,
+    GetTraceOverviewResponse,
+    GetTraceRequest,
+    GetTraceResponse,
+)
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
 
 from shared.runtime.settings import MIB
+from tests.cli import typing_to
 from tests.conftest import StartService
 from tests.gateway import refusal
 from tests.large_traces import BEGAN, fold, wide
@@ -20,6 +27,8 @@ pytestmark = pytest.mark.timeout(180)
 
 LARGE, HEAVY = 0xA1, 0xB2
 SPANS = 20_000
+LEADER = 402
+"""One of the agents."""
 HEAVY_RECORDS, HEAVY_SPANS, HEAVY_TEXT = 8, 5, 3 * MIB
 MOST_MEMORY = 1024 * MIB
 """docs/operations.md."""
@@ -119,3 +128,61 @@ def most_memory(pid: int | None) -> int:
     """The most that a process has had in memory, in bytes."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+async def overview(stack: Stack, trace: int, **fields: Any) -> GetTraceOverviewResponse:
+    request = GetTraceOverviewRequest(trace_id=trace.to_bytes(16).hex(), **fields)
+    answer: GetTraceOverviewResponse = await stack.query.GetTraceOverview(
+        request, metadata=stack.metadata(), timeout=60
+    )
+    return answer
+
+
+async def test_an_overview_shows_what_matters_and_counts_the_rest(filled: Stack) -> None:
+    seen = await overview(filled, LARGE)
+    assert len(seen.spans) <= 100
+    assert {int(each.span_id, 16) for each in seen.spans} >= {1, 777, 15_000}
+    hidden = sum(group.span_count + group.descendant_count for group in seen.folded)
+    assert len(seen.spans) + hidden == seen.trace.span_count == SPANS
+    assert {group.name for group in seen.folded} == {"agent", "embed"}
+    assert seen.HasField("freshness")
+    assert seen.ByteSize() < MIB
+
+
+async def test_an_overview_can_be_of_one_span_of_some_levels_or_of_errors(filled: Stack) -> None:
+    agent = f"{LEADER:016x}"
+    below = await overview(filled, LARGE, span_id=agent)
+    assert [each.name for each in below.spans] == ["agent", *["embed"] * 99]
+    assert not below.folded
+    levels = await overview(filled, LARGE, depth=1)
+    assert [each.name for each in levels.spans] == ["crawl"]
+    assert [(group.name, group.span_count, group.descendant_count) for group in levels.folded] == [
+        ("agent", SPANS // 100, SPANS - 1 - SPANS // 100)
+    ]
+    failed = await overview(filled, LARGE, errors_only=True)
+    assert [each.name for each in failed.spans] == ["crawl", "agent", "embed", "agent", "embed"]
+    for fields, code in (
+        ({"span_id": "ff" * 8}, grpc.StatusCode.NOT_FOUND),
+        ({"span_id": "ff"}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"max_spans": 2_001}, grpc.StatusCode.INVALID_ARGUMENT),
+    ):
+        assert (await refusal(overview(filled, LARGE, **fields))).code() == code
+
+
+async def test_the_command_line_folds_says_how_to_unfold_and_streams_everything(filled: Stack) -> None:
+    user = typing_to(filled)
+    trace_id = LARGE.to_bytes(16).hex()
+    folded = (await user.run("traces", "get", trace_id)).out
+    assert len(folded.splitlines()) < 250
+    assert "page 777 is gone" in folded
+    assert "page 15000 is gone" in folded
+    assert " of 20,000 spans are folded" in folded
+    assert re.search(r"… \d+ more embed spans, .* together", folded)
+    opened = (await user.run("traces", "get", trace_id, "--span", f"{LEADER:016x}", "--content")).out
+    assert f"page {LEADER + 99}" in opened
+    assert "folded" not in opened
+    failed = (await user.run("traces", "get", trace_id, "--errors", "--json")).json
+    assert [each["name"] for each in failed["spans"]] == ["crawl", "agent", "embed", "agent", "embed"]
+    whole = (await user.run("traces", "get", trace_id, "--json")).json
+    assert [int(each["span_id"], 16) for each in whole["spans"]] == list(range(1, SPANS + 1))
+    assert (await user.run("traces", "get", trace_id, "--all", "--errors")).code == 2

@@ -5,6 +5,7 @@ from datetime import UTC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lodestream_proto.v1 import trace_pb2
+from lodestream_proto.v1.query_pb2 import FoldedSpans
 from lodestream_proto.v1.trace_pb2 import Span, SpanContent, SpanEvent, TraceSummary
 
 from services.edge.cli.render.content import contents
@@ -132,3 +133,23 @@ def test_content_is_shown_span_by_span() -> None:
         "    line one",
         "    line two",
     ]
+
+
+def test_what_is_folded_is_a_line_with_how_to_unfold_it() -> None:
+    trace, spans = support_question()
+    folded = [
+        FoldedSpans(
+            parent_span_id=spans[1].span_id, name="embed", type=trace_pb2.SPAN_TYPE_EMBEDDING, span_count=1_204,
+            descendant_count=0, duration_us=12_300_000, start_time=at(0), end_time=at(400_000),
+        ),
+        FoldedSpans(
+            parent_span_id=spans[0].span_id, span_count=1, descendant_count=30, error_count=2, start_time=at(900_000),
+        ),
+    ]  # fmt: skip
+    lines = [line.plain.rstrip() for line in draw_trace(trace, spans, folded, width=100, zone=UTC)]
+    assert lines[6].startswith("├─ search ")
+    assert lines[7].startswith("│  └─ … 1,204 more embed spans, 12.3 s together ")
+    assert lines[10].startswith("└─ … 1 more span, 30 below, 2 errors ")
+    assert "1,235 of 1,239 spans are folded" in lines
+    assert any(f"--span {spans[1].span_id}: below the span with most of them" in line for line in lines)
+    assert not any("its parent is not here" in line for line in lines)

@@ -31,7 +31,23 @@ def show(lines: Iterable[Text]) -> None:
     console = _console()
     for line in lines:
         line.rstrip()
-        console.print(line, soft_wrap=True)
+        if console.is_terminal:
+            console.print(line, soft_wrap=True)
+        else:
+            sys.stdout.write(f"{line.plain}\n")
+    sys.stdout.flush()
+
+
+def show_paged(lines: Iterable[Text]) -> None:
+    """Print lines; on a terminal that does not hold them by way of a pager: $PAGER, or `less`."""
+    drawn, console = list(lines), _console()
+    if len(drawn) < console.height or not (console.is_terminal and sys.stdin.isatty()):
+        show(drawn)
+        return
+    os.environ.setdefault("LESS", "-R")  # colours as colours
+    with console.pager(styles=True):
+        for line in drawn:
+            console.print(line, soft_wrap=True)
 
 
 def show_json(value: Any, *, line: bool = False) -> None:

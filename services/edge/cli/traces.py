@@ -2,7 +2,7 @@
 
 import contextlib
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Annotated
@@ -10,7 +10,10 @@ from typing import Annotated
 import typer
 from lodestream_proto.v1 import query_pb2
 from lodestream_proto.v1.query_pb2 import (
+    FoldedSpans,
     GetSessionResponse,
+    GetTraceOverviewRequest,
+    GetTraceOverviewResponse,
     GetTraceRequest,
     GetTraceResponse,
     ListTracesRequest,
@@ -20,11 +23,12 @@ from lodestream_proto.v1.query_pb2 import (
     TraceSort,
     WaitFor,
 )
+from lodestream_proto.v1.trace_pb2 import Span
 from rich.text import Text
 
 from services.edge.cli import arguments, filters, options, paging, screen
 from services.edge.cli.connection import Gateway
-from services.edge.cli.failures import Failure
+from services.edge.cli.failures import ExitCode, Failure
 from services.edge.cli.filters import TimeRange
 from services.edge.cli.option_groups import takes
 from services.edge.cli.options import AsJson
@@ -37,7 +41,8 @@ from services.edge.cli.render.tables import footer, list_footer, trace_line, tra
 from services.edge.cli.render.trace import draw_trace
 
 app = typer.Typer(no_args_is_help=True)
-_LINES_OF_A_VALUE = 30
+_MOST_LINES = 30  # of a value
+_MOST_SPANS, _MOST_IDS = 2_000, 1_000  # the query service's
 _PAGE = 10_000  # spans; the service ends pages earlier, at some bytes
 
 
@@ -114,20 +119,46 @@ def get_trace(
         str,
         typer.Argument(parser=arguments.typed(arguments.trace_id), metavar="ID", help="32 hex digits, or `latest`."),
     ],
+    everything: Annotated[bool, typer.Option("--all", help="All spans, however many they are.")] = False,
+    depth: Annotated[
+        int | None, typer.Option(min=1, max=100, metavar="N", help="The first N levels, up to 2,000 spans.")
+    ] = None,
+    below: Annotated[str, typer.Option("--span", metavar="ID", help="Only this span and what is below it.")] = "",
+    errors: Annotated[bool, typer.Option("--errors", help="Only spans with an error, and those above them.")] = False,
     content: Annotated[bool, typer.Option("--content", help="Also inputs, outputs, metadata and attributes.")] = False,
     full: Annotated[bool, typer.Option("--full", help="--content without leaving out lines of long values.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show a trace: its tree with a timeline, what went wrong, and where the time went.
 
+    Of more than 200 spans those are shown that matter: errors, the critical path, the slowest, the first levels. The
+    others are counted where they are.
+
     \b
     Examples:
       lodestream traces get latest
       lodestream traces get 0af7651916cd43dd8448eb211c80319c --content
+      lodestream traces get latest --errors
+      lodestream traces get latest --span 00f067aa0ba902b7 --depth 3
       lodestream traces get latest --json | jq '.spans[] | select(.critical) | .name'
     """  # noqa: D301
+    if everything and (depth or below or errors):
+        raise Failure("--all goes with none of --depth, --span and --errors", ExitCode.USAGE)
     if trace_id == arguments.LATEST:
         trace_id = _newest(gateway, wait_for)
+    narrowed = bool(depth or below or errors)
+    if not everything and (narrowed or not as_json):
+        wanted = GetTraceOverviewRequest(
+            trace_id=trace_id, span_id=below, errors_only=errors, depth=depth or 0, wait_for=wait_for
+        )
+        if narrowed:
+            wanted.max_spans = _MOST_SPANS
+        overview = gateway.ask(gateway.query.GetTraceOverview, wanted, tries=3)
+        if as_json:
+            screen.show_json(document(overview))
+        else:
+            _show_overview(gateway, overview, with_content=content or full, most_lines=None if full else _MOST_LINES)
+        return
     request = GetTraceRequest(trace_id=trace_id, with_content=content or full, wait_for=wait_for, page_size=_PAGE)
     pages = _pages(gateway, request)
     if as_json:
@@ -136,11 +167,8 @@ def get_trace(
     answer = GetTraceResponse()
     for page in pages:
         answer.MergeFrom(page)
-    screen.show(draw_trace(answer.trace, answer.spans, width=screen.width(), zone=screen.zone()))
-    screen.show(given_scores(answer, width=screen.width()))
-    if request.with_content:
-        screen.show(contents(answer.spans, width=screen.width(), most_lines=None if full else _LINES_OF_A_VALUE))
-    screen.show([Text(), footer(answer.freshness, screen.zone())])
+    with_content = answer.spans if request.with_content else ()
+    screen.show_paged(_drawn(answer, (), with_content, most_lines=None if full else _MOST_LINES))
 
 
 @app.command("tail")
@@ -178,6 +206,37 @@ def listed(found: ListTracesResponse | GetSessionResponse) -> Iterator[Text]:
     else:
         yield Text("no such traces")
     yield from list_footer(len(found.traces), found.freshness, found.next_page_token, zone)
+
+
+def _show_overview(
+    gateway: Gateway, overview: GetTraceOverviewResponse, *, with_content: bool, most_lines: int | None
+) -> None:
+    spans: list[Span] = []
+    ids = [span.span_id for span in overview.spans] if with_content else []
+    for begin in range(0, len(ids), _MOST_IDS):
+        request = GetTraceRequest(
+            trace_id=overview.trace.trace_id,
+            with_content=True,
+            page_size=_PAGE,
+            span_ids=ids[begin : begin + _MOST_IDS],
+        )
+        for page in _pages(gateway, request):
+            spans += page.spans
+    screen.show_paged(_drawn(overview, overview.folded, spans, most_lines=most_lines))
+
+
+def _drawn(
+    answer: GetTraceResponse | GetTraceOverviewResponse,
+    folded: Sequence[FoldedSpans],
+    with_content: Sequence[Span],
+    *,
+    most_lines: int | None,
+) -> Iterator[Text]:
+    width = screen.width()
+    yield from draw_trace(answer.trace, answer.spans, folded, width=width, zone=screen.zone())
+    yield from given_scores(answer, width=width)
+    yield from contents(with_content, width=width, most_lines=most_lines)
+    yield from (Text(), footer(answer.freshness, screen.zone()))
 
 
 def _pages(gateway: Gateway, request: GetTraceRequest) -> Iterator[GetTraceResponse]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -14,8 +14,10 @@ from services.read.query.contents import Contents, OpenedEnoughError
 from services.read.query.database import Database
 from services.read.query.paging import PAGE_BYTES, from_token, to_token
 from services.read.query.scores.of_traces import attached_scores, show_columns
+from services.read.query.span_tree import SpanTree
 from services.read.query.trace_spans import (
     AT_ONCE,
+    BYTES_OF_A_SPAN,
     FIND_DAYS,
     SMALL,
     Position,
@@ -83,7 +85,25 @@ class TraceReader:
             per_tenant=settings.memory_bytes_per_project,
             wait_seconds=settings.wait_seconds,
         )
-        self.trees = Trees(self._memory)
+        self._trees = Trees(self._memory)
+
+    @property
+    def max_spans(self) -> int:
+        """Of a trace whose tree is made."""
+        return self._settings.trace_spans
+
+    @asynccontextmanager
+    async def open_tree(self, database: Database, trace: Trace) -> AsyncIterator[SpanTree]:
+        """The tree of a trace that is not larger than `max_spans`, with memory to compute something of it.
+
+        Raises OverloadedError.
+        """
+        if trace.span_count <= SMALL:
+            yield (await read_small(database, trace))[1]
+            return
+        tree = await self._trees.of(database, trace)
+        async with self._memory.hold(trace.project_id, len(tree) * BYTES_OF_A_SPAN):
+            yield tree
 
     async def get_trace(self, database: Database, project_id: str, request: GetTraceRequest) -> TraceAnswer:
         """One trace, or a page of it.
@@ -127,7 +147,7 @@ class TraceReader:
                 rows = [row for row in rows if _is_wanted(row, ids, after)]
             yield rows, tree.critical_ids(slice(None))
         elif trace.span_count <= self._settings.trace_spans:
-            tree = await self.trees.of(database, trace)
+            tree = await self._trees.of(database, trace)
             places = tree.places(ids) if ids else tree.places()
             places = places[places >= (tree.after(*after) if after else 0)]
             for begin in range(0, len(places), at_once):

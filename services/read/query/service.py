@@ -8,6 +8,7 @@ from lodestream_proto.v1 import query_pb2 as pb
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceServicer, add_QueryServiceServicer_to_server
 
 from services.read.query.get_trace import TraceAnswer, TraceReader
+from services.read.query.get_trace_overview import get_trace_overview
 from services.read.query.reading import Reads
 from services.read.query.refusal import answering
 from services.read.query.sessions import get_session, list_sessions
@@ -43,6 +44,11 @@ class QueryService(QueryServiceServicer):
 
     async def _get_trace(self, request: pb.GetTraceRequest, context: Context) -> TraceAnswer:
         return await self._reads.answer(self._traces.get_trace, request, context, _WITH_SCORES)
+
+    async def GetTraceOverview(  # noqa: N802
+        self, request: pb.GetTraceOverviewRequest, context: Context
+    ) -> pb.GetTraceOverviewResponse:
+        return await self._reads.answer(partial(get_trace_overview, self._traces), request, context, _WITH_SCORES)
 
     async def ListTraces(self, request: pb.ListTracesRequest, context: Context) -> pb.ListTracesResponse:  # noqa: N802
         return await self._reads.answer(list_traces, request, context, _WITH_SCORES)

@@ -44,7 +44,8 @@ _COPIED = np.dtype(
         for field in ((f"length of {name}", ">i4"), (name, kind))
     ]
 )  # fmt: skip
-_BYTES_OF_A_SPAN = 250  # while a tree is made
+BYTES_OF_A_SPAN = 250
+"""While a tree is made, or folded."""
 _REMEMBERED_BYTES = 64 * MIB
 
 Rows = Sequence[asyncpg.Record]
@@ -98,7 +99,7 @@ class Trees:
         return await asyncio.shield(task)
 
     async def _make(self, database: Database, trace: Trace) -> SpanTree:
-        async with self._memory.hold(trace.project_id, trace.span_count * _BYTES_OF_A_SPAN):
+        async with self._memory.hold(trace.project_id, trace.span_count * BYTES_OF_A_SPAN):
             copied = bytearray()
 
             async def collect(piece: bytes) -> None:

@@ -212,6 +212,153 @@ class GetTraceResponse(_message.Message):
 Global___GetTraceResponse: _TypeAlias = GetTraceResponse  # noqa: Y015
 
 @_typing.final
+class GetTraceOverviewRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    SPAN_ID_FIELD_NUMBER: _builtins.int
+    MAX_SPANS_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    ERRORS_ONLY_FIELD_NUMBER: _builtins.int
+    WAIT_FOR_FIELD_NUMBER: _builtins.int
+    trace_id: _builtins.str
+    """32 hex digits."""
+    span_id: _builtins.str
+    """Only this span and what is below it: 16 hex digits. Empty: the whole trace."""
+    max_spans: _builtins.int
+    """Spans that are shown. Default 200, at most 2,000. A trace that has no more is shown whole; of a larger one about half as
+    many are shown, for what is folded takes room too.
+    """
+    depth: _builtins.int
+    """Show the first levels and nothing else; 0: of all levels what matters. The first level are the spans without a parent
+    in the trace, or the span of span_id.
+    """
+    errors_only: _builtins.bool
+    """Show spans with an error, and those above them, and nothing else."""
+    @_builtins.property
+    def wait_for(self) -> Global___WaitFor: ...
+    def __init__(
+        self,
+        *,
+        trace_id: _builtins.str = ...,
+        span_id: _builtins.str = ...,
+        max_spans: _builtins.int = ...,
+        depth: _builtins.int = ...,
+        errors_only: _builtins.bool = ...,
+        wait_for: Global___WaitFor | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait_for", b"wait_for"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "errors_only", b"errors_only", "max_spans", b"max_spans", "span_id", b"span_id", "trace_id", b"trace_id", "wait_for", b"wait_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTraceOverviewRequest: _TypeAlias = GetTraceOverviewRequest  # noqa: Y015
+
+@_typing.final
+class GetTraceOverviewResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACE_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    FOLDED_FIELD_NUMBER: _builtins.int
+    FRESHNESS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    SCORES_TRUNCATED_FIELD_NUMBER: _builtins.int
+    scores_truncated: _builtins.bool
+    """As in GetTraceResponse."""
+    @_builtins.property
+    def trace(self) -> _trace_pb2.TraceSummary: ...
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[_trace_pb2.Span]:
+        """In start order. The parent of a span that is shown is shown too, unless it is not in the trace or above span_id."""
+
+    @_builtins.property
+    def folded(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoldedSpans]:
+        """What is not shown, by the span below which it is. Together with `spans`: the whole trace, or all below span_id."""
+
+    @_builtins.property
+    def freshness(self) -> Global___Freshness: ...
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[_trace_pb2.AttachedScore]:
+        """Of the trace itself. By name, then newest first."""
+
+    def __init__(
+        self,
+        *,
+        trace: _trace_pb2.TraceSummary | None = ...,
+        spans: _abc.Iterable[_trace_pb2.Span] | None = ...,
+        folded: _abc.Iterable[Global___FoldedSpans] | None = ...,
+        freshness: Global___Freshness | None = ...,
+        scores: _abc.Iterable[_trace_pb2.AttachedScore] | None = ...,
+        scores_truncated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "trace", b"trace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folded", b"folded", "freshness", b"freshness", "scores", b"scores", "scores_truncated", b"scores_truncated", "spans", b"spans", "trace", b"trace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTraceOverviewResponse: _TypeAlias = GetTraceOverviewResponse  # noqa: Y015
+
+@_typing.final
+class FoldedSpans(_message.Message):
+    """Spans with one name below one span, which are not shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_SPAN_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    SPAN_COUNT_FIELD_NUMBER: _builtins.int
+    DESCENDANT_COUNT_FIELD_NUMBER: _builtins.int
+    ERROR_COUNT_FIELD_NUMBER: _builtins.int
+    DURATION_US_FIELD_NUMBER: _builtins.int
+    MAX_DURATION_US_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    parent_span_id: _builtins.str
+    """The span that is shown and whose children they are; empty: they have no parent in the trace."""
+    name: _builtins.str
+    """Empty: spans of several names, which have no group of their own."""
+    type: _trace_pb2.SpanType.ValueType
+    span_count: _builtins.int
+    """The children themselves, and everything below them."""
+    descendant_count: _builtins.int
+    error_count: _builtins.int
+    """Of the children and of everything below them."""
+    duration_us: _builtins.int
+    """The durations of the children, added up, and the longest of them."""
+    max_duration_us: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """The first start of the children, and their last end; absent while none has ended."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        parent_span_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        type: _trace_pb2.SpanType.ValueType = ...,
+        span_count: _builtins.int = ...,
+        descendant_count: _builtins.int = ...,
+        error_count: _builtins.int = ...,
+        duration_us: _builtins.int = ...,
+        max_duration_us: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descendant_count", b"descendant_count", "duration_us", b"duration_us", "end_time", b"end_time", "error_count", b"error_count", "max_duration_us", b"max_duration_us", "name", b"name", "parent_span_id", b"parent_span_id", "span_count", b"span_count", "start_time", b"start_time", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoldedSpans: _TypeAlias = FoldedSpans  # noqa: Y015
+
+@_typing.final
 class TraceFilter(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

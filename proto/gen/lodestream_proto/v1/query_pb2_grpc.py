@@ -40,6 +40,11 @@ class QueryServiceStub:
                 request_serializer=lodestream__proto_dot_v1_dot_query__pb2.GetTraceRequest.SerializeToString,
                 response_deserializer=lodestream__proto_dot_v1_dot_query__pb2.GetTraceResponse.FromString,
                 _registered_method=True)
+        self.GetTraceOverview = channel.unary_unary(
+                '/lodestream_proto.v1.QueryService/GetTraceOverview',
+                request_serializer=lodestream__proto_dot_v1_dot_query__pb2.GetTraceOverviewRequest.SerializeToString,
+                response_deserializer=lodestream__proto_dot_v1_dot_query__pb2.GetTraceOverviewResponse.FromString,
+                _registered_method=True)
         self.ListTraces = channel.unary_unary(
                 '/lodestream_proto.v1.QueryService/ListTraces',
                 request_serializer=lodestream__proto_dot_v1_dot_query__pb2.ListTracesRequest.SerializeToString,
@@ -74,6 +79,14 @@ class QueryServiceServicer:
     def GetTrace(self, request, context):
         """One trace with its spans, in start order: all of them where one answer holds them, else a page and a token for the
         next. NOT_FOUND when the project has no such trace.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTraceOverview(self, request, context):
+        """What matters of a trace, however many spans it has: errors, the critical path, the slowest, the first levels; the rest
+        counted in groups. NOT_FOUND when the project has no such trace, or the trace no such span.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,6 +132,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.GetTrace,
                     request_deserializer=lodestream__proto_dot_v1_dot_query__pb2.GetTraceRequest.FromString,
                     response_serializer=lodestream__proto_dot_v1_dot_query__pb2.GetTraceResponse.SerializeToString,
+            ),
+            'GetTraceOverview': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTraceOverview,
+                    request_deserializer=lodestream__proto_dot_v1_dot_query__pb2.GetTraceOverviewRequest.FromString,
+                    response_serializer=lodestream__proto_dot_v1_dot_query__pb2.GetTraceOverviewResponse.SerializeToString,
             ),
             'ListTraces': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTraces,
@@ -174,6 +192,33 @@ class QueryService:
             '/lodestream_proto.v1.QueryService/GetTrace',
             lodestream__proto_dot_v1_dot_query__pb2.GetTraceRequest.SerializeToString,
             lodestream__proto_dot_v1_dot_query__pb2.GetTraceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTraceOverview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lodestream_proto.v1.QueryService/GetTraceOverview',
+            lodestream__proto_dot_v1_dot_query__pb2.GetTraceOverviewRequest.SerializeToString,
+            lodestream__proto_dot_v1_dot_query__pb2.GetTraceOverviewResponse.FromString,
             options,
             channel_credentials,
             insecure,

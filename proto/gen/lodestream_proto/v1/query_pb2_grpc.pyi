@@ -37,6 +37,10 @@ class QueryServiceStub:
     """One trace with its spans, in start order: all of them where one answer holds them, else a page and a token for the
     next. NOT_FOUND when the project has no such trace.
     """
+    GetTraceOverview: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetTraceOverviewRequest, _query_pb2.GetTraceOverviewResponse]
+    """What matters of a trace, however many spans it has: errors, the critical path, the slowest, the first levels; the rest
+    counted in groups. NOT_FOUND when the project has no such trace, or the trace no such span.
+    """
     ListTraces: _grpc.UnaryUnaryMultiCallable[_query_pb2.ListTracesRequest, _query_pb2.ListTracesResponse]
     ListSessions: _grpc.UnaryUnaryMultiCallable[_query_pb2.ListSessionsRequest, _query_pb2.ListSessionsResponse]
     GetSession: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetSessionRequest, _query_pb2.GetSessionResponse]
@@ -54,6 +58,10 @@ class QueryServiceAsyncStub(QueryServiceStub):
     GetTrace: _aio.UnaryUnaryMultiCallable[_query_pb2.GetTraceRequest, _query_pb2.GetTraceResponse]  # type: ignore[assignment]
     """One trace with its spans, in start order: all of them where one answer holds them, else a page and a token for the
     next. NOT_FOUND when the project has no such trace.
+    """
+    GetTraceOverview: _aio.UnaryUnaryMultiCallable[_query_pb2.GetTraceOverviewRequest, _query_pb2.GetTraceOverviewResponse]  # type: ignore[assignment]
+    """What matters of a trace, however many spans it has: errors, the critical path, the slowest, the first levels; the rest
+    counted in groups. NOT_FOUND when the project has no such trace, or the trace no such span.
     """
     ListTraces: _aio.UnaryUnaryMultiCallable[_query_pb2.ListTracesRequest, _query_pb2.ListTracesResponse]  # type: ignore[assignment]
     ListSessions: _aio.UnaryUnaryMultiCallable[_query_pb2.ListSessionsRequest, _query_pb2.ListSessionsResponse]  # type: ignore[assignment]
@@ -75,6 +83,16 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_query_pb2.GetTraceResponse, _abc.Awaitable[_query_pb2.GetTraceResponse]]:
         """One trace with its spans, in start order: all of them where one answer holds them, else a page and a token for the
         next. NOT_FOUND when the project has no such trace.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTraceOverview(
+        self,
+        request: _query_pb2.GetTraceOverviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_pb2.GetTraceOverviewResponse, _abc.Awaitable[_query_pb2.GetTraceOverviewResponse]]:
+        """What matters of a trace, however many spans it has: errors, the critical path, the slowest, the first levels; the rest
+        counted in groups. NOT_FOUND when the project has no such trace, or the trace no such span.
         """
 
     @_abc_1.abstractmethod

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import date, tzinfo
 
 from lodestream_proto.v1 import score_event_pb2 as events
-from lodestream_proto.v1.query_pb2 import GetTraceResponse
+from lodestream_proto.v1.query_pb2 import GetTraceOverviewResponse, GetTraceResponse
 from lodestream_proto.v1.scores_pb2 import Score, ScoreGroup
 from lodestream_proto.v1.trace_pb2 import AttachedScore, Span, TraceSummary
 from rich.text import Text
@@ -83,7 +83,7 @@ def config_table(configs: Sequence[events.ScoreConfigDefined], *, width: int) ->
     )
 
 
-def given_scores(answer: GetTraceResponse, *, width: int) -> list[Text]:
+def given_scores(answer: GetTraceResponse | GetTraceOverviewResponse, *, width: int) -> list[Text]:
     """The scores of a trace and of its spans, a line each; nothing where there are none."""
     given: list[tuple[Span | None, AttachedScore]] = [(None, score) for score in answer.scores]
     given += [(span, score) for span in answer.spans for score in span.scores]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import tzinfo
 
 from lodestream_proto.v1 import trace_pb2
+from lodestream_proto.v1.query_pb2 import FoldedSpans
 from lodestream_proto.v1.trace_pb2 import Span, TraceSummary
 from rich.text import Text
 
@@ -17,18 +18,22 @@ from services.edge.cli.render.tree import Branch, branches
 
 _CRITICAL = "█ critical path   ━ beside it"
 _MISSING_PARENT = "┄ "
+_SPAN_NAME, _FOLDED_NAME = 24, 44  # cells below which a name is not worth showing
 _LABEL = len("warning ")
 _LONGEST_MESSAGE = 400  # characters of a status message; --content has the rest
 
 
-def draw_trace(trace: TraceSummary, spans: Sequence[Span], *, width: int, zone: tzinfo) -> list[Text]:
-    """The whole picture, in lines of at most `width` cells."""
-    drawn = branches(spans)
+def draw_trace(
+    trace: TraceSummary, spans: Sequence[Span], folded: Sequence[FoldedSpans] = (), *, width: int, zone: tzinfo
+) -> list[Text]:
+    """The whole picture, in lines of at most `width` cells; of what is folded a line each group."""
+    drawn = branches(spans, folded)
     return [
         *_head(trace, width=width, zone=zone),
         Text(),
         *_waterfall(drawn, width),
         *_problems(drawn, width),
+        *_unfolding(spans, folded, width),
         Text(),
         Text.assemble(("where the time went", "dim"), f"  {duration(trace.latency_us)}"),
         *anatomy(trace.anatomy, trace.latency_us, width),
@@ -70,12 +75,13 @@ def _waterfall(drawn: Sequence[Branch], width: int) -> list[Text]:
     """The tree on the left, a bar a span on the right."""
     if not drawn:
         return []
+    least = _FOLDED_NAME if any(branch.folded for branch in drawn) else _SPAN_NAME
     table = lay_out(
         [
-            Column(title="span", cells=[_name(branch) for branch in drawn], least=24),
+            Column(title="span", cells=[_name(branch) for branch in drawn], least=least),
             Column(title="type", cells=[type_word(branch.span) for branch in drawn], rank=4),
             Column(title="model", cells=[Text(inert(branch.span.model)) for branch in drawn], rank=5, least=10),
-            Column(title="time", cells=[_duration(branch.span) for branch in drawn], right=True),
+            Column(title="time", cells=[_duration(branch) for branch in drawn], right=True),
             Column(title="tokens", cells=[Text(tokens(branch.span.tokens)) for branch in drawn], right=True, rank=3),
             Column(title="cost", cells=[Text(cost(branch.span.cost_usd)) for branch in drawn], right=True, rank=2),
         ],
@@ -91,7 +97,7 @@ def _waterfall(drawn: Sequence[Branch], width: int) -> list[Text]:
         drawing = bar(start, end, whole=whole, width=cells, heavy=branch.span.critical)
         bars.append(Text(drawing, style=_bar_style(branch.span)))
     legend = [Text(_CRITICAL, style="dim")]
-    if any(branch.parent_missing for branch in drawn):
+    if any(branch.parent_missing and not branch.folded for branch in drawn):
         legend.append(Text(f"{_MISSING_PARENT}its parent is not here", style="dim"))
     gap = Text(" " * GAP)
     return [
@@ -103,7 +109,7 @@ def _waterfall(drawn: Sequence[Branch], width: int) -> list[Text]:
 def _problems(drawn: Sequence[Branch], width: int) -> list[Text]:
     """The status messages of spans, in the order of the tree."""
     lines = []
-    for span in (branch.span for branch in drawn if branch.span.status_message):
+    for span in (branch.span for branch in drawn if branch.span.status_message and not branch.folded):
         label = level_word(span.level) or Text("status", style="dim")
         message = inert(f"{span.name}: {span.status_message[:_LONGEST_MESSAGE]}")
         lines += [
@@ -113,13 +119,49 @@ def _problems(drawn: Sequence[Branch], width: int) -> list[Text]:
     return lines
 
 
+def _unfolding(spans: Sequence[Span], folded: Sequence[FoldedSpans], width: int) -> list[Text]:
+    """How much is not shown, and how to see it."""
+    if not folded:
+        return []
+    hidden = sum(group.span_count + group.descendant_count for group in folded)
+    largest = max(folded, key=lambda group: group.span_count + group.descendant_count)
+    options = ["--all: everything", "--depth N: the first N levels", "--errors: only errors"]
+    if largest.parent_span_id:
+        options.append(f"--span {largest.parent_span_id}: below the span with most of them")
+    ways = [Text(option, style="dim") for option in options]
+    return [
+        Text(),
+        Text(f"{hidden:,} of {hidden + len(spans):,} spans are folded"),
+        *flowed(ways, width, gap=" · ", indent=2),
+    ]
+
+
+def _group_name(group: FoldedSpans) -> str:
+    """`… 1,204 more embed spans, 12.3 s together, 3,400 below them, 2 errors`."""
+    noun = "span" if group.span_count == 1 else "spans"
+    facts = [f"… {group.span_count:,} more {f'{group.name} ' if group.name else ''}{noun}"]
+    if group.duration_us:
+        facts.append(f"{duration(group.duration_us)} together")
+    if group.descendant_count:
+        facts.append(f"{group.descendant_count:,} below")
+    if group.error_count:
+        facts.append(counted(group.error_count, "error"))
+    return inert(", ".join(facts))
+
+
 def _name(branch: Branch) -> Text:
     span = branch.span
+    if branch.folded:
+        style = "red" if branch.folded.error_count else "dim"
+        return Text.assemble((branch.stem, "dim"), (_group_name(branch.folded), style))
     orphaned = _MISSING_PARENT if branch.parent_missing else ""
     return Text.assemble((orphaned, "yellow"), (branch.stem, "dim"), named(span.name, span.level))
 
 
-def _duration(span: Span) -> Text:
+def _duration(branch: Branch) -> Text:
+    span = branch.span
+    if branch.folded:
+        return Text()
     return Text(duration(span.duration_us)) if span.HasField("end_time") else Text("running", style="yellow")
 
 
