@@ -15,7 +15,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from shared.event_log.codec import Recorded
-from shared.runtime.wire import TooManyMessagesError, check_messages
+from shared.runtime.wire import TooManyMessagesError, check_messages, read_varint
 
 MAX_OPENED_BYTES = 64 * 1024 * 1024
 MAX_SPANS = 100_000
@@ -253,56 +253,41 @@ def _fields(data: bytes, at: int, end: int, number: int) -> Iterator[tuple[int, 
     Raises UnreadableBlockError.
     """
     wanted = number << 3 | 2
-    while at < end:
-        tag, at = _varint(data, at)
-        if tag & 7 == 2:
-            size, at = _varint(data, at)
-            if at + size > end:
-                break
-            if tag == wanted:
-                yield at, at + size
-            at += size
-        else:
-            at = _behind(data, at, tag)
+    try:
+        while at < end:
+            tag, at = read_varint(data, at)
+            if tag & 7 == 2:
+                size, at = read_varint(data, at)
+                if at + size > end:
+                    break
+                if tag == wanted:
+                    yield at, at + size
+                at += size
+            else:
+                at = _behind(data, at, tag)
+    except IndexError:
+        at = -1
     if at != end:
-        raise UnreadableBlockError(f"otlp_request is not an ExportTraceServiceRequest: it is cut off at byte {at}")
+        raise UnreadableBlockError("otlp_request is not an ExportTraceServiceRequest: it is cut off or damaged")
 
 
 def _behind(data: bytes, at: int, tag: int) -> int:
-    """Where what follows a tag ends."""
+    """Where what follows a tag ends. Raises IndexError: nothing can follow it."""
     match tag & 7:
         case 0:
-            return _varint(data, at)[1]
+            return read_varint(data, at)[1]
         case 1:
             return at + 8
         case 2:
-            size, at = _varint(data, at)
+            size, at = read_varint(data, at)
             return at + size
         case 5:
             return at + 4
         case 3:  # a group, which nobody sends any more: all up to its end
             depth = 1
             while depth:
-                inner, at = _varint(data, at)
+                inner, at = read_varint(data, at)
                 depth += {3: 1, 4: -1}.get(inner & 7, 0)
                 at = at if inner & 7 in (3, 4) else _behind(data, at, inner)
             return at
-    raise UnreadableBlockError(f"otlp_request is not an ExportTraceServiceRequest: no field begins before byte {at}")
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    try:
-        byte = data[at]
-        if byte < 0x80:
-            return byte, at + 1
-        number, shift = byte & 0x7F, 7
-        while shift < 70:
-            at += 1
-            byte = data[at]
-            number |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return number, at + 1
-            shift += 7
-    except IndexError:
-        pass
-    raise UnreadableBlockError(f"otlp_request is not an ExportTraceServiceRequest: no number at byte {at}")
+    raise IndexError

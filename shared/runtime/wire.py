@@ -44,14 +44,14 @@ def checking_messages(raw: bytes, kind: type[Message], *, most: int) -> Iterator
                 fields += 1
                 if not fields % _STEP:
                     yield
-                tag, at = _varint(raw, at)
+                tag, at = read_varint(raw, at)
                 match tag & 7:
                     case 0:
-                        _, at = _varint(raw, at)
+                        _, at = read_varint(raw, at)
                     case 1:
                         at += 8
                     case 2:
-                        size, at = _varint(raw, at)
+                        size, at = read_varint(raw, at)
                         if (child := children.get(tag)) is not None:
                             count += 1
                             if count > most:
@@ -76,7 +76,8 @@ def _children(message: Any) -> Mapping[int, Any]:
     }
 
 
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
+def read_varint(raw: bytes, at: int) -> tuple[int, int]:
+    """The number that begins at a place, and where it ends. Raises IndexError: there is none."""
     number = raw[at]
     at += 1
     if number < 0x80:
