@@ -276,6 +276,86 @@ def test_a_folder_that_cannot_be_written_is_no_trouble(server: PromptServer, tmp
     client.shutdown()
 
 
+# --- Fallbacks --------------------------------------------------------------------------------------------------------
+
+
+def test_a_fallback_serves_every_thread_that_waits_for_a_server_that_hangs(
+    server: PromptServer, client: Lodestream
+) -> None:
+    """Also those that waited longer for the thread that asks than they would have for the server."""
+    server.hangs.set()
+
+    def look_up(number: int) -> str:
+        return text_of(client, fallback="mine", fetch_timeout_seconds=0.05, max_retries=4 if number == 0 else 0)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(look_up, range(8))) == ["mine"] * 8
+    server.hangs.clear()
+
+
+def test_a_thread_that_gives_up_is_not_the_others_end(
+    server: PromptServer, client: Lodestream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the thread that asks is not raised in those that wait for its answer."""
+    asking, going_on = threading.Event(), threading.Event()
+
+    def interrupted(*_: object, **__: object) -> object:
+        if asking.is_set():
+            raise LineError("UNAVAILABLE", "it came too late to wait")
+        asking.set()
+        going_on.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client._prompts, "_fetch", interrupted)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(text_of, client, fallback="mine")
+        asking.wait(10)
+        second = threads.submit(text_of, client, fallback="mine")
+        until(second.running)
+        going_on.set()
+        assert isinstance(first.exception(10), KeyboardInterrupt)
+        assert second.result(10) == "mine"
+
+
+@pytest.mark.parametrize("fallback", [None, "mine"])
+def test_none_stands_for_the_default(server: PromptServer, client: Lodestream, fallback: str | None) -> None:
+    server.add("greeting", "one", "production")
+    for _ in range(2):
+        found = client.get_prompt(
+            "greeting", cache_ttl_seconds=None, fetch_timeout_seconds=None, max_retries=None, fallback=fallback
+        )
+        assert found.prompt == "one"
+    assert server.asked["GetPrompt"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "refusal"),
+    [
+        ({"fallback": 7}, "fallback is a list"),
+        ({"fallback": {"role": "user", "content": "x"}}, "fallback is a list, not of type dict"),
+        ({"fallback": [{"role": "user", "content": None}]}, r"fallback\[0\] is not"),
+        ({"fallback": ["x"]}, r"fallback\[0\] is a message"),
+        ({"fallback": "x", "type": "chat"}, "fallback of a chat prompt is a list of messages"),
+        ({"fallback": [], "type": "text"}, "fallback of a text prompt is a text"),
+    ],
+)
+def test_a_fallback_that_is_none_is_refused_also_when_it_is_not_needed(
+    server: PromptServer, client: Lodestream, options: dict[str, Any], refusal: str
+) -> None:
+    server.add("greeting", "one", "production")
+    with pytest.raises((TypeError, ValueError), match=refusal):
+        client.get_prompt("greeting", **options)
+
+
+def test_an_error_of_ours_leads_to_the_fallback(
+    client: Lodestream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("LODESTREAM_STRICT", raising=False)
+    monkeypatch.setattr(client._prompts, "_fetch", lambda *_, **__: 1 / 0)
+    assert text_of(client, fallback="mine") == "mine"
+    assert "ZeroDivisionError" in caplog.text
+
+
 # --- Changing ---------------------------------------------------------------------------------------------------------
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from lodestream._arguments import texts_of
-from lodestream._guard import tell
-from lodestream._prompts.errors import PromptUnavailableError
+from lodestream._guard import report, tell
+from lodestream._prompts.errors import PromptError, PromptNotFoundError, PromptUnavailableError
 from lodestream._prompts.prompt import ChatPrompt, Prompt, PromptType, TextPrompt, fallback_of
 
 if TYPE_CHECKING:
@@ -25,20 +25,20 @@ class PromptMethods:
     @overload
     def get_prompt(
         self, name: str, *, version: int | None = None, label: str | None = None, type: None = None,
-        cache_ttl_seconds: float = 60, fallback: str | Messages | None = None, max_retries: int = 2,
-        fetch_timeout_seconds: float = 5,
+        cache_ttl_seconds: float | None = 60, fallback: str | Messages | None = None, max_retries: int | None = 2,
+        fetch_timeout_seconds: float | None = 5,
     ) -> Prompt: ...  # fmt: skip
     @overload
     def get_prompt(
         self, name: str, *, version: int | None = None, label: str | None = None, type: Literal["text"],
-        cache_ttl_seconds: float = 60, fallback: str | None = None, max_retries: int = 2,
-        fetch_timeout_seconds: float = 5,
+        cache_ttl_seconds: float | None = 60, fallback: str | None = None, max_retries: int | None = 2,
+        fetch_timeout_seconds: float | None = 5,
     ) -> TextPrompt: ...  # fmt: skip
     @overload
     def get_prompt(
         self, name: str, *, version: int | None = None, label: str | None = None, type: Literal["chat"],
-        cache_ttl_seconds: float = 60, fallback: Messages | None = None, max_retries: int = 2,
-        fetch_timeout_seconds: float = 5,
+        cache_ttl_seconds: float | None = 60, fallback: Messages | None = None, max_retries: int | None = 2,
+        fetch_timeout_seconds: float | None = 5,
     ) -> ChatPrompt: ...  # fmt: skip
     def get_prompt(
         self,
@@ -47,31 +47,42 @@ class PromptMethods:
         version: int | None = None,
         label: str | None = None,
         type: PromptType | None = None,  # noqa: A002 - the name that callers know
-        cache_ttl_seconds: float = 60,
+        cache_ttl_seconds: float | None = 60,
         fallback: str | Messages | None = None,
-        max_retries: int = 2,
-        fetch_timeout_seconds: float = 5,
+        max_retries: int | None = 2,
+        fetch_timeout_seconds: float | None = 5,
     ) -> Prompt:
         """The prompt by version or label, by default the label `production`.
 
         The first look-up asks the server; later ones are a look into memory, kept true by the server's word. While that
         can't be had, a prompt is asked for again, behind the program's back, after `cache_ttl_seconds`; 0 asks every
-        time. Without the server the last known good on disk is given, then `fallback`.
-        Raises PromptNotFoundError, PromptTypeError or PromptUnavailableError, none of them with a fallback.
+        time. Without the server the last known good on disk is given, then `fallback`. None: the default.
+
+        Raises PromptNotFoundError, PromptTypeError or PromptUnavailableError, none of them with a fallback. A fallback
+        that is no prompt, or not of `type`, raises TypeError or ValueError whether or not it is needed.
         """
         if version is not None and label is not None:
             raise ValueError("get_prompt takes a version or a label, not both")
-        which = version if version is not None else label or "production"
-        prompts = self._prompts
-        if prompts is not None:
-            return prompts.get(
-                name, which, as_type=type, fallback=fallback, ttl=cache_ttl_seconds, retries=max_retries,
-                timeout=fetch_timeout_seconds,
-            )  # fmt: skip
-        if fallback is None:
-            raise PromptUnavailableError(_OFF)
-        tell("prompts", f"{_OFF}; fallbacks are used")
-        return fallback_of(name, fallback)
+        spare = None if fallback is None else fallback_of(name, fallback, type)
+        try:
+            return self._reachable().get(
+                name,
+                version if version is not None else label or "production",
+                as_type=type,
+                ttl=60 if cache_ttl_seconds is None else cache_ttl_seconds,
+                retries=2 if max_retries is None else max_retries,
+                timeout=5 if fetch_timeout_seconds is None else fetch_timeout_seconds,
+            )
+        except PromptError as error:
+            if spare is None:
+                raise
+            if not isinstance(error, PromptNotFoundError):
+                tell(f"prompt {name}", f"{error}; the fallback is used")
+        except Exception as error:
+            if spare is None:
+                raise
+            report(f"looking up the prompt {name!r}", error)
+        return spare
 
     def create_prompt(
         self,

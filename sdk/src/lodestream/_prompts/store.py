@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lodestream_proto.v1 import prompts_pb2 as pb
 
@@ -16,7 +15,7 @@ from lodestream._lifecycle import start_thread
 from lodestream._line import Line, LineError
 from lodestream._prompts.disk import Disk
 from lodestream._prompts.errors import PromptNotFoundError, PromptTypeError, PromptUnavailableError
-from lodestream._prompts.prompt import Prompt, PromptType, fallback_of
+from lodestream._prompts.prompt import Prompt, PromptType
 from lodestream._prompts.watch import Watch
 from lodestream._prompts.wire import Selector, prompt_from, selector_from, selector_of
 from lodestream._settings import Settings
@@ -60,30 +59,28 @@ class Prompts:
         which: int | str,
         *,
         as_type: PromptType | None,
-        fallback: str | Sequence[Mapping[str, Any]] | None,
         ttl: float,
         retries: int,
         timeout: float,
     ) -> Prompt:
-        """The prompt; see Lodestream.get_prompt."""
+        """The prompt; see Lodestream.get_prompt.
+
+        Raises PromptNotFoundError, PromptTypeError, PromptUnavailableError.
+        """
         selector = (name, which)
         entry = self._entries.get(selector)
         if entry is None or ttl <= 0:
-            entry = self._asked(selector, ttl=ttl, retries=retries, timeout=timeout, fallback=fallback is not None)
+            entry = self._asked(selector, ttl=ttl, retries=retries, timeout=timeout)
         elif not self._watch.covers(selector, now := time.monotonic()):
             self._watch.begin()
             if now >= entry.until:
                 self._refresh(selector, ttl=ttl, timeout=timeout)
-        prompt = entry.prompt if entry is not None else None
-        if prompt is not None and (as_type is None or prompt.type == as_type):
-            return prompt
-        if fallback is not None:
-            if prompt is not None:
-                tell(f"prompt {name}", f"{_mismatch(prompt, as_type)}; the fallback is used")
-            return fallback_of(name, fallback)
-        if prompt is not None:
-            raise PromptTypeError(_mismatch(prompt, as_type))
-        raise PromptNotFoundError(f"this project has no prompt {_in_words(selector)}")
+        prompt = entry.prompt
+        if prompt is None:
+            raise PromptNotFoundError(f"this project has no prompt {_in_words(selector)}")
+        if as_type is not None and prompt.type != as_type:
+            raise PromptTypeError(f"prompt {name!r} version {prompt.version} is a {prompt.type} prompt, not {as_type}")
+        return prompt
 
     def forget(self, name: str | None = None) -> None:
         """Ask anew for this prompt, or for all, at the next look-up."""
@@ -92,19 +89,17 @@ class Prompts:
             if name is None or selector[0] == name:
                 self._entries.pop(selector, None)
 
-    def _asked(self, selector: Selector, *, ttl: float, retries: int, timeout: float, fallback: bool) -> _Entry | None:
-        """From the server, or the disk; None when a fallback has to do."""
+    def _asked(self, selector: Selector, *, ttl: float, retries: int, timeout: float) -> _Entry:
+        """From the server, or the disk. Raises PromptUnavailableError."""
         try:
             self._refuse_while_away(selector)
             entry = self._asked_once(selector, ttl=ttl, retries=retries, timeout=timeout)
         except LineError as error:
             kept = self._disk.find(selector)
-            if kept is None and not fallback:
-                raise PromptUnavailableError(f"prompt {_in_words(selector)}: {error}") from None
-            what = "the fallback is used" if kept is None else f"version {kept.version}, kept on disk, is used"
-            tell(f"prompt {selector[0]}", f"prompt {_in_words(selector)}: {error}; {what}")
             if kept is None:
-                return None
+                raise PromptUnavailableError(f"prompt {_in_words(selector)}: {error}") from None
+            kept_on_disk = f"version {kept.version}, kept on disk, is used"
+            tell(f"prompt {selector[0]}", f"prompt {_in_words(selector)}: {error}; {kept_on_disk}")
             entry = _Entry(prompt_from(kept), 0, time.monotonic() + _AWAY_SECONDS)
             self._keep(selector, entry)
         return entry
@@ -116,18 +111,22 @@ class Prompts:
             raise error
 
     def _asked_once(self, selector: Selector, *, ttl: float, retries: int, timeout: float) -> _Entry:
-        """One request at a time for a prompt; others wait for its answer."""
+        """One request at a time for a prompt; others wait for its answer. Raises LineError."""
         with self._lock:
             pending = self._fetching.get(selector)
             mine = Future[_Entry]() if pending is None else pending
             if pending is None:
                 self._fetching[selector] = mine
         if pending is not None:
-            return pending.result(timeout * (retries + 1) + 1)
+            try:
+                return pending.result(timeout * (retries + 1) + 1)
+            except TimeoutError:
+                raise LineError("DEADLINE_EXCEEDED", "another thread asked, and was not answered either") from None
         try:
             entry = self._fetch(selector, ttl=ttl, retries=retries, timeout=timeout)
         except BaseException as error:
-            mine.set_exception(error)
+            given_up = LineError("CANCELLED", f"another thread asked, and gave up: {type(error).__name__}")
+            mine.set_exception(error if isinstance(error, LineError) else given_up)
             raise
         else:
             mine.set_result(entry)
@@ -213,7 +212,3 @@ class Prompts:
 def _in_words(selector: Selector) -> str:
     name, which = selector
     return f"{name!r} version {which}" if isinstance(which, int) else f"{name!r} label {which!r}"
-
-
-def _mismatch(prompt: Prompt, as_type: PromptType | None) -> str:
-    return f"prompt {prompt.name!r} version {prompt.version} is a {prompt.type} prompt, not {as_type}"
