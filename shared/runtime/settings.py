@@ -202,8 +202,8 @@ class EvaluatorSettings(_Settings):
     """A JSON file of model endpoints by name; without one there are none."""
     provider_grace_seconds: float = Field(default=600.0, gt=0)
     """For which a provider counts as offered after the last worker that offers it was seen; then its runs end."""
-    slots: int = Field(default=32, ge=1)
-    """Items under way in one process."""
+    slots: int = Field(default=48, ge=1)
+    """Items under way in one process; a project that is alone has at most two thirds of them."""
     lease_seconds: float = Field(default=15.0, gt=0)
     """After so long without a heartbeat, what a worker had under way is another's."""
     heartbeat_seconds: float = Field(default=2.0, gt=0)

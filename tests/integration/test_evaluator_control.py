@@ -169,6 +169,25 @@ async def test_runs_and_projects_are_served_alike(place, project) -> None:
     await append_events(place.servers.kafka, cancelled("big", project=project))
 
 
+async def test_calls_of_one_project_that_never_end_leave_slots_for_another(place, project) -> None:
+    """Forty runs of items that wait for ever take their share of both workers' slots and no more."""
+    other, never = f"{project}b", asyncio.Event()
+    await furnish(place.dsn, project, 50)
+    await furnish(place.dsn, other, 20)
+    slow = saying(place, project, lambda _: Says(until=never))
+    saying(place, other, lambda _: Says())
+    loud = [here(f"loud-{n}", project=project, max_concurrency=1000) for n in range(40)]
+    await append_events(place.servers.kafka, *loud)
+    share = 2 * 32
+    await until(lambda: len(slow) >= share, what="the project to hold all that it may")
+    await append_events(place.servers.kafka, here("quiet", project=other))
+    told = await ended(place.log, other, "quiet")
+    assert len(told.of("quiet")) == 20
+    assert len(slow) == share
+    assert not never.is_set()
+    await append_events(place.servers.kafka, *(cancelled(f"loud-{n}", project=project) for n in range(40)))
+
+
 async def test_a_worker_that_is_added_takes_its_share(place, project) -> None:
     await furnish(place.dsn, project, 3000)
     calls = saying(place, project, lambda _: Says(after_seconds=0.5))

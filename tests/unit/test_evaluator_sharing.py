@@ -1,9 +1,12 @@
-"""Free slots among runs: nobody above its room, no slot free that somebody could use, and the least served first."""
+"""Free slots among runs: nobody above its room or its share of what is free, and the least served first."""
+
+import math
+from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.write.evaluator.sharing import Candidate, share
+from services.write.evaluator.sharing import OF_FREE, Candidate, share
 
 
 def run(
@@ -31,18 +34,34 @@ def room_of(candidate: Candidate) -> int:
     return max(0, min(candidate.ready, candidate.max_concurrency - candidate.of_run))
 
 
-@given(candidates(), st.integers(0, 40))
-def test_no_more_than_there_is_room_for_and_no_slot_wasted(runs: list[Candidate], slots: int) -> None:
-    given_out = share(slots, runs)
+@given(candidates(), st.integers(0, 40), st.dictionaries(st.sampled_from("abcd"), st.integers(0, 20)))
+def test_no_more_than_there_is_room_for_and_no_slot_wasted(
+    runs: list[Candidate], slots: int, held: dict[str, int]
+) -> None:
+    """Who could have more has as many times of what is left free as a project may have."""
+    given_out = share(slots, runs, held)
     rooms = {(each.project_id, each.run_id): room_of(each) for each in runs}
     assert all(0 < size <= rooms[key] for key, size in given_out.items())
-    assert sum(given_out.values()) == min(slots, sum(rooms.values()))
+    left = slots - sum(given_out.values())
+    assert left >= 0
+    holds = Counter(held)
+    for (project, _), size in given_out.items():
+        holds[project] += size
+    for (project, run_id), room in rooms.items():
+        if given_out.get((project, run_id), 0) < room:
+            assert holds[project] >= OF_FREE * left
+
+
+@given(candidates(), st.integers(0, 40))
+def test_without_a_share_of_what_is_free_all_of_it_is_used(runs: list[Candidate], slots: int) -> None:
+    given_out = share(slots, runs, {}, of_free=math.inf)
+    assert sum(given_out.values()) == min(slots, sum(map(room_of, runs)))
 
 
 @given(candidates(), st.integers(0, 40))
 def test_who_could_have_had_one_has_no_less_than_who_got_one(runs: list[Candidate], slots: int) -> None:
     """Between projects, and between the runs of one: nobody is two behind a peer that was given something."""
-    given_out = share(slots, runs)
+    given_out = share(slots, runs, {}, of_free=math.inf)
     by_project: dict[str, list[Candidate]] = {}
     for each in runs:
         by_project.setdefault(each.project_id, []).append(each)
@@ -62,6 +81,19 @@ def test_who_could_have_had_one_has_no_less_than_who_got_one(runs: list[Candidat
 
 def test_a_project_with_many_runs_gets_no_more_than_one_with_one() -> None:
     runs = [*(run("many", f"m{n}") for n in range(5)), run("one", "o")]
-    given_out = share(10, runs)
+    given_out = share(10, runs, {}, of_free=math.inf)
     assert given_out["one", "o"] == 5
     assert [given_out["many", f"m{n}"] for n in range(5)] == [1] * 5
+
+
+def test_a_project_that_is_alone_leaves_slots_for_who_comes_next() -> None:
+    """However much waits, and however often it asks; so does the next one, and the one after that."""
+    held: dict[str, int] = {}
+    free = 48
+    for project, most in (("a", 32), ("b", 11), ("c", 4), ("d", 1)):
+        for _ in range(100):
+            given_out = share(free, [run(project, "r", ready=10_000, most=1_000)], held)
+            held[project] = held.get(project, 0) + sum(given_out.values())
+            free -= sum(given_out.values())
+        assert held[project] == most
+    assert free == 0

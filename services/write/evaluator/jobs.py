@@ -6,7 +6,7 @@ jobs does so in key order.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import asyncpg
 
 from services.write.evaluator.folding.fold import Run
 from services.write.evaluator.folding.tables import look_at, spend
-from services.write.evaluator.sharing import Candidate, share
+from services.write.evaluator.sharing import OF_FREE, Candidate, share
 from shared.read_model.postgres import load_sql
 
 _SQL = Path(__file__).parent / "sql"
@@ -72,6 +72,8 @@ class Wanted:
     """Providers whose runs are left alone now."""
     avoided: Collection[Run] = ()
     """Runs that are left alone now."""
+    held: Mapping[str, int] = field(default_factory=dict)
+    """How many of the worker's slots each project holds."""
 
 
 class Jobs:
@@ -101,9 +103,10 @@ class Jobs:
         """
         avoided = [list(column) for column in zip(*wanted.avoided, strict=True)] or [[], []]
         callable_now = [each for each in wanted.providers if each not in wanted.resting]
+        sated = [project for project, held in wanted.held.items() if held >= OF_FREE * slots]
         async with self._pool.acquire() as connection, connection.transaction():
             served = await connection.fetch(
-                _RUNS_TO_SERVE, callable_now, *avoided, _RUNS_AT_ONCE, list(wanted.providers)
+                _RUNS_TO_SERVE, callable_now, *avoided, _RUNS_AT_ONCE, list(wanted.providers), sated
             )
             if not served:
                 return []
@@ -116,7 +119,7 @@ class Jobs:
                 )
                 for row in await connection.fetch(_HOW_MUCH, *columns, slots)
             ]  # fmt: skip
-            shares = [(*run, size) for run, size in share(slots, candidates).items()]
+            shares = [(*run, size) for run, size in share(slots, candidates, wanted.held).items()]
             if not shares:
                 return []
             rows = await connection.fetch(_CLAIM, *_columns(shares), self._owner, self._lease)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -154,7 +155,8 @@ class Worker:
         free = self._settings.slots - len(self._under_way)
         if free <= 0 or self._appender.unavailable:
             return False
-        wanted = Wanted(self._offered, self._resting.now(), self._unopened.now())
+        held = Counter(key.project_id for key in self._under_way)
+        wanted = Wanted(self._offered, self._resting.now(), self._unopened.now(), held)
         claimed = await self._jobs.claim(free, wanted)
         if not claimed:
             return False
