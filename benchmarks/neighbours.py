@@ -1,14 +1,16 @@
 """What does a hostile neighbour cost a tenant? `python -m benchmarks.neighbours [attack …]`.
 
 A victim, in a process and on a connection of its own, writes 20 spans a second and waits until they can be read, gets a
-prompt and reads a trace; first alone, then beside an attacker with a process, a connection, a project and a key of its
-own. Quotas and bounds are the defaults. The target: at most twice as slow, at the 99th percentile.
+prompt, reads a trace and runs an experiment of one item; first alone, then beside an attacker with a process, a
+connection, a project and a key of its own. Quotas and bounds are the defaults. The target: at most twice as slow,
+at the 99th percentile.
 
 A further attack is a function in ATTACKS, a further thing that the victim does is one in PROBES.
 """
 
 import argparse
 import asyncio
+import json
 import multiprocessing
 import secrets
 import statistics
@@ -24,8 +26,9 @@ import grpc
 import zstandard
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
-from lodestream_proto.v1 import prompts_pb2, query_pb2
+from lodestream_proto.v1 import datasets_pb2, experiments_pb2, prompts_pb2, query_pb2
 from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.experiment_event_pb2 import DatasetCreated, DatasetItemRecorded, ExperimentRequested
 from lodestream_proto.v1.ingest_pb2 import RecordRequest
 from lodestream_proto.v1.prompt_event_pb2 import PromptVersionCreated
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
@@ -44,8 +47,13 @@ RECORD = "/lodestream_proto.v1.IngestService/Record"
 GET_TRACE = "/lodestream_proto.v1.QueryService/GetTrace"
 GET_PROMPT = "/lodestream_proto.v1.PromptService/GetPrompt"
 CREATE_PROMPT = "/lodestream_proto.v1.PromptService/CreatePrompt"
+CREATE_DATASET = "/lodestream_proto.v1.DatasetService/CreateDataset"
+RECORD_ITEMS = "/lodestream_proto.v1.DatasetService/RecordItems"
+START_EXPERIMENT = "/lodestream_proto.v1.ExperimentService/StartExperiment"
+GET_EXPERIMENT = "/lodestream_proto.v1.ExperimentService/GetExperiment"
 TARGET = 2.0
-_SPANS_PER_WRITE, _WRITES_PER_SECOND, _READS_PER_SECOND = 5, 4, 20
+_SPANS_PER_WRITE, _WRITES_PER_SECOND, _READS_PER_SECOND, _RUNS_PER_SECOND = 5, 4, 20, 1
+_LOOK_SECONDS = 0.05
 _SETTLING_SECONDS = 2.0
 _START_SECONDS = 60
 COLUMNS = (
@@ -209,6 +217,26 @@ async def poison(attacker: Client) -> None:
     await attacker.at_once(4, more)
 
 
+async def make_dataset(client: Client, items: int) -> None:
+    """The dataset "questions" with so many items."""
+    created = datasets_pb2.CreateDatasetRequest(dataset=DatasetCreated(name="questions"))
+    await client.call(CREATE_DATASET, created.SerializeToString())
+    recorded = [DatasetItemRecorded(input_json=f'{{"question": "why {n}?"}}') for n in range(items)]
+    request = datasets_pb2.RecordItemsRequest(dataset_name="questions", items=recorded)
+    await client.call(RECORD_ITEMS, request.SerializeToString())
+
+
+def run_of(name: str, *, seconds: float, max_concurrency: int = 1) -> bytes:
+    """A run of the prompt "support" over the dataset, whose model takes so long for each item."""
+    task = {
+        "kind": "prompt", "prompt": {"name": "support"}, "provider": "mock", "model": "mock-large",
+        "settings": {"latency_seconds": seconds},
+    }  # fmt: skip
+    run = ExperimentRequested(name=name, task_json=json.dumps(task), max_concurrency=max_concurrency)
+    selector = datasets_pb2.DatasetSelector(name="questions")
+    return experiments_pb2.StartExperimentRequest(experiment=run, dataset=selector).SerializeToString()
+
+
 async def flood(attacker: Client) -> None:
     """Ordinary requests of 100 spans, sixteen at once, as fast as they are answered."""
 
@@ -224,10 +252,19 @@ async def flood_of_small_calls(attacker: Client) -> None:
     await attacker.at_once(100, lambda client: client.try_call(EXPORT, request_of([span(secrets.token_bytes(16))])))
 
 
+async def slow_items(attacker: Client) -> None:
+    """Twenty runs of 500 items each, whose model takes a minute to answer, all at once."""
+    await make_dataset(attacker, 500)
+    for number in range(20):
+        await attacker.try_call(START_EXPERIMENT, run_of(f"slow-{number}", seconds=60, max_concurrency=1_000))
+    await asyncio.Event().wait()
+
+
 ATTACKS: Mapping[str, Attack] = {
     attack.__name__: attack
     for attack in (
         bytes_bomb, spans_bomb, empty_messages, huge_trace, huge_session, poison, flood, flood_of_small_calls,
+        slow_items,
     )
 }  # fmt: skip
 
@@ -259,10 +296,22 @@ async def get_trace(victim: Client, known: Mapping[str, str]) -> None:
     await victim.call(GET_TRACE, asked.SerializeToString())
 
 
+async def run_experiment(victim: Client, _: Mapping[str, str]) -> None:
+    """Run a prompt over a dataset of one item, until the run has ended."""
+    answer, _trailing = await victim.call(START_EXPERIMENT, run_of(f"run-{secrets.token_hex(6)}", seconds=0))
+    run = experiments_pb2.StartExperimentResponse.FromString(answer).run
+    asked = experiments_pb2.GetExperimentRequest(run_id=run.request.run_id).SerializeToString()
+    while run.state == experiments_pb2.EXPERIMENT_STATE_RUNNING:
+        await asyncio.sleep(_LOOK_SECONDS)
+        run = experiments_pb2.GetExperimentResponse.FromString((await victim.call(GET_EXPERIMENT, asked))[0]).run
+    assert run.state == experiments_pb2.EXPERIMENT_STATE_COMPLETED, run.reason
+
+
 PROBES: Mapping[str, tuple[Probe, float]] = {
     "write, until readable": (write_until_readable, _WRITES_PER_SECOND),
     "GetPrompt": (get_prompt, _READS_PER_SECOND),
     "GetTrace": (get_trace, _READS_PER_SECOND),
+    "an experiment of one item": (run_experiment, _RUNS_PER_SECOND),
 }
 
 
@@ -384,6 +433,8 @@ async def tenant(stack: Stack, name: str) -> Tenant:
         )
         await client.call(CREATE_PROMPT, prompts_pb2.CreatePromptRequest(prompt=prompt).SerializeToString())
         await client.call(EXPORT, request_of([span(trace, {"input.value": "why?"}) for _ in range(5)]))
+        if name == "victim":
+            await make_dataset(client, 1)
     return Tenant(stack.endpoint, key.secret_key, {"prompt": "support", "trace": trace.hex()})
 
 

@@ -220,6 +220,12 @@ class EvaluatorSettings(_Settings):
     """Of data that the process may hold (RLIMIT_DATA); what would take more fails, and the process lives."""
 
 
+def interpreter_environment() -> dict[str, str]:
+    """What an interpreter needs of the environment to start, for processes that are given no keys and no addresses."""
+    needed = ("PATH", "PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
+    return {name: os.environ[name] for name in needed if name in os.environ}
+
+
 def secret(variable: str) -> SecretStr | None:
     """What the environment variable of this name holds, for files of settings that name secrets."""
     value = os.environ.get(variable)

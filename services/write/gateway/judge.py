@@ -5,7 +5,6 @@ They are started when they are needed, and again when one had to end.
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ import orjson
 import structlog
 
 from shared.runtime.refusal import UnavailableError
+from shared.runtime.settings import interpreter_environment
 
 log = structlog.get_logger()
 CPU_SECONDS = 2.0
@@ -32,8 +32,6 @@ _MOST_WAITING = 8 * 1024 * 1024
 """Bytes of a project; a request that is alone may have more."""
 _TOO_LONG = f"takes more than {CPU_SECONDS:g} s, or too much memory, to judge by"
 _COMMAND = (sys.executable, "-m", "services.write.gateway.judging", str(CPU_SECONDS))
-_PASSED_ON = ("PATH", "PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
-"""Of the environment: what an interpreter may need to start. No keys, and no addresses of servers."""
 _END_SECONDS = 0.5
 _MOST_BYTES = 64 * 1024 * 1024
 """Of an answer."""
@@ -191,10 +189,9 @@ async def _start() -> _Line:
     """A new process. Not the loop's own way to start one: that forks, which gRPC's threads do not bear."""
     ours, its = socket.socketpair()
     with its:
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         try:
             process = subprocess.Popen(  # noqa: ASYNC220, S603
-                _COMMAND, stdin=its.fileno(), stdout=its.fileno(), start_new_session=True, env=environment
+                _COMMAND, stdin=its.fileno(), stdout=its.fileno(), start_new_session=True, env=interpreter_environment()
             )
         except OSError as error:
             ours.close()
