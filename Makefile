@@ -40,6 +40,9 @@ fix: .venv/ready ## format, and mend what can be mended by itself
 test: .venv/ready ## all tests, on real servers, in two processes (ARGS="-k name" to choose, WORKERS=0 for one)
 	@$(BIN)/pytest -n $(or $(WORKERS),2) --dist worksteal $(ARGS)
 
+matrix: .venv/ready ## run real packages in newest versions under the SDK and under opentelemetry-sdk (ARGS="-k django")
+	@MATRIX=all $(BIN)/pytest sdk/tests/matrix $(ARGS)
+
 torture: .venv/ready ## break everything for SECONDS= (60) on the schedule of SEED= (a random one), and judge what is left
 	@$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
@@ -64,4 +67,4 @@ docs: .venv/ready ## write docs/asyncapi-*.json, what each reader of the log rea
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.lock
 	@sh requirements/lock.sh
 
-.PHONY: help setup proto check fix test torture up demo bench docs lock
+.PHONY: help setup proto check fix test matrix torture up demo bench docs lock

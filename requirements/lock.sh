@@ -8,4 +8,7 @@ compile pyproject.toml --extra embedded --group build --group dev -o requirement
 compile pyproject.toml -c requirements/dev.lock -o requirements/runtime.lock
 compile --group build -c requirements/dev.lock -o requirements/build.lock
 compile requirements/peers.in -o requirements/peers.lock
+for packages in requirements/matrix/*.in; do
+    compile --upgrade sdk/pyproject.toml requirements/matrix.in "$packages" -o "${packages%.in}.lock"
+done
 .venv/bin/python -m services.all_in_one.jars > requirements/kafka.lock.new && mv requirements/kafka.lock.new requirements/kafka.lock

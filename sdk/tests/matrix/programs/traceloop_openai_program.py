@@ -1,0 +1,28 @@
+"""Traceloop's OpenAI instrumentation: chat, a stream, embeddings, an error, async."""
+
+import openai
+from opentelemetry import trace
+from opentelemetry.instrumentation.openai import OpenAIInstrumentor
+
+tracer = trace.get_tracer("program")
+MESSAGES = [{"role": "user", "content": "How long?"}]
+
+
+async def main():
+    OpenAIInstrumentor().instrument()
+    client = openai.OpenAI(max_retries=0)
+    answers = []
+    with tracer.start_as_current_span("request"):
+        answers.append(client.chat.completions.create(model="gpt-5", messages=MESSAGES).choices[0].message.content)
+        stream = client.chat.completions.create(model="gpt-5", messages=MESSAGES, stream=True)
+        answers.append([chunk.choices[0].delta.content for chunk in stream if chunk.choices])
+        answers.append(client.embeddings.create(model="embed", input="a", encoding_format="float").data[0].index)
+        answers.append(client.responses.create(model="gpt-5", input="How long?").output_text)
+        try:
+            client.chat.completions.create(model="missing", messages=MESSAGES)
+        except openai.NotFoundError as error:
+            answers.append(error.status_code)
+        async with openai.AsyncOpenAI(max_retries=0) as asynchronous:
+            answer = await asynchronous.chat.completions.create(model="gpt-5", messages=MESSAGES)
+            answers.append(answer.choices[0].message.content)
+    return answers
