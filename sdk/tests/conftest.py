@@ -14,6 +14,7 @@ from sdk.tests.programs import Programs, end_all
 @pytest.fixture(autouse=True)
 def _nothing_told_yet() -> None:
     _guard._told.clear()
+    _guard._unlogged.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lodestream import Lodestream, get_client, observe
+from lodestream import Lodestream, get_client, observe, propagate_attributes
 from lodestream._score import Target, score_of
 from lodestream.testing import captured
 from lodestream_proto.v1.event_pb2 import Event
@@ -151,6 +151,27 @@ def test_a_mask_masks_comments_and_metadata() -> None:
     with captured(mask=lambda data: "***") as told:
         get_client().create_score(name="n", value="v", session_id="s", comment="secret", metadata={"a": "secret"})
     assert (told.scores[0].event.comment, told.scores[0].event.metadata_json) == ("***", '{"metadata":"***"}')
+
+
+def test_scores_have_an_environment() -> None:
+    """Their own, that of the observation, what is propagated, the client's."""
+    with captured(environment="clients") as told:
+        client = get_client()
+        client.create_score(name="client", value=1, session_id="s")
+        with propagate_attributes(environment="propagated"):
+            client.create_score(name="propagated", value=1, session_id="s")
+            span = client.start_observation(name="a")
+            with client.start_as_current_observation(name="b") as current:
+                client.score_current_span(name="propagated", value=1)
+                client.score_current_trace(name="propagated", value=1)
+                client.create_score(name="own", value=1, session_id="s", environment="own")
+        span.score(name="propagated", value=1)
+        current.score_trace(name="propagated", value=1)
+        with client.start_as_current_observation(name="c"):
+            client.score_current_span(name="client", value=1)
+    expected = {"client": "clients", "propagated": "propagated", "own": "own"}
+    assert len(told.scores) == 8
+    assert [score.event.environment for score in told.scores] == [expected[score.name] for score in told.scores]
 
 
 def test_scores_on_spans_of_other_instrumentations() -> None:

@@ -172,7 +172,7 @@ def test_what_is_only_in_memory_at_the_end_is_counted(caplog: pytest.LogCaptureF
     assert not spool.on_disk
     spool.close()
     assert spool.counts.dropped == 2
-    assert "2 spans were only in memory" in caplog.text
+    assert "2 observations or scores were dropped: they were only in memory" in caplog.text
 
 
 # --- What the next process finds --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
 from lodestream._batch import Batch
-from lodestream._guard import log, report, tell
+from lodestream._guard import log, log_dropped, report, tell, tell_dropped
 from lodestream._outcome import Refused, Taken, Why
 from lodestream._position import Positions
 from lodestream._splitting import halves
@@ -48,6 +48,7 @@ class Exporter:
         attach(set_value("suppress_instrumentation", True, set_value(_SUPPRESS_INSTRUMENTATION_KEY, True)))
         while not self._stopping.is_set():
             try:
+                log_dropped()
                 self._step()
             except Exception as error:
                 report("delivering spans", error)
@@ -132,7 +133,7 @@ class Exporter:
                     work += halves(these)
                 else:
                     dropped += 1
-                    tell("dropped", f"a span was dropped: {outcome.reason}")
+                    tell_dropped("refused", 1, f"the server does not take them: {outcome.reason}")
             if outcome.why is not Why.INVALID:
                 self._wait(outcome)
             if self._stopping.is_set():
@@ -145,7 +146,7 @@ class Exporter:
         rejected = min(max(outcome.rejected, 0), spans)
         log.debug("delivered %d spans, %d were rejected", spans - rejected, rejected)
         if rejected:
-            tell("rejected", f"the server rejected {rejected} spans for good: {outcome.message}")
+            tell_dropped("rejected", rejected, f"the server rejected them for good: {outcome.message}")
         return rejected
 
     def _failed(self, outcome: Refused) -> None:

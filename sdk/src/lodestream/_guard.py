@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -17,6 +18,9 @@ log = logging.getLogger("lodestream")
 _QUIET_SECONDS = 60.0
 _MAX_SUBJECTS = 1_000
 _told: dict[str, float] = {}
+_unlogged: dict[str, tuple[int, str]] = {}
+"""By reason how much was dropped since that was last logged, and why."""
+_counting = threading.RLock()
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -34,14 +38,43 @@ def tell(subject: str, message: str) -> None:
     """Warn, unless the same subject was told within the last minute."""
     if sys.is_finalizing():  # a daemon thread that is gone may hold the lock of a handler for ever
         return
-    now = time.monotonic()
-    last = _told.get(subject)
-    if last is None or now - last >= _QUIET_SECONDS:
+    if not _is_quiet(subject):
         if len(_told) >= _MAX_SUBJECTS:
             _told.clear()
-        _told[subject] = now
+        _told[subject] = time.monotonic()
         with contextlib.suppress(Exception):  # what a program has logging do may fail
             log.warning("%s", message)
+
+
+def tell_dropped(reason: str, count: int, why: str) -> None:
+    """Warn that observations were dropped: at once, then once a minute for each reason, with how many it has been."""
+    if sys.is_finalizing():
+        return
+    with _counting:
+        _unlogged[reason] = (_unlogged.get(reason, (0, ""))[0] + count, why)
+    _log_dropped(reason)
+
+
+def log_dropped(*, all_now: bool = False) -> None:
+    """Warn of what was dropped since it was last logged, for each reason if a minute has passed or `all_now`."""
+    for reason in list(_unlogged):
+        if all_now:
+            _told.pop(f"dropped {reason}", None)
+        _log_dropped(reason)
+
+
+def _log_dropped(reason: str) -> None:
+    if sys.is_finalizing() or _is_quiet(f"dropped {reason}"):
+        return
+    with _counting:
+        count, why = _unlogged.pop(reason, (0, ""))
+    if count:
+        tell(f"dropped {reason}", f"{count} observations or scores were dropped: {why}")
+
+
+def _is_quiet(subject: str) -> bool:
+    last = _told.get(subject)
+    return last is not None and time.monotonic() - last < _QUIET_SECONDS
 
 
 def report(doing: str, error: BaseException) -> None:
@@ -67,6 +100,17 @@ def guarded(instead: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return wrapper
 
     return guard
+
+
+def _renew_lock() -> None:
+    """In the child of a fork: whoever held it is not in this process."""
+    global _counting  # noqa: PLW0603 - one process, one state
+    _counting = threading.RLock()
+    _unlogged.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _strict() -> bool:

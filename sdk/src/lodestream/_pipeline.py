@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lodestream._event import EncodedEvent
 from lodestream._exporter import Exporter
-from lodestream._guard import guarded, report, tell
+from lodestream._guard import guarded, log_dropped, report, tell, tell_dropped
 from lodestream._lifecycle import close_with_process, is_ending, never_starts_threads, start_thread
 from lodestream._otlp import scope_spans_of
 from lodestream._position import Positions
@@ -79,6 +79,7 @@ class Pipeline:
         with self._hurrying(), spool.changed:
             spool.changed.notify_all()
             spool.changed.wait_for(done, min(timeout, threading.TIMEOUT_MAX))
+        log_dropped(all_now=True)
         return self.receipt()
 
     @contextmanager
@@ -163,6 +164,7 @@ class Pipeline:
         if not any(thread.is_alive() for thread in threads):
             self._write_out()  # there is something when no thread could be started
             self._spool.close()
+        log_dropped(all_now=True)
         return self.receipt()
 
     def forget(self) -> None:
@@ -249,6 +251,7 @@ class Pipeline:
                 report("encoding spans", error)
             if lost := len(spans) - sum(count for _, count in payloads):
                 self._spool.count_dropped(lost)
+                tell_dropped("encoding", lost, "they could not be encoded")
             if payloads:
                 self._spool.append(payloads)
 

@@ -12,7 +12,7 @@ class FlushReceipt:
     pending: int = 0
     """On their way: in the spool, or not written yet."""
     dropped: int = 0
-    """Lost: refused by the server for good, over a bound of memory or disk. Each time that was logged."""
+    """Lost: refused by the server for good, over a bound of memory or disk. Each reason is logged, with how many."""
     adopted: int = 0
     """Delivered on behalf of processes that ended before they could."""
     durable: bool = True

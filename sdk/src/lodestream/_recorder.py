@@ -14,7 +14,7 @@ from lodestream._context import propagated
 from lodestream._current import CurrentObservation
 from lodestream._encode import to_text
 from lodestream._event import EncodedEvent
-from lodestream._fields import AS_ROOT, TYPE, Attributes, Shown, known_type
+from lodestream._fields import AS_ROOT, ENVIRONMENT, TYPE, Attributes, Shown, known_type
 from lodestream._guard import report, tell
 from lodestream._ids import new_span_id, new_trace_id, parse_id
 from lodestream._masking import Masking, unmasked
@@ -64,7 +64,7 @@ class Recorder:
         self._follows_parent = settings.parent_based
         self.limits = settings.span_limits
         self._resource = Resource(resource_attributes(settings))
-        self._emit_starts = settings.emit_starts
+        self._emit_starts, self._environment = settings.emit_starts, settings.environment
 
     def close(self) -> None:
         """Refuse from now on, aloud."""
@@ -197,8 +197,13 @@ class Recorder:
             return self._passing(OURS, str(name), 0, 0, sampled=False, state=None)
         return span
 
-    def score(self, target: Target, name: str, value: Any, fields: Mapping[str, Any]) -> str | None:
-        """Send a score; gives its id, None when it was not taken: it makes no sense, or its trace is not kept."""
+    def score(
+        self, target: Target, name: str, value: Any, fields: Mapping[str, Any], *, span: trace.Span | None = None
+    ) -> str | None:
+        """Send a score; gives its id, None when it was not taken: it makes no sense, or its trace is not kept.
+
+        Without an environment of its own it has that of the span, else what is propagated, else the client's.
+        """
         try:
             if not (self.enabled or self.is_on) or (
                 target.trace_id and not self._samples(parse_id(target.trace_id, 32))
@@ -213,6 +218,8 @@ class Recorder:
                     target = replace(target, session_id=to_text(self.shown(target.session_id, "session_id")))
                 if given.get("data_type") == "TEXT":
                     value = self.shown(value, "value")
+            if "environment" not in given:
+                given["environment"] = self._environment_of(span or trace.get_current_span())
             score = score_of(target, name, value, given)
             self.sink.emit(score)
         except (ValueError, TypeError, OverflowError) as error:
@@ -222,6 +229,10 @@ class Recorder:
             report("scoring", error)
             return None
         return score.score_id
+
+    def _environment_of(self, span: trace.Span) -> str:
+        told = span.attributes if isinstance(span, Observation) else {}
+        return str(told.get(ENVIRONMENT) or propagated(get_current()).get(ENVIRONMENT) or self._environment)
 
     def announce(self, span: Observation, context: Context) -> None:
         """Tell that it began: the span processors that were added, and the server where that is wanted."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from lodestream._event import EncodedEvent
-from lodestream._guard import report, tell
+from lodestream._guard import report, tell_dropped
 from lodestream._span import Observation
 from lodestream._spool import Spool
 
@@ -34,13 +34,23 @@ class Ring:
         with self._lock:
             if self._closed or (self._bytes + span.weight > self._most and self._spans):
                 self.dropped += 1
-                return
-            self._bytes += span.weight
-            self._spans.append(span)
-            self.accepted += 1
-            wake, self._asleep = self._asleep, False
+                wake, drops = False, True
+            else:
+                self._bytes += span.weight
+                self._spans.append(span)
+                self.accepted += 1
+                wake, self._asleep, drops = self._asleep, False, False
         if wake:
             self._bell.put(None)
+        elif drops:
+            self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        if self._closed:
+            tell_dropped("shut down", 1, "they ended after the client was shut down")
+        else:
+            why = f"more than memory_max_bytes={self._most} waited in memory to be written to the spool"
+            tell_dropped("memory", 1, why)
 
     def close(self) -> None:
         """Take no more."""
@@ -110,6 +120,7 @@ class DirectWriter:
             self._spools.append(self._new_spool())
         if self._closed or len(self._spans) >= _MAX_WAITING:
             self.dropped += 1
+            tell_dropped("at exit", 1, "they ended while the process did, after the client was shut down or too many")
             return
         self.accepted += 1
         self._spans.append(span)
@@ -153,4 +164,4 @@ class DirectWriter:
             report("writing a span at the end of the process", error)
         if not payloads or not spool.on_disk:
             spool.count_dropped(1)
-            tell("writing at the end", "a span that ended with the process could not be written to disk; it is lost")
+            tell_dropped("at exit", 1, "they ended while the process did, and could not be written to disk")

@@ -36,6 +36,7 @@ class ScoreFields(TypedDict, total=False):
     timestamp: dt.datetime | None
     """When it was given; default: now."""
     environment: str | None
+    """Default: that of the observation that is scored, or is current; else the client's."""
     source: ScoreSource | None
     author: str | None
     evaluator_version: str | None

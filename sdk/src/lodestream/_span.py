@@ -176,7 +176,9 @@ class Observation(ReadableSpan, trace.Span):
         return self._score(Target(trace_id=self.trace_id), name, value, fields)
 
     def _score(self, target: Target, name: str, value: Any, fields: Mapping[str, Any]) -> str | None:
-        return self._recorder.score(target, name, value, fields) if self.sampled and self.span_number else None
+        if not (self.sampled and self.span_number):
+            return None
+        return self._recorder.score(target, name, value, fields, span=self)
 
     def fail(self, error: BaseException) -> None:
         """Record what left the observed code: an exception is an error, being cancelled or interrupted is not."""

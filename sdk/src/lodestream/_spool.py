@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lodestream._batch import BATCH_BYTES, BATCH_SPANS, Batch, first_frames
-from lodestream._guard import log, report, tell
+from lodestream._guard import log, report, tell, tell_dropped
 from lodestream._orphans import Orphan, find_orphans
 from lodestream._receipt import Counts
 from lodestream._segment import FileStorage, MemoryStorage, Segment
@@ -50,7 +50,9 @@ class Spool:
             try:
                 self._place(payloads)
             except Exception as error:
-                self.count_dropped(sum(spans for _, spans in payloads))
+                lost = sum(spans for _, spans in payloads)
+                self.count_dropped(lost)
+                tell_dropped("spooling", lost, "they could not be kept")
                 report("spooling spans", error)
                 return
             self._dirty = True
@@ -130,7 +132,8 @@ class Spool:
                 except OSError as error:
                     if error.errno in _PASSING:
                         raise
-                    tell("reading the spool", f"a segment of the spool can't be read, its spans are lost: {error}")
+                    tell("unreadable", f"a segment of the spool can't be read, its spans are lost: {error}")
+                    tell_dropped("unreadable", segment.spans, f"a segment of the spool can't be read: {error}")
                 self._drop(segment, orphan)
             return None
 
@@ -180,7 +183,7 @@ class Spool:
             lost = sum(segment.spans for segment in self._own if not segment.on_disk)
             if lost:
                 self.counts.dropped += lost
-                tell("closing", f"{lost} spans were only in memory and could not be delivered; they are lost")
+                tell_dropped("closing", lost, "they were only in memory, and could not be delivered before the end")
             self.abandon()
             for folder in (self._dir, *(orphan.folder for orphan in self.orphans)):
                 if folder is not None:
@@ -265,7 +268,8 @@ class Spool:
                 with contextlib.suppress(OSError):
                     if orphan is not None and not segment.frames:
                         self.counts.bad_frames += orphan.recover(segment)
-                tell("spool bound", f"the spool holds {most} bytes at most: {segment.spans} of the oldest were dropped")
+                kept = f"spool_max_bytes={most} on disk" if on_disk else f"memory_max_bytes={most} without a disk"
+                tell_dropped("spool", segment.spans, f"the oldest had to go, the spool holds {kept}")
                 self._drop(segment, orphan)
 
     def _segments(self, *, own: bool | None = None) -> Iterator[tuple[Segment, Orphan | None]]:
