@@ -1,7 +1,7 @@
 """Judges one run: `python -m tests.torture.checker FOLDER`. Exit codes: 0 all kept, 1 promises broken, 2 can't tell.
 
 The folder holds scene.json (where Kafka, Postgres and Redis are, and the offsets at which the run began), the ledgers,
-and, if somebody watched, positions.jsonl and deaths.jsonl.
+and, if somebody watched, positions.jsonl, memory.jsonl and deaths.jsonl.
 """
 
 import argparse
@@ -11,8 +11,8 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tests.torture.judge_events import judge_events
 from tests.torture.judge_log import judge_log, unsure
 from tests.torture.judge_models import Projected, judge_projected
 from tests.torture.judge_runs import Workers, judge_runs, told_by_workers
-from tests.torture.judge_tables import judge_tables, judge_watched
+from tests.torture.judge_tables import judge_positions, judge_tables, judge_watched
 from tests.torture.ledger import Objection, Sent, read_ledgers, read_objections
 from tests.torture.log_reader import TOPIC, Log, read_ends, read_events, read_log
 from tests.torture.prompts_model import expected_prompts, judge_heads, judge_verdicts, read_heads, read_prompts
@@ -34,6 +34,11 @@ from tests.torture.tables import Model, read_model, read_positions, read_progres
 
 PROJECTIONS = {"traces": TOPIC, "scores": SCORES, "prompts": PROMPTS, "experiments": EXPERIMENTS}
 """Each with the topic that it folds."""
+MEMORY_MIB = {
+    "gateway": 1024, "query": 1024, "traces": 1024, "scores": 512, "prompts": 512, "experiments": 1024,
+    "evaluator": 1536,
+}  # fmt: skip
+"""What a process of each service may have, its children included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class Scene:
     begin: Mapping[str, Mapping[int, int]]
     """By topic: the offset of each partition at which the run began."""
     redis: str = ""
+    hostile: list[str] = field(default_factory=list)
+    """Projects that mean harm: of what they send only its effect on others is judged."""
 
     def write(self, folder: Path) -> None:
         """For the checker, which is another process."""
@@ -76,19 +83,23 @@ async def check(folder: Path, *, settle: float) -> Report:
         await connection.close()
     runs, prompts = models["experiments"], models["prompts"].expected
     workers = told_by_workers(runs.log.events, models["scores"].log.events, runs.expected)
-    report = judge(history, log, model, scene.begin[TOPIC], workers)
+    report = judge(history, log, model, scene.begin[TOPIC], workers=workers, hostile=scene.hostile)
     of_workers = {"scores": workers.scores, "experiments": workers.experiments}
     for name, projected in models.items():
-        report.findings += judge_events(history, projected.log, workers=of_workers.get(name, ()))
+        report.findings += judge_events(history, projected.ordinary, workers=of_workers.get(name, ()))
         report.findings += judge_projected(projected)
         report.counts[f"events_about_{name}"] = len(projected.log.events)
     report.findings += [*judge_verdicts(history, prompts), *judge_heads(heads, prompts)]
     report.findings += judge_runs(workers, log.records, runs.expected)
     report.findings += judge_objections(read_objections(folder))
+    peaks = _peaks(_lines(folder / "memory.jsonl"))
+    report.findings += judge_memory(peaks)
     report.counts |= {
         "heads_in_redis": len(heads.found),
         "runs": len(runs.expected["experiments.experiment_runs"]),
         "results_of_workers": len(workers.traces),
+        "attacks": sum(sent.way == "hostile" for sent in history),
+        **{f"peak_mib_of_{name}": peak for name, peak in sorted(peaks.items()) if name in MEMORY_MIB},
     }
     report.findings += judge_watched(_lines(folder / "positions.jsonl"))
     report.findings += [
@@ -100,11 +111,14 @@ async def check(folder: Path, *, settle: float) -> Report:
 
 
 def judge(
-    history: list[Sent], log: Log, model: Model, begin: Mapping[int, int], workers: Workers | None = None
-) -> Report:
+    history: list[Sent], log: Log, model: Model, begin: Mapping[int, int],
+    *, workers: Workers | None = None, hostile: Collection[str] = (),
+) -> Report:  # fmt: skip
     """Every promise about spans, held against what is there."""
     traces = workers.traces if workers else ()
-    report = Report([*judge_log(history, log, traces), *judge_tables(log, model, begin)])
+    findings = [*judge_positions(log, model, begin)]
+    log = Log([record for record in log.records if record.project not in hostile], log.ends)
+    report = Report([*findings, *judge_log(history, log, traces), *judge_tables(log, model)])
     tellings = dict.fromkeys(("acked", "spooled", "refused", "unknown"), 0)
     claims: Counter[str] = Counter()
     for sent in history:
@@ -130,6 +144,22 @@ def judge_objections(objections: Sequence[Objection]) -> Iterator[Finding]:
         yield Finding(Kind.OUT_OF_PROMISE, objection.what, objection.where)
 
 
+def judge_memory(peaks: Mapping[str, int]) -> Iterator[Finding]:
+    """No service is ever larger than it may be. `peaks`: MiB by name."""
+    for name, peak in peaks.items():
+        if peak > (most := MEMORY_MIB.get(name, peak)):
+            yield Finding(Kind.OUT_OF_PROMISE, "a process beyond its memory", f"{name}: {peak} MiB of {most}")
+
+
+def _peaks(samples: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    peaks: Counter[str] = Counter()
+    for sample in samples:
+        for name, size in sample.items():
+            kind = name.rstrip("0123456789").removesuffix("-")
+            peaks[kind] = max(peaks[kind], size // 2**20)
+    return peaks
+
+
 async def _projected(scene: Scene, connection: asyncpg.Connection) -> dict[str, Projected]:
     """All read models but that of spans, by their projections' names; those that a run did not use are empty."""
     found = {}
@@ -138,7 +168,8 @@ async def _projected(scene: Scene, connection: asyncpg.Connection) -> dict[str, 
         log = await read_events(scene.kafka, topic, begin)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             tables, progress = await read(connection, scene.projects), await read_progress(connection, name)
-        found[name] = Projected(log, begin, expect(log.events), tables, progress)
+        ordinary = replace(log, events=[event for event in log.events if event.project not in scene.hostile])
+        found[name] = Projected(log, ordinary, begin, expect(ordinary.events), tables, progress)
     return found
 
 

@@ -16,6 +16,8 @@ class Projected:
     """A topic from where the run began, what the fold of our own makes of it, and what its projection has made."""
 
     log: Events
+    ordinary: Events
+    """The same without what hostile projects put there."""
     begin: Mapping[int, int]
     expected: Tables
     found: Tables
@@ -46,7 +48,7 @@ def _positions(projected: Projected) -> Iterator[Finding]:
 
 def _letters(projected: Projected) -> Iterator[Finding]:
     letters = projected.progress.letters
-    for event in projected.log.events:
+    for event in projected.ordinary.events:
         letter = letters.get((event.partition, event.offset, _WHOLE))
         if event.why and letter is None:
             yield Finding(Kind.LOST, "unreadable, and no dead letter", f"{event.where}: {event.why}")

@@ -14,9 +14,8 @@ from tests.torture.wire import LogRecord
 _WHOLE = -1
 
 
-def judge_tables(log: Log, model: Model, begin: Mapping[int, int]) -> Iterator[Finding]:
+def judge_tables(log: Log, model: Model) -> Iterator[Finding]:
     """Every record is folded exactly once, says there what it says in the log, and every summary is of its spans."""
-    yield from _positions(log, model, begin)
     yield from _records(log.records, model)
     yield from _letters(log.records, model)
     yield from _spans(log.records, model)
@@ -34,7 +33,7 @@ def judge_watched(samples: Iterable[Mapping[str, int]]) -> Iterator[Finding]:
             highest[partition] = offset
 
 
-def _positions(log: Log, model: Model, begin: Mapping[int, int]) -> Iterator[Finding]:
+def judge_positions(log: Log, model: Model, begin: Mapping[int, int]) -> Iterator[Finding]:
     """The fence stands at the log's end, once all is folded."""
     for partition, end in log.ends.items():
         row = model.positions.get(partition)

@@ -9,7 +9,7 @@ all; what it can't catch, it does not prove.
 import asyncio
 import runpy
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -218,12 +218,30 @@ def forget_item_versions() -> None:
     rewrite(tables, "_END_ITEMS", before, "DELETE FROM dataset_items AS present USING (")
 
 
+def halt_for_one_project() -> None:
+    """A partition halts for a hundred bad items, whoever's they are."""
+    from shared.read_model.projecting.breaker import Breaker
+
+    after = Breaker.after
+
+    def after_any(self: Any, outcomes: Iterable[Any]) -> Breaker:
+        listed = list(outcomes)
+        later: Any = after(self, listed)
+        later.bad_in_all = getattr(self, "bad_in_all", 0) + sum(outcome.bad for outcome in listed)
+        if later.bad_in_all > 100:
+            later.tripped = "too much could not be folded"
+        breaker: Breaker = later
+        return breaker
+
+    replace(Breaker, "after", after_any)
+
+
 MUTANTS: Mapping[str, Callable[[], None]] = {
     mutant.__name__.replace("_", "-"): mutant
     for mutant in (
         no_fence, commit_before_write, skip_failed_batches, merge_by_arrival, count_again, drop_dead_letters,
         ack_before_append, forget_before_ack, supersede_by_arrival,
-        ignore_expected_revision, tell_redis_once, store_results_again, forget_item_versions,
+        ignore_expected_revision, tell_redis_once, store_results_again, forget_item_versions, halt_for_one_project,
     )
 }  # fmt: skip
 

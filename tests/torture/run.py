@@ -23,6 +23,7 @@ _WAYS = {
     "otlp": 20.0, "record": 15.0, "sdk": 5.0, "poison": 0.5, "scores": 6.0, "prompts": 4.0, "experiments": 4.0,
 }  # fmt: skip
 """Requests a second."""
+_ATTACKS = 0.5
 
 
 async def run(ground: Ground, *, seconds: float, seed: str, say: Callable[[str], None]) -> Report:
@@ -57,9 +58,11 @@ async def _start(stand: Stand, seed: str) -> None:
     )
     for way, rate in _WAYS.items():
         await stand.workload(way, seed=seed, rate=rate)
+    await stand.workload("hostile", seed=seed, rate=_ATTACKS)
 
 
 async def _make_peace(stand: Stand) -> None:
+    await stand.finish("hostile")
     for way in _WAYS:
         await stand.finish(way)
     await stand.workload("sdk", "drain", drain=True)

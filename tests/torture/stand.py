@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
+import psutil
 
 from services.all_in_one.ports import HOST, find_port
 from services.all_in_one.processes import Command, Ground, Process
@@ -43,6 +44,8 @@ class Stand:
     redis: str
     tenants: Mapping[str, NewKey]
     """Keys by project. Spans are told of the first only."""
+    hostile: tuple[str, NewKey]
+    """A project that means harm, and its key."""
     gateway_port: int
     query_port: int
     proxies: Mapping[str, Proxy]
@@ -120,16 +123,17 @@ class Stand:
         endpoint = self.kafka if way == "poison" else self.endpoint
         name = name or way
         ready = self.folder / f"{name}.ready"
-        its = {"ledgers": self.folder, "endpoint": endpoint, "project": self.project, "ready": ready}
+        project, key = self.hostile if way == "hostile" else (self.project, self.key)
+        its = {"ledgers": self.folder, "endpoint": endpoint, "project": project, "ready": ready}
         options = {**its, **options}
         if way == "sdk":
             options["spool"] = self.spool
-        options["tenants"] = self.folder / "tenants.json"
+        options |= {"tenants": self.folder / "tenants.json", "kafka": self.kafka}
         switches = [switch for key, value in options.items() if value for switch in _switch(key, value)]
         environment = {
             **os.environ,
-            "LODESTREAM_PUBLIC_KEY": self.key.public_key,
-            "LODESTREAM_SECRET_KEY": self.key.secret_key,
+            "LODESTREAM_PUBLIC_KEY": key.public_key,
+            "LODESTREAM_SECRET_KEY": key.secret_key,
         }
         argv = (*self._python("tests.torture.workload", name, mutant), way, *switches)
 
@@ -176,11 +180,18 @@ class Stand:
         return report_from(json.loads(report.read_text(encoding="utf-8")))
 
     async def watch(self) -> None:
-        """Write down the positions again and again, until cancelled."""
+        """Write down positions and memory again and again, until cancelled."""
         while True:
+            self.note_memory()
             with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await self.note_positions()
             await asyncio.sleep(_WATCH_SECONDS)
+
+    def note_memory(self) -> None:
+        """Write down how much memory each process has, its children's included."""
+        now = {name: rss for name, process in self.processes.items() if (rss := _resident(process.pid))}
+        with (self.folder / "memory.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(now) + "\n")
 
     async def note_positions(self) -> None:
         """Write down the positions, for the checker to see whether they ever go back."""
@@ -227,6 +238,16 @@ class Stand:
                     file.write(json.dumps({"name": name, "words": process.last_words()}) + "\n")
 
 
+def _resident(pid: int | None) -> int:
+    """Bytes of memory of a process and its children; 0: there is none."""
+    if pid is None:
+        return 0
+    with suppress(psutil.NoSuchProcess):
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        return sum(each.memory_info().rss for each in family)
+    return 0
+
+
 @asynccontextmanager
 async def standing(
     ground: Ground,
@@ -239,11 +260,12 @@ async def standing(
 ) -> AsyncIterator[Stand]:
     """A stand on which nothing runs but `servers`, and that begins at the log's end. What it starts ends with it."""
     projects = [f"torture-{uuid4().hex[:8]}" for _ in range(_PROJECTS)]
+    hostile = f"hostile-{uuid4().hex[:8]}"
     begin = {topic: await ends(kafka, topic) for topic in PROJECTIONS.values()}
     for projection, topic in PROJECTIONS.items():
         await begin_at_the_end(kafka, postgres, projection, topic)
     await begin_at_the_end(kafka, postgres, "evaluator", PROJECTIONS["experiments"])
-    Scene(kafka, postgres, projects, begin, redis).write(ground.data)
+    Scene(kafka, postgres, projects, begin, redis, [hostile]).write(ground.data)
     tenants = {project: await new_key(postgres, project) for project in projects}
     document = [{"project": project, "secret": key.secret_key} for project, key in tenants.items()]
     (ground.data / "tenants.json").write_text(json.dumps(document), encoding="utf-8")
@@ -252,7 +274,10 @@ async def standing(
         client = await stack.enter_async_context(Proxy(f"{HOST}:{gateway_port}"))
         rows = await stack.enter_async_context(Proxy(urlsplit(postgres).netloc.rpartition("@")[2]))
         proxies = {"client": client, "rows": rows, **({"log": log} if log else {})}
-        stand = Stand(ground, kafka, postgres, redis, tenants, gateway_port, query_port, proxies, dict(servers or {}))
+        harmful = hostile, await new_key(postgres, hostile)
+        stand = Stand(
+            ground, kafka, postgres, redis, tenants, harmful, gateway_port, query_port, proxies, dict(servers or {})
+        )
         try:
             yield stand
         finally:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.records import event
-from tests.torture.checker import judge
+from tests.torture.checker import MEMORY_MIB, judge, judge_memory, judge_objections
 from tests.torture.findings import Kind, Report, report_from
 from tests.torture.fold import fold, summarise
 from tests.torture.judge_tables import judge_watched
-from tests.torture.ledger import Ledger, Sent, Told, read_ledgers
+from tests.torture.ledger import Ledger, Sent, Told, read_ledgers, read_objections
 from tests.torture.log_reader import TOPIC, Log
 from tests.torture.story import Story
 from tests.torture.tables import Model
@@ -208,6 +208,29 @@ def test_a_position_that_goes_back_is_found() -> None:
     assert not list(judge_watched([{"0": 5}, {"0": 5, "1": 1}, {"0": 9}]))
     (finding,) = judge_watched([{"0": 5}, {"0": 4}])
     assert finding.kind is Kind.OUT_OF_PROMISE
+
+
+def test_a_process_beyond_its_memory_is_found() -> None:
+    assert not list(judge_memory(dict(MEMORY_MIB) | {"otlp": 10_000}))
+    (finding,) = judge_memory({"gateway": MEMORY_MIB["gateway"] + 1})
+    assert finding.kind is Kind.OUT_OF_PROMISE
+
+
+def test_what_a_workload_objects_to_is_found(tmp_path) -> None:
+    with Ledger(tmp_path / "hostile-1.ledger", way="hostile", project=PROJECT) as ledger:
+        ledger.object("INTERNAL", "ListScores")
+    (finding,) = judge_objections(read_objections(tmp_path))
+    assert (finding.kind, finding.what, finding.where) == (Kind.OUT_OF_PROMISE, "INTERNAL", "ListScores")
+    assert not read_ledgers(tmp_path)
+
+
+def test_what_a_hostile_project_sends_is_judged_by_its_effect_on_others(world: World) -> None:
+    world.log.records.append(replace(world.log.records[0], project="hostile", offset=11))
+    world.log.ends[0] = 12
+    _any(world.model.positions)["next_offset"] = 12
+    assert not judge(world.history, world.log, world.model, {}, hostile=["hostile"]).findings
+    _any(world.model.positions)["halted_reason"] = "too much of one project"
+    assert judge(world.history, world.log, world.model, {}, hostile=["hostile"]).kinds == {Kind.OUT_OF_PROMISE}
 
 
 def test_a_ledger_says_what_was_learnt_at_last(tmp_path) -> None:

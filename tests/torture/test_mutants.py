@@ -119,16 +119,19 @@ async def _spooled(stand: Stand, requests: int) -> None:
 
 
 async def nothing_happens_to_read_models(stand: Stand, mutants: Mapping[str, str]) -> Report:
-    """Corrections, conflicts, late events and repetitions are enough; `mutants` by the name of their projection."""
-    names = tuple(_REQUESTS)
+    """Corrections, conflicts, late events and a hostile project are enough; `mutants` by their projections' names."""
+    names = ("traces", *_REQUESTS)
     projections = (stand.projection(f"{name}-0", of=name, mutant=mutants.get(name, "")) for name in names)
-    await asyncio.gather(stand.gateway(), stand.query(), stand.projection(), stand.evaluator(), *projections)
-    await asyncio.gather(*(stand.workload(name, requests=_REQUESTS[name], rate=500) for name in names))
-    for name in names:
+    await asyncio.gather(stand.gateway(), stand.query(), stand.evaluator(), *projections)
+    workloads = (stand.workload(name, requests=requests, rate=500) for name, requests in _REQUESTS.items())
+    attacks = stand.workload("hostile", requests=len(_ATTACKS), rate=500, kinds=",".join(_ATTACKS))
+    await asyncio.gather(*workloads, attacks)
+    for name in (*_REQUESTS, "hostile"):
         await stand.done(name)
-    return await stand.judged(settle=_SETTLE)
+    return await stand.judged(settle=6 if mutants else _SETTLE)
 
 
+_ATTACKS = ("poison_spans", "crafted_tokens", "odd_texts", "newer_events", "clocks_in_the_year_9892", "odd_events")
 _REQUESTS = {"scores": 50, "prompts": 100, "experiments": 80}
 SCHEDULES = {
     nothing_happens: {
@@ -143,6 +146,7 @@ SCHEDULES = {
     a_program_is_killed_with_a_full_spool: {"forget-before-ack": Kind.LOST},
 }
 BROKEN_READ_MODELS: Mapping[str, Mapping[str, tuple[Kind, str]]] = {
+    "traces": {"halt-for-one-project": (Kind.OUT_OF_PROMISE, "a partition is halted")},
     "scores": {"supersede-by-arrival": (Kind.ALTERED, "scores.scores ")},
     "prompts": {
         "ignore-expected-revision": (Kind.ALTERED, "prompts.prompt_commands "),

@@ -65,7 +65,7 @@ class World:
         ends = {n: self.log_end(n) for n in range(_PARTITIONS)}
         log = Events(self.events[0].topic, sorted(self.events, key=lambda one: (one.partition, one.offset)), ends)
         progress = Progress(self.letters, self.positions)
-        projected = Projected(log, {}, self.expect(log.events), self.found, progress)
+        projected = Projected(log, log, {}, self.expect(log.events), self.found, progress)
         return [*judge_events(self.history, log), *judge_projected(projected)]
 
     def log_end(self, partition: int) -> int:

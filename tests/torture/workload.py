@@ -14,7 +14,7 @@ from pathlib import Path
 
 import grpc
 
-from tests.torture import driver, poison_way, sdk_way
+from tests.torture import driver, hostile_way, poison_way, sdk_way
 from tests.torture.experiments_way import ExperimentsWriter
 from tests.torture.ledger import Ledger
 from tests.torture.prompts_way import PromptsWriter
@@ -110,13 +110,15 @@ async def write(asked: argparse.Namespace, ledger: Ledger) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.torture.workload")
-    parser.add_argument("way", choices=["otlp", "record", "sdk", "poison", *_WRITERS])
+    parser.add_argument("way", choices=["otlp", "record", "sdk", "poison", "hostile", *_WRITERS])
     parser.add_argument("--ledgers", type=Path, required=True)
     parser.add_argument("--endpoint", required=True, help="host:port of the gateway; of Kafka for poison")
     parser.add_argument("--project", required=True, help="whose key it is")
     parser.add_argument(
         "--tenants", type=Path, help="a file of projects and their keys, for those that write for several"
     )
+    parser.add_argument("--kafka", default="", help="host:port, for what is put straight into the log")
+    parser.add_argument("--kinds", default="", help="of attacks, with commas between them; by default all")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--requests", type=int, default=10**9)
     parser.add_argument("--rate", type=float, default=30.0, help="requests a second, at most")
@@ -132,6 +134,8 @@ def main() -> None:
             sdk_way.write(asked, ledger)
         elif asked.way == "poison":
             asyncio.run(poison_way.write(asked, ledger))
+        elif asked.way == "hostile":
+            asyncio.run(hostile_way.write(asked, ledger, os.environ["LODESTREAM_SECRET_KEY"]))
         elif make := _WRITERS.get(asked.way):
             asyncio.run(driver.write(asked, ledger, make))
         else:
