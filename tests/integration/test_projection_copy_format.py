@@ -68,7 +68,8 @@ async def test_a_span_comes_back_as_it_was(database, rows: list[SpanRow]) -> Non
         data = copy_data(map(pack_span, rows))
         await connection.copy_to_table("spans", source=data, columns=copy_format.SPAN_COLUMNS, format="binary")
         traces = {(row.project_id, row.trace_id) for row in rows}
-        found = await connection.fetch(load_sql(SQL / "read_spans.sql"), *map(list, zip(*traces, strict=True)))
+        read_spans = load_sql(SQL / "read_spans.sql")
+        found = [row for trace in traces for row in await connection.fetch(read_spans, *trace)]
         assert sorted(map(span_row, found), key=key) == sorted(rows, key=key)
     finally:
         await connection.close()

@@ -40,7 +40,8 @@ async def summaries_of_all_spans(process: Projecting) -> list[str]:
     """What the rows of `spans` come to, as texts of rows of `traces`."""
     ids = await process.pool.fetch("SELECT DISTINCT project_id, trace_id FROM spans")
     async with process.pool.acquire() as connection:
-        spans = await connection.fetch(load_sql(SQL / "read_spans.sql"), *map(list, zip(*ids, strict=True)))
+        read_spans = load_sql(SQL / "read_spans.sql")
+        spans = [row for trace in ids for row in await connection.fetch(read_spans, *trace)]
         transaction = connection.transaction()
         await transaction.start()
         await connection.execute("DELETE FROM traces")

@@ -26,7 +26,13 @@ _TABLES = (
     Table(name="traces", key=("project_id", "trace_id"), partition="-1", day="start_at::date"),
     Table(name="sessions", key=("project_id", "session_id"), partition="-1", day="start_at::date"),
 )
-_READ_BY_TRIGGERS = {"traces_by_session"}
+_READ_BY_TRIGGERS = {
+    "traces_by_session",
+    "traces_by_session_activity",
+    "traces_by_session_end",
+    "traces_by_session_user",
+    "traces_by_session_environment",
+}
 
 
 def _open(pool: asyncpg.Pool, name: str) -> TracesProjection:

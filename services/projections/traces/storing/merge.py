@@ -4,26 +4,27 @@ Rows are claimed in key order, as the fast path copies them, so that writers of 
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 
 from services.projections.traces.folding.fold import Telling, fold_tellings, telling, version
 from services.projections.traces.folding.projection import sources_in
-from services.projections.traces.folding.rows import Part, SpanKey, SpanRow
-from services.projections.traces.folding.summary import summarise
+from services.projections.traces.folding.rows import Part, SpanKey, SpanRow, TraceRow
+from services.projections.traces.folding.summary import add, change, summarise
 from services.projections.traces.storing.packed import key_of, pack_spans, pack_traces
-from services.projections.traces.storing.stored import block_row, parts_of, span_row
+from services.projections.traces.storing.stored import block_row, span_row
 from services.projections.traces.storing.tables import SQL, add_to_traces, copy_spans, copy_traces
 from shared.read_model.postgres import load_sql
 
 _CLAIM_SPANS = load_sql(SQL / "claim_spans.sql")
-_READ_PARTS = load_sql(SQL / "read_parts.sql")
+_READ_TOLD = load_sql(SQL / "read_told.sql")
 _READ_BLOCKS = load_sql(SQL / "read_blocks.sql")
 _DELETE_SPANS = load_sql(SQL / "delete_spans.sql")
 _READ_SPANS = load_sql(SQL / "read_spans.sql")
 _REPLACE_TRACES = load_sql(SQL / "replace_traces.sql")
+_SPANS_AT_ONCE = 2_000
 _PARTS_AT_ONCE = 20_000  # some 40 MB of tellings
 _BLOCKS_AT_ONCE = 8  # at most 2 MB each as they are stored
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,28 +38,37 @@ async def merge_spans(connection: asyncpg.Connection, rows: Sequence[SpanRow]) -
     by_key = {key_of(row): row for row in rows}
     await copy_spans(connection, pack_spans(rows), table="staged_spans")
     new = {_key(record) for record in await connection.fetch(_CLAIM_SPANS)}
-    changed = await _refold(connection, {key: row for key, row in by_key.items() if key not in new})
-    if changed:
-        await connection.execute(_DELETE_SPANS, *_columns(map(key_of, changed), 4))
-        await copy_spans(connection, pack_spans(changed))
-    # Also for the changed ones, to lock their traces together with those of the new ones, in order.
-    await add_to_traces(connection, pack_traces(summarise([by_key[key] for key in new] + changed)))
-    await _sum_up_anew(connection, {(row.project_id, row.trace_id) for row in changed})
+    changes = await _refold(connection, {key: row for key, row in by_key.items() if key not in new})
+    if changes:
+        await connection.execute(_DELETE_SPANS, *_columns((key_of(now) for _, now in changes), 4))
+        await copy_spans(connection, pack_spans([now for _, now in changes]))
+    added = {(summary.project_id, summary.trace_id): summary for summary in summarise(by_key[key] for key in new)}
+    anew = set()
+    for was, now in changes:
+        trace = now.project_id, now.trace_id
+        gained = change(was, now)
+        if gained is None:
+            anew.add(trace)
+            (gained,) = summarise([now])  # to lock its trace with the others, in order; it is summed up anew below
+        added[trace] = add(added[trace], gained) if trace in added else gained
+    await add_to_traces(connection, pack_traces([added[trace] for trace in sorted(added)]))
+    for trace in sorted(anew):
+        await _sum_up_anew(connection, *trace)
     return len(by_key) - len(new)
 
 
-async def _refold(connection: asyncpg.Connection, told_again: Mapping[SpanKey, SpanRow]) -> list[SpanRow]:
-    """The rows as they are to be, of those that change."""
+async def _refold(
+    connection: asyncpg.Connection, told_again: Mapping[SpanKey, SpanRow]
+) -> list[tuple[SpanRow, SpanRow]]:
+    """Of the rows that change: what they were, and what they are to be."""
     if not told_again:
         return []
-    stored = {
-        _key(record): parts_of(record) for record in await connection.fetch(_READ_PARTS, *_columns(told_again, 4))
-    }
-    rows = []
-    for parts in _groups({key: {*stored[key], *row.parts} for key, row in told_again.items()}):
+    stored = {_key(record): span_row(record) for record in await connection.fetch(_READ_TOLD, *_columns(told_again, 4))}
+    changes = []
+    for parts in _groups({key: {*stored[key].parts, *row.parts} for key, row in told_again.items()}):
         tellings = await _tellings(connection, parts)
-        rows += [fold_tellings(key, tellings[key]) for key in parts]
-    return [row for row in rows if row.parts != stored[key_of(row)]]
+        changes += [(stored[key], fold_tellings(key, tellings[key])) for key in parts]
+    return [(was, now) for was, now in changes if was.parts != now.parts]
 
 
 def _groups(parts: Mapping[SpanKey, Collection[Part]]) -> Iterator[Mapping[SpanKey, Collection[Part]]]:
@@ -101,13 +111,27 @@ async def _tellings(
     return found
 
 
-async def _sum_up_anew(connection: asyncpg.Connection, traces: Collection[tuple[str, bytes]]) -> None:
-    """Make the summaries of these traces, whose locks we hold, exactly what their span rows say."""
-    if not traces:
-        return
-    records = await connection.fetch(_READ_SPANS, *_columns(traces, 2))
-    await copy_traces(connection, pack_traces(summarise(map(span_row, records))), table="staged_traces")
+async def _sum_up_anew(connection: asyncpg.Connection, project_id: str, trace_id: bytes) -> None:
+    """Make the summary of a trace, whose lock we hold, exactly what its span rows say; a piece of them at a time."""
+    summary: TraceRow | None = None
+    async for records in _in_pieces(connection.cursor(_READ_SPANS, project_id, trace_id, prefetch=_SPANS_AT_ONCE)):
+        (some,) = summarise(map(span_row, records))
+        summary = add(summary, some) if summary else some
+        await asyncio.sleep(0)
+    assert summary is not None, "a span of it has just been written"
+    await copy_traces(connection, pack_traces([summary]), table="staged_traces")
     await connection.execute(_REPLACE_TRACES)
+
+
+async def _in_pieces(records: AsyncIterable[asyncpg.Record]) -> AsyncIterator[list[asyncpg.Record]]:
+    piece = []
+    async for record in records:
+        piece.append(record)
+        if len(piece) == _SPANS_AT_ONCE:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
 
 
 def _key(record: asyncpg.Record) -> SpanKey:

@@ -1,4 +1,4 @@
--- All spans of these traces, times in µs since 1970.
+-- All spans of a trace, times in µs since 1970.
 SELECT
     project_id, start_day, trace_id, span_id, parent_span_id, is_root, name, type, level, status_message,
     (extract(EPOCH FROM start_at) * 1000000)::bigint AS start_at_us,
@@ -9,4 +9,4 @@ SELECT
     (extract(EPOCH FROM received_at) * 1000000)::bigint AS received_at_us,
     block_partition, block_offset, block_index, parts
 FROM spans
-JOIN unnest($1::text[], $2::bytea[]) AS wanted (project_id, trace_id) USING (project_id, trace_id)
+WHERE project_id = $1 AND trace_id = $2
