@@ -182,6 +182,7 @@ async def test_a_trace_is_drawn_with_its_tree_its_anatomy_and_nothing_hostile(cl
     ]
     assert document["trace"]["anatomy"] == {
         "retrieval_us": 500_000, "generation_us": 1_000_000, "tool_us": 500_000, "other_us": 0, "idle_us": 0,
+        "grain_us": 0,
     }  # fmt: skip
 
 

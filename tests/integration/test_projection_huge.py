@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from services.projections.traces.folding.summary import grain_bits
 from services.projections.traces.storing import merge
 from services.projections.traces.storing.copy_format import TRACE_COLUMNS
 from tests.projecting import projecting
@@ -39,6 +40,10 @@ async def test_the_summary_of_a_huge_trace_is_bounded_and_the_same_in_any_order(
         spans, intervals = await projection.pool.fetchrow(counts)
         assert dumps[0] == dumps[1] == dumps[2]
         assert (spans, intervals) == (2_598, 52), "where there is a pause, and no more"
+        grain = await projection.pool.fetchrow(
+            "SELECT grain_bits(span_count, start_at, end_at), latency_us FROM traces"
+        )
+        assert tuple(grain) == (grain_bits(spans, 0, grain["latency_us"]), grain["latency_us"])
         await merge_anew(projection)
         assert await projection.dump("traces") == dumps[0], "as the rows of its spans say"
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
@@ -47,6 +47,7 @@ def test_a_start_and_an_end_are_one_span() -> None:
     assert [part.offset for part in row.parts] == [0, 1]
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.permutations(range(90)), st.lists(st.integers(1, 89), max_size=4))
 def test_of_very_many_tellings_the_same_count_in_whatever_steps_they_come(order: list[int], cuts: list[int]) -> None:
     every = told(*(span(1, 1, end_ms=n + 1, attributes={"user.id": f"u{n:02}"}) for n in range(90)))

@@ -108,6 +108,7 @@ def _anatomy(row: asyncpg.Record) -> dict[str, int]:
         "tool_us": row["tool_us"],
         "other_us": row["other_us"],
         "idle_us": max(0, row["latency_us"] - row["child_us"]) if row["latency_us"] else 0,
+        "grain_us": 1 << row["grain_bits"] if row["grain_bits"] else 0,
     }
 
 

@@ -365,6 +365,7 @@ class Anatomy(_message.Message):
     TOOL_US_FIELD_NUMBER: _builtins.int
     OTHER_US_FIELD_NUMBER: _builtins.int
     IDLE_US_FIELD_NUMBER: _builtins.int
+    GRAIN_US_FIELD_NUMBER: _builtins.int
     retrieval_us: _builtins.int
     """Time in which at least one span of the kind ran: retriever and embedding spans; generations; tools."""
     generation_us: _builtins.int
@@ -373,6 +374,10 @@ class Anatomy(_message.Message):
     """Time in which spans below the root ran, but none of the kinds above."""
     idle_us: _builtins.int
     """Time between the trace's start and end in which nothing below the root ran."""
+    grain_us: _builtins.int
+    """0: the times are exact, as those of traces of up to 1,000 spans are. Else they are approximate: each interval counts as if it
+    began and ended at a multiple of this, at most a thousandth of the trace's time.
+    """
     def __init__(
         self,
         *,
@@ -381,10 +386,11 @@ class Anatomy(_message.Message):
         tool_us: _builtins.int = ...,
         other_us: _builtins.int = ...,
         idle_us: _builtins.int = ...,
+        grain_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation_us", b"generation_us", "idle_us", b"idle_us", "other_us", b"other_us", "retrieval_us", b"retrieval_us", "tool_us", b"tool_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation_us", b"generation_us", "grain_us", b"grain_us", "idle_us", b"idle_us", "other_us", b"other_us", "retrieval_us", b"retrieval_us", "tool_us", b"tool_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -117,7 +117,9 @@ def change(old: SpanRow, new: SpanRow) -> TraceRow | None:
 def _loses(old: SpanRow, new: SpanRow) -> bool:
     if new.start_at_us != old.start_at_us or new.level < old.level or (old.is_root and not new.is_root):
         return True
-    if any(getattr(new, name) < getattr(old, name) for name in _SUMS):  # a sum that has come to its bound can't be reduced
+    if any(
+        getattr(new, name) < getattr(old, name) for name in _SUMS
+    ):  # a sum that has come to its bound can't be reduced
         return True
     if new.parts[0].received_at_us > old.parts[0].received_at_us:
         return True

@@ -13,7 +13,8 @@ SELECT
         SELECT coalesce(sum(upper(part) - lower(part)), 0)::bigint
         FROM unnest(child_busy - (retrieval_busy + generation_busy + tool_busy)) AS part
     ) AS other_us,
-    (SELECT coalesce(sum(upper(part) - lower(part)), 0)::bigint FROM unnest(child_busy) AS part) AS child_us
+    (SELECT coalesce(sum(upper(part) - lower(part)), 0)::bigint FROM unnest(child_busy) AS part) AS child_us,
+    grain_bits(span_count, start_at, end_at) AS grain_bits
     {score}
 FROM traces {ranked}
 WHERE project_id = $1 {conditions}
