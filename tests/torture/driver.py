@@ -94,8 +94,8 @@ async def send(operation: Operation, ledger: Ledger, stop: asyncio.Event) -> Ans
             number, answer.verdict, position=answer.position, code=answer.code, rejected=answer.rejected,
             answer=answer.answer,
         )  # fmt: skip
-        if answer.objection:
-            ledger.object(answer.objection, f"{tenant.project} #{number}")
+        if objection := answer.objection():
+            ledger.object(objection, f"{tenant.project} #{number}: {answer.details}")
         if answer.verdict == "acked" and operation.then and (following := operation.then(answer)):
             await following
         now = asyncio.get_running_loop().time()

@@ -311,8 +311,8 @@ async def write(options: argparse.Namespace, ledger: Ledger, secret: str) -> Non
             sent = ledger.intend([])
             answer = await hostile.attack(kind, secret)
             ledger.learn(sent, answer.verdict, code=f"{kind}: {answer.code}")
-            if answer.objection:
-                ledger.object(f"{kind} was answered with INTERNAL", f"{options.project}: {answer.details}")
+            if objection := answer.objection(known_key=False):
+                ledger.object(objection, f"{options.project}: {kind}")
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 1 / options.rate)
             if stop.is_set():
@@ -344,4 +344,4 @@ def _many_spans(count: int) -> bytes:
 
 
 def _worst(answers: list[Answer]) -> Answer:
-    return next((answer for answer in answers if answer.objection), answers[-1])
+    return next((answer for answer in answers if answer.objection(known_key=False)), answers[-1])

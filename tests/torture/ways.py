@@ -45,10 +45,13 @@ class Answer:
     answer: Mapping[str, Any] = field(default_factory=dict)
     """What of it the ledger is to keep."""
 
-    @property
-    def objection(self) -> str:
-        """What is wrong with the answer itself, whatever was asked: a fault that the service did not foresee."""
-        return f"INTERNAL: {self.details}" if self.details.startswith("internal error") else ""
+    def objection(self, *, known_key: bool = True) -> str:
+        """What is wrong with the answer itself, whatever was asked; empty: nothing."""
+        if self.details.startswith("internal error"):
+            return f"INTERNAL: {self.details}"
+        if known_key and self.code == "UNAUTHENTICATED":
+            return "a good key was refused for good"
+        return ""
 
 
 Attempt = Callable[[str], Any]

@@ -66,8 +66,8 @@ class Writer:
             self._ledger.learn(
                 send, answer.verdict, position=answer.position, code=answer.code, rejected=answer.rejected
             )
-            if answer.objection:
-                self._ledger.object(answer.objection, f"{self._asked.way} #{send}")
+            if objection := answer.objection(known_key=known):
+                self._ledger.object(objection, f"{self._asked.way} #{send}")
             now = asyncio.get_running_loop().time()
             if self.stop.is_set():
                 give_up = min(give_up, now + _LAST_RETRIES)
