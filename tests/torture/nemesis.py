@@ -47,6 +47,8 @@ async def torment(stand: Stand, strikes: Sequence[Strike], say: Callable[[str], 
                 if time.monotonic() - begin + strike.lasts > end:
                     note(strike, "skip")
                     return
+                if struck := stand.processes.get(strike.target):
+                    await starts.begun(strike.target, struck)
                 starts.check(strike.target)
                 note(strike, "begin")
                 await _ACTIONS[strike.kind](stand, strike, starts)

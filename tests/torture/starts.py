@@ -19,6 +19,11 @@ class Starts:
         if (task := self._under_way.get(name)) and task.done():
             task.result()
 
+    async def begun(self, name: str, process: Process) -> None:
+        """Wait until what is being started is a process, be it ready or not: only then can it be struck again."""
+        while (task := self._under_way.get(name)) and not task.done() and process.pid is None:
+            await asyncio.sleep(0.01)
+
     async def again(self, name: str, process: Process) -> None:
         """Begin to start what has been made to end."""
         await process.ended()
