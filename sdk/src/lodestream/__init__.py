@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from lodestream._datasets.recorded import RecordedItems, RefusedItem
     from lodestream._evaluation import Evaluation, InvalidEvaluationError
     from lodestream._experiments.result import ExperimentResult, ItemResult
+    from lodestream._span_processor import LodestreamSpanProcessor, is_llm_span
 
 __all__ = [
     "ChatPrompt",
@@ -71,6 +72,7 @@ __all__ = [
     "ItemResult",
     "Level",
     "Lodestream",
+    "LodestreamSpanProcessor",
     "Observation",
     "ObservationType",
     "PromptError",
@@ -85,6 +87,7 @@ __all__ = [
     "TraceContext",
     "__version__",
     "get_client",
+    "is_llm_span",
     "observe",
     "propagate_attributes",
 ]
@@ -96,8 +99,10 @@ _LATE = {
     "ExperimentResult": "_experiments.result",
     "InvalidEvaluationError": "_evaluation",
     "ItemResult": "_experiments.result",
+    "LodestreamSpanProcessor": "_span_processor",
     "RecordedItems": "_datasets.recorded",
     "RefusedItem": "_datasets.recorded",
+    "is_llm_span": "_span_processor",
 }
 """Names that programs which only trace don't need: their modules are imported when they are."""
 

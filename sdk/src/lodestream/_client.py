@@ -15,6 +15,7 @@ from lodestream._datasets.methods import DatasetMethods
 from lodestream._fields import ObservationFields, ObservationType, attributes_of
 from lodestream._folders import prompts_dir, spool_root
 from lodestream._forks import renew_after_fork
+from lodestream._global_tracing import take_part
 from lodestream._guard import guarded, log_to_stderr, report, tell
 from lodestream._ids import new_trace_id, seeded_trace_id
 from lodestream._lifecycle import EXIT_SECONDS
@@ -25,9 +26,9 @@ from lodestream._prompts.methods import PromptMethods
 from lodestream._receipt import ConnectionCheck, FlushReceipt
 from lodestream._recorder import Recorder, Where
 from lodestream._scoring import ScoreMethods
-from lodestream._settings import Fsync, Mask, has_keys, resolve, resource_attributes
+from lodestream._settings import Fsync, Mask, ShouldExport, has_keys, resolve, resource_attributes
 from lodestream._span import Observation
-from lodestream._tracer import TracerProvider, install
+from lodestream._tracer import TracerProvider
 
 if TYPE_CHECKING:
     from lodestream._prompts.store import Prompts
@@ -66,6 +67,8 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         debug: bool | None = None,
         service_name: str | None = None,
         resource_attributes: Mapping[str, str] | None = None,
+        global_tracing: bool | None = None,
+        should_export_span: ShouldExport | None = None,
     ) -> None:
         given = {
             "endpoint": endpoint,
@@ -86,6 +89,8 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
             "debug": debug,
             "service_name": service_name,
             "resource_attributes": resource_attributes,
+            "global_tracing": global_tracing,
+            "should_export_span": should_export_span,
         }
         self._given = given
         self.settings = resolve(given, os.environ)
@@ -275,8 +280,8 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
     def _take_part(self) -> None:
         """In what the process traces."""
         register(self)
-        if self.settings.tracing_enabled:
-            install()
+        if self.settings.tracing_enabled and self.settings.global_tracing:
+            take_part()
 
     def _new_pipeline(self) -> Pipeline:
         return Pipeline(self.settings, resource_of(resource_attributes(self.settings)), spool_root(self.settings))

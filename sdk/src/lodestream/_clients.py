@@ -47,7 +47,7 @@ def client_for(context: Context, public_key: str | None = None) -> "Lodestream":
         return _known.override
     if public_key is not None:
         return _with_key(public_key)
-    if (named := _named_by(context)) is not None:
+    if (named := client_named_by(context)) is not None:
         return named
     clients = _candidates()
     if not clients:
@@ -59,6 +59,15 @@ def client_for(context: Context, public_key: str | None = None) -> "Lodestream":
         f"there are clients of several projects (public keys {keys}) and nothing says which one is meant: nothing is "
         "recorded. Use get_client(public_key=…), or `with client.as_current():` around the call"
     )
+
+
+def client_named_by(context: Context) -> "Lodestream | None":
+    """The client that a context names, by `as_current()` or by the observation that is current in it."""
+    span: Any = trace.get_current_span(context)
+    chosen: Any = context.get(CURRENT_CLIENT)
+    if type(span) is Observation and span.client is not None and (chosen is None or span is not chosen[1]):
+        return span.client
+    return chosen[0] if chosen is not None else None
 
 
 def clients() -> "list[Lodestream]":
@@ -121,14 +130,6 @@ def _candidates(clients: "list[Lodestream] | None" = None) -> "list[Lodestream]"
     """The ones that record; if none does, those that are switched off."""
     clients = _known.clients if clients is None else clients
     return [client for client in clients if client.settings.project is not None] or clients
-
-
-def _named_by(context: Context) -> "Lodestream | None":
-    span: Any = trace.get_current_span(context)
-    chosen: Any = context.get(CURRENT_CLIENT)
-    if type(span) is Observation and span.client is not None and (chosen is None or span is not chosen[1]):
-        return span.client
-    return chosen[0] if chosen is not None else None
 
 
 def _with_key(public_key: str) -> "Lodestream":

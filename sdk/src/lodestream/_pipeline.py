@@ -263,6 +263,7 @@ class Pipeline:
         """ResourceSpans of some spans each, and events. A span that can't be encoded is told, and left out."""
         heads: dict[Scope, bytes] = {}
         by_scope: dict[Scope, list[bytes]] = {}
+        resource = self._resource
         count = size = 0
         for span in spans:
             if isinstance(span, EncodedEvent):
@@ -275,15 +276,18 @@ class Pipeline:
             except Exception as error:
                 report("encoding a span", error)
                 continue
-            if count == _FRAME_SPANS or (count and size + len(encoded) > _FRAME_BYTES):
-                yield self._payload(heads, by_scope), count
+            its = span.resource_otlp or self._resource
+            if count and (count == _FRAME_SPANS or size + len(encoded) > _FRAME_BYTES or its is not resource):
+                yield _payload(resource, heads, by_scope), count
                 by_scope.clear()
                 count = size = 0
+            resource = its
             by_scope.setdefault(span.scope, []).append(encoded)
             count, size = count + 1, size + len(encoded)
         if count:
-            yield self._payload(heads, by_scope), count
+            yield _payload(resource, heads, by_scope), count
 
-    def _payload(self, heads: Mapping[Scope, bytes], by_scope: Mapping[Scope, Sequence[bytes]]) -> bytes:
-        parts = [scope_spans_of(heads[scope], spans, scope.schema_url) for scope, spans in by_scope.items()]
-        return b"".join((self._resource, *parts))
+
+def _payload(resource: bytes, heads: Mapping[Scope, bytes], by_scope: Mapping[Scope, Sequence[bytes]]) -> bytes:
+    parts = [scope_spans_of(heads[scope], spans, scope.schema_url) for scope, spans in by_scope.items()]
+    return b"".join((resource, *parts))

@@ -4,12 +4,16 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
 
 from lodestream._guard import report
 from lodestream._lifecycle import close_with_process
+
+PARENT_LISTENERS: list[Callable[[int], None]] = []
+"""Told the id of each span of another provider in this process that an observation becomes a child of."""
 
 
 class SpanProcessor(Protocol):

@@ -19,7 +19,7 @@ from lodestream._guard import report, tell
 from lodestream._ids import new_span_id, new_trace_id, parse_id
 from lodestream._masking import Masking, unmasked
 from lodestream._otlp import REMOTE
-from lodestream._processors import EVERYWHERE, Processors
+from lodestream._processors import EVERYWHERE, PARENT_LISTENERS, Processors
 from lodestream._readable import Resource, Scope, resource_as_sdk
 from lodestream._score import Target, score_of
 from lodestream._settings import Settings, resource_attributes
@@ -146,26 +146,31 @@ class Recorder:
             trace_id, parent_id, sampled, remote, state = (
                 parent.trace_number, parent.span_number, parent.sampled, parent.remote, parent.trace_state
             )  # fmt: skip
+            kept = parent.kept
             if parent.recorder is not self and parent.recorder.project != self.project:
                 parent_id = 0  # what is above is in another project: a root here, of the same trace
         elif (its := parent.get_span_context()).is_valid:
             trace_id, parent_id, sampled, remote, state = (
                 its.trace_id, its.span_id, its.trace_flags.sampled, its.is_remote, its.trace_state
             )  # fmt: skip
+            kept = sampled and (remote or self.samples(trace_id))  # another provider's sampler is not asked for ours
         else:
             trace_id = new_trace_id()
-            sampled = self._samples(trace_id)
+            sampled = kept = self.samples(trace_id)
         if parent_id:
             flags = int(sampled) | (REMOTE if remote else 0)
             if not self._follows_parent:
-                sampled = self._samples(trace_id)
+                sampled = kept = self.samples(trace_id)
         if not (self.enabled or self.is_on):
             return self._passing(scope, name, trace_id if parent_id else 0, parent_id, sampled=sampled, state=state)
-        if sampled and (told := propagated(context)):
+        if kept and (told := propagated(context)):
             attributes = {**self.propagated(told), **attributes}
+        if kept and PARENT_LISTENERS and parent_id:
+            for listener in PARENT_LISTENERS:
+                listener(parent_id)
         return Observation(
             self, scope, name, trace_id, span_id or new_span_id(), parent_id, attributes,
-            recording=sampled, sampled=sampled, kind=kind, start_ns=start_ns, parent_flags=flags, trace_state=state,
+            recording=kept, sampled=sampled, kind=kind, start_ns=start_ns, parent_flags=flags, trace_state=state,
         )  # fmt: skip
 
     def observe(
@@ -206,7 +211,7 @@ class Recorder:
         """
         try:
             if not (self.enabled or self.is_on) or (
-                target.trace_id and not self._samples(parse_id(target.trace_id, 32))
+                target.trace_id and not self.samples(parse_id(target.trace_id, 32))
             ):
                 return None
             given = {key: value for key, value in fields.items() if value is not None}
@@ -262,7 +267,7 @@ class Recorder:
 
     def _placed(self, trace_id: int, parent_id: int) -> Observation:
         """Stands for a span elsewhere; with parent id 0 only for its trace."""
-        span = self._passing(OURS, "", trace_id, parent_id, sampled=self._samples(trace_id), state=None)
+        span = self._passing(OURS, "", trace_id, parent_id, sampled=self.samples(trace_id), state=None)
         span.remote = True
         return span
 
@@ -270,11 +275,13 @@ class Recorder:
         self, scope: Scope, name: str, trace_id: int, span_id: int, *, sampled: bool, state: TraceState | None
     ) -> Observation:
         """One that keeps nothing and is, for what is below it, the span it would have been a child of."""
-        return Observation(
+        span = Observation(
             self, scope, name, trace_id, span_id, 0, {}, recording=False, sampled=sampled, trace_state=state
         )  # fmt: skip
+        span.kept = sampled
+        return span
 
-    def _samples(self, trace_id: int) -> bool:
+    def samples(self, trace_id: int) -> bool:
         """By the id's last 8 bytes, as OpenTelemetry's samplers decide: all services agree."""
         return trace_id & 0xFFFF_FFFF_FFFF_FFFF < self._below
 

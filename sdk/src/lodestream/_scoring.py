@@ -57,6 +57,6 @@ def _current(name: str) -> Target | None:
     if not ids.is_valid:
         tell(f"score {name}", f"the score {name!r} was not taken: there is no current observation")
         return None
-    if not (current.sampled if isinstance(current, Observation) else ids.trace_flags.sampled):
+    if not (current.kept if isinstance(current, Observation) else ids.trace_flags.sampled):
         return None
     return Target(trace_id=f"{ids.trace_id:032x}", observation_id=f"{ids.span_id:016x}")

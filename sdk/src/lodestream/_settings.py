@@ -14,6 +14,8 @@ from lodestream._version import __version__
 Fsync = Literal["interval", "always", "never"]
 Mask = Callable[..., Any]
 """Called as `mask(data=…)` with a copy of what is about to leave; gives what may be kept of it. See `_masking`."""
+ShouldExport = Callable[[Any], bool]
+"""Called with a `ReadableSpan` of another tracer provider; says whether it is sent."""
 
 MIB = 1024 * 1024
 _SAMPLERS: Mapping[str, float | None] = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}
@@ -61,7 +63,11 @@ class Settings:
     """OTEL_RESOURCE_ATTRIBUTES: key=value,key=value."""
     span_limits: SpanLimits = SpanLimits()  # noqa: RUF009 - immutable
     """OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT and its like."""
+    global_tracing: bool = True
+    """LODESTREAM_GLOBAL_TRACING: whether the client takes part in what the process traces: is its tracer provider where
+    there is none, and adds a `LodestreamSpanProcessor` to it where there is one."""
     mask: Mask | None = None
+    should_export_span: ShouldExport | None = None
     awaits_keys: bool = False
     """Whether it is for want of keys that tracing is off: they may come later."""
 
@@ -83,12 +89,18 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
                 break
             except Exception as error:
                 tell(source, f"{source}: {error}; it is ignored")
-    if unknown := given.keys() - _READ.keys() - {"mask"}:
+    if unknown := given.keys() - _READ.keys() - {"mask", "should_export_span"}:
         tell("settings", f"unknown settings are ignored: {', '.join(sorted(unknown))}")
     rate, parent_based = _otel_sampler(environ)
     if rate is not None:
         chosen.setdefault("sample_rate", rate)
-    settings = Settings(**chosen, parent_based=parent_based, span_limits=limits_from(environ), mask=given.get("mask"))
+    settings = Settings(
+        **chosen,
+        parent_based=parent_based,
+        span_limits=limits_from(environ),
+        mask=given.get("mask"),
+        should_export_span=given.get("should_export_span"),
+    )
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return replace(settings, tracing_enabled=False)
     if settings.tracing_enabled and not settings.secret_key and "endpoint" not in chosen:
@@ -218,6 +230,7 @@ _READ: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "fsync": ("LODESTREAM_FSYNC", _fsync),
     "emit_starts": ("LODESTREAM_EMIT_STARTS", _flag),
     "debug": ("LODESTREAM_DEBUG", _flag),
+    "global_tracing": ("LODESTREAM_GLOBAL_TRACING", _flag),
     "service_name": ("OTEL_SERVICE_NAME", str),
     "resource_attributes": ("OTEL_RESOURCE_ATTRIBUTES", _pairs),
 }

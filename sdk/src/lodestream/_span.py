@@ -48,6 +48,8 @@ class Observation(ReadableSpan, trace.Span):
 
     _records_exceptions = _sets_status = True
     _metadata_left, _metadata_room = MAX_METADATA, MAX_METADATA_CHARS
+    resource_otlp: bytes | None = None
+    """The resource it is of, encoded, where it is not its recorder's."""
 
     def __init__(  # noqa: PLR0917
         self,
@@ -68,7 +70,7 @@ class Observation(ReadableSpan, trace.Span):
     ) -> None:
         self._recorder, self.scope, self._name = recorder, scope, name
         self.trace_number, self.span_number, self._parent_number = trace_id, span_id, parent_id
-        self._attributes, self._recording, self.sampled = attributes, recording, sampled
+        self._attributes, self._recording, self.sampled, self.kept = attributes, recording, sampled, recording
         self._kind, self._parent_flags, self.trace_state = kind, parent_flags, trace_state
         self._sink = recorder.sink  # a fork changes the recorder's: what was open before belongs to the parent
         self._events: Sequence[Event] = _NONE
@@ -176,7 +178,7 @@ class Observation(ReadableSpan, trace.Span):
         return self._score(Target(trace_id=self.trace_id), name, value, fields)
 
     def _score(self, target: Target, name: str, value: Any, fields: Mapping[str, Any]) -> str | None:
-        if not (self.sampled and self.span_number):
+        if not (self.kept and self.span_number):
             return None
         return self._recorder.score(target, name, value, fields, span=self)
 

@@ -28,6 +28,9 @@ class TracerProvider(trace.TracerProvider):
     `sampler`, `span_limits`. Processors get observations and the spans of instrumentation libraries alike.
     """
 
+    successor: trace.TracerProvider | None = None
+    """The provider that the program set in its place: it makes the spans of tracers that were handed out before."""
+
     def __init__(self, client: "Lodestream") -> None:
         self._client = client
 
@@ -128,6 +131,11 @@ class Tracer(trace.Tracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
     ) -> trace.Span:
+        if (successor := self._provider.successor) is not None:
+            tracer = self._tracer_of(successor)
+            return tracer.start_span(
+                name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
+            )
         try:
             context = get_current() if context is None else context
             recorder = self._provider.client_in(context).recorder
@@ -151,6 +159,10 @@ class Tracer(trace.Tracer):
             report("starting a span", error)
             return trace.INVALID_SPAN
         return span
+
+    def _tracer_of(self, provider: trace.TracerProvider) -> trace.Tracer:
+        scope = self._scope
+        return provider.get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
 
     @_agnosticcontextmanager
     def start_as_current_span(  # noqa: PLR0917
@@ -180,6 +192,7 @@ class ProcessTracerProvider(TracerProvider):
 
     def __init__(self) -> None:
         """Whose they are is decided span by span."""
+        self.successor = None
 
     @property
     def client(self) -> "Lodestream":
@@ -194,12 +207,3 @@ class ProcessTracerProvider(TracerProvider):
 
     def _clients(self) -> "Sequence[Lodestream]":
         return clients()
-
-
-def install() -> None:
-    """Be the process's tracer provider, for the tracers that were handed out already too.
-
-    Beside somebody else's provider, which stays, spans still nest through the context.
-    """
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        trace.set_tracer_provider(ProcessTracerProvider())
