@@ -61,16 +61,20 @@ def load_prices(path: Path) -> PriceTable:
         raise PricesError(f"{path}: {field}: {first['msg']}") from None
 
 
-def cost_of(model: str | None, usage: Mapping[str, int] | None, clean: Cleaner | None = None) -> dict[str, int] | None:
-    """Picodollars by kind of usage, each at most MAX_PICOS; None when the model has no price or nothing was used."""
+def cost_of(
+    model: str | None, usage: Mapping[str, int] | None, changes: dict[str, int] | None = None
+) -> dict[str, int] | None:
+    """Picodollars by kind of usage; None when the model has no price or nothing was used.
+
+    Each is at most MAX_PICOS; what is clamped is counted in `changes`, as a Cleaner does.
+    """
     prices = _prices_of(model) if model and usage else {}
     if not prices or not usage:
         return None
     costs = {kind: amount * price for kind, amount in usage.items() if (price := _price(prices, kind)) is not None}
     for kind in [kind for kind, picos in costs.items() if picos > MAX_PICOS]:
         costs[kind] = MAX_PICOS
-        if clean:
-            clean.count(AMOUNT)
+        Cleaner(changes).count(AMOUNT)
     return costs or None
 
 

@@ -10,7 +10,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from shared.read_model.blocks import Source
 from shared.read_model.dialects.fields import TYPES, Dialect, Found, Told, Usage
-from shared.read_model.dialects.usage import first_kinds, from_mapping
+from shared.read_model.dialects.usage import by_kind, from_mapping
 from shared.read_model.dialects.values import (
     AMOUNT,
     MAX_BIGINT,
@@ -90,9 +90,7 @@ def _cost_of(value: AnyValue, _source: Source, clean: Cleaner) -> dict[str, int]
 def cost_from(raw: Mapping[str, Any], clean: Cleaner) -> dict[str, int] | None:
     """US dollars by kind as picodollars; what is no amount is left out."""
     costs = {
-        clean.name(kind): picos
-        for kind, dollars in first_kinds(raw, clean)
-        if (picos := _picos(dollars, clean)) is not None
+        kind: picos for kind, dollars in by_kind(raw, clean).items() if (picos := _picos(dollars, clean)) is not None
     }
     return costs or None
 

@@ -4,7 +4,7 @@ Sources: OpenAI's chat and responses objects and OpenTelemetry's gen_ai.usage.* 
 reasoning tokens inside the output; Anthropic's object counts cache reads and writes beside the input.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from shared.read_model.dialects.fields import Usage
@@ -12,6 +12,7 @@ from shared.read_model.dialects.values import ENTRIES, MAX_KINDS, Cleaner
 
 CACHED, CACHE_CREATION, INPUT_AUDIO = "input_cached_tokens", "input_cache_creation", "input_audio_tokens"
 REASONING, OUTPUT_AUDIO = "output_reasoning_tokens", "output_audio_tokens"
+_USUAL_KINDS = frozenset({"input", "output", "total", CACHED, CACHE_CREATION, INPUT_AUDIO, REASONING, OUTPUT_AUDIO})
 
 
 def inclusive(
@@ -57,20 +58,20 @@ def from_mapping(raw: Mapping[str, Any], clean: Cleaner | None = None) -> Usage 
             usage_in = _sum(clean, raw.get("input_tokens"), *beside.values())
             return inclusive(clean, usage_in, raw.get("output_tokens"), total, **(parts | beside))
         return inclusive(clean, raw.get("input_tokens"), raw.get("output_tokens"), total, **parts)
+    amount_of = clean.amount
     return {
-        clean.name(kind): amount
-        for kind, value in first_kinds(raw, clean)
-        if (amount := clean.amount(value)) is not None
+        kind: amount for kind, value in by_kind(raw, clean).items() if (amount := amount_of(value)) is not None
     } or None
 
 
-def first_kinds(raw: Mapping[str, Any], clean: Cleaner) -> Iterable[tuple[str, Any]]:
-    """The entries of an open map that say something, at most MAX_KINDS of them."""
-    entries = [entry for entry in raw.items() if entry[1] is not None]
+def by_kind(raw: Mapping[str, Any], clean: Cleaner) -> Mapping[str, Any]:
+    """The entries of an open map that say something, at most MAX_KINDS of them, under names that columns take."""
+    if raw.keys() <= _USUAL_KINDS and None not in raw.values():
+        return raw
+    entries = [(kind, value) for kind, value in raw.items() if value is not None]
     if (too_many := len(entries) - MAX_KINDS) > 0:
         clean.count(ENTRIES, too_many)
-        return entries[:MAX_KINDS]
-    return entries
+    return {clean.name(kind): value for kind, value in entries[:MAX_KINDS]}
 
 
 def totals(usage: Usage | None) -> tuple[int, int, int]:

@@ -91,6 +91,9 @@ class Telling:
 
 def telling(version: Version) -> Telling:
     """What counts of a version, without its source."""
+    facts = hot(version.source)
+    if version.clamped:
+        Cleaner(facts.changes).count(TIME, version.clamped)
     moment = version.start_us if version.end_us is None else version.end_us
     return Telling(
         version.part,
@@ -98,7 +101,7 @@ def telling(version: Version) -> Telling:
         version.start_us,
         version.end_us,
         _parent(version),
-        _facts(version),
+        facts,
     )
 
 
@@ -110,7 +113,9 @@ def fold(key: SpanKey, versions: Sequence[Version], changes: Counter[str] | None
     if len(versions) > 1:
         return fold_tellings(key, map(telling, versions), changes)
     (only,) = versions
-    facts, parent = _facts(only), _parent(only)
+    facts, parent = hot(only.source), _parent(only)
+    if only.clamped:
+        Cleaner(facts.changes).count(TIME, only.clamped)
     row = _row(
         key,
         facts,
@@ -145,13 +150,6 @@ def fold_tellings(key: SpanKey, tellings: Iterable[Telling], changes: Counter[st
     if changes is not None:
         changes.update(facts.changes)
     return row
-
-
-def _facts(version: Version) -> Hot:
-    facts = hot(version.source)
-    if version.clamped:
-        Cleaner(facts.changes).count(TIME, version.clamped)
-    return facts
 
 
 def _distinct(tellings: Iterable[Telling]) -> list[Telling]:
@@ -197,12 +195,14 @@ def _row(
     is_root: bool,
     parts: tuple[Part, ...],
 ) -> SpanRow:
-    usage, cost, sent, produced, total, picos = facts.usage, facts.cost, 0, 0, 0, 0
-    if usage or cost:
+    usage = facts.usage
+    cost = facts.cost or cost_of(facts.model, usage, facts.changes)
+    sent, produced, total = totals(usage) if usage else (0, 0, 0)
+    picos = total_cost(cost) if cost else 0
+    if sent > MAX_TOKENS or produced > MAX_TOKENS or total > MAX_TOKENS or picos > MAX_PICOS:
         clean = Cleaner(facts.changes)
-        cost = cost or cost_of(facts.model, usage, clean)
-        sent, produced, total = [_at_most(MAX_TOKENS, tokens, clean) for tokens in totals(usage)]
-        picos = _at_most(MAX_PICOS, total_cost(cost), clean)
+        sent, produced, total = [_at_most(MAX_TOKENS, tokens, clean) for tokens in (sent, produced, total)]
+        picos = _at_most(MAX_PICOS, picos, clean)
     sanitized = sum(facts.changes.values()) if facts.changes else 0
     project_id, trace_id, span_id, start_day = key
     # By position: 35 keywords took six times as long, a tenth of project(). The order is that of SpanRow.
