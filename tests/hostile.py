@@ -1,12 +1,14 @@
 """Values that no program means to send, for every key that some dialect knows. The gateway takes all of them."""
 
-import asyncio
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
+from google.protobuf import message_factory
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import strategies as st
 from lodestream_proto.v1.event_pb2 import Producer
@@ -179,20 +181,99 @@ def request_of(
     )
 
 
-def accepted(request: ExportTraceServiceRequest, producer: Producer | None = None) -> Checked:
+async def accepted(request: ExportTraceServiceRequest, producer: Producer | None = None) -> Checked:
     """What the gateway makes of a request."""
     received_at = Timestamp()
     received_at.FromDatetime(NOON)
     envelope = Envelope("p", producer or Producer(name="test"), new_event_id(), received_at, received_at)
-
-    async def checking() -> Checked:
-        async with Turns().of("p") as turn:
-            raw = request.SerializeToString()
-            return await check(raw, lambda _: envelope, field="request", max_spans=50_000, turn=turn)
-
-    return asyncio.run(checking())
+    async with Turns().of("p") as turn:
+        raw = request.SerializeToString()
+        return await check(raw, lambda _: envelope, field="request", max_spans=50_000, turn=turn)
 
 
 def recorded(records: Sequence[Record]) -> list[Recorded]:
     """Records as the projection meets them."""
     return [at(record.value, offset=offset) for offset, record in enumerate(records)]
+
+
+_JSON_TEXTS_OF_EVENTS = (
+    "{}", "[]", "null", '"\\u0000"', '{"a":"\\u0000"}', '{"a":1,"a":2}', '{"a":1e999}', "NaN",
+    '{"a":' + "9" * 400 + "}", json.dumps({LONE: LONE}), "[" * 65 + "]" * 65, "[" * 2000 + "]" * 2000,
+    '{"kind":"prompt"}', '["cut',
+)  # fmt: skip
+
+
+def storable(value: Any) -> bool:
+    """Whether Postgres has room for a value of a row, whatever its column: COPY's encoding does not see all of it."""
+    match value:
+        case str():
+            return "\0" not in value and sendable(value) == value
+        case int():
+            return -(2**63) <= value < 2**63
+        case float():
+            return math.isfinite(value)
+        case list() | tuple() | set() | frozenset():
+            return all(map(storable, value))
+        case dict():
+            return all(map(storable, (*value.keys(), *value.values())))
+    return True
+
+
+def mutants(message: Any) -> Iterator[tuple[str, Any]]:
+    """Copies of a message, in each of which one field, however deep, has a hostile value; and which and what it is."""
+    for path, descriptor in _leaves(message):
+        for value in _hostile(descriptor):
+            mutant = type(message)()
+            mutant.CopyFrom(message)
+            if _set(mutant, path, value):
+                yield f"{'.'.join(map(str, path))}={value!r:.60}", mutant
+
+
+Path = tuple[str | int, ...]
+
+
+def _leaves(message: Any, path: Path = (), depth: int = 0) -> Iterator[tuple[Path, FieldDescriptor]]:
+    for descriptor in message.DESCRIPTOR.fields:
+        its = (*path, descriptor.name)
+        if descriptor.is_repeated:
+            its = (*its, 0)
+        if descriptor.message_type is None:
+            yield its, descriptor
+        elif depth < 4:
+            yield from _leaves(message_factory.GetMessageClass(descriptor.message_type)(), its, depth + 1)
+
+
+def _set(message: Any, path: Path, value: Any) -> bool:
+    """Set a field, making what is on the way to it; False: the field has no room for it."""
+    name, *rest = path
+    if rest and rest[0] == 0:
+        below, rest = getattr(message, str(name)), rest[1:]
+        if not rest:
+            try:
+                below.append(value)
+            except (ValueError, TypeError):
+                return False
+            return True
+        return _set(below[0] if below else below.add(), tuple(rest), value)
+    if rest:
+        return _set(getattr(message, str(name)), tuple(rest), value)
+    try:
+        setattr(message, str(name), value)
+    except (ValueError, TypeError):  # out of the type's range: nobody could send it
+        return False
+    return True
+
+
+def _hostile(descriptor: FieldDescriptor) -> Sequence[Any]:
+    match descriptor.cpp_type:
+        case FieldDescriptor.CPPTYPE_STRING if descriptor.type == FieldDescriptor.TYPE_BYTES:
+            return b"", b"\xff\0", bytes(8), bytes(16), b"t" * 16, b"s" * 8, b"x" * 5_000
+        case FieldDescriptor.CPPTYPE_STRING:
+            return [*map(sendable, TEXTS), *_JSON_TEXTS_OF_EVENTS]
+        case FieldDescriptor.CPPTYPE_ENUM:
+            return 0, 1, 2, 99, -1, 2**31 - 1
+        case FieldDescriptor.CPPTYPE_BOOL:
+            return False, True
+        case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
+            return [float(number) for number in NUMBERS]
+    return 0, 1, -1, 2**31 - 1, 2**32 - 1, 2**62, 2**63 - 1, 2**64 - 1, -(2**31), -(2**63), 253_402_300_800

@@ -10,6 +10,7 @@ from pydantic import InstanceOf, WithJsonSchema
 
 from shared.runtime.memory import raise_if_out_of_memory
 
+_MAX_PROJECT_ID = 255
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT_SCHEMA = {
     "type": "string",
@@ -33,7 +34,11 @@ class Recorded:
 
 
 def read(topic: str, partition: int, offset: int, timestamp_ms: int, raw: bytes | None) -> Recorded:
-    """What a record says; `timestamp_ms` is the log's. A record without a value or without a project is unreadable."""
+    """What a record says; `timestamp_ms` is the log's.
+
+    A record is unreadable without a value, without a project, and with a project of more than 255 characters: no key
+    names it, and no index has room for it, not even that of the dead letters.
+    """
     appended_at = _EPOCH + timedelta(milliseconds=timestamp_ms)
     return Recorded(topic, partition, offset, appended_at, raw or b"", _event(raw))
 
@@ -46,4 +51,4 @@ def _event(raw: bytes | None) -> Event | None:
     except DecodeError as error:
         raise_if_out_of_memory(error)
         return None
-    return event if event.project_id else None
+    return event if 0 < len(event.project_id) <= _MAX_PROJECT_ID else None

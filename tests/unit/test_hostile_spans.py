@@ -1,5 +1,6 @@
 """What the gateway accepts of a span, a row can hold and a message can show; the spans beside it stay as they are."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -34,7 +35,8 @@ def fold_accepted(
     producer: Producer | None = None,
 ) -> Projected:
     """Through the gateway's validation, the fold, the encoding for COPY and the answer with content."""
-    checked = hostile.accepted(hostile.request_of(spans, resource=resource, scope=scope), producer)
+    request = hostile.request_of(spans, resource=resource, scope=scope)
+    checked = asyncio.run(hostile.accepted(request, producer))
     assert checked.kept == len(spans)
     records = hostile.recorded(checked.records)
     projected = project(records)

@@ -17,6 +17,7 @@ from shared.read_model.dead_letters import DeadLetter, set_aside, whole
 from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting.refused import write_refusing
 from shared.runtime.failpoints import failpoint
+from shared.runtime.memory import raise_if_out_of_memory
 
 NAME = "prompts"
 """The projection's name in the positions, the dead letters and the metrics."""
@@ -53,6 +54,9 @@ class PromptsProjection:
                 prepared.commands.append(command_of(record))
             except StrayRecordError as error:
                 prepared.dead_letters.append(whole(record, str(error)))
+            except Exception as error:
+                raise_if_out_of_memory(error)
+                prepared.dead_letters.append(whole(record, f"{type(error).__name__}: {error}"))
         return prepared
 
     async def write(

@@ -5,12 +5,13 @@ target is and in whichever partition it lies. Of several records with one event 
 client that uses an id twice) the first by (scored_at, digest) counts.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from math import isfinite
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -22,12 +23,15 @@ from lodestream_proto.v1.score_event_pb2 import (
     SCORE_TYPE_TEXT,
     ScoreConfigDefined,
     ScoreRecorded,
+    ScoreSource,
     ScoreTarget,
+    ScoreType,
 )
 
 from services.projections.scores.rows import ConfigRow, ScoreRow
 from shared.event_log.codec import Recorded
 from shared.read_model.dead_letters import DeadLetter, whole
+from shared.read_model.dialects.values import Cleaner
 from shared.runtime.memory import raise_if_out_of_memory
 
 AHEAD = timedelta(minutes=5)
@@ -47,6 +51,8 @@ class Folded:
     scores: list[tuple[int, ScoreRow]] = field(default_factory=list)
     configs: list[tuple[int, ConfigRow]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    changes: Counter[str] = field(default_factory=Counter)
+    """What had to be cleaned, by kind."""
 
 
 def fold(records: Sequence[Recorded]) -> Folded:
@@ -54,13 +60,15 @@ def fold(records: Sequence[Recorded]) -> Folded:
     folded = Folded()
     for record in records:
         try:
-            row = row_of(record)
+            clean = Cleaner()
+            row = row_of(record, clean)
         except PoisonedScoreError as error:
             folded.dead_letters.append(whole(record, str(error)))
         except Exception as error:
             raise_if_out_of_memory(error)
             folded.dead_letters.append(whole(record, f"{type(error).__name__}: {error}"))
         else:
+            folded.changes.update(clean.changes)
             if isinstance(row, ScoreRow):
                 folded.scores.append((record.offset, row))
             else:
@@ -68,21 +76,22 @@ def fold(records: Sequence[Recorded]) -> Folded:
     return folded
 
 
-def row_of(record: Recorded) -> ScoreRow | ConfigRow:
-    """The row of an event.
+def row_of(record: Recorded, clean: Cleaner | None = None) -> ScoreRow | ConfigRow:
+    """The row of an event. Texts that people read are cleaned; an id or a name with a NUL character is none.
 
     Raises PoisonedScoreError.
     """
+    clean = clean or Cleaner()
     event = record.event
     if event is None:
         raise PoisonedScoreError("the record is not an Event of a project")
     match event.WhichOneof("payload"):
         case "score_recorded":
-            return _recorded(event, record.appended_at)
+            return _recorded(event, record.appended_at, clean)
         case "score_retracted":
-            return _retracted(event, record.appended_at)
+            return _retracted(event, record.appended_at, clean)
         case "score_config_defined":
-            return _defined(event, record.appended_at)
+            return _defined(event, record.appended_at, clean)
         case kind:
             raise PoisonedScoreError(
                 f"the payload is {kind or 'of an unknown kind'}, which does not belong in this topic"
@@ -99,7 +108,7 @@ def first_tellings(rows: Sequence[Row]) -> list[Row]:
     return list(first.values())
 
 
-def _recorded(event: Event, appended_at: datetime) -> ScoreRow:
+def _recorded(event: Event, appended_at: datetime, clean: Cleaner) -> ScoreRow:
     score = event.score_recorded
     kind, number, label = _value(score)
     return ScoreRow(
@@ -113,18 +122,18 @@ def _recorded(event: Event, appended_at: datetime) -> ScoreRow:
         name=_named(score.name, "name"),
         type=kind,
         number=number,
-        label=label,
-        comment=score.comment,
-        config_id=score.config_id,
-        source=score.source,
-        author=score.author,
-        evaluator_version=score.evaluator_version,
-        environment=score.environment,
-        metadata=score.metadata_json,
+        label=None if label is None else clean.text(label),
+        comment=clean.text(score.comment),
+        config_id=_without_nul(score.config_id, "config_id"),
+        source=_one_of(ScoreSource, score.source, "source"),
+        author=clean.text(score.author),
+        evaluator_version=clean.text(score.evaluator_version),
+        environment=clean.text(score.environment),
+        metadata=clean.text(score.metadata_json),
     )
 
 
-def _retracted(event: Event, appended_at: datetime) -> ScoreRow:
+def _retracted(event: Event, appended_at: datetime, clean: Cleaner) -> ScoreRow:
     its = event.score_retracted
     return ScoreRow(
         event.project_id,
@@ -134,11 +143,11 @@ def _retracted(event: Event, appended_at: datetime) -> ScoreRow:
         _digest(its),
         True,
         *_target(its.target),
-        retraction_reason=its.reason,
+        retraction_reason=clean.text(its.reason),
     )
 
 
-def _defined(event: Event, appended_at: datetime) -> ConfigRow:
+def _defined(event: Event, appended_at: datetime, clean: Cleaner) -> ConfigRow:
     config: ScoreConfigDefined = event.score_config_defined
     return ConfigRow(
         event.project_id,
@@ -147,12 +156,12 @@ def _defined(event: Event, appended_at: datetime) -> ConfigRow:
         _time(event, appended_at),
         _digest(config),
         _named(config.name, "name"),
-        config.type,
-        config.min_value if config.HasField("min_value") else None,
-        config.max_value if config.HasField("max_value") else None,
-        [category.label for category in config.categories],
-        [category.value for category in config.categories],
-        config.description,
+        _one_of(ScoreType, config.type, "type", least=1),
+        _finite(config.min_value, "min_value") if config.HasField("min_value") else None,
+        _finite(config.max_value, "max_value") if config.HasField("max_value") else None,
+        [clean.text(category.label) for category in config.categories],
+        [_finite(category.value, "categories.value") for category in config.categories],
+        clean.text(config.description),
         config.archived,
     )
 
@@ -178,14 +187,28 @@ def _digest(payload: Message) -> bytes:
 def _named(text: str, field: str) -> str:
     if not text:
         raise PoisonedScoreError(f"{field}: is missing")
+    return _without_nul(text, field)
+
+
+def _without_nul(text: str, field: str) -> str:
+    if "\0" in text:
+        raise PoisonedScoreError(f"{field}: has a NUL character")
     return text
+
+
+def _one_of(kinds: Any, number: int, field: str, *, least: int = 0) -> int:
+    """The number of an enum's value, as far as this version knows them."""
+    if number not in kinds.values() or number < least:
+        raise PoisonedScoreError(f"{field}: {number} is no {kinds.DESCRIPTOR.name}")
+    return number
 
 
 def _target(target: ScoreTarget) -> tuple[bytes | None, bytes | None, str | None, str | None]:
     told = [name for name in ("trace_id", "session_id", "run_id") if getattr(target, name)]
     if len(told) != 1 or (target.span_id and not target.trace_id):
         raise PoisonedScoreError(f"target: is {' and '.join(told) or 'nothing'} instead of one of them")
-    return target.trace_id or None, target.span_id or None, target.session_id or None, target.run_id or None
+    session_id, run_id = (_without_nul(getattr(target, name), f"target.{name}") for name in ("session_id", "run_id"))
+    return target.trace_id or None, target.span_id or None, session_id or None, run_id or None
 
 
 def _value(score: ScoreRecorded) -> _Value:

@@ -11,6 +11,7 @@ from services.projections.scores.tables import NAME, write_configs, write_scores
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import SCORES
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
+from shared.read_model.projecting import metrics
 from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting.refused import write_refusing
 from shared.runtime.failpoints import failpoint
@@ -55,6 +56,8 @@ class ScoresProjection:
             connection, prepared.configs, lambda configs: write_configs(connection, [row for _, row in configs])
         ):
             letters.append(whole(at[config[0]], reason))
+        for kind, times in prepared.changes.items():
+            metrics.CLEANED.labels(NAME, kind).inc(times)
         await failpoint("projection.copied")
         if letters:
             await set_aside(connection, NAME, letters)
