@@ -22,6 +22,7 @@ from tests.torture.starts import Starts
 _DELAY, _RATE = 0.15, 40_000.0  # seconds a chunk; bytes a second
 _ROOM = 4 * 1024 * 1024  # bytes of address space that are left to who is squeezed
 _WRONG = 20 * 3600.0  # seconds by which a clock jumps; a projection bends what is further off than a day
+_LAST_GASP = 2.0  # seconds that somebody who dies of a squeeze may take to end
 _COMMIT = b"COMMIT;"
 _SESSIONS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -81,6 +82,8 @@ async def _freeze(stand: Stand, strike: Strike, _starts: Starts) -> None:
 
 async def _squeeze(stand: Stand, strike: Strike, starts: Starts) -> None:
     """Hardly any memory is to be had. Who dies of it is started again, as one that the kernel killed for it."""
+    await starts.over(strike.target)  # who is struck while it starts may die of it long after
+    starts.check(strike.target)
     process = _running(stand, strike.target)
     squeezed = psutil.Process(process.pid)
     with suppress(psutil.NoSuchProcess):
@@ -89,6 +92,8 @@ async def _squeeze(stand: Stand, strike: Strike, starts: Starts) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(process.ended(), strike.lasts)
         squeezed.rlimit(psutil.RLIMIT_AS, usual)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.ended(), _LAST_GASP)
     if process.pid is None:
         await starts.again(strike.target, process)
 

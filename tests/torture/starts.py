@@ -24,6 +24,11 @@ class Starts:
         while (task := self._under_way.get(name)) and not task.done() and process.pid is None:
             await asyncio.sleep(0.01)
 
+    async def over(self, name: str) -> None:
+        """Wait until it has been started, or has failed to."""
+        if task := self._under_way.get(name):
+            await asyncio.gather(task, return_exceptions=True)
+
     async def again(self, name: str, process: Process) -> None:
         """Begin to start what has been made to end."""
         await process.ended()
