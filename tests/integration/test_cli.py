@@ -17,6 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from shared.event_log.topics import TOPICS
 from tests.cli import Ran
 from tests.polling import until
+from tests.read_model import offer_providers
 from tests.records import any_value
 from tests.stack import Stack
 
@@ -268,3 +269,27 @@ async def test_projects_and_keys_are_managed_in_postgres(database: str, tmp_path
     table = (await admin("keys", "list")).out
     assert key["public_key"] in table
     assert key["secret_key"] not in table, "a secret is shown once"
+
+
+async def test_what_projects_may_use_and_spend_is_managed_in_postgres(database: str) -> None:
+    async def admin(*words: str) -> Ran:
+        return await lodestream("admin", *words, LODESTREAM_POSTGRES=database)
+
+    await offer_providers(database, "mock")
+    nowhere = await admin("caps", "set", "support", "--period", "day", "--usd", "5")
+    assert (nowhere.code, "there is no project 'support'" in nowhere.err) == (1, True)
+    await admin("projects", "create", "support")
+    assert (await admin("providers", "grant", "support", "mock", "--model", "mock-small")).code == 0
+    assert (await admin("providers", "list", "support", "--json")).json["providers"] == [
+        {"provider": "mock", "kind": "mock", "models": ["mock-small"]}
+    ]
+    assert [(await admin("providers", "revoke", "support", "mock")).code for _ in range(2)] == [0, 1]
+
+    capped = await admin("caps", "set", "support", "--period", "day", "--usd", "5", "--tokens", "1000")
+    assert capped.out == "support may spend $5.00 in a day\n"
+    assert (await admin("caps", "list", "--json")).json["caps"] == [
+        {"project_id": "support", "period": "day", "spent_usd": 0, "max_usd": 5, "spent_tokens": 0, "max_tokens": 1000}
+    ]
+    assert "$5" in (await admin("caps", "list", "support")).out
+    assert (await admin("caps", "set", "support", "--period", "year", "--usd", "5")).code == 2
+    assert [(await admin("caps", "remove", "support", "--period", "day")).code for _ in range(2)] == [0, 1]

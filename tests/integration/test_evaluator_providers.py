@@ -122,7 +122,7 @@ async def test_a_reply_that_drips_ends_with_the_time_for_a_call(servers) -> None
     start = time.monotonic()
     try:
         with pytest.raises(PassingError, match=r"no answer within 0\.5 s"):
-            await calls.ask("drip", ASKED)
+            await calls.ask("p", "drip", ASKED)
     finally:
         await provider.aclose()
         await limits.aclose()

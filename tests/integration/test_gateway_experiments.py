@@ -3,8 +3,10 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from lodestream_proto.v1 import datasets_pb2 as datasets
@@ -24,6 +26,7 @@ from lodestream_proto.v1.prompt_event_pb2 import PromptLabelsMoved, PromptVersio
 from lodestream_proto.v1.prompts_pb2 import CreatePromptRequest, MoveLabelsRequest
 
 from shared.event_log.topics import EXPERIMENTS
+from shared.read_model import provider_access
 from shared.read_model.experiment_ids import dataset_id_of, run_id_of
 from shared.read_model.experiment_rules import MAX_RESULT_BYTES
 from tests.conftest import StartService
@@ -153,6 +156,21 @@ async def test_a_provider_that_nobody_offers_and_a_setting_that_is_not_a_runs_ar
     assert (await start(shared_stack, asked("own", of="provided", evaluators_json=judged))).created, (
         "a program asks by itself"
     )
+    connection = await asyncpg.connect(shared_stack.dsn)
+    try:
+        await provider_access.grant(connection, "acme", "mock", ["mock-small"])
+        error = await refusal(start(shared_stack, asked("model", of="provided", task=task)))
+        its = "experiment.task_json.model: the project may use mock-small of it, not 'mock-large'"
+        assert (error.code(), error.details()) == (grpc.StatusCode.INVALID_ARGUMENT, its)
+        await provider_access.revoke(connection, "acme", "mock")
+        await provider_access.set_cap(connection, "acme", "day", picodollars=Decimal(0), tokens=0)
+        error = await refusal(start(shared_stack, asked("cap", of="provided", task=task)))
+        its = "the spending cap is reached: the project may spend $0 in a day"
+        assert (error.code(), error.details()) == (grpc.StatusCode.FAILED_PRECONDITION, its)
+        await provider_access.remove_cap(connection, "acme", "day")
+    finally:
+        await connection.close()
+    assert (await start(shared_stack, asked("all", of="provided", task=task))).created
 
 
 async def test_a_prompt_by_label_is_one_version_for_ever(shared_stack: Stack) -> None:

@@ -20,7 +20,7 @@ class Asked:
         self.questions: list[Question] = []
         self._mock = MockProvider()
 
-    async def ask(self, _: str, question: Question, *, begun: Callable[[], None]) -> Reply:
+    async def ask(self, _project: str, _: str, question: Question, *, begun: Callable[[], None]) -> Reply:
         begun()
         self.questions.append(question)
         return await self._mock.ask(question)

@@ -1,4 +1,4 @@
-"""`lodestream admin`: projects and their API keys, directly in Postgres (LODESTREAM_POSTGRES)."""
+"""`lodestream admin`: projects, their API keys, providers and caps, directly in Postgres (LODESTREAM_POSTGRES)."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from services.edge.cli import screen
+from services.edge.cli import admin_providers, screen
 from services.edge.cli.failures import Failure
 from services.edge.cli.options import AsJson
 from services.edge.cli.postgres import in_postgres
@@ -21,6 +21,8 @@ projects_app = typer.Typer(no_args_is_help=True)
 keys_app = typer.Typer(no_args_is_help=True)
 app.add_typer(projects_app, name="projects", help="Create projects, list them.")
 app.add_typer(keys_app, name="keys", help="Create API keys, list and revoke them.")
+app.add_typer(admin_providers.providers_app, name="providers", help="Which model providers a project may use.")
+app.add_typer(admin_providers.caps_app, name="caps", help="What a project may spend on model calls.")
 
 
 @projects_app.command("create")

@@ -23,6 +23,7 @@ from services.write.evaluator.planning import Planner
 from services.write.evaluator.prompts import Prompts
 from services.write.evaluator.providers.endpoints import open_endpoints
 from services.write.evaluator.schemas import Schemas
+from services.write.evaluator.spending import Spending
 from services.write.evaluator.subscriber import assignment, router, subscriber
 from services.write.evaluator.telling import Teller
 from services.write.evaluator.trying import Trying
@@ -95,12 +96,14 @@ async def _working(
         await appender.start(wait=_PATIENCE)
         stack.push_async_callback(appender.stop, grace=_FLUSH_SECONDS)
 
-        calls, prompts = Calls(endpoints, limits, seconds=settings.call_seconds), Prompts(pool)
+        spending = Spending(pool, call_seconds=settings.call_seconds)
+        stack.push_async_callback(spending.flush)
+        calls, prompts = Calls(endpoints, limits, spending, seconds=settings.call_seconds), Prompts(pool)
         jobs = Jobs(
             pool,
             owner=owner,
             lease_seconds=settings.lease_seconds,
-            providers=calls.kinds,
+            offers=calls.offers,
             provider_grace_seconds=settings.provider_grace_seconds,
         )
         await jobs.seen()  # whoever asks for a run once this process is ready, finds what it offers
@@ -132,6 +135,7 @@ async def _working(
             worker.turned.set()
             caretaker.woken.set()
 
+        await stack.enter_async_context(beside(spending.run()))
         await stack.enter_async_context(beside(teller.run()))
         await stack.enter_async_context(beside(worker.beating()))
         stack.push_async_callback(worker.drain)

@@ -4,6 +4,7 @@ Every change names owner and fence, so a worker whose lease has run out changes 
 jobs does so in key order.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import asyncpg
 
 from services.write.evaluator.folding.fold import Run
 from services.write.evaluator.folding.tables import look_at, spend
+from services.write.evaluator.providers.endpoints import Endpoint
 from services.write.evaluator.sharing import OF_FREE, Candidate, share
 from shared.read_model.postgres import load_sql
 
@@ -24,6 +26,7 @@ _WORKED_ON = 1  # the state of a job
 _SEEN, _WAITING = (load_sql(_SQL / f"{name}.sql") for name in ("seen", "waiting"))
 _RUNS_TO_SERVE, _HOW_MUCH, _CLAIM = (load_sql(_SQL / f"{name}.sql") for name in ("runs_to_serve", "how_much", "claim"))
 _HOLD, _RECOVER, _ADOPT, _LEAVE = (load_sql(_SQL / f"{name}.sql") for name in ("hold", "recover", "adopt", "leave"))
+_END = load_sql(_SQL / "end.sql")
 _PUT_OFF, _DECIDE, _TOLD = (load_sql(_SQL / f"{name}.sql") for name in ("put_off", "decide", "told"))
 
 
@@ -85,16 +88,13 @@ class Jobs:
         *,
         owner: str,
         lease_seconds: float,
-        providers: Mapping[str, str] | None = None,
+        offers: Sequence[Endpoint] = (),
         provider_grace_seconds: float = 600,
     ) -> None:
-        """`providers`: what this worker offers, with kinds, for `provider_grace_seconds` after it was last seen."""
+        """`offers`: the endpoints of this worker, for `provider_grace_seconds` after it was last seen."""
         self._pool, self._owner = pool, owner
         self._lease = timedelta(seconds=lease_seconds)
-        self._providers, self._offered_for = (
-            dict(sorted((providers or {}).items())),
-            timedelta(seconds=provider_grace_seconds),
-        )
+        self._offers, self._offered_for = offers, timedelta(seconds=provider_grace_seconds)
 
     async def claim(self, slots: int, wanted: Wanted) -> list[Claimed]:
         """At most so many jobs that wait, shared fairly among runs; never more of a run than its concurrency allows.
@@ -169,14 +169,19 @@ class Jobs:
             await connection.execute(_TOLD, *_columns(sorted(keys)))
             await look_at(connection, {key.run for key in keys})
 
+    async def end(self, run: Run, outcome: int, reason: str) -> None:
+        """Have a run end so: nothing of it begins any more."""
+        await self._pool.execute(_END, *run, outcome, reason)
+
     async def leave(self) -> None:
         """Leave everything to the others: this worker ends."""
         await self._pool.execute(_LEAVE, self._owner)
 
     async def seen(self) -> int:
         """Say that this worker lives, and which providers it offers; returns how many workers live."""
-        names, kinds = list(self._providers), list(self._providers.values())
-        return int(await self._pool.fetchval(_SEEN, self._owner, names, self._offered_for, kinds))
+        offers = [(each.name, each.kind, each.granted_only, json.dumps(each.models)) for each in self._offers]
+        columns = [list(column) for column in zip(*offers, strict=True)] or [[], [], [], []]
+        return int(await self._pool.fetchval(_SEEN, self._owner, self._offered_for, *columns))
 
     async def waiting(self) -> int:
         """How many jobs wait, over all runs."""

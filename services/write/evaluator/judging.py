@@ -18,6 +18,7 @@ from services.write.evaluator.limits import TooFarError
 from services.write.evaluator.prompts import Prompts
 from services.write.evaluator.providers.provider import CallError, PassingError, Question
 from services.write.evaluator.schemas import ItemSchemas, JudgingDelayedError, Schemas
+from services.write.evaluator.spending import CapReachedError
 from services.write.evaluator.tried import Said
 from shared.read_model.dialects.usage import totals
 from shared.read_model.pricing import cost_of, total_cost
@@ -84,7 +85,8 @@ class Judges:
     async def evaluate(self, evaluators: Sequence[Evaluator], case: Case, *, seconds: float) -> list[Said]:
         """What each says, in order; those that can't judge a task that failed are not asked about one.
 
-        Raises JudgingDelayedError when the item has to be judged again later.
+        Raises JudgingDelayedError when the item has to be judged again later, CapReachedError when the project may
+        spend no more.
         """
         asked = [each for each in evaluators if each.judges_failures or not case.error]
         turn = asyncio.Semaphore(_AT_ONCE)
@@ -119,7 +121,7 @@ class Judges:
         except TimeoutError:
             error = f"it took longer than {seconds:g} s"
         except EvaluatorError as failed:
-            if isinstance(failed.__cause__, JudgingDelayedError):
+            if isinstance(failed.__cause__, JudgingDelayedError | CapReachedError):
                 raise failed.__cause__ from None
             error = str(failed) or type(failed).__name__
         except Exception as failed:
@@ -155,7 +157,7 @@ class Judges:
             )  # fmt: skip
             resume = clock.pause()
             try:
-                reply = await self.calls.ask(provider, question, begun=resume)
+                reply = await self.calls.ask(str(self.names[0]), provider, question, begun=resume)
                 break
             except TooFarError as error:
                 await asyncio.sleep(error.seconds * random.uniform(1, 1.2))  # noqa: S311 - jitter
@@ -166,6 +168,8 @@ class Judges:
                 attempt += 1
             except CallError as error:
                 raise EvaluatorError(f"the judge did not answer: {error}") from error
+            except CapReachedError as error:
+                raise EvaluatorError(str(error)) from error
             finally:
                 resume()
         sent, produced, _ = totals(dict(reply.usage))

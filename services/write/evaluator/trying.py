@@ -36,7 +36,8 @@ class Trying:
         """What came of it; `begun` is called when the model is.
 
         Raises PassingError when it should be tried again and there are attempts left, TooFarError when the provider has
-        no place soon, JudgingDelayedError when it can't be judged soon.
+        no place soon, JudgingDelayedError when it can't be judged soon, and CapReachedError when the project may spend
+        no more.
         """
         messages: Sequence[Message] | None = None
         reply, error = None, ""
@@ -79,7 +80,7 @@ class Trying:
             key=event_id(*opened.run, item.item_id, item.repetition, "question"),
             attempt=attempt,
         )
-        return await self._calls.ask(task.provider, question, begun=begun)
+        return await self._calls.ask(opened.run[0], task.provider, question, begun=begun)
 
     async def _judged(self, opened: Opened, item: Item, tried: Tried) -> Tried:
         names = (*opened.run, item.item_id, item.repetition)

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import structlog
+from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_BUDGET_SPENT
 
 from services.write.evaluator import metrics
 from services.write.evaluator.backoff import pause
@@ -20,6 +21,7 @@ from services.write.evaluator.opening import Runs, UnopenedError
 from services.write.evaluator.providers.provider import PassingError
 from services.write.evaluator.results import events_of, usage_of
 from services.write.evaluator.schemas import JudgingDelayedError
+from services.write.evaluator.spending import CapReachedError, NoRoomError
 from services.write.evaluator.telling import Teller
 from services.write.evaluator.tried import Item, Opened, Tried
 from services.write.evaluator.trying import Trying, given_up
@@ -228,11 +230,16 @@ class Worker:
         try:
             return await self._trying(opened, item, claimed.attempt, begun=begun)
         except TooFarError as error:
-            self._resting.add(provider, error.seconds)
+            if not isinstance(error, NoRoomError):  # which is the project's alone
+                self._resting.add(provider, error.seconds)
             await self._jobs.put_off(claimed, error.seconds * random.uniform(1, 1.2), counts=False)  # noqa: S311
         except JudgingDelayedError as error:
             log.warning("an item is judged later", run=claimed.key.run_id, item=claimed.key.item_id, reason=str(error))
             await self._jobs.put_off(claimed, random.uniform(1, 2) * _UNOPENED_SECONDS, counts=False)  # noqa: S311
+        except CapReachedError as error:
+            log.info("a run ends", project=claimed.key.project_id, run=claimed.key.run_id, reason=str(error))
+            await self._jobs.put_off(claimed, _UNOPENED_SECONDS, counts=False)
+            await self._jobs.end(claimed.key.run, EXPERIMENT_OUTCOME_BUDGET_SPENT, str(error))
         except PassingError as error:
             wait = pause(claimed.attempt, retry_after=error.retry_after, chance=random.random)
             metrics.RETRIES.labels(provider).inc()

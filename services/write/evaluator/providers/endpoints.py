@@ -3,7 +3,7 @@
 {"openai": {"kind": "openai", "base_url": "https://…/v1", "api_key_env": "OPENAI_API_KEY", "requests_per_second": 20}}
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,10 @@ class _Entry(BaseModel):
     """The environment variable that holds the key; the key itself is in no file."""
     requests_per_second: float | None = Field(default=None, gt=0, le=100_000)
     """Over all workers together."""
+    access: Literal["all", "granted"] = "all"
+    """Which projects may use it: all, or those that `lodestream admin providers grant` names."""
+    models: tuple[str, ...] = ()
+    """That may be used of it; empty: any."""
     images: Literal["inline", "public"] | tuple[str, ...] = "inline"
     """Images in messages: in the message itself, also of any public host, or also of the hosts that are listed."""
 
@@ -47,6 +51,8 @@ class Endpoint:
     requests_per_second: float | None = None
     kind: str = "openai"
     images: Images = "inline"
+    granted_only: bool = False
+    models: Sequence[str] = ()
 
 
 Endpoints = Mapping[str, Endpoint]
@@ -81,7 +87,15 @@ async def open_endpoints(path: Path | None, *, seconds: float) -> AsyncIterator[
     Raises ProvidersError.
     """
     endpoints = {
-        name: Endpoint(name, _provider(entry, seconds), entry.requests_per_second, entry.kind, entry.images)
+        name: Endpoint(
+            name,
+            _provider(entry, seconds),
+            entry.requests_per_second,
+            entry.kind,
+            entry.images,
+            entry.access == "granted",
+            entry.models,
+        )
         for name, entry in read_entries(path).items()
     }
     try:

@@ -48,6 +48,10 @@ class PassingError(CallError):
         """Seconds for which the provider asks to be left alone."""
 
 
+class UnansweredError(PassingError):
+    """The model was asked and has not answered in time: it may have worked, and cost, all the same."""
+
+
 class LastingError(CallError):
     """It would say the same again: the request is wrong, or is not allowed."""
 

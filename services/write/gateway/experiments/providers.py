@@ -1,41 +1,55 @@
-"""Which providers of models a run may name: those that evaluation workers offer."""
+"""Which providers and models of them a run may name: what workers offer and the operator lets the project use."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
+import grpc
 
 from shared.read_model.model_parameters import check_parameters
-from shared.runtime.refusal import InvalidError, UnavailableError
-
-_OFFERED = "SELECT provider, kind FROM lodestream.providers WHERE offered_until > now() ORDER BY provider"
+from shared.read_model.provider_access import Access, read_access, read_caps
+from shared.runtime.refusal import InvalidError, RefusedError, UnavailableError
 
 
 class Providers:
-    """Knows what workers offer, as they have last said in the database."""
+    """Knows what workers offer, as they have last said in the database, and what the operator has granted there."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def check(self, task: Mapping[str, Any], specs: Mapping[str, Sequence[Mapping[str, Any]]], path: str) -> None:
-        """Check the provider and the settings of the task, and those of evaluators that have a model judge.
+    async def check(
+        self,
+        project_id: str,
+        task: Mapping[str, Any],
+        specs: Mapping[str, Sequence[Mapping[str, Any]]],
+        path: str,
+    ) -> None:
+        """Check provider, model and settings of the task, and those of evaluators that have a model judge.
 
-        Raises InvalidError naming the field whose provider nobody offers or the setting that a run may not set, and
-        UnavailableError when the database does not answer.
+        Raises InvalidError naming the field whose provider or model the project may not use, or the setting that a run
+        may not set; RefusedError when the project has spent what it may; and UnavailableError when the database does
+        not answer.
         """
         try:
-            offered = {row["provider"]: row["kind"] for row in await self._pool.fetch(_OFFERED)}
+            access, caps = await read_access(self._pool, project_id), await read_caps(self._pool, project_id)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise UnavailableError("providers can't be read: the database does not answer", retry_seconds=5) from error
-        askers = {f"{path}.task_json": task} | {
-            f"{path}.{field}[{n}]": spec
-            for field, its in specs.items()
-            for n, spec in enumerate(its)
-            if isinstance(spec.get("provider"), str)
-        }
-        for field, asker in askers.items():
-            kind = offered.get(asker["provider"])
-            if kind is None:
-                may = f"the project may use {', '.join(offered)}" if offered else "no worker offers any"
-                raise InvalidError(f"{field}.provider", f"there is no provider {asker['provider']!r:.100}; {may}")
-            check_parameters(asker.get("settings") or {}, kind, f"{field}.settings")
+        _check_asker(task, access, f"{path}.task_json")
+        for field, its in specs.items():
+            for n, spec in enumerate(its):
+                if isinstance(spec.get("provider"), str):
+                    _check_asker(spec, access, f"{path}.{field}[{n}]")
+        for cap in caps:
+            if why := cap.why_reached():
+                raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, f"the spending cap is reached: {why}")
+
+
+def _check_asker(asker: Mapping[str, Any], access: Mapping[str, Access], field: str) -> None:
+    provider = asker["provider"]
+    its = access.get(provider)
+    if its is None:
+        may = f"the project may use {', '.join(access)}" if access else "no worker offers any that the project may use"
+        raise InvalidError(f"{field}.provider", f"there is no provider {provider!r:.100}; {may}")
+    if why := its.why_not(str(asker.get("model"))):
+        raise InvalidError(f"{field}.model", why)
+    check_parameters(asker.get("settings") or {}, its.kind, f"{field}.settings")

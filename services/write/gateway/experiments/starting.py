@@ -66,7 +66,7 @@ class Starting:
             refuse_another(stored.request, requested)
             return Meant(stored.request, is_there=True)
         if task is not None:
-            await self._providers.check(task.told, specs, _PATH)
+            await self._providers.check(project_id, task.told, specs, _PATH)
         await self._refuse_taken_name(project_id, requested)
         if dataset is not None:
             dataset.refuse_archived()
