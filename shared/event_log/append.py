@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaTimeoutError
 
 from shared.event_log.position import Position
 from shared.event_log.producer import discard, make_producer
-from shared.event_log.topics import MAX_RECORD_BYTES
+from shared.event_log.topics import MAX_RECORD_BYTES, TRACES, Lane, lane_partition
 from shared.runtime.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -39,6 +39,8 @@ class Record:
     topic: str
     key: bytes
     value: bytes
+    lane: Lane = Lane.EXPRESS
+    """Of the topic of traces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +221,12 @@ async def _deliver(held: _Held, record: Record, within: float) -> Position:
     """A record that fails has used up a sequence number: all that follow it in its partition would fail as well."""
     try:
         async with asyncio.timeout(within):
-            confirmation = await held.producer.send(record.topic, record.value, record.key)
+            if record.topic == TRACES:
+                partitions = len(await held.producer.partitions_for(record.topic))
+                partition = lane_partition(record.key, record.lane, partitions)
+                confirmation = await held.producer.send(record.topic, record.value, record.key, partition)
+            else:
+                confirmation = await held.producer.send(record.topic, record.value, record.key)
     except (TimeoutError, KafkaTimeoutError):  # the partition's buffer is full; this record is not in it
         raise LogUnavailableError("the event log has not made room in time") from None
     except Exception as error:

@@ -1,10 +1,12 @@
 """The topics of the log, in one table, and the command that creates them: `python -m shared.event_log.topics`."""
 
 import asyncio
+import enum
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.partitioner import murmur2
 
 from shared.runtime.settings import KafkaSettings
 
@@ -22,6 +24,35 @@ class Topic:
 
     name: str
     partitions: int = 12
+
+
+class Lane(enum.Enum):
+    """Which partitions of the traces a record goes to, so that a backlog of one project stands before nobody else's."""
+
+    EXPRESS = "express"
+    """Of projects that write no more than their fair rate."""
+    BULK = "bulk"
+    """What is beyond it."""
+
+
+_BULK_FROM = 8
+"""The first of the traces' partitions that are kept for the bulk."""
+
+
+def is_bulk(topic: str, partition: int) -> bool:
+    """Whether a partition holds what is beyond its projects' fair rates."""
+    return topic == TRACES and partition >= _BULK_FROM
+
+
+def lane_partition(key: bytes, lane: Lane, partitions: int) -> int:
+    """The partition of a key among those of a lane; a topic of few partitions has no lanes."""
+    if partitions <= _BULK_FROM:
+        first, count = 0, partitions
+    elif lane is Lane.EXPRESS:
+        first, count = 0, _BULK_FROM
+    else:
+        first, count = _BULK_FROM, partitions - _BULK_FROM
+    return first + int(murmur2(key) & 0x7FFF_FFFF) % count
 
 
 TOPICS = (Topic(TRACES), Topic(SCORES), Topic(PROMPTS), Topic(EXPERIMENTS))

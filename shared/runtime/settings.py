@@ -68,9 +68,13 @@ class GatewaySettings(_Settings):
     """Of requests being handled and records not acknowledged; beyond it requests are refused for a moment."""
     max_pipelined: int = Field(default=8, ge=1)
     """Requests of one stream handled at the same time."""
-    quota_bytes_per_second: float = Field(default=64 * MIB, gt=0)
-    quota_spans_per_second: float = Field(default=100_000, gt=0)
+    quota_bytes_per_second: float = Field(default=16 * MIB, gt=0)
+    """Of requests as they are when they are opened."""
+    quota_spans_per_second: float = Field(default=20_000, gt=0)
     quota_burst_seconds: float = Field(default=5.0, gt=0)
+    fair_bytes_per_second: float = Field(default=2 * MIB, gt=0)
+    """What a project writes beyond this, or the next, goes to bulk partitions: others' spans wait for none of it."""
+    fair_spans_per_second: float = Field(default=1_000, gt=0)
     ack_seconds: float = Field(default=9.0, gt=0, le=60)
     """The longest a request waits for the log, deadline of the caller or not."""
     prompt_memory_bytes: int = Field(default=64 * MIB, ge=0)
@@ -149,6 +153,8 @@ class ProjectionSettings(_Settings):
     """Of records when they are opened."""
     batch_items: int = Field(default=5_000, ge=1)
     """Spans above all; of other events one or a few each."""
+    turn_seconds: float = Field(default=0.2, gt=0)
+    """While several projects write: how long bulk may be folded before the others' records are looked for again."""
 
 
 class KeySettings(_Settings):

@@ -24,6 +24,7 @@ from services.write.gateway.turns import Turns
 from services.write.gateway.validation import places_of, spans_of
 from services.write.gateway.wire import Layout, TooManySpansError, cut, laying_out
 from services.write.gateway.writing import PIECE_BYTES, PIECE_SPANS, Checked, check
+from shared.event_log.topics import TRACES, Lane, is_bulk, lane_partition
 from shared.read_model.blocks import open_block
 from shared.runtime.refusal import InvalidError, UnavailableError
 from shared.runtime.settings import MIB, GatewaySettings
@@ -285,6 +286,23 @@ def test_what_is_opened_is_held_and_charged_before_it_is() -> None:
         room.charge_spans(1000)
     with pytest.raises(OverQuotaError), door.hold("other", 1):
         pass
+
+
+def test_what_is_beyond_a_projects_fair_rate_goes_to_the_bulk_and_nothing_of_others() -> None:
+    door = admission(fair_spans_per_second=100, fair_bytes_per_second=MIB, quota_burst_seconds=1)
+    assert [door.lane("greedy", size=1, spans=60) for _ in range(3)] == [Lane.EXPRESS, Lane.EXPRESS, Lane.BULK]
+    assert door.lane("modest", size=1, spans=60) is Lane.EXPRESS
+    assert door.lane("large", size=2 * MIB, spans=1) is Lane.EXPRESS
+    assert door.lane("large", size=1, spans=1) is Lane.BULK
+
+
+@given(st.binary(max_size=40), st.sampled_from(Lane), st.integers(1, 30))
+def test_lanes_share_no_partition(key: bytes, lane: Lane, partitions: int) -> None:
+    partition = lane_partition(key, lane, partitions)
+    assert 0 <= partition < partitions
+    assert partition == lane_partition(key, lane, partitions)
+    if partitions > 8:
+        assert is_bulk(TRACES, partition) is (lane is Lane.BULK)
 
 
 def test_the_spans_of_all_events_of_a_request_count_together() -> None:

@@ -10,6 +10,7 @@ from services.write.gateway.quota import Quotas
 from services.write.gateway.refusal import OverQuotaError, TooMuchError
 from services.write.gateway.turns import Turns
 from shared.event_log.append import Appender
+from shared.event_log.topics import Lane
 from shared.read_model.authentication import Authenticator
 from shared.read_model.caller import project_of
 from shared.runtime.refusal import Context, UnavailableError
@@ -33,6 +34,12 @@ class Admission:
         self._max_spans = settings.max_spans
         self._most, self._held = settings.max_in_flight_bytes, 0
         self._held_by: Counter[str] = Counter()
+        self._fair_rates = Quotas(
+            bytes_per_second=settings.fair_bytes_per_second,
+            spans_per_second=settings.fair_spans_per_second,
+            burst_seconds=settings.quota_burst_seconds,
+            clock=clock,
+        )
         self._quotas = Quotas(
             bytes_per_second=settings.quota_bytes_per_second,
             spans_per_second=settings.quota_spans_per_second,
@@ -72,6 +79,13 @@ class Admission:
             yield room
         finally:
             self._release(project_id, room.size)
+
+    def lane(self, project_id: str, *, size: int, spans: int) -> Lane:
+        """Where spans of so many bytes go: what is within its project's fair rate, or what is beyond it."""
+        if self._fair_rates.wait(project_id):
+            return Lane.BULK
+        self._fair_rates.take(project_id, size=size, spans=spans)
+        return Lane.EXPRESS
 
     def count_spans(self, project_id: str, spans: int) -> None:
         """Charge the project's quota."""

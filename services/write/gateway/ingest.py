@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from lodestream_proto.v1.ingest_pb2 import (
@@ -95,6 +96,9 @@ class IngestService:
                     checked.append(await check_event(event, project_id, context, settings, named, turn=turn, room=room))
                     await turn.give()
             records = [record for event in checked for record in event.records]
+            if told := sum(event.spans.spans for event in checked if event.spans):
+                lane = self._admission.lane(project_id, size=room.size, spans=told)
+                records = [replace(record, lane=lane) for record in records]
             positions = await append_all(self._appender, records, context, most=settings.ack_seconds)
         return RecordResponse(results=_results(checked), position=to_token(positions))
 

@@ -19,6 +19,7 @@ from services.write.gateway.validation import RefusedSpan
 from services.write.gateway.writing import Checked, append_all, append_shared, check
 from shared.event_log.append import Appender
 from shared.event_log.position import Position, to_token
+from shared.event_log.topics import Lane
 from shared.runtime.refusal import Context, answering
 from shared.runtime.settings import GatewaySettings
 
@@ -60,6 +61,8 @@ class TraceService:
                     charge=room.charge_spans,
                     share=True,
                 )
+            lane = self._admission.lane(project_id, size=room.size, spans=checked.spans)
+            checked = checked.in_lane(lane) if lane is Lane.BULK else checked
             positions = await self._append(checked, context)
         metrics.SPANS.labels("accepted").inc(checked.kept)
         metrics.SPANS.labels("refused").inc(len(checked.refused))

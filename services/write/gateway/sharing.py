@@ -11,11 +11,12 @@ gather; nothing that is wrong with one can hurt another.
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.write.gateway.records import Envelope
 from shared.event_log.append import Appender, LogUnavailableError
 from shared.event_log.position import Position
+from shared.event_log.topics import Lane
 from shared.read_model.blocks import compress
 
 SMALL_BYTES = 64 * 1024
@@ -23,7 +24,7 @@ SMALL_BYTES = 64 * 1024
 _ENOUGH_BYTES = 256 * 1024
 _APART_SECONDS = 0.01
 """Between two records of a key, unless the first is enough: a record costs Kafka some 0.4 ms."""
-_Key = tuple[str, str, str]
+_Key = tuple[str, str, str, Lane]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,13 @@ class SmallRequest:
     otlp_request: bytes
     spans: int
     trace_id: bytes
+    lane: Lane = Lane.EXPRESS
 
     @property
     def key(self) -> _Key:
-        """What requests in one record have in common: project and producer."""
+        """What requests in one record have in common: project, producer and lane."""
         producer = self.envelope.producer
-        return self.envelope.project_id, producer.name, producer.version
+        return self.envelope.project_id, producer.name, producer.version, self.lane
 
 
 @dataclass(slots=True)
@@ -105,6 +107,7 @@ class Sharing:
         together = b"".join([request.otlp_request for request, _ in waiting])
         spans = sum(request.spans for request, _ in waiting)
         record = first.envelope.record(first.trace_id, compress(together), spans, len(together))
+        record = replace(record, lane=first.lane)
         departed = time.monotonic()
         try:
             (position,) = await self._appender.append([record], within=self._ack_seconds)

@@ -148,8 +148,10 @@ class Piece:
                 spans = (
                     self.raw[begin:end] if together else b"".join([self.raw[a:b] for a, b in scope.spans[first:last]])
                 )
-                resource_spans += _delimited(_SCOPE_SPANS, scope.around[1] + spans)
-            request += _delimited(_RESOURCE_SPANS, bytes(resource_spans))
+                resource_spans += _head(_SCOPE_SPANS, len(scope.around[1]) + len(spans)) + scope.around[1]
+                resource_spans += spans
+            request += _head(_RESOURCE_SPANS, len(resource_spans))
+            request += resource_spans
         return bytes(request)
 
     def places(self) -> list[Place]:
@@ -270,14 +272,14 @@ def _fields(raw: bytes, at: int, end: int, path: str) -> Iterator[tuple[int, int
         yield tag, begin, value_at, at
 
 
-def _delimited(number: int, raw: bytes) -> bytes:
-    """A message as a field."""
-    size, head = len(raw), bytearray([number << 3 | _BYTES])
+def _head(number: int, size: int) -> bytes:
+    """What stands before the bytes of a message in a field."""
+    head = bytearray([number << 3 | _BYTES])
     while size > 0x7F:
         head.append(size & 0x7F | 0x80)
         size >>= 7
     head.append(size)
-    return bytes(head) + raw
+    return bytes(head)
 
 
 def _varint(raw: bytes, at: int, path: str) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from services.write.gateway.wire import (
 )
 from shared.event_log.append import Appender, LogUnavailableError, Record
 from shared.event_log.position import Position
+from shared.event_log.topics import Lane
 from shared.read_model.blocks import compress, count_spans
 from shared.runtime.failpoints import failpoint
 from shared.runtime.refusal import Answer, Context, InvalidError, UnavailableError
@@ -54,6 +55,11 @@ class Checked:
     def spans(self) -> int:
         """All of them."""
         return self.kept + len(self.refused)
+
+    def in_lane(self, lane: Lane) -> "Checked":
+        """The same for this lane of the log."""
+        records = [replace(record, lane=lane) for record in self.records]
+        return replace(self, records=records, small=replace(self.small, lane=lane) if self.small else None)
 
 
 async def check(
@@ -85,7 +91,9 @@ async def check(
             if spans <= PIECE_SPANS and not fault:
                 charge(spans)
                 return _kept(request, refused, otlp_request, envelope(request), block=block, share=share)
-        return await _check_pieces(otlp_request, envelope, fault=fault, max_spans=max_spans, turn=turn, charge=charge)
+        return await _check_pieces(
+            otlp_request, envelope, block=block, fault=fault, max_spans=max_spans, turn=turn, charge=charge
+        )
     except WireError as error:
         raise InvalidError(field, f"is no ExportTraceServiceRequest: {error}") from None
     except TooManySpansError:
@@ -107,6 +115,7 @@ async def _check_pieces(
     otlp_request: bytes,
     envelope: Callable[[ExportTraceServiceRequest], Envelope],
     *,
+    block: bytes | None,
     fault: str,
     max_spans: int,
     turn: Turn,
@@ -121,7 +130,8 @@ async def _check_pieces(
     records: list[Record] = []
     its: Envelope | None = None
     for piece in cut(otlp_request, layout, max_bytes=PIECE_BYTES, max_spans=PIECE_SPANS):
-        raw = piece.otlp_request
+        whole = piece.spans == layout.spans  # then nothing need be copied
+        raw = otlp_request if whole else piece.otlp_request
         try:
             for _ in checking_messages(raw, ExportTraceServiceRequest, most=MAX_MESSAGES):
                 await turn.give()
@@ -129,7 +139,8 @@ async def _check_pieces(
             why = f"holds with its resource {error}"
             refused += [RefusedSpan(place, "", why) for place in piece.places()]
             continue
-        block = await turn.in_thread(compress, raw) if len(raw) > _THREAD_BYTES else None
+        if not whole or not block:
+            block = await turn.in_thread(compress, raw) if len(raw) > _THREAD_BYTES else None
         request, spoiled = read_piece(raw, max_spans=max_spans)
         its = its or envelope(request)
         checked = _kept(request, spoiled, raw, its, block=block, first=len(records))

@@ -1,6 +1,7 @@
 """A batch of the log becomes rows: each partition's records in one fenced transaction, a few partitions at a time."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from lodestream_proto.v1.event_pb2 import Event
 
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import Recorded, read
+from shared.event_log.topics import is_bulk
 from shared.read_model.blocks import opened_size
 from shared.read_model.dead_letters import WHOLE_RECORD, DeadLetter, set_aside, whole
 from shared.read_model.progress import Fenced, HaltError, SkippedError, fence, halt, held
@@ -32,6 +34,10 @@ log = structlog.get_logger()
 IN_FLIGHT = 6
 """Transactions at a time: while Postgres works for some, Python folds for another. With 3 Python waited at times."""
 
+BULK_IN_FLIGHT = 2
+"""Of these so many are of the bulk, while several projects write."""
+_PARTS_OF_BULK = 5  # how much smaller its transactions are then
+_LATELY_SECONDS = 30.0
 ATTEMPTS = 5
 """Failures in a row after which a partition's batch is folded record by record."""
 MAY_PASS = (
@@ -90,6 +96,16 @@ class Projector(Generic[Prepared]):
         self._projection = projection
         self._assignment = assignment
         self._turn = asyncio.Semaphore(IN_FLIGHT)
+        self._bulk_turn = asyncio.Semaphore(BULK_IN_FLIGHT)
+        self._small = self._settings.model_copy(
+            update={
+                "batch_bytes": max(1, self._settings.batch_bytes // _PARTS_OF_BULK),
+                "batch_items": max(1, self._settings.batch_items // _PARTS_OF_BULK),
+            }
+        )
+        self._seen: dict[str, float] = {}
+        self._served: dict[int, float] = {}
+        self._bulk_parts = 0
         self._breakers: dict[TopicPartition, Breaker] = {}
         self._asked_again: dict[TopicPartition, int] = {}
         self._failures: Counter[TopicPartition] = Counter()
@@ -102,27 +118,67 @@ class Projector(Generic[Prepared]):
         by_place = {(record.topic, record.partition, record.offset): record for record in records}
         in_order = [record for _, record in sorted(by_place.items(), key=itemgetter(0))]
         runs = [list(run) for _, run in groupby(in_order, attrgetter("topic", "partition"))]
-        outcomes = await asyncio.gather(*map(self._fold_run, runs), return_exceptions=True)
+        until = time.monotonic() + self._settings.turn_seconds if self._several_projects(in_order) else None
+        first, then = (
+            [run for run in runs if is_bulk(run[0].topic, run[0].partition) is bulk] for bulk in (False, True)
+        )
+        then.sort(key=lambda run: self._served.get(run[0].partition, 0.0))
+        self._bulk_parts = 0
+        outcomes = await asyncio.gather(
+            *map(self._fold_run, first), *(self._fold_bulk(run, until) for run in then), return_exceptions=True
+        )
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if errors:
             # The batch comes again from its first records, so a seek back made meanwhile is void.
             self._asked_again.clear()
             raise errors[0]
 
+    def _several_projects(self, records: Sequence[Recorded]) -> bool:
+        """Whether records of more than one project have come lately."""
+        now = time.monotonic()
+        self._seen |= {record.event.project_id: now for record in records if record.event is not None}
+        if len(self._seen) > 1:
+            self._seen = {project: at for project, at in self._seen.items() if now - at < _LATELY_SECONDS}
+        return len(self._seen) > 1
+
     async def _fold_run(self, run: Sequence[Recorded]) -> None:
-        partition = TopicPartition(run[0].topic, run[0].partition)
         for part in in_parts(run, self._settings, items=self._projection.items):
             async with self._turn:
-                try:
-                    with metrics.BATCH_SECONDS.labels(self._projection.name).time():
-                        await self._commit_or_isolate(partition, part)
-                except SkippedError as skipped:
-                    await self._read_again(partition, skipped.next_offset)
+                if not await self._fold_part(part):
                     return
-                except HaltError as reason:
-                    await self._halt(partition, str(reason), part[-1].offset + 1)
-                    return
+        self._failures.pop(TopicPartition(run[0].topic, run[0].partition), None)
+
+    async def _fold_bulk(self, run: Sequence[Recorded], until: float | None) -> None:
+        """Fold a run of the bulk. With `until` in smaller parts, and what has not begun by then is read again later."""
+        if until is None:
+            return await self._fold_run(run)
+        partition = TopicPartition(run[0].topic, run[0].partition)
+        for part in in_parts(run, self._small, items=self._projection.items):
+            async with self._bulk_turn, self._turn:
+                late = time.monotonic() > until and self._bulk_parts > 0  # something of it gets on in any case
+                if late and partition in self._assignment.read:
+                    self._assignment.read_again_from(partition, part[0].offset)
+                    return None
+                self._bulk_parts += 1
+                self._served[partition.partition] = time.monotonic()
+                if not await self._fold_part(part):
+                    return None
         self._failures.pop(partition, None)
+        return None
+
+    async def _fold_part(self, part: Sequence[Recorded]) -> bool:
+        """Whether the part is folded, so that the next may be."""
+        partition = TopicPartition(part[0].topic, part[0].partition)
+        try:
+            with metrics.BATCH_SECONDS.labels(self._projection.name).time():
+                await self._commit_or_isolate(partition, part)
+        except SkippedError as skipped:
+            await self._read_again(partition, skipped.next_offset)
+            return False
+        except HaltError as reason:
+            await self._halt(partition, str(reason), part[-1].offset + 1)
+            return False
+        return True
 
     async def _commit_or_isolate(self, partition: TopicPartition, run: Sequence[Recorded]) -> None:
         """Commit a run; one that fails again and again, record by record, so that what is at fault costs only itself.
