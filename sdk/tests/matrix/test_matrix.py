@@ -30,6 +30,8 @@ PROGRAMS = {
     "openinference_langchain": "openinference_langchain",
     "llama_index": "llama_index",
     "anthropic": "anthropic",
+    "litellm": "litellm",
+    "pydantic_ai": "pydantic_ai",
 }
 """Each program, and the lock of the environment that it runs in."""
 QUICK = ("fastapi", "flask", "traceloop_langchain", "openinference_openai")
@@ -69,6 +71,7 @@ def _start(python: Path, backend: str, program: str, models: ModelServer) -> "su
         "ANTHROPIC_BASE_URL": models.address,
         "ANTHROPIC_API_KEY": "sk",
         "LANGSMITH_TRACING": "false",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "NO_PROXY": "*",
     }
     return subprocess.Popen(
