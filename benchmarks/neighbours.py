@@ -1,9 +1,9 @@
 """What does a hostile neighbour cost a tenant? `python -m benchmarks.neighbours [attack …]`.
 
 A victim, in a process and on a connection of its own, writes 20 spans a second and waits until they can be read, gets a
-prompt, reads a trace and runs an experiment of one item; first alone, then beside an attacker with a process, a
-connection, a project and a key of its own. Quotas and bounds are the defaults. The target: at most twice as slow,
-at the 99th percentile.
+prompt, reads a trace, lists the newest and runs an experiment of one item; first alone, then beside an attacker with a
+process, a connection, a project and a key of its own. Quotas and bounds are the defaults. The target: at most twice as
+slow, at the 99th percentile.
 
 A further attack is a function in ATTACKS, a further thing that the victim does is one in PROBES.
 """
@@ -45,6 +45,9 @@ from shared.runtime.settings import GatewaySettings
 
 RECORD = "/lodestream_proto.v1.IngestService/Record"
 GET_TRACE = "/lodestream_proto.v1.QueryService/GetTrace"
+GET_OVERVIEW = "/lodestream_proto.v1.QueryService/GetTraceOverview"
+LIST_TRACES = "/lodestream_proto.v1.QueryService/ListTraces"
+TAIL_TRACES = "/lodestream_proto.v1.QueryService/TailTraces"
 GET_PROMPT = "/lodestream_proto.v1.PromptService/GetPrompt"
 CREATE_PROMPT = "/lodestream_proto.v1.PromptService/CreatePrompt"
 CREATE_DATASET = "/lodestream_proto.v1.DatasetService/CreateDataset"
@@ -56,6 +59,7 @@ _SPANS_PER_WRITE, _WRITES_PER_SECOND, _READS_PER_SECOND, _RUNS_PER_SECOND = 5, 4
 _LOOK_SECONDS = 0.05
 _SETTLING_SECONDS = 2.0
 _START_SECONDS = 60
+_UNBOUNDED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 COLUMNS = (
     "Attack", "What the victim does", "Alone p50/p99 ms", "Beside p50/p99 ms", "p99 ratio", "Calls", "Failed",
     "The attacker was told",
@@ -260,11 +264,57 @@ async def slow_items(attacker: Client) -> None:
     await asyncio.Event().wait()
 
 
+async def large_reads(attacker: Client) -> None:
+    """A trace of 20,000 spans with 40 MB of texts, read whole with content, and its overview, sixteen at once."""
+    trace = secrets.token_bytes(16)
+    for number in range(40):
+        spans = [span(trace, {"input.value": f"{number} " + "x" * 2_000}) for _ in range(500)]
+        await attacker.try_call(EXPORT, request_of(spans))
+    requests = {
+        GET_TRACE: query_pb2.GetTraceRequest(trace_id=trace.hex(), with_content=True).SerializeToString(),
+        GET_OVERVIEW: query_pb2.GetTraceOverviewRequest(trace_id=trace.hex(), max_spans=2_000).SerializeToString(),
+    }
+    await attacker.at_once(16, lambda client: _each(client, requests))
+
+
+async def wide_lists(attacker: Client) -> None:
+    """20,000 traces, listed a thousand at a time by what no index has, sixteen at once."""
+    for _ in range(40):
+        spans = [span(secrets.token_bytes(16), {"user.id": secrets.token_hex(2)}) for _ in range(500)]
+        await attacker.try_call(EXPORT, request_of(spans))
+    wanted = query_pb2.TraceFilter(name_contains="e", max_latency_us=10**12, max_tokens=10**12)
+    requests = [
+        query_pb2.ListTracesRequest(filter=wanted, sort=sort, page_size=1_000).SerializeToString()
+        for sort in (query_pb2.TRACE_SORT_LATENCY, query_pb2.TRACE_SORT_COST, query_pb2.TRACE_SORT_NAME)
+    ]
+
+    async def all_sorts(client: Client) -> None:
+        for request in requests:
+            await client.try_call(LIST_TRACES, request)
+
+    await attacker.at_once(16, all_sorts)
+
+
+async def many_tails(attacker: Client) -> None:
+    """90 tails on one connection, each of which is begun again as soon as it ends."""
+
+    async def tail(client: Client) -> None:
+        call: Any = client.channel.unary_stream(TAIL_TRACES)
+        metadata = (("authorization", f"Bearer {client.secret_key}"),)
+        try:
+            async for _ in call(query_pb2.TailTracesRequest().SerializeToString(), metadata=metadata):
+                client.told["a trace in a tail"] += 1
+        except grpc.aio.AioRpcError as error:
+            client.told[error.code().name] += 1
+
+    await attacker.at_once(90, tail)
+
+
 ATTACKS: Mapping[str, Attack] = {
     attack.__name__: attack
     for attack in (
         bytes_bomb, spans_bomb, empty_messages, huge_trace, huge_session, poison, flood, flood_of_small_calls,
-        slow_items,
+        slow_items, large_reads, wide_lists, many_tails,
     )
 }  # fmt: skip
 
@@ -307,11 +357,17 @@ async def run_experiment(victim: Client, _: Mapping[str, str]) -> None:
     assert run.state == experiments_pb2.EXPERIMENT_STATE_COMPLETED, run.reason
 
 
+async def list_traces(victim: Client, _: Mapping[str, str]) -> None:
+    """List the newest traces."""
+    await victim.call(LIST_TRACES, query_pb2.ListTracesRequest(page_size=20).SerializeToString())
+
+
 PROBES: Mapping[str, tuple[Probe, float]] = {
     "write, until readable": (write_until_readable, _WRITES_PER_SECOND),
     "GetPrompt": (get_prompt, _READS_PER_SECOND),
     "GetTrace": (get_trace, _READS_PER_SECOND),
     "an experiment of one item": (run_experiment, _RUNS_PER_SECOND),
+    "ListTraces": (list_traces, _WRITES_PER_SECOND),
 }
 
 
@@ -368,7 +424,7 @@ def _victim(answer: Connection, *arguments: Any) -> None:
 
 def _attacker(answer: Connection, address: str, secret_key: str, attack: str) -> None:
     async def attacking() -> Counter[str]:
-        async with grpc.aio.insecure_channel(address, options=[("grpc.max_send_message_length", -1)]) as channel:
+        async with grpc.aio.insecure_channel(address, options=_UNBOUNDED) as channel:
             client = Client(channel, secret_key)
             task = asyncio.ensure_future(ATTACKS[attack](client))
             while not answer.poll():
