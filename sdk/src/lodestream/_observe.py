@@ -3,7 +3,8 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from types import AsyncGeneratorType, GeneratorType
+from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from opentelemetry import trace
@@ -14,12 +15,14 @@ from lodestream._fields import ObservationType
 from lodestream._guard import report, tell
 from lodestream._recorder import Where
 from lodestream._span import Observation
-from lodestream._streams import ObservedAsyncGenerator, ObservedGenerator
+from lodestream._streams import Stream, async_steps, asyncio_future, awaited, iterated, steps_of, streamed_body
 
 P = ParamSpec("P")
 R = TypeVar("R")
 ToText = Callable[[list[Any]], Any]
 
+_PLAIN = frozenset({str, dict, list, tuple, int, float, bool, bytes, type(None)})
+"""Types of results that are what they are at once."""
 TRACE_ID, PARENT_ID = "lodestream_trace_id", "lodestream_parent_observation_id"
 PUBLIC_KEY = "lodestream_public_key"
 
@@ -50,11 +53,14 @@ def observe(
     """Make each call an observation: its arguments by name are the input, what it returns or yields is the output.
 
     For functions, coroutine functions and generators of both kinds, with and without parentheses. What the function
-    raises is recorded and raised on. A generator's observation lasts until it is exhausted, closed or collected, and
-    is current while the generator runs, not in between; its output is all that was yielded, texts joined, or what
-    `transform_to_string` makes of the list. A call may say where it belongs with `lodestream_trace_id=` (32 hex digits)
-    and `lodestream_parent_observation_id=` (16), and to which client with `lodestream_public_key=`; the function does
-    not see those.
+    raises is recorded and raised on. A generator's observation begins with its first step, as its body does, and lasts
+    until it is exhausted, closed or collected; it is current while the generator runs, not in between; its output is
+    what was yielded, texts joined, or what `transform_to_string` makes of the list. Where a function returns a
+    generator, a coroutine, a future or a streaming response of Starlette's, its observation ends when that does.
+
+    A call may say where it belongs with `lodestream_trace_id=` (32 hex digits) and
+    `lodestream_parent_observation_id=` (16), and in programs with several projects whose it is with
+    `lodestream_public_key=`; the function does not see these.
     """
 
     def decorate(function: Any) -> Any:
@@ -68,7 +74,11 @@ def observe(
             capture_output=capture_output,
             to_text=transform_to_string,
         )
-        return called.coroutine_function() if inspect.iscoroutinefunction(function) else called.function()
+        if inspect.iscoroutinefunction(function):
+            return called.coroutine_function()
+        if inspect.isgeneratorfunction(function):
+            return called.generator_function()
+        return called.async_generator_function() if inspect.isasyncgenfunction(function) else called.function()
 
     return decorate if func is None else decorate(func)
 
@@ -132,6 +142,33 @@ class _Observed:
 
         return wrapper
 
+    def generator_function(self) -> Callable[..., Any]:
+        function = self._function
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            observation = self._begin(args, kwargs)
+            generator = self._opened(observation, args, kwargs)
+            return (yield from (generator if observation is None else steps_of(generator, self._stream(observation))))
+
+        return wrapper
+
+    def async_generator_function(self) -> Callable[..., Any]:
+        def opened(*args: Any, **kwargs: Any) -> tuple[Any, Stream | None]:
+            observation = self._begin(args, kwargs)
+            generator = self._opened(observation, args, kwargs)
+            return generator, None if observation is None else self._stream(observation)
+
+        return functools.wraps(self._function)(async_steps(opened))
+
+    def _opened(self, observation: Observation | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return self._function(*args, **kwargs)
+        except BaseException as error:  # wrong arguments
+            if observation is not None:
+                _fail(observation, error)
+            raise
+
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observation | None:
         """None where nothing is to be observed. Takes what is meant for us out of the keyword arguments."""
         where = _where(kwargs) if TRACE_ID in kwargs or PARENT_ID in kwargs else None
@@ -149,15 +186,40 @@ class _Observed:
             return None
 
     def _finish(self, observation: Observation, result: Any) -> Any:
-        """What the caller gets; with a generator the observation goes on."""
-        if isinstance(result, GeneratorType):
-            return ObservedGenerator(result, observation, self._captures_output(), self._to_text)
-        if isinstance(result, AsyncGeneratorType):
-            return ObservedAsyncGenerator(result, observation, self._captures_output(), self._to_text)
+        """End the observation with a result, or have it end when the result does; gives what the caller gets."""
+        kind = type(result)
+        if kind not in _PLAIN:
+            if kind is GeneratorType:
+                return _named_as(result, steps_of(result, self._stream(observation)))
+            if kind is AsyncGeneratorType:
+                return _named_as(result, async_steps(lambda: (result, self._stream(observation)))())
+            if kind is CoroutineType:
+                stream = Stream(observation, captures=False)
+                return _named_as(result, awaited(result, stream, partial(self._finish, observation)))
+            if asyncio_future(result):
+                result.add_done_callback(partial(self._settle, observation))
+                return result
+            if (body := streamed_body(result)) is not None:
+                result.body_iterator = iterated(body, self._stream(observation))
+                return result
         if self._captures_output():
             observation.update(output=result)
         observation.end()
         return result
+
+    def _settle(self, observation: Observation, future: Any) -> None:
+        """A future is done. Asking it for its exception would keep asyncio from logging that nobody else has."""
+        if future.cancelled():
+            from asyncio import CancelledError  # loaded, or there were no future
+
+            _fail(observation, CancelledError())
+        elif (error := future._exception) is not None:  # noqa: SLF001 - see above
+            _fail(observation, error)
+        else:
+            self._finish(observation, future.result())
+
+    def _stream(self, observation: Observation) -> Stream:
+        return Stream(observation, self._captures_output(), self._to_text)
 
     def _captures_output(self) -> bool:
         return get_client().settings.capture_io if self._capture_output is None else self._capture_output
@@ -190,6 +252,11 @@ def _where(kwargs: dict[str, Any]) -> Where | None:
             tell(PARENT_ID, f"{PARENT_ID} needs {TRACE_ID} beside it; it is ignored")
         return None
     return cast("Where", (trace_id, parent_id))
+
+
+def _named_as(original: Any, generator: Any) -> Any:
+    generator.__name__, generator.__qualname__ = original.__name__, original.__qualname__
+    return generator
 
 
 def _fail(observation: Observation, error: BaseException) -> None:

@@ -194,6 +194,11 @@ class Observation(ReadableSpan, trace.Span):
         """What `with` does when an exception leaves it: record the exception, set the status."""
         self._records_exceptions, self._sets_status = record, set_status
 
+    @property
+    def is_masked(self) -> bool:
+        """Whether content has to be shown to a mask before it is put."""
+        return self._recorder.masking is not None
+
     def put(self, key: str, value: Any) -> None:
         """Set an attribute whose value is as it should be. Reserved ones have room whatever others there are."""
         attributes, limits = self._attributes, self._recorder.limits

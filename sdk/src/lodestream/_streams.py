@@ -1,37 +1,64 @@
-"""Generators that are observed: the observation is current while they run, and ends with them."""
+"""What yields or comes later: the observation is current while it runs, not in between, and ends when it ends."""
 
-import contextvars
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from types import TracebackType
-from typing import Any, TypeVar
+import io
+import json
+import sys
+from array import array
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from contextvars import ContextVar, Token
+from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.context import attach
+from opentelemetry.context import Context, attach
 
+from lodestream._encode import to_json
+from lodestream._fields import OUTPUT
 from lodestream._guard import guarded, report
 from lodestream._span import Observation
 
-T = TypeVar("T")
-_MAX_ITEMS, _MAX_CHARS = 10_000, 400_000
+_HEAD_CHARS, _TAIL_CHARS = 300_000, 40_000
+"""Of what is yielded the beginning and the end are kept: the last chunk of a model's stream has the usage."""
+_MAX_ITEMS = 10_000
+_UNKNOWN_WEIGHT = 1_000  # of an object that only a transformation of the program's understands
+
+Finish = Callable[[Any], Any]
+"""Ends the observation with what was returned, and gives what the caller is to have."""
 
 
-class _Yielded:
-    """What was yielded, up to a bound, and the observation's end."""
+class Stream:
+    """An observation of something that runs in steps. Dropped before its end, it ends."""
 
-    def __init__(self, observation: Observation, captures: bool, to_text: Callable[[list[Any]], Any] | None) -> None:
-        self._observation, self._captures, self._to_text = observation, captures, to_text
-        self._items: list[Any] = []
-        self._room, self._more = _MAX_CHARS, 0
+    def __init__(
+        self, observation: Observation, captures: bool, to_text: Callable[[list[Any]], Any] | None = None
+    ) -> None:
+        self._observation = observation
+        self._context = trace.set_span_in_context(observation)
+        self._variable: ContextVar[Context] | None = None
+        self._yielded = _Yielded(to_text) if captures else None
 
+    def enter(self) -> Token[Context]:
+        """Make current what was so when the last step ended."""
+        if self._variable is not None:
+            return self._variable.set(self._context)
+        token = attach(self._context)
+        self._variable = token.var
+        return token
+
+    def leave(self, entered: Token[Context]) -> None:
+        """A step has ended; what it has left open (`with` around a `yield`) is current in the next one."""
+        variable = entered.var
+        self._context = variable.get()
+        try:  # noqa: SIM105 - suppressing costs more, at each step
+            variable.reset(entered)
+        except ValueError:  # it is being collected, in the context of something else
+            pass
+
+    @guarded(None)
     def add(self, item: Any) -> None:
-        if not self._captures:
-            return
-        if len(self._items) >= _MAX_ITEMS or self._room <= 0:
-            self._more += 1
-            return
-        self._items.append(item)
-        if isinstance(item, str):
-            self._room -= len(item)
+        """It yielded this."""
+        if self._yielded is not None:
+            self._yielded.add(item)
 
     @guarded(None)
     def end(self, error: BaseException | None = None) -> None:
@@ -39,147 +66,268 @@ class _Yielded:
         observation = self._observation
         if not observation.is_recording():
             return
-        if self._captures:
-            observation.update(output=self._output())
+        if self._yielded is not None:
+            if (encoded := self._yielded.encoded()) is not None and not observation.is_masked:
+                observation.put(OUTPUT, encoded)
+            else:
+                observation.update(output=self._yielded.output())
         if error is not None:
             observation.fail(error)
         observation.end()
 
-    def _output(self) -> Any:
-        items, self._items = self._items, []
+    def __del__(self) -> None:
+        self.end()
+
+
+def steps_of(generator: Generator[Any, Any, Any], stream: Stream) -> Generator[Any, Any, Any]:
+    """A generator that does what the given one does, each step with the observation current."""
+    step: Callable[[Any], Any] = generator.send
+    given: Any = None
+    while True:
+        entered = stream.enter()
+        try:
+            item = step(given)
+        except StopIteration as stop:
+            stream.end()
+            return stop.value
+        except BaseException as error:
+            stream.end(error)
+            raise
+        finally:
+            stream.leave(entered)
+        stream.add(item)
+        try:
+            step, given = generator.send, (yield item)
+        except GeneratorExit:
+            entered = stream.enter()
+            try:
+                generator.close()
+            except BaseException as error:
+                stream.end(error)
+                raise
+            finally:
+                stream.leave(entered)
+            stream.end()
+            raise
+        except BaseException as error:
+            step, given = generator.throw, error
+
+
+def async_steps(
+    opened: Callable[..., tuple[AsyncGenerator[Any, Any], Stream | None]],
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """An asynchronous generator function that does what the opened generator does, likewise."""
+
+    async def steps(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        generator, stream = opened(*args, **kwargs)
+        step: Callable[[Any], Awaitable[Any]] = generator.asend
+        given: Any = None
+        while True:
+            entered = stream.enter() if stream is not None else None
+            try:
+                item = await step(given)
+            except StopAsyncIteration:
+                if stream is not None:
+                    stream.end()
+                return
+            except BaseException as error:
+                if stream is not None:
+                    stream.end(error)
+                raise
+            finally:
+                if stream is not None and entered is not None:
+                    stream.leave(entered)
+            if stream is not None:
+                stream.add(item)
+            try:
+                step, given = generator.asend, (yield item)
+            except GeneratorExit:
+                await _close(generator, stream)
+                raise
+            except BaseException as error:
+                step, given = generator.athrow, error
+
+    return steps
+
+
+async def iterated(iterator: AsyncIterator[Any], stream: Stream) -> AsyncGenerator[Any, None]:
+    """What an asynchronous iterator gives, each step with the observation current."""
+    while True:
+        entered = stream.enter()
+        try:
+            item = await anext(iterator)
+        except StopAsyncIteration:
+            stream.end()
+            return
+        except BaseException as error:
+            stream.end(error)
+            raise
+        finally:
+            stream.leave(entered)
+        stream.add(item)
+        try:
+            yield item
+        except GeneratorExit:
+            await _close(iterator, stream)
+            raise
+
+
+async def awaited(awaitable: Awaitable[Any], stream: Stream, finish: Finish) -> Any:
+    """What comes of an awaitable, with the observation current."""
+    entered = stream.enter()
+    try:
+        result = await awaitable
+    except BaseException as error:
+        stream.end(error)
+        raise
+    finally:
+        stream.leave(entered)
+    return finish(result)
+
+
+def asyncio_future(value: Any) -> bool:
+    """Whether it is a future or a task, as `asyncio.isfuture` has it, without importing asyncio."""
+    return getattr(type(value), "_asyncio_future_blocking", None) is not None
+
+
+def streamed_body(value: Any) -> Any:
+    """The body of a streaming response of Starlette's (so of FastAPI's); None for anything else."""
+    kind = getattr(sys.modules.get("starlette.responses"), "Response", None)
+    if kind is None or not isinstance(value, kind):
+        return None
+    body = getattr(value, "body_iterator", None)
+    return body if hasattr(body, "__anext__") else None
+
+
+async def _close(iterator: Any, stream: Stream | None) -> None:
+    """Close what is given up, so that its clean-up is part of the observation."""
+    entered = stream.enter() if stream is not None else None
+    try:
+        if (close := getattr(iterator, "aclose", None)) is not None:
+            await close()
+    except BaseException as error:
+        if stream is not None:
+            stream.end(error)
+        raise
+    finally:
+        if stream is not None and entered is not None:
+            stream.leave(entered)
+    if stream is not None:
+        stream.end()
+
+
+class _Yielded:
+    """What was yielded, by value and bounded in characters: texts joined, anything else as a list."""
+
+    def __init__(self, to_text: Callable[[list[Any]], Any] | None) -> None:
+        self._to_text = to_text
+        self._items: list[Any] = []
+        self._texts: _Texts | None = _Texts()
+        self._values: _Values | None = None
+        self._room, self._more = _HEAD_CHARS, 0
+
+    def add(self, item: Any) -> None:
         if self._to_text is not None:
+            self._keep(item)
+        elif self._texts is not None and type(item) is str:
+            self._texts.add(item)
+        else:
+            if self._values is None:
+                self._values = _Values()
+                for text in self._texts.parts() if self._texts is not None else ():
+                    self._values.add(text)
+                self._texts = None
+            self._values.add(item)
+
+    def encoded(self) -> str | None:
+        """The output as its attribute has it; None where it is a value that has to be encoded yet."""
+        if self._to_text is not None:
+            return None
+        return f"[{','.join(self._values.parts())}]" if self._values is not None else self.output()
+
+    def output(self) -> Any:
+        """The output as a value."""
+        if self._to_text is not None:
+            items, self._items = self._items, []
             try:
                 return self._to_text(items)
             except Exception as error:
                 report("transform_to_string", error)
-        more = f"… {self._more} more" if self._more else ""
-        if all(isinstance(item, str) for item in items):
-            return "".join(items) + more
-        return [*items, more] if more else items
+            return [*items, f"… {self._more} more"] if self._more else items
+        if self._values is not None:
+            return list(map(json.loads, self._values.parts()))
+        return self._texts.joined() if self._texts is not None else None
+
+    def _keep(self, item: Any) -> None:
+        """For a transformation of the program's, which knows its own objects; containers are copied."""
+        if len(self._items) >= _MAX_ITEMS or self._room <= 0:
+            self._more += 1
+            return
+        weight = len(item) if isinstance(item, str | bytes) else _UNKNOWN_WEIGHT
+        if type(item) in (dict, list):
+            text = to_json(item, self._room)
+            item, weight = json.loads(text), len(text)
+        self._room -= weight
+        self._items.append(item)
 
 
-def _inside(observation: Observation) -> contextvars.Context:
-    """A context like the present one, in which the observation is current."""
-    context = contextvars.copy_context()
-    context.run(attach, trace.set_span_in_context(observation))
-    return context
+class _Texts:
+    """The beginning and the end of texts joined."""
+
+    def __init__(self) -> None:
+        self._head, self._room = io.StringIO(), _HEAD_CHARS
+        self._tail, self._in_tail, self._left_out = deque[str](), 0, 0
+        self._lengths = array("L")
+
+    def add(self, text: str) -> None:
+        if len(self._lengths) < _MAX_ITEMS:
+            self._lengths.append(len(text))
+        if len(text) <= self._room:
+            self._head.write(text)
+            self._room -= len(text)
+            return
+        self._head.write(text[: self._room])
+        rest, self._room = text[self._room :], 0
+        self._tail.append(rest[-_TAIL_CHARS:])
+        self._in_tail += len(self._tail[-1])
+        self._left_out += len(rest) - len(self._tail[-1])
+        while self._in_tail - len(self._tail[0]) >= _TAIL_CHARS:
+            self._left_out += len(self._tail[0])
+            self._in_tail -= len(self._tail.popleft())
+
+    def joined(self) -> str:
+        tail = "".join(self._tail)
+        left_out = self._left_out + max(len(tail) - _TAIL_CHARS, 0)
+        note = f"… {left_out} characters …" if left_out else ""
+        return f"{self._head.getvalue()}{note}{tail[-_TAIL_CHARS:]}"
+
+    def parts(self) -> list[str]:
+        """The texts, as far as they are in the beginning."""
+        whole, at, parts = self._head.getvalue(), 0, []
+        for length in self._lengths:
+            parts.append(whole[at : at + length])
+            at += length
+        return [*parts, whole[at:]] if at < len(whole) else parts
 
 
-class ObservedGenerator(Generator[Any, Any, Any]):
-    """Runs each step in a context of its own, so that what is observed between two steps is none of it."""
+class _Values:
+    """The first and the last of values, as the JSON that they were when they came."""
 
-    def __init__(
-        self,
-        generator: Generator[Any, Any, Any],
-        observation: Observation,
-        captures: bool,
-        to_text: Callable[[list[Any]], Any] | None,
-    ) -> None:
-        self._generator, self._context = generator, _inside(observation)
-        self._yielded = _Yielded(observation, captures, to_text)
+    def __init__(self) -> None:
+        self._head, self._room = list[str](), _HEAD_CHARS
+        self._tail, self._in_tail, self._left_out = deque[str](), 0, 0
 
-    def send(self, value: Any) -> Any:
-        return self._step(self._generator.send, value)
+    def add(self, value: Any) -> None:
+        if self._room > 0 and len(self._head) < _MAX_ITEMS:
+            self._head.append(to_json(value, self._room))
+            self._room -= len(self._head[-1]) + 1
+            return
+        self._tail.append(to_json(value, _TAIL_CHARS))
+        self._in_tail += len(self._tail[-1])
+        while self._in_tail - len(self._tail[0]) >= _TAIL_CHARS or len(self._tail) > _MAX_ITEMS:
+            self._left_out += 1
+            self._in_tail -= len(self._tail.popleft())
 
-    def throw(self, kind: Any, value: BaseException | object = None, traceback: TracebackType | None = None) -> Any:
-        error = kind if isinstance(kind, BaseException) else _exception(kind, value)
-        return self._step(self._generator.throw, error.with_traceback(traceback) if traceback else error)
-
-    def close(self) -> None:
-        try:
-            self._context.run(self._generator.close)
-        except BaseException as error:
-            self._yielded.end(error)
-            raise
-        self._yielded.end()
-
-    def __del__(self) -> None:
-        self._yielded.end()
-
-    def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
-        try:
-            item = self._context.run(step, value)
-        except StopIteration:
-            self._yielded.end()
-            raise
-        except BaseException as error:
-            self._yielded.end(error)
-            raise
-        self._yielded.add(item)
-        return item
-
-
-class ObservedAsyncGenerator(AsyncGenerator[Any, Any]):
-    """The same for `async for`."""
-
-    def __init__(
-        self,
-        generator: AsyncGenerator[Any, Any],
-        observation: Observation,
-        captures: bool,
-        to_text: Callable[[list[Any]], Any] | None,
-    ) -> None:
-        self._generator, self._context = generator, _inside(observation)
-        self._yielded = _Yielded(observation, captures, to_text)
-
-    async def __anext__(self) -> Any:
-        return await self._step(self._generator.__anext__())
-
-    async def asend(self, value: Any) -> Any:
-        return await self._step(self._generator.asend(value))
-
-    async def athrow(
-        self, kind: Any, value: BaseException | object = None, traceback: TracebackType | None = None
-    ) -> Any:
-        error = kind if isinstance(kind, BaseException) else _exception(kind, value)
-        return await self._step(self._generator.athrow(error.with_traceback(traceback) if traceback else error))
-
-    async def aclose(self) -> None:
-        try:
-            await _Within(self._context, self._generator.aclose())
-        except BaseException as error:
-            self._yielded.end(error)
-            raise
-        self._yielded.end()
-
-    def __del__(self) -> None:
-        self._yielded.end()
-
-    async def _step(self, step: Awaitable[Any]) -> Any:
-        try:
-            item = await _Within(self._context, step)
-        except StopAsyncIteration:
-            self._yielded.end()
-            raise
-        except BaseException as error:
-            self._yielded.end(error)
-            raise
-        self._yielded.add(item)
-        return item
-
-
-class _Within(Awaitable[T]):
-    """Awaits in another context: each resumption of the awaited runs in it."""
-
-    def __init__(self, context: contextvars.Context, awaited: Awaitable[T]) -> None:
-        self._context, self._awaited = context, awaited
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        steps = self._awaited.__await__()
-        resume: Callable[[Any], Any] = steps.send
-        told: Any = None
-        while True:
-            try:
-                waiting_for = self._context.run(resume, told)
-            except StopIteration as finished:
-                return finished.value  # type: ignore[no-any-return]
-            try:
-                resume, told = steps.send, (yield waiting_for)
-            except BaseException as error:
-                resume, told = steps.throw, error
-
-
-def _exception(kind: type[BaseException], value: object) -> BaseException:
-    if isinstance(value, BaseException):
-        return value
-    return kind() if value is None else kind(value)
+    def parts(self) -> list[str]:
+        note = [f'"… {self._left_out} more …"'] if self._left_out else []
+        return [*self._head, *note, *self._tail]
