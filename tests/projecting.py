@@ -44,7 +44,7 @@ class Projecting:
         """Tables as texts, in key order, to be compared; by default the spans and the summaries."""
         rows = {}
         for table in tables or ("spans", "traces", "sessions"):
-            query = f"SELECT to_jsonb(t)::text AS row FROM {table} AS t ORDER BY 1"
+            query = f"SELECT (to_jsonb(t) - 'changed_by')::text AS row FROM {table} AS t ORDER BY 1"
             rows[table] = [record["row"] for record in await self.pool.fetch(query)]
         return rows
 

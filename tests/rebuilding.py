@@ -65,12 +65,15 @@ async def run(*words: str, **environment: str) -> Ran:
     return await finished(await start(words, **environment))
 
 
+_ROWS = "SELECT (to_jsonb(t) - 'changed_by')::text FROM {schema}.{table} t ORDER BY 1"
+
+
 async def dump(dsn: str, schema: str = "traces") -> Dump:
     """Every row of every table, as text, in order."""
     connection = await asyncpg.connect(dsn, server_settings={"timezone": "UTC"})
     try:
         return {
-            table: [row[0] for row in await connection.fetch(f"SELECT t::text FROM {schema}.{table} t ORDER BY 1")]
+            table: [row[0] for row in await connection.fetch(_ROWS.format(schema=schema, table=table))]
             for table in TABLES
         }
     finally:

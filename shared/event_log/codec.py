@@ -11,6 +11,8 @@ from pydantic import InstanceOf, WithJsonSchema
 from shared.runtime.memory import raise_if_out_of_memory
 
 _MAX_PROJECT_ID = 255
+AHEAD = timedelta(days=1)
+"""How far the clock of a gateway may be ahead of the log's."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT_SCHEMA = {
     "type": "string",
@@ -31,6 +33,16 @@ class Recorded:
     appended_at: datetime
     raw: bytes
     event: Annotated[InstanceOf[Event], WithJsonSchema(_EVENT_SCHEMA)] | None
+
+    @property
+    def received_at(self) -> datetime:
+        """When the gateway received the event: by its clock, which may be AHEAD of the log's, or else by the log's.
+
+        Raises ValueError for a time that is none.
+        """
+        if self.event is None or not self.event.HasField("received_at"):
+            return self.appended_at
+        return min(self.event.received_at.ToDatetime(tzinfo=UTC), self.appended_at + AHEAD)
 
 
 def read(topic: str, partition: int, offset: int, timestamp_ms: int, raw: bytes | None) -> Recorded:

@@ -87,11 +87,11 @@ def row_of(record: Recorded, clean: Cleaner | None = None) -> ScoreRow | ConfigR
         raise PoisonedScoreError("the record is not an Event of a project")
     match event.WhichOneof("payload"):
         case "score_recorded":
-            return _recorded(event, record.appended_at, clean)
+            return _recorded(event, record.received_at, clean)
         case "score_retracted":
-            return _retracted(event, record.appended_at, clean)
+            return _retracted(event, record.received_at, clean)
         case "score_config_defined":
-            return _defined(event, record.appended_at, clean)
+            return _defined(event, record.received_at, clean)
         case kind:
             raise PoisonedScoreError(
                 f"the payload is {kind or 'of an unknown kind'}, which does not belong in this topic"
@@ -108,14 +108,14 @@ def first_tellings(rows: Sequence[Row]) -> list[Row]:
     return list(first.values())
 
 
-def _recorded(event: Event, appended_at: datetime, clean: Cleaner) -> ScoreRow:
+def _recorded(event: Event, received_at: datetime, clean: Cleaner) -> ScoreRow:
     score = event.score_recorded
     kind, number, label = _value(score)
     return ScoreRow(
         event.project_id,
         _named(score.score_id, "score_id"),
         _event_id(event),
-        _time(event, appended_at),
+        _time(event, received_at),
         _digest(score),
         False,
         *_target(score.target),
@@ -133,13 +133,13 @@ def _recorded(event: Event, appended_at: datetime, clean: Cleaner) -> ScoreRow:
     )
 
 
-def _retracted(event: Event, appended_at: datetime, clean: Cleaner) -> ScoreRow:
+def _retracted(event: Event, received_at: datetime, clean: Cleaner) -> ScoreRow:
     its = event.score_retracted
     return ScoreRow(
         event.project_id,
         _named(its.score_id, "score_id"),
         _event_id(event),
-        _time(event, appended_at),
+        _time(event, received_at),
         _digest(its),
         True,
         *_target(its.target),
@@ -147,13 +147,13 @@ def _retracted(event: Event, appended_at: datetime, clean: Cleaner) -> ScoreRow:
     )
 
 
-def _defined(event: Event, appended_at: datetime, clean: Cleaner) -> ConfigRow:
+def _defined(event: Event, received_at: datetime, clean: Cleaner) -> ConfigRow:
     config: ScoreConfigDefined = event.score_config_defined
     return ConfigRow(
         event.project_id,
         _named(config.config_id, "config_id"),
         _event_id(event),
-        _time(event, appended_at),
+        _time(event, received_at),
         _digest(config),
         _named(config.name, "name"),
         _one_of(ScoreType, config.type, "type", least=1),
@@ -173,8 +173,7 @@ def _event_id(event: Event) -> UUID:
         raise PoisonedScoreError(f"event_id: {event.event_id[:64]!r} is no UUID") from None
 
 
-def _time(event: Event, appended_at: datetime) -> datetime:
-    received_at = event.received_at.ToDatetime(tzinfo=UTC) if event.HasField("received_at") else appended_at
+def _time(event: Event, received_at: datetime) -> datetime:
     if not event.HasField("occurred_at"):
         return received_at
     return min(event.occurred_at.ToDatetime(tzinfo=UTC), received_at + AHEAD)

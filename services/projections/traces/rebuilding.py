@@ -23,7 +23,13 @@ _TABLES = (
         day="received_day",
         heavy=("otlp_request",),
     ),
-    Table(name="traces", key=("project_id", "trace_id"), partition="-1", day="start_at::date"),
+    Table(
+        name="traces",
+        key=("project_id", "trace_id"),
+        partition="-1",
+        day="start_at::date",
+        not_of_log=("changed_by",),
+    ),
     Table(name="sessions", key=("project_id", "session_id"), partition="-1", day="start_at::date"),
 )
 _READ_BY_TRIGGERS = {

@@ -72,7 +72,9 @@ async def _record(
 ) -> Redriven:
     """A record that was set aside as a whole; spans of it that fail become letters of their own."""
     record = read(TRACES, partition, offset, int(datetime.now(UTC).timestamp() * 1000), raw)
-    if record.event is not None and not record.event.HasField("received_at"):
+    told = record.event.received_at.ToDatetime(tzinfo=UTC) if record.event else record.appended_at
+    if record.event is not None and (not record.event.HasField("received_at") or told > record.appended_at):
+        # What holds then depends on when the log had it, which a dead letter does not tell.
         return Redriven([], {WHOLE_RECORD: "the record does not say when it was received: only a rebuild can fold it"})
     projected = project([record])
     await partitions.ensure(**days_of(projected))

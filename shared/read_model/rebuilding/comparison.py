@@ -68,13 +68,14 @@ async def compare(
     """All tables and the dead letters, in the snapshot of this connection."""
     found = Comparison()
     for table in tables:
-        sides = [await _groups(connection, table, generation) for generation in (live, rebuilt)]
+        columns = await _columns(connection, table, live)
+        sides = [await _groups(connection, table, generation, columns) for generation in (live, rebuilt)]
         for partition, day in sorted({*sides[0], *sides[1]}):
             ours, theirs = (side.get((partition, day), (0, "")) for side in sides)
             group = Group(table.name, partition, day, ours[0], theirs[0], ours == theirs)
             found.groups.append(group)
             if not group.same:
-                found.rows += await _rows(connection, table, group, live, rebuilt)
+                found.rows += await _rows(connection, table, group, columns, (live, rebuilt))
     letters = [dict(row) for row in await connection.fetch(_LETTERS, live.projection, rebuilt.projection)]
     for letter in letters:
         how = "extra" if letter.pop("in_rebuilt") else "missing"
@@ -89,25 +90,31 @@ def _letters_group(letters: Sequence[Mapping[str, Any]], found: Comparison) -> G
     return Group("dead_letters", -1, date.min, len(letters) - extra, extra, same=False)
 
 
+async def _columns(connection: asyncpg.Connection, table: Table, generation: Generation) -> str:
+    """What is compared of a table."""
+    names = await connection.fetch(_COLUMNS, f"{generation.schema}.{table.name}", list(table.not_of_log))
+    return ", ".join(row["name"] for row in names)
+
+
 async def _groups(
-    connection: asyncpg.Connection, table: Table, generation: Generation
+    connection: asyncpg.Connection, table: Table, generation: Generation, columns: str
 ) -> dict[tuple[int, date], tuple[int, str]]:
     rows = await connection.fetch(
         f"SELECT {table.partition} AS partition, {table.day} AS day, count(*) AS rows,"
         f" sum(hashtextextended(stored::text, 0)::numeric)::text AS checksum"
-        f" FROM {generation.schema}.{table.name} AS stored GROUP BY 1, 2"
+        f" FROM (SELECT {columns} FROM {generation.schema}.{table.name}) AS stored GROUP BY 1, 2"
     )
     return {(row["partition"], row["day"]): (row["rows"], row["checksum"]) for row in rows}
 
 
 async def _rows(
-    connection: asyncpg.Connection, table: Table, group: Group, live: Generation, rebuilt: Generation
+    connection: asyncpg.Connection, table: Table, group: Group, columns: str, generations: Sequence[Generation]
 ) -> list[Row]:
     key = ", ".join(f'"{column}"' for column in table.key)
     heavy = "".join(f" - '{column}'" for column in table.heavy)
     sides = [
-        f"(SELECT * FROM {generation.schema}.{table.name} WHERE {table.partition} = $1 AND {table.day} = $2)"
-        for generation in (live, rebuilt)
+        f"(SELECT {columns} FROM {generation.schema}.{table.name} WHERE {table.partition} = $1 AND {table.day} = $2)"
+        for generation in generations
     ]
     rows = await connection.fetch(
         f"SELECT {key}, to_jsonb(ours){heavy} AS ours, to_jsonb(theirs){heavy} AS theirs,"
@@ -129,6 +136,10 @@ def _row(table: Table, row: asyncpg.Record) -> Row:
     return Row(table.name, "altered", key, columns or list(table.heavy))
 
 
+_COLUMNS = """
+SELECT quote_ident(attname) AS name FROM pg_attribute
+WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attname <> ALL ($2::text[]) ORDER BY attnum
+"""
 _LETTERS = f"""
 SELECT project_id, topic, partition, "offset", item, bool_or(projection = $2) AS in_rebuilt
 FROM dead_letters

@@ -21,6 +21,8 @@ class Table:
     day: str
     heavy: Sequence[str] = ()
     """Columns too large to be shown when they differ."""
+    not_of_log: Sequence[str] = ()
+    """Columns that do not follow from the log, and so are not compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -134,9 +134,7 @@ def block_of(record: Recorded) -> BlockRow:
         project_id=event.project_id,
         partition=record.partition,
         offset=record.offset,
-        received_at=event.received_at.ToDatetime(tzinfo=record.appended_at.tzinfo)
-        if event.HasField("received_at")
-        else record.appended_at,
+        received_at=record.received_at,
         sdk_name=clean.name(event.producer.name),
         sdk_version=clean.name(event.producer.version),
         compression=recorded.compression,

@@ -37,6 +37,7 @@ UPDATE traces SET
     retrieval_busy = staged.retrieval_busy,
     generation_busy = staged.generation_busy,
     tool_busy = staged.tool_busy,
-    child_busy = staged.child_busy
+    child_busy = staged.child_busy,
+    changed_by = pg_current_xact_id()
 FROM staged
 WHERE traces.project_id = staged.project_id AND traces.trace_id = staged.trace_id

@@ -95,4 +95,5 @@ ON CONFLICT (project_id, trace_id) DO UPDATE SET
             traces.child_busy + excluded.child_busy, traces.span_count + excluded.span_count,
             least(traces.start_at, excluded.start_at), greatest(traces.end_at, excluded.end_at)
         )
-    END
+    END,
+    changed_by = pg_current_xact_id()
