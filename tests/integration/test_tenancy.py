@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -153,6 +154,23 @@ async def test_another_projects_ids_show_nothing(tenants: Tenants) -> None:
     assert (unseen, seen, unexpected) == ([], [], [])
 
 
+async def test_a_crafted_page_token_is_refused_by_name(tenants: Tenants) -> None:
+    """Each key of each list's token is replaced by what no column holds, and by what one may hold."""
+    unexpected = []
+    for path, method in RPCS.items():
+        if "page_token" not in method.input_type.fields_by_name:
+            continue
+        (second,) = [request for request in REQUESTS[method.name](tenants.owned) if request.page_token]
+        others = [token for name, token in tenants.owned.pages.items() if name != method.name]
+        for token in [*_crafted(second.page_token), *others, "nonsense", "bm9uc2Vuc2U", "\0", "é"]:
+            second.page_token = token
+            code, told = await tenants.ask(QUERY, path, second, tenants.stack.metadata())
+            refused = code == grpc.StatusCode.INVALID_ARGUMENT and told.startswith(b"page_token: ")
+            if not refused and (code != OK or token in others):
+                unexpected.append((path, token, code, told))
+    assert not unexpected
+
+
 async def test_another_projects_ids_change_nothing(tenants: Tenants, servers: Servers) -> None:
     before = await tenants.rows()
     unexpected = []
@@ -208,6 +226,21 @@ def _bad_authorizations(acme: NewKey, other: NewKey, *, revoked: NewKey) -> dict
     headers["another header"] = (("x-authorization", good),)
     headers["two headers"] = (("authorization", "Bearer x"), ("authorization", good))
     return headers
+
+
+_HOSTILE = ["\0", "", "x" * 10_000, 0, -1, 2**31, 2**62, -(2**62), 2**64, 1e300, None, True, [], {}, "\ud800"]
+
+
+def _crafted(token: str) -> list[str]:
+    """The token with each of its keys replaced; none for what is no token."""
+    try:
+        fingerprint, *keys = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except ValueError:
+        return []
+    lists = [[*keys[:n], hostile, *keys[n + 1 :]] for n in range(len(keys)) for hostile in _HOSTILE]
+    lists += [keys[:-1], [*keys, 0]]
+    written = [json.dumps([fingerprint, *keys]).encode() for keys in lists] + [b"\xff\xfe", b'["' + b"[" * 5_000]
+    return [base64.urlsafe_b64encode(each).decode().rstrip("=") for each in written]
 
 
 async def _revoked_key(dsn: str) -> NewKey:

@@ -1,11 +1,18 @@
 """Page tokens go on where a page ended, and belong to one request."""
 
+import base64
+import json
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Any
+
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.read.query.paging import MAX_SIZE, from_token, page_size, to_token
-from shared.runtime.refusal import RefusedError
+from services.read.query.paging import MAX_SIZE, Int4, from_token, page_size, to_token
+from shared.runtime.refusal import InvalidError, RefusedError
 
 
 @given(st.binary(), st.integers(-(2**63), 2**63 - 1), st.text(st.characters(exclude_categories=["Cs"])))
@@ -22,6 +29,46 @@ def test_no_text_makes_it_raise_anything_but_a_refusal(token: str) -> None:
     if token:
         with pytest.raises(RefusedError, match="page_token"):
             from_token(b"request", token, int, str)
+
+
+_KINDS = (int, Int4, float, str, datetime, bytes)
+_HOSTILE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["\0", "zz", 2**31, 2**62, -1]),
+    lambda inner: st.lists(inner, max_size=2),
+)
+
+
+@given(st.sampled_from(_KINDS), st.data())
+def test_a_crafted_key_is_of_its_type_or_refused(kind: type, data: st.DataObject) -> None:
+    crafted = data.draw(_HOSTILE.filter(lambda key: not isinstance(key, int) or abs(key) < 2**64))
+    fingerprint = orjson.loads(base64.urlsafe_b64decode(to_token(b"request", []) + "=="))[0]
+    token = base64.urlsafe_b64encode(json.dumps([fingerprint, crafted]).encode()).decode()
+    key = _key_or_field(token, kind)
+    if key != "page_token":
+        assert isinstance(key, int if kind is Int4 else kind)
+        assert not isinstance(key, bool)
+        assert not isinstance(key, int) or -(2**63) <= key < (2**31 if kind is Int4 else 2**63)
+        assert not isinstance(key, str) or "\0" not in key
+        assert not isinstance(key, float) or isfinite(key)
+
+
+def _key_or_field(token: str, kind: type) -> Any:
+    try:
+        keys = from_token(b"request", token, kind)
+    except InvalidError as refused:
+        return refused.field
+    assert keys is not None
+    return keys[0]
+
+
+def test_times_and_ids_come_back_as_they_were() -> None:
+    keys: list[datetime | bytes] = [datetime(2026, 5, 6, 12, 0, 0, 123456, tzinfo=UTC), b"\x00\xff"]
+    assert from_token(b"request", to_token(b"request", keys), datetime, bytes) == keys
 
 
 def test_a_token_of_another_request_or_kind_is_refused() -> None:

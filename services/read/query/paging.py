@@ -6,6 +6,8 @@ import binascii
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Any
 
 import asyncpg
@@ -13,12 +15,15 @@ import orjson
 from google.protobuf.message import Message
 
 from services.read.query.database import Database
+from services.read.query.nouns import microseconds_since_1970
 from shared.runtime.refusal import InvalidError
 
 DEFAULT_SIZE, MAX_SIZE = 50, 1_000
 PAGE_BYTES = 2 * 1024 * 1024
 """A page of large rows ends early: clients take 4 MiB by default."""
 _AT_ONCE = 50
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NOT_OURS = "it is not a token of this service"
 
 
 def page_size(asked: int) -> int:
@@ -28,28 +33,35 @@ def page_size(asked: int) -> int:
     return asked or DEFAULT_SIZE
 
 
-def to_token(request: bytes, last: Sequence[str | float | None]) -> str:
+class Int4(int):
+    """The kind of a key that is an `integer` column, half as wide as a `bigint` one."""
+
+
+def to_token(request: bytes, last: Sequence[str | float | datetime | bytes | None]) -> str:
     """A token for the page after the row with these sort keys; `request` is what must not change."""
-    return base64.urlsafe_b64encode(orjson.dumps([_fingerprint(request), *last])).decode().rstrip("=")
+    keys = [_told(key) for key in last]
+    return base64.urlsafe_b64encode(orjson.dumps([_fingerprint(request), *keys])).decode().rstrip("=")
 
 
 def from_token(request: bytes, token: str, *kinds: type) -> list[Any] | None:
-    """The sort keys of the last row seen; None for the first page.
+    """The sort keys of the last row seen, as the database takes them; None for the first page.
 
-    Raises RefusedError for what is no token of this request.
+    `kinds` are their types: int (a bigint), Int4, float, str, datetime, bytes. Tokens are not signed: whatever the
+    caller wrote is either a value of its type or refused.
+
+    Raises InvalidError naming page_token for what is no token of this request.
     """
     if not token:
         return None
     try:
         fingerprint, *last = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (ValueError, TypeError, binascii.Error):
-        raise InvalidError("page_token", "it is not a token of this service") from None
+        raise InvalidError("page_token", _NOT_OURS) from None
     if fingerprint != _fingerprint(request):
         raise InvalidError("page_token", "it belongs to a request with another filter or sort")
-    if len(last) != len(kinds) or not all(map(_can_be, last, kinds)):
-        raise InvalidError("page_token", "it is not a token of this service")
-    keys: list[Any] = last
-    return keys
+    if len(last) != len(kinds):
+        raise InvalidError("page_token", _NOT_OURS)
+    return [_key(told, kind) for told, kind in zip(last, kinds, strict=True)]
 
 
 @asynccontextmanager
@@ -106,8 +118,35 @@ def weight(row: asyncpg.Record) -> int:
     return sum(len(value) for value in row.values() if isinstance(value, str | bytes))
 
 
-def _can_be(key: Any, kind: type) -> bool:
-    return isinstance(key, kind) and (not isinstance(key, int) or -(2**63) <= key < 2**63)
+def _told(key: str | float | datetime | bytes | None) -> str | float | None:
+    """A key as JSON has it: times as µs since 1970, bytes in hex."""
+    if isinstance(key, datetime):
+        return microseconds_since_1970(key)
+    return key.hex() if isinstance(key, bytes) else key
+
+
+def _key(told: Any, kind: type) -> Any:
+    """What a key of this type says.
+
+    Raises InvalidError for what no column of the type can hold.
+    """
+    try:
+        match told:
+            case bool():
+                pass  # to Python it is an int
+            case int() if issubclass(kind, int) and -(bound := 2**31 if kind is Int4 else 2**63) <= told < bound:
+                return told
+            case int() if kind is datetime:
+                return _EPOCH + timedelta(microseconds=told)
+            case float() if kind is float and isfinite(told):
+                return told
+            case str() if kind is str and "\0" not in told:
+                return told
+            case str() if kind is bytes:
+                return bytes.fromhex(told)
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidError("page_token", _NOT_OURS)
 
 
 def _fingerprint(request: bytes) -> str:

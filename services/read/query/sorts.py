@@ -6,8 +6,7 @@ A sort's keys run all one way and end with one that is unique, so that an index 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import Enum
+from datetime import datetime
 from typing import Any
 
 from lodestream_proto.v1.query_pb2 import (
@@ -20,32 +19,14 @@ from lodestream_proto.v1.query_pb2 import (
 )
 
 from services.read.query.filters import LATENCY, NAME, Conditions
-from services.read.query.nouns import microseconds_since_1970
 from services.read.query.paging import from_token, to_token
-from shared.runtime.refusal import InvalidError
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Kind(Enum):
-    """What a key is. A token holds times as µs since 1970 and ids in hex."""
-
-    NUMBER = int
-    MEASURE = float
-    TEXT = str
-    TIME = datetime
-    ID = bytes
-
-
-_TOLD_AS: Mapping[Kind, type] = {Kind.NUMBER: int, Kind.TIME: int, Kind.MEASURE: float}
-"""What a token holds; texts otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """Expressions, never null, the last one unique, each with the column of a row that it is in."""
+    """Expressions, never null, the last one unique, each with the column of a row that it is in and its type."""
 
-    keys: tuple[tuple[str, str, Kind], ...]
+    keys: tuple[tuple[str, str, type], ...]
 
     def order(self, *, ascending: bool) -> str:
         """ORDER BY this."""
@@ -53,7 +34,7 @@ class Sort:
 
     def token(self, request: bytes, row: Mapping[str, Any]) -> str:
         """The token of the page after this row; `request` is what must not change."""
-        return to_token(request, [_told(row[column], kind) for _, column, kind in self.keys])
+        return to_token(request, [row[column] for _, column, _ in self.keys])
 
     def go_on(self, conditions: Conditions, request: bytes, token: str, *, ascending: bool) -> None:
         """Only what is behind the token's row; all when there is no token.
@@ -61,59 +42,31 @@ class Sort:
         Raises RefusedError for what is no token of this request.
         """
         kinds = [kind for _, _, kind in self.keys]
-        told = from_token(request, token, *(_TOLD_AS.get(kind, str) for kind in kinds))
-        if told is None:
+        last = from_token(request, token, *kinds)
+        if last is None:
             return
-        values = [conditions.parameter(_meant(value, kind)) for value, kind in zip(told, kinds, strict=True)]
+        values = [conditions.parameter(key) for key in last]
         expressions = [expression for expression, _, _ in self.keys]
         conditions.add_raw(f"({', '.join(expressions)}) {'>' if ascending else '<'} ({', '.join(values)})")
 
 
-_ID = ("trace_id", "trace_id", Kind.ID)
-_START = ("start_at", "start_at", Kind.TIME)
+_ID = ("trace_id", "trace_id", bytes)
+_START = ("start_at", "start_at", datetime)
 BY_START = Sort((_START, _ID))
-BY_SCORE = Sort((("ranked_score", "ranked_score", Kind.MEASURE), ("scored_trace_id", "trace_id", Kind.ID)))
+BY_SCORE = Sort((("ranked_score", "ranked_score", float), ("scored_trace_id", "trace_id", bytes)))
 """Needs the join with what scores/of_traces.py ranks; the index is in migrations/scores/0001_pre_scores.sql."""
 TRACE_SORTS: Mapping[int, Sort] = {
     TRACE_SORT_START_TIME: BY_START,
-    TRACE_SORT_LATENCY: Sort(((LATENCY, "known_latency_us", Kind.NUMBER), _ID)),
-    TRACE_SORT_COST: Sort((("cost_picos", "cost_picos", Kind.NUMBER), _ID)),
-    TRACE_SORT_TOKENS: Sort((("total_tokens", "total_tokens", Kind.NUMBER), _ID)),
-    TRACE_SORT_NAME: Sort(((NAME, "known_name", Kind.TEXT), _START, _ID)),
+    TRACE_SORT_LATENCY: Sort(((LATENCY, "known_latency_us", int), _ID)),
+    TRACE_SORT_COST: Sort((("cost_picos", "cost_picos", int), _ID)),
+    TRACE_SORT_TOKENS: Sort((("total_tokens", "total_tokens", int), _ID)),
+    TRACE_SORT_NAME: Sort(((NAME, "known_name", str), _START, _ID)),
     TRACE_SORT_SCORE: BY_SCORE,
 }
-BY_ACTIVITY = Sort((("last_start_at", "last_start_at", Kind.TIME), ("session_id", "session_id", Kind.TEXT)))
+BY_ACTIVITY = Sort((("last_start_at", "last_start_at", datetime), ("session_id", "session_id", str)))
 """Of sessions."""
 
 
 def page_of(rows: Sequence[Any], size: int, sort: Sort, request: bytes) -> tuple[Sequence[Any], str]:
     """The rows to show and the next page's token, of one row more than `size` where there are more."""
     return rows[:size], sort.token(request, rows[size - 1]) if len(rows) > size else ""
-
-
-def _told(value: Any, kind: Kind) -> str | float:
-    match kind:
-        case Kind.TIME:
-            return microseconds_since_1970(value)
-        case Kind.ID:
-            return str(value.hex())
-    told: str | float = value
-    return told
-
-
-def _meant(value: str | float | None, kind: Kind) -> Any:
-    try:
-        match value, kind:
-            case int(), Kind.TIME:
-                return _EPOCH + timedelta(microseconds=value)
-            case str(), Kind.ID:
-                return bytes.fromhex(value)
-            case int(), Kind.NUMBER if isinstance(value, int) and abs(value) < 2**63:
-                return value
-            case float(), Kind.MEASURE:
-                return value
-            case str(), Kind.TEXT if "\0" not in value:
-                return value
-    except (ValueError, OverflowError):
-        pass
-    raise InvalidError("page_token", "it is not a token of this service")

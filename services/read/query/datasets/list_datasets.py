@@ -5,7 +5,7 @@ from lodestream_proto.v1.datasets_pb2 import ListDatasetsRequest, ListDatasetsRe
 from services.read.query.database import Database
 from services.read.query.datasets import messages
 from services.read.query.datasets.selected import SQL
-from services.read.query.filters import Conditions, containing, lookable
+from services.read.query.filters import Conditions, containing
 from services.read.query.paging import fetch_page, from_token, page_size, snapshot, to_token
 from services.read.query.traces import Statement
 from shared.read_model.postgres import load_sql
@@ -39,7 +39,7 @@ def list_statement(project_id: str, request: ListDatasetsRequest) -> Statement:
     if not request.with_archived:
         conditions.add_raw("NOT archived")
     if last := from_token(_bound(request), request.page_token, str):
-        conditions.add("name > {}", lookable("page_token", last[0]))
+        conditions.add("name > {}", last[0])
     limit = conditions.parameter(page_size(request.page_size) + 1)
     return Statement(_LIST_DATASETS.format(conditions=conditions.sql(), limit=limit), conditions.parameters)
 

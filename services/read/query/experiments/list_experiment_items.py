@@ -20,8 +20,8 @@ from services.read.query.datasets import messages
 from services.read.query.datasets.list_items import at_version
 from services.read.query.experiments.runs import find_run
 from services.read.query.experiments.summaries import SQL, Row, is_dataset_known
-from services.read.query.filters import Conditions, lookable
-from services.read.query.paging import fetch_page, from_token, page_size, snapshot, to_token
+from services.read.query.filters import Conditions
+from services.read.query.paging import Int4, fetch_page, from_token, page_size, snapshot, to_token
 from services.read.query.traces import Statement
 from shared.read_model.postgres import load_sql
 from shared.runtime.refusal import InvalidError
@@ -140,13 +140,13 @@ def _token(request: ListExperimentItemsRequest, part: Part, row: Row) -> str:
 
 
 def _last(request: ListExperimentItemsRequest) -> Place | None:
-    last = from_token(_bound(request), request.page_token, int, int, str, int)
+    last = from_token(_bound(request), request.page_token, int, int, str, Int4)
     if last is None:
         return None
     part, first_version, item_id, repetition = last
-    if part not in list(Part) or not -(2**31) <= repetition < 2**31:
+    if part not in list(Part):
         raise InvalidError("page_token", "it is not a token of this service")
-    return Place(Part(part), first_version, lookable("page_token", item_id), repetition)
+    return Place(Part(part), first_version, item_id, repetition)
 
 
 def _bound(request: ListExperimentItemsRequest) -> bytes:

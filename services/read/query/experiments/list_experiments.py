@@ -1,6 +1,6 @@
 """ListExperiments: a page of runs, newest first."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from lodestream_proto.v1.experiments_pb2 import ExperimentState, ListExperimentsRequest, ListExperimentsResponse
 
@@ -8,15 +8,13 @@ from services.read.query.database import Database
 from services.read.query.datasets.selected import find_dataset
 from services.read.query.experiments.runs import messages_of
 from services.read.query.experiments.summaries import SQL, Summaries
-from services.read.query.filters import Conditions, containing, lookable
-from services.read.query.nouns import microseconds_since_1970
+from services.read.query.filters import Conditions, containing
 from services.read.query.paging import fetch_page, fitting_in_a_page, from_token, page_size, snapshot, to_token
 from services.read.query.traces import Statement
 from shared.read_model.postgres import load_sql
 from shared.runtime.refusal import InvalidError
 
 _LIST_RUNS = load_sql(SQL / "list_runs.sql")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def list_experiments(
@@ -39,7 +37,7 @@ async def list_experiments(
     token = ""
     if more or fitting < len(runs):
         rows, runs = rows[:fitting], runs[:fitting]
-        token = to_token(_bound(request), [microseconds_since_1970(rows[-1]["requested_at"]), rows[-1]["run_id"]])
+        token = to_token(_bound(request), [rows[-1]["requested_at"], rows[-1]["run_id"]])
     return ListExperimentsResponse(runs=runs, next_page_token=token)
 
 
@@ -58,21 +56,11 @@ def list_statement(project_id: str, request: ListExperimentsRequest, *, dataset_
         if unknown := set(request.states) - set(ExperimentState.values()):
             raise InvalidError("states", f"{min(unknown)} is no state")
         conditions.add("state = ANY({}::smallint[])", sorted(set(request.states)))
-    if last := from_token(_bound(request), request.page_token, int, str):
-        requested_at, run_id = (
-            conditions.parameter(_moment(last[0])),
-            conditions.parameter(lookable("page_token", last[1])),
-        )
+    if last := from_token(_bound(request), request.page_token, datetime, str):
+        requested_at, run_id = conditions.parameter(last[0]), conditions.parameter(last[1])
         conditions.add_raw(f"(requested_at, run_id) < ({requested_at}, {run_id})")
     limit = conditions.parameter(page_size(request.page_size) + 1)
     return Statement(_LIST_RUNS.format(conditions=conditions.sql(), limit=limit), conditions.parameters)
-
-
-def _moment(microseconds: int) -> datetime:
-    try:
-        return _EPOCH + timedelta(microseconds=microseconds)
-    except OverflowError:
-        raise InvalidError("page_token", "it is not a token of this service") from None
 
 
 def _bound(request: ListExperimentsRequest) -> bytes:

@@ -3,7 +3,7 @@
 from lodestream_proto.v1.prompts_pb2 import ListVersionsRequest, ListVersionsResponse, PromptVersion
 
 from services.read.query.database import Database
-from services.read.query.paging import from_token, page_size, to_token
+from services.read.query.paging import Int4, from_token, page_size, to_token
 from services.read.query.prompts.heads import SQL, heads_of
 from shared.read_model.postgres import load_sql
 from shared.read_model.prompt_heads import shown
@@ -26,7 +26,7 @@ async def list_versions(database: Database, project_id: str, request: ListVersio
     if not head.revision:
         raise NotFoundError(f"prompt {request.name!r}")
     bound = request.name.encode()
-    last = from_token(bound, request.page_token, int)
+    last = from_token(bound, request.page_token, Int4)
     before = last[0] if last else head.latest_version + 1
     rows = await database.searches.fetch(_LIST_VERSIONS, project_id, request.name, before, size, _PAGE_BYTES)
     more = rows and rows[-1]["version"] > 1

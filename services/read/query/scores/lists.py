@@ -1,13 +1,11 @@
 """ListScores, GetScoreHistory, ListScoreConfigs."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime
 
 from lodestream_proto.v1 import scores_pb2 as pb
 
 from services.read.query.database import Database
 from services.read.query.filters import Conditions
-from services.read.query.nouns import microseconds_since_1970
 from services.read.query.paging import fetch_page, from_token, page_size, snapshot, to_token
 from services.read.query.scores import messages
 from services.read.query.scores.filters import add_score_filter
@@ -21,7 +19,6 @@ _GET_SCORE_HISTORY = load_sql(SQL / "get_score_history.sql")
 _LIST_CONFIGS = f"""
 SELECT {COLUMNS} FROM score_configs WHERE project_id = $1 AND (NOT archived OR $2) ORDER BY name, config_id
 """
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def list_scores(database: Database, project_id: str, request: pb.ListScoresRequest) -> pb.ListScoresResponse:
@@ -32,8 +29,8 @@ async def list_scores(database: Database, project_id: str, request: pb.ListScore
     size, bound = page_size(request.page_size), request.filter.SerializeToString(deterministic=True)
     conditions = Conditions(project_id)
     add_score_filter(conditions, request.filter)
-    if last := from_token(bound, request.page_token, int, str):
-        scored_at, score_id = conditions.parameter(_moment(last[0])), conditions.parameter(last[1])
+    if last := from_token(bound, request.page_token, datetime, str):
+        scored_at, score_id = conditions.parameter(last[0]), conditions.parameter(last[1])
         conditions.add_raw(f"(scored_at, score_id) < ({scored_at}, {score_id})")
     limit = conditions.parameter(size + 1)
     statement = _LIST_SCORES.format(conditions=conditions.sql(), limit=limit)
@@ -41,7 +38,7 @@ async def list_scores(database: Database, project_id: str, request: pb.ListScore
         rows, more = await fetch_page(connection, statement, conditions.parameters, size)
     token = ""
     if more:
-        token = to_token(bound, [microseconds_since_1970(rows[-1]["scored_at"]), rows[-1]["score_id"]])
+        token = to_token(bound, [rows[-1]["scored_at"], rows[-1]["score_id"]])
     return pb.ListScoresResponse(scores=[messages.score(row) for row in rows], next_page_token=token)
 
 
@@ -66,10 +63,3 @@ async def list_score_configs(
     """The configs by name; archived ones only when asked for."""
     rows = await database.searches.fetch(_LIST_CONFIGS, project_id, request.with_archived)
     return pb.ListScoreConfigsResponse(configs=map(config_of, rows))
-
-
-def _moment(microseconds: Any) -> datetime:
-    try:
-        return _EPOCH + timedelta(microseconds=microseconds)
-    except (TypeError, OverflowError):
-        raise InvalidError("page_token", "it is not a token of this service") from None
