@@ -17,6 +17,8 @@ import asyncpg
 PUBLIC_PREFIX, SECRET_PREFIX = "pk-ls-", "sk-ls-"
 _ALPHABET = string.digits + string.ascii_letters
 _SECRET_LENGTH, _CHECKSUM_LENGTH = 32, 6
+LEAST_CHOSEN_LENGTH, LEAST_CHOSEN_DISTINCT = 32, 9
+"""Characters of a secret that an operator gives. Of 100,000 times 32 random hex digits one has fewer different ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,18 @@ def is_mistyped(secret_key: str) -> bool:
     if body == secret_key or len(body) != _SECRET_LENGTH + _CHECKSUM_LENGTH:
         return False
     return _checksum(body[:_SECRET_LENGTH]) != body[_SECRET_LENGTH:]
+
+
+def why_weak(secret_key: str) -> str | None:
+    """Why a secret that somebody chose is too easy to guess for a hash without salt; None: it is not.
+
+    What a generator makes passes: 32 hex digits (`openssl rand -hex 16`), a UUID, keys of ours and of Langfuse.
+    """
+    if len(secret_key) < LEAST_CHOSEN_LENGTH:
+        return f"it has {len(secret_key)} characters; at least {LEAST_CHOSEN_LENGTH} are asked for"
+    if (distinct := len(set(secret_key))) < LEAST_CHOSEN_DISTINCT:
+        return f"it has {distinct} different characters; at least {LEAST_CHOSEN_DISTINCT} are asked for"
+    return None
 
 
 def hash_secret(secret_key: str) -> bytes:

@@ -32,6 +32,18 @@ class Progress:
     """Below this offset an operator lets everything that can't be folded become dead letters."""
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a projection has come in one partition of the log, as operators see it."""
+
+    projection: str
+    topic: str
+    partition: int
+    next_offset: int
+    last_record_at: datetime | None
+    halted_reason: str | None
+
+
 class HaltError(Exception):
     """The partition must stop here until somebody decides; the message is the reason."""
 
@@ -58,6 +70,11 @@ async def read_progress(pool: asyncpg.Pool, projection: str, topic: str) -> dict
     """The progress of each partition that has begun."""
     rows = await pool.fetch(_READ, projection, topic)
     return {row["partition"]: _progress(row) for row in rows}
+
+
+async def list_positions(connection: asyncpg.Connection) -> Sequence[Position]:
+    """Of all projections, rebuilt ones too, in order."""
+    return [Position(*(row[field.name] for field in fields(Position))) for row in await connection.fetch(_SHOW)]
 
 
 @asynccontextmanager

@@ -134,6 +134,9 @@ class InitSettings(_Settings):
     """Defaults to the id."""
     public_key: str | None = Field(default=None, min_length=1)
     secret_key: SecretStr | None = Field(default=None, min_length=1)
+    """32 characters or more, 9 of them different; any where the gateway listens on a loopback address."""
+    weak_secret_allowed: bool = False
+    """Take any secret, whatever the gateway listens on: where only one machine reaches it, as in docker-compose.yml."""
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:

@@ -296,7 +296,7 @@ async def test_a_read_waits_for_what_was_written_and_says_how_fresh_it_is(
 
         async def complete_until() -> int:
             answer = await datasets.GetDataset(request, metadata=bearer(key), timeout=20)
-            return 0 if answer.freshness.lag_records else answer.freshness.complete_until.ToMicroseconds()
+            return 0 if answer.freshness.lag_ms else answer.freshness.complete_until.ToMicroseconds()
 
         first = await until(complete_until)
         await until(lambda: _is_later(complete_until, first))

@@ -235,7 +235,7 @@ async def test_lists_are_filtered_and_paged(reading: Reading) -> None:
         if not token:
             break
     assert paged == ["A/b", "b", "c"]
-    assert page.freshness.lag_records == 0
+    assert page.freshness.lag_ms == 0
     (summary,) = (await reading.ask("ListPrompts", tag="y", name_contains="c")).prompts
     assert (summary.latest_version, summary.revision, list(summary.tags)) == (2, 2, ["x", "y"])
     assert [(holder.label, holder.version) for holder in summary.labels] == [("latest", 2)]

@@ -19,7 +19,7 @@ class Book:
         begin = int(token or 0)
         end = begin + min(size, self.biggest)
         rows, more = self.rows[begin:end], end < len(self.rows)
-        freshness = Freshness(lag_records=len(self.rows) - end)
+        freshness = Freshness(lag_ms=len(self.rows) - end)
         return ListTracesResponse(traces=rows, next_page_token=str(end) if more else "", freshness=freshness)
 
 
@@ -38,7 +38,7 @@ def test_a_large_limit_takes_several_pages_and_says_where_it_goes_on() -> None:
     answer = gathered(book, 2_500)
     assert [trace.name for trace in answer.traces] == [str(number) for number in range(2_500)]
     assert answer.next_page_token == "2500"
-    assert answer.freshness.lag_records == 2_500  # the last page's
+    assert answer.freshness.lag_ms == 2_500  # the last page's
     assert book.asked == [1_000, 1_000, 500]
 
 

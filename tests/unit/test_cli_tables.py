@@ -3,7 +3,7 @@
 from datetime import UTC, date
 
 from lodestream_proto.v1 import trace_pb2
-from lodestream_proto.v1.query_pb2 import Freshness, PartitionStatus, ProjectionStatus
+from lodestream_proto.v1.query_pb2 import PROJECTION_STATE_HALTED, Freshness, ProjectionStatus
 from lodestream_proto.v1.trace_pb2 import SessionSummary, Tokens, TraceSummary
 
 from services.edge.cli.local_stack import LocalProcess
@@ -68,11 +68,13 @@ def test_the_head_of_a_session() -> None:
 
 
 def test_the_footer_says_what_the_list_can_be_relied_on_for() -> None:
-    known = Freshness(complete_until=at(4_200_000), lag_records=1_234)
-    assert footer(known, UTC).plain == "complete up to 14:13:24.2, lag 1,234"
-    assert [line.plain for line in list_footer(3, known, "", UTC)] == ["3 shown · complete up to 14:13:24.2, lag 1,234"]
+    known = Freshness(complete_until=at(4_200_000), lag_ms=1_234)
+    assert footer(known, UTC).plain == "complete up to 14:13:24.2, lag 1.23 s"
+    assert [line.plain for line in list_footer(3, known, "", UTC)] == [
+        "3 shown · complete up to 14:13:24.2, lag 1.23 s"
+    ]
     assert [line.plain for line in list_footer(50, Freshness(), "abc", UTC)] == [
-        "50 shown · lag 0",
+        "50 shown · lag none",
         "more: --page-token abc",
     ]
 
@@ -92,15 +94,13 @@ def test_projections_tell_their_lag_and_where_they_stopped() -> None:
     projection = ProjectionStatus(
         projection="traces",
         topic="lodestream.traces",
-        partitions=[
-            PartitionStatus(partition=0, next_offset=5, end_offset=1_010),
-            PartitionStatus(partition=1, next_offset=7, end_offset=7, halted_reason="6 % of the spans are bad"),
-        ],
+        state=PROJECTION_STATE_HALTED,
+        freshness=Freshness(complete_until=at(4_200_000), lag_ms=1_840),
     )
     assert [line.plain.rstrip() for line in projection_table([projection], width=100)] == [
-        "projection  topic              partitions  records    lag",
-        "traces      lodestream.traces           2    1,017  1,005",
-        "traces stopped in partition 1: 6 % of the spans are bad",
+        "projection  topic              state      lag",
+        "traces      lodestream.traces  halted  1.84 s",
+        "traces has stopped in a part of the log: `lodestream admin positions` says why",
     ]
 
 

@@ -1,5 +1,7 @@
 """Foreign text on a terminal: seen, never obeyed; and never wider than it may be."""
 
+import csv
+import io
 import unicodedata
 
 import pytest
@@ -8,7 +10,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
-from services.edge.cli.render.text import clipped, fitted, flowed, folded, inert, inert_lines
+from services.edge.cli.render.text import InertWriter, clipped, fitted, flowed, folded, inert, inert_lines
+
+_ACTING = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 @pytest.mark.parametrize(
@@ -38,11 +42,28 @@ def test_text_that_is_only_seen_stays_as_it_is() -> None:
 
 @given(st.text())
 def test_no_character_that_acts_survives(text: str) -> None:
-    assert not {unicodedata.category(character) for character in inert(text)} & {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+    assert not {unicodedata.category(character) for character in inert(text)} & _ACTING
 
 
 def test_lines_are_kept_where_lines_are_meant() -> None:
     assert inert_lines("a\r\n\tb\x1b\nc") == ["a", "    b␛", "c"]
+
+
+@given(st.lists(st.text(), max_size=5))
+def test_a_file_on_a_terminal_has_its_lines_and_nothing_that_acts(pieces: list[str]) -> None:
+    terminal = io.StringIO(newline="")
+    file = InertWriter(terminal)
+    for piece in pieces:
+        assert file.write(piece) == len(piece)
+    shown = terminal.getvalue()
+    assert {character for character in shown if unicodedata.category(character) in _ACTING} <= {"\n", "\t"}
+    assert shown.count("\n") == sum(piece.count("\n") for piece in pieces)
+
+
+def test_a_row_of_csv_on_a_terminal_is_a_line() -> None:
+    terminal = io.StringIO(newline="")
+    csv.writer(InertWriter(terminal)).writerow(["a", "\x1b[2J\x9b1m", "\u202egpj.exe", "two\nlines"])
+    assert terminal.getvalue() == 'a,␛[2J\\u009b1m,\\u202egpj.exe,"two\nlines"\n'
 
 
 @given(st.text(), st.integers(1, 40))

@@ -1,14 +1,18 @@
 """Keys: mistyped ones are told offline, headers are read strictly."""
 
 import base64
+import re
 import string
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
+from services.write.gateway.first_key import WeakSecretError, check_secret
 from shared.read_model.authentication import UnauthenticatedError, credentials
 from shared.read_model.keys import SECRET_PREFIX, hash_secret, is_mistyped, make_secret
+from shared.runtime.settings import InitSettings
 
 ALPHABET = string.digits + string.ascii_letters
 
@@ -31,6 +35,32 @@ def test_any_one_wrong_character_is_told(place: int, wrong: str) -> None:
 def test_a_secret_that_others_chose_may_be_any_string(secret: str) -> None:
     hash_secret(secret)
     assert is_mistyped(secret) == (len(secret) == 44)
+
+
+@pytest.mark.parametrize(
+    ("secret", "why"),
+    [
+        ("x", "it has 1 characters; at least 32 are asked for"),
+        ("sk-ls-local", "it has 11 characters; at least 32 are asked for"),
+        ("a" * 64, "it has 1 different characters; at least 9 are asked for"),
+        ("abc" * 20, "it has 3 different characters; at least 9 are asked for"),
+        ("8f2a0c7be19d44563fa1c08e7d92b645", None),
+        ("sk-lf-0c7be19d-4456-4fa1-8c08-e7d92b645123", None),
+        (make_secret(), None),
+    ],
+)
+def test_a_secret_that_can_be_guessed_is_taken_on_this_machine_only(secret: str, why: str | None) -> None:
+    init = InitSettings(project_id="p", public_key="pk", secret_key=SecretStr(secret))
+    for host in ("127.0.0.1", "::1", "localhost", "127.3.2.1"):
+        check_secret(init, host)
+    for host in ("0.0.0.0", "::", "192.0.2.1", "gateway.example"):
+        if why is None:
+            check_secret(init, host)
+            continue
+        with pytest.raises(WeakSecretError, match=f"LODESTREAM_INIT_SECRET_KEY .* {re.escape(host)}: {why}"):
+            check_secret(init, host)
+        check_secret(init.model_copy(update={"weak_secret_allowed": True}), host)
+    check_secret(InitSettings(), "0.0.0.0")
 
 
 def test_bearer_and_basic_are_read_whatever_the_case_of_the_scheme() -> None:

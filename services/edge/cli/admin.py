@@ -1,4 +1,4 @@
-"""`lodestream admin`: projects, their API keys, providers and caps, directly in Postgres (LODESTREAM_POSTGRES)."""
+"""`lodestream admin`: projects, their keys, providers and caps; projections. In Postgres (LODESTREAM_POSTGRES)."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from services.edge.cli.options import AsJson
 from services.edge.cli.postgres import in_postgres
 from services.edge.cli.render.columns import Column, lay_out
 from services.edge.cli.render.text import inert
-from shared.read_model import keys
+from shared.read_model import keys, progress
 
 app = typer.Typer(no_args_is_help=True)
 projects_app = typer.Typer(no_args_is_help=True)
@@ -120,6 +120,24 @@ def revoke_key(public_key: Annotated[str, typer.Argument(metavar="PUBLIC_KEY")],
         screen.show_json({"public_key": public_key, "revoked": True})
     else:
         screen.show([Text(f"revoked {inert(public_key)}")])
+
+
+@app.command("positions")
+def list_positions(as_json: AsJson = False) -> None:
+    """Show how far each projection has come in each partition of the log, and why one has stopped.
+
+    \b
+    Examples:
+      lodestream admin positions
+      lodestream admin positions --json | jq '.positions[] | select(.halted_reason)'
+    """  # noqa: D301
+    found = in_postgres(progress.list_positions)
+    if as_json:
+        screen.show_json({"positions": [_document(position) for position in found]})
+        return
+    columns = {"projection": "projection", "partition": "partition", "next offset": "next_offset",
+               "last record": "last_record_at", "stopped": "halted_reason"}  # fmt: skip
+    screen.show(_table(columns, found))
 
 
 def _table(columns: dict[str, str], rows: Sequence[Any]) -> list[Text]:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, TextIO, cast
 
 import typer
 from lodestream_proto.v1 import datasets_pb2 as pb
@@ -17,7 +17,7 @@ from services.edge.cli.failures import ExitCode, Failure
 from services.edge.cli.option_groups import takes
 from services.edge.cli.options import AsJson
 from services.edge.cli.progress import progress
-from services.edge.cli.render.text import inert
+from services.edge.cli.render.text import InertWriter, inert
 
 _AT_ONCE = 500
 _WRITERS = {"jsonl": write_jsonl, "csv": write_csv}
@@ -92,7 +92,8 @@ def _opened(output: str) -> Iterator[TextIO]:
     if output == "-":
         # Line ends and letters as they are, whatever the terminal is.
         sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")  # type: ignore[union-attr]
-        yield sys.stdout
+        # On a terminal an item's text would be obeyed. A file or a pipe gets it to the letter.
+        yield cast("TextIO", InertWriter(sys.stdout)) if sys.stdout.isatty() else sys.stdout
         sys.stdout.flush()
         return
     try:

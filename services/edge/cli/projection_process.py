@@ -18,6 +18,7 @@ from rich.text import Text
 from services.edge.cli import local_stack, screen
 from services.edge.cli.failures import ExitCode, Failure
 from services.edge.cli.render.maintenance import lines
+from services.edge.cli.render.text import inert
 
 READ_MODELS = {"traces": "services.projections.traces"}
 """What can be rebuilt and verified, and the process that can do it."""
@@ -63,11 +64,11 @@ def _show(events: Iterator[Event], *, as_json: bool) -> str | None:
         if as_json:
             screen.show_json(event, line=True)
         elif event["event"] != "progress":
-            screen.show([Text(line) for line in lines(event)])
+            screen.show([Text(inert(line)) for line in lines(event)])
         elif terminal:
-            sys.stdout.write(f"\r\x1b[2K{lines(event)[0]}" + ("\n" if event["percent"] >= 100 else ""))
+            sys.stdout.write(f"\r\x1b[2K{inert(lines(event)[0])}" + ("\n" if event["percent"] >= 100 else ""))
             sys.stdout.flush()
         elif time.monotonic() - shown_at > _EVERY_SECONDS or event["percent"] >= 100:
             shown_at = time.monotonic()
-            screen.show([Text(line) for line in lines(event)])
+            screen.show([Text(inert(line)) for line in lines(event)])
     return failed

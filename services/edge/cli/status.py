@@ -14,7 +14,7 @@ from services.edge.cli.local_stack import LocalStack
 from services.edge.cli.option_groups import takes
 from services.edge.cli.options import AsJson
 from services.edge.cli.render.documents import document
-from services.edge.cli.render.stack import process_table, projection_table
+from services.edge.cli.render.stack import is_halted, process_table, projection_table
 from services.edge.cli.render.tables import footer
 
 
@@ -27,7 +27,7 @@ def status(*, gateway: Gateway, as_json: AsJson = False) -> None:
     \b
     Examples:
       lodestream status
-      lodestream status --json | jq '.freshness.lag_records'
+      lodestream status --json | jq '.freshness.lag_ms'
     """  # noqa: D301
     stack = local_stack.find(Path.cwd())
     known, problem = _asked(gateway)
@@ -71,10 +71,4 @@ def _show(stack: LocalStack | None, known: GetStatusResponse | None) -> None:
 
 def _healthy(stack: LocalStack | None, known: GetStatusResponse | None) -> bool:
     unready = [process for process in stack.processes if process.state != "ready"] if stack else []
-    halted = [
-        partition
-        for projection in (known.projections if known else [])
-        for partition in projection.partitions
-        if partition.halted_reason
-    ]
-    return not unready and not halted
+    return not unready and not any(map(is_halted, known.projections if known else []))

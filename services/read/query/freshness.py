@@ -69,19 +69,20 @@ class LogEnds:
 
 async def freshness(database: Database, log_ends: LogEnds, topics: Sequence[str] = (TRACES,)) -> Freshness:
     """Up to when an answer that is read from these topics' projections after this call is complete."""
-    folded = await _positions_of(database, topics)
-    complete_until, lag = log_ends.known_at, 0
+    return completeness(log_ends, await _positions_of(database, topics), topics)
+
+
+def completeness(log_ends: LogEnds, folded: Mapping[_Place, asyncpg.Record], topics: Sequence[str]) -> Freshness:
+    """The same, of these positions. It tells times only: counts of records would tell how much other projects send."""
+    complete_until, is_behind = log_ends.known_at, False
     for place, end in log_ends.ends.items():
-        if place[0] not in topics:
-            continue
         row = folded.get(place)
-        behind = end - (row["next_offset"] if row else 0)
-        if behind > 0:
-            lag += behind
+        if place[0] in topics and end > (row["next_offset"] if row else 0):
             # What comes next in this partition was appended after the last record that was folded.
             last = row["last_record_at"] if row else None
-            complete_until = min(complete_until, last or datetime.fromtimestamp(0, UTC))
-    return Freshness(complete_until=timestamp(complete_until), lag_records=lag)
+            complete_until, is_behind = min(complete_until, last or datetime.fromtimestamp(0, UTC)), True
+    lag = max(timedelta(milliseconds=1), datetime.now(UTC) - complete_until) if is_behind else timedelta(0)
+    return Freshness(complete_until=timestamp(complete_until), lag_ms=lag // timedelta(milliseconds=1))
 
 
 async def wait_for(database: Database, wanted: WaitFor, time_left: float | None) -> None:

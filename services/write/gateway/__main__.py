@@ -12,7 +12,7 @@ from services.write.gateway.admission import Admission
 from services.write.gateway.call import Door
 from services.write.gateway.datasets.service import DatasetWrites
 from services.write.gateway.experiments.service import ExperimentWrites
-from services.write.gateway.first_key import seed
+from services.write.gateway.first_key import WeakSecretError, check_secret, seed
 from services.write.gateway.health import tell_health
 from services.write.gateway.judge import Judge
 from services.write.gateway.known import Known
@@ -35,14 +35,15 @@ _PATIENCE = 5.0
 async def run(settings: GatewaySettings) -> None:
     """Serve.
 
-    Raises PortTakenError.
+    Raises PortTakenError and WeakSecretError.
     """
-    postgres, kafka = PostgresSettings(), KafkaSettings()
+    postgres, kafka, init = PostgresSettings(), KafkaSettings(), InitSettings()
+    check_secret(init, settings.host)
     pool = await connect_pool(postgres.dsn, application="gateway", min_size=0, max_size=4, command_timeout=5)
     appender = Appender(kafka, topics=[TRACES, PROMPTS, SCORES, EXPERIMENTS], client_id="lodestream-gateway")
     metrics.watch(appender)
     judge = Judge()
-    beside = [asyncio.create_task(seed(pool, InitSettings()))]
+    beside = [asyncio.create_task(seed(pool, init))]
     try:
         keys = Authenticator(pool)
         admission = Admission(settings, keys, appender)
@@ -88,7 +89,7 @@ def main() -> None:
     serve_metrics()
     try:
         uvloop.run(run(GatewaySettings()))
-    except PortTakenError as error:
+    except (PortTakenError, WeakSecretError) as error:
         sys.exit(str(error))
 
 

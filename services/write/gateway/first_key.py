@@ -1,14 +1,40 @@
 """The first project and its key, from the environment: made at the start, or as soon as Postgres is there."""
 
 import asyncio
+from ipaddress import ip_address
 
 import asyncpg
 import structlog
 
-from shared.read_model.keys import KeyTakenError, NewKey, seed_key
+from shared.read_model.keys import KeyTakenError, NewKey, seed_key, why_weak
 from shared.runtime.settings import InitSettings
 
 log = structlog.get_logger()
+
+
+class WeakSecretError(ValueError):
+    """The secret of the first key is too easy to guess for the address that the gateway listens on."""
+
+
+def check_secret(init: InitSettings, host: str) -> None:
+    """Take a weak secret only where this machine alone can send it, or where it is said to be meant.
+
+    Raises WeakSecretError.
+    """
+    if init.secret_key is None or init.weak_secret_allowed or _is_loopback(host):
+        return
+    if why := why_weak(init.secret_key.get_secret_value()):
+        raise WeakSecretError(
+            f"LODESTREAM_INIT_SECRET_KEY is too easy to guess for a gateway on {host}: {why}. Make one with "
+            "`openssl rand -hex 32`; for development LODESTREAM_INIT_WEAK_SECRET_ALLOWED=true takes any"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def seed(pool: asyncpg.Pool, init: InitSettings) -> None:

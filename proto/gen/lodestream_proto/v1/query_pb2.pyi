@@ -19,6 +19,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _TraceSort:
@@ -65,6 +70,29 @@ SORT_ORDER_DESCENDING: SortOrder.ValueType  # 1
 SORT_ORDER_ASCENDING: SortOrder.ValueType  # 2
 Global___SortOrder: _TypeAlias = SortOrder  # noqa: Y015
 
+class _ProjectionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProjectionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProjectionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROJECTION_STATE_UNSPECIFIED: _ProjectionState.ValueType  # 0
+    PROJECTION_STATE_CURRENT: _ProjectionState.ValueType  # 1
+    """Has folded all that the log has."""
+    PROJECTION_STATE_BEHIND: _ProjectionState.ValueType  # 2
+    PROJECTION_STATE_HALTED: _ProjectionState.ValueType  # 3
+    """Has stopped in a part of the log, and waits for the operator."""
+
+class ProjectionState(_ProjectionState, metaclass=_ProjectionStateEnumTypeWrapper): ...
+
+PROJECTION_STATE_UNSPECIFIED: ProjectionState.ValueType  # 0
+PROJECTION_STATE_CURRENT: ProjectionState.ValueType  # 1
+"""Has folded all that the log has."""
+PROJECTION_STATE_BEHIND: ProjectionState.ValueType  # 2
+PROJECTION_STATE_HALTED: ProjectionState.ValueType  # 3
+"""Has stopped in a part of the log, and waits for the operator."""
+Global___ProjectionState: _TypeAlias = ProjectionState  # noqa: Y015
+
 @_typing.final
 class WaitFor(_message.Message):
     """Read your writes: answer only when the read model holds what was written at `position`, or fail with DEADLINE_EXCEEDED."""
@@ -99,8 +127,19 @@ class Freshness(_message.Message):
 
     COMPLETE_UNTIL_FIELD_NUMBER: _builtins.int
     LAG_RECORDS_FIELD_NUMBER: _builtins.int
-    lag_records: _builtins.int
-    """Records in the log that are not in the read model yet."""
+    LAG_MS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def lag_records(self) -> _builtins.int:
+        """Always 0: how much all projects together send is not told to one of them."""
+
+    @lag_records.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def lag_records(self, value: _builtins.int) -> None:
+        """Always 0: how much all projects together send is not told to one of them."""
+
+    lag_ms: _builtins.int
+    """Milliseconds: at most so long ago something was acknowledged that is not in the answer. 0: nothing is missing."""
     @_builtins.property
     def complete_until(self) -> _timestamp_pb2.Timestamp:
         """Everything the gateway acknowledged before this instant is in the answer."""
@@ -110,10 +149,11 @@ class Freshness(_message.Message):
         *,
         complete_until: _timestamp_pb2.Timestamp | None = ...,
         lag_records: _builtins.int = ...,
+        lag_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["complete_until", b"complete_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete_until", b"complete_until", "lag_records", b"lag_records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete_until", b"complete_until", "lag_ms", b"lag_ms", "lag_records", b"lag_records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -815,20 +855,30 @@ class ProjectionStatus(_message.Message):
     PROJECTION_FIELD_NUMBER: _builtins.int
     TOPIC_FIELD_NUMBER: _builtins.int
     PARTITIONS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FRESHNESS_FIELD_NUMBER: _builtins.int
     projection: _builtins.str
     topic: _builtins.str
+    state: Global___ProjectionState.ValueType
     @_builtins.property
-    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionStatus]: ...
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionStatus]:
+        """Always empty: positions and reasons are about all projects. Operators have `lodestream admin positions`."""
+
+    @_builtins.property
+    def freshness(self) -> Global___Freshness: ...
     def __init__(
         self,
         *,
         projection: _builtins.str = ...,
         topic: _builtins.str = ...,
         partitions: _abc.Iterable[Global___PartitionStatus] | None = ...,
+        state: Global___ProjectionState.ValueType = ...,
+        freshness: Global___Freshness | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["partitions", b"partitions", "projection", b"projection", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freshness", b"freshness", "partitions", b"partitions", "projection", b"projection", "state", b"state", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

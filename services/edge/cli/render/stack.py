@@ -2,14 +2,22 @@
 
 from collections.abc import Sequence
 
-from lodestream_proto.v1.query_pb2 import ProjectionStatus
+from lodestream_proto.v1.query_pb2 import (
+    PROJECTION_STATE_BEHIND,
+    PROJECTION_STATE_CURRENT,
+    PROJECTION_STATE_HALTED,
+    ProjectionState,
+    ProjectionStatus,
+)
 from rich.text import Text
 
 from services.edge.cli.local_stack import LocalProcess
 from services.edge.cli.render.columns import Column, lay_out
+from services.edge.cli.render.tables import lag
 from services.edge.cli.render.text import folded, inert
 
 _MEBIBYTE = 1024 * 1024
+_LOOKS = {PROJECTION_STATE_CURRENT: "green", PROJECTION_STATE_BEHIND: "yellow", PROJECTION_STATE_HALTED: "red"}
 
 
 def process_table(processes: Sequence[LocalProcess], *, width: int) -> list[Text]:
@@ -29,40 +37,36 @@ def process_table(processes: Sequence[LocalProcess], *, width: int) -> list[Text
 
 
 def projection_table(projections: Sequence[ProjectionStatus], *, width: int) -> list[Text]:
-    """A line a projection, and a line for each partition in which one has stopped."""
+    """A line a projection, and a line for each that has stopped."""
     table = lay_out(
         [
             Column(title="projection", cells=[Text(inert(each.projection)) for each in projections]),
             Column(title="topic", cells=[Text(inert(each.topic)) for each in projections], rank=2, least=12),
-            Column(
-                title="partitions", cells=[Text(str(len(each.partitions))) for each in projections], right=True, rank=1
-            ),
-            Column(title="records", cells=[Text(f"{_end(each):,}") for each in projections], right=True, rank=3),
-            Column(title="lag", cells=[_lag_text(each) for each in projections], right=True),
+            Column(title="state", cells=[_state_of(each) for each in projections]),
+            Column(title="lag", cells=[_lag(each) for each in projections], right=True),
         ],
         width,
     )
     halts = [
-        f"{each.projection} stopped in partition {partition.partition}: {partition.halted_reason}"
+        f"{each.projection} has stopped in a part of the log: `lodestream admin positions` says why"
         for each in projections
-        for partition in each.partitions
-        if partition.halted_reason
+        if is_halted(each)
     ]
     return [*table, *(Text(line, style="red") for halt in halts for line in folded(inert(halt), width))]
 
 
-def lag(projection: ProjectionStatus) -> int:
-    """Records that the log has and the projection has not read, over all partitions."""
-    return sum(max(each.end_offset - each.next_offset, 0) for each in projection.partitions)
+def is_halted(projection: ProjectionStatus) -> bool:
+    """Whether it waits for the operator."""
+    return projection.state == PROJECTION_STATE_HALTED
 
 
-def _lag_text(projection: ProjectionStatus) -> Text:
-    behind = lag(projection)
-    return Text(f"{behind:,}", style="yellow" if behind else "green")
+def _state_of(projection: ProjectionStatus) -> Text:
+    state = ProjectionState.Name(projection.state).removeprefix("PROJECTION_STATE_").lower()
+    return Text(state, style=_LOOKS.get(projection.state, ""))
 
 
-def _end(projection: ProjectionStatus) -> int:
-    return sum(each.end_offset for each in projection.partitions)
+def _lag(projection: ProjectionStatus) -> Text:
+    return Text(lag(projection.freshness), style="yellow" if projection.freshness.lag_ms else "green")
 
 
 def _state(process: LocalProcess) -> Text:

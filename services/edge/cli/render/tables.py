@@ -103,10 +103,16 @@ def trace_line(trace: TraceSummary, *, width: int, zone: tzinfo) -> Text:
 
 
 def footer(known: Freshness, zone: tzinfo) -> Text:
-    """Up to when an answer is complete, and how many records of the log it lacks."""
-    lag = f"lag {known.lag_records:,}"
+    """Up to when an answer is complete, and how far that is behind."""
     complete = f"complete up to {clock(known.complete_until, zone)}, " if known.HasField("complete_until") else ""
-    return Text(complete + lag, style="dim")
+    return Text(f"{complete}lag {lag(known)}", style="dim")
+
+
+def lag(known: Freshness) -> str:
+    """`none`, `1.84 s`, or `all` where nothing is known to be complete."""
+    if not known.lag_ms:
+        return "none"
+    return duration(known.lag_ms * 1_000) if known.complete_until.seconds else "all"
 
 
 def list_footer(rows: int, known: Freshness, next_page_token: str, zone: tzinfo) -> list[Text]:

@@ -5,7 +5,9 @@ what was printed before, or write to the clipboard, and a bidirectional override
 what it says. So each character that is not visible by itself is shown as a visible stand-in.
 """
 
+import io
 import unicodedata
+from typing import TextIO
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -22,6 +24,23 @@ def inert(text: str) -> str:
 def inert_lines(text: str) -> list[str]:
     """The same for text of several lines; tabs become four spaces."""
     return [inert(line.replace("\t", "    ")) for line in text.replace("\r\n", "\n").split("\n")]
+
+
+class InertWriter(io.TextIOBase):
+    """A file for a terminal: what is written to it is shown line by line, and nothing in it acts on the terminal."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self._terminal = terminal
+
+    def write(self, text: str) -> int:
+        """Lines end as they are meant to; whatever else is not visible by itself is shown as a stand-in."""
+        lines = text.replace("\r\n", "\n").split("\n")
+        self._terminal.write("\n".join("\t".join(map(inert, line.split("\t"))) for line in lines))
+        return len(text)
+
+    def flush(self) -> None:
+        """Let it be seen."""
+        self._terminal.flush()
 
 
 def clipped(text: Text, width: int) -> Text:

@@ -20,11 +20,11 @@ async def list_items(database: Database, project_id: str, request: ListItemsRequ
     Raises RefusedError: a field can't be used, or the project has, or had then, no such dataset.
     """
     size, last = page_size(request.page_size), _last(request)
-    selector = request.dataset
-    if last:
-        selector = DatasetSelector(name=request.dataset.name, version=last[0])
+    selector = DatasetSelector(name=request.dataset.name) if last else request.dataset
     async with snapshot(database) as connection:
         selected = await select(connection, project_id, selector)
+        if last:
+            selected = _at_version_of_first_page(selected, last[0])
         statement = list_statement(project_id, request, selected)
         rows, more = await fetch_page(connection, statement.sql, statement.parameters, size)
     return ListItemsResponse(
@@ -68,6 +68,12 @@ def at_version(conditions: Conditions, version: int, *, is_present: bool) -> Non
     else:
         at = conditions.parameter(version)
         conditions.add_raw(f"items.version <= {at} AND (items.until_version IS NULL OR items.until_version > {at})")
+
+
+def _at_version_of_first_page(present: Selected, version: int) -> Selected:
+    if not 0 < version <= present.version:
+        raise InvalidError("page_token", f"the dataset never was at version {version}")
+    return Selected(present.dataset, version)
 
 
 def _last(request: ListItemsRequest) -> tuple[int, int] | None:

@@ -4,7 +4,8 @@
 SELECT
     trace_id, name, user_id, session_id, tags, environment, release, version, start_at, end_at, latency_us,
     root_span_id, root_status_message, root_input_preview, root_output_preview, level, span_count, type_counts,
-    level_counts, input_tokens, output_tokens, total_tokens, cost_picos, last_start_at, changed_by::text AS changed_by,
+    level_counts, input_tokens, output_tokens, total_tokens, cost_picos, last_start_at, last_received_at,
+    changed_by::text AS changed_by,
     coalesce(latency_us, -1) AS known_latency_us, coalesce(name, '') AS known_name,
     (SELECT coalesce(sum(upper(part) - lower(part)), 0)::bigint FROM unnest(retrieval_busy) AS part) AS retrieval_us,
     (SELECT coalesce(sum(upper(part) - lower(part)), 0)::bigint FROM unnest(generation_busy) AS part) AS generation_us,
