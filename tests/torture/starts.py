@@ -2,10 +2,12 @@
 
 import asyncio
 
-from services.all_in_one.processes import Process
+from services.all_in_one.processes import Process, StartFailedError
 
 _DEADLINE = 120.0
 """Seconds; a server that is down while a service starts comes back within it."""
+_TRIES = 5
+"""Of a start that ends with an exit code: as often as a supervisor would try again."""
 
 
 class Starts:
@@ -34,9 +36,31 @@ class Starts:
         await process.ended()
         if before := self._under_way.pop(name, None):
             await asyncio.gather(before, return_exceptions=True)
-        self._under_way[name] = asyncio.create_task(process.start(_DEADLINE))
+        if process.pid is None:  # else the start before has brought it back
+            self._under_way[name] = asyncio.create_task(_start(process))
 
     async def ready(self) -> None:
         """Wait until everything is. Raises StartFailedError when something does not come up."""
         await asyncio.gather(*self._under_way.values())
         self._under_way.clear()
+
+
+async def _start(process: Process) -> None:
+    """Start it. One that gives up because a server it needs is struck in this moment is started again.
+
+    Raises StartFailedError.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            await process.start(_DEADLINE)
+        except StartFailedError:
+            if not left or not process.last_words().startswith("exit code") or _ended_well(process):
+                raise
+            await asyncio.sleep(1)
+        else:
+            return
+
+
+def _ended_well(process: Process) -> bool:
+    """Whether it was asked to end, rather than gave up."""
+    return process.last_words().startswith("exit code 0")
