@@ -88,7 +88,8 @@ class Authenticator:
     async def project_of(self, authorization: str | None, address: Callable[[], str] = str) -> str:
         """The project id. `address` tells where the call comes from; it is asked only when the key is not known.
 
-        Raises UnauthenticatedError, or KeysUnavailableError when the key is not remembered and can't be looked up.
+        Raises UnauthenticatedError, or KeysUnavailableError when the key is not remembered and can't be looked up: the
+        database does not answer, or the address has tried too many unknown keys.
         """
         public_key, secret_key = credentials(authorization)
         if is_mistyped(secret_key):
@@ -97,7 +98,8 @@ class Authenticator:
             known = await self._find(hash_secret(secret_key), address)
         except _ThrottledError:
             UNKNOWN_KEYS.labels("throttled").inc()
-            raise UnauthenticatedError(
+            # The key may be good, and exporters drop what is refused as unauthenticated.
+            raise KeysUnavailableError(
                 "the API key was not looked up: too many unknown keys came from this address, try again later"
             ) from None
         if known is None or not (
