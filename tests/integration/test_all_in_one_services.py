@@ -1,19 +1,102 @@
-"""all_in_one runs every service with the command of the containers, and keeps it running."""
+"""all_in_one runs every service with the command of the containers, and keeps it running.
+
+While nothing happens nothing is logged that should mean something, and each process serves the metrics that
+docs/operations.md says it does.
+"""
 
 import asyncio
+import json
 import os
+import re
 import signal
+from pathlib import Path
+
+import asyncpg
+import psutil
+from aiokafka import AIOKafkaConsumer
 
 from services.all_in_one.services import SERVICES
+from shared.event_log.topics import TRACES
 from shared.runtime.probe import grpc_serves, http_healthy
-from tests.all_in_one import StartAllInOne, is_alive
+from tests.all_in_one import AllInOne, StartAllInOne, is_alive
 from tests.polling import until
+from tests.read_model import get
 from tests.servers import Servers
 
 NAMES = [service.name for service in SERVICES]
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+PROJECTIONS = ("traces", "scores", "prompts", "experiments")
+_DOCUMENTED = re.compile(r"^\| `(lodestream_\w+)` \| ([\w, ]+) \|", re.MULTILINE)
+_SERVED = re.compile(r"^# TYPE (lodestream_\w+?) ", re.MULTILINE)
 
 
-async def test_every_service_is_up_and_a_killed_one_comes_back(
+def documented_metrics() -> dict[str, set[str]]:
+    """The processes that serve each metric, as docs/operations.md says."""
+    documented = {}
+    for name, processes in _DOCUMENTED.findall(OPERATIONS.read_text()):
+        named = set(processes.split(", "))
+        documented[name] = named - {"projections"} | (set(PROJECTIONS) if "projections" in named else set())
+    return documented
+
+
+async def served_metrics(pid: int) -> set[str]:
+    """The names of our metrics that a process serves."""
+    port = psutil.Process(pid).environ()["LODESTREAM_METRICS_PORT"]
+    status, text = await asyncio.to_thread(get, f"127.0.0.1:{port}", "/metrics")
+    assert status == 200
+    return {name for name in _SERVED.findall(text.decode()) if not name.endswith("_created")}
+
+
+async def coordinator_is_there(kafka: str) -> None:
+    """Wait until groups can be joined: a Kafka that is new makes a topic for them first, and clients complain."""
+    async with AIOKafkaConsumer(TRACES, bootstrap_servers=kafka, group_id="all-in-one-test"):
+        pass
+
+
+async def beaten_twice(database: str) -> None:
+    """Wait for whole heartbeats of the evaluator: one begins when the last has ended."""
+    seen: set[object] = set()
+
+    async def again() -> bool:
+        connection = await asyncpg.connect(database)
+        try:
+            seen.add(await connection.fetchval("SELECT max(seen_at) FROM evaluator.workers"))
+        finally:
+            await connection.close()
+        return len(seen) > 3
+
+    await until(again, deadline=60, what="heartbeats of the evaluator")
+
+
+async def assert_quiet_and_documented(one: AllInOne, servers: Servers, database: str, postgres_log: int) -> None:
+    """Nothing warns of anything, and the metrics are those that are documented."""
+    await beaten_twice(database)
+    served = {name: await served_metrics(one.processes()[name]["pid"]) for name in NAMES}
+    documented = documented_metrics()
+    assert documented
+    missing = {(metric, name) for metric, names in documented.items() for name in names if metric not in served[name]}
+    assert not missing, "documented, and not served"
+    assert set().union(*served.values()) <= documented.keys(), "served, and not documented"
+    logs = {name: Path(one.processes()[name]["log"]).read_text() for name in NAMES}
+    assert not {name: loud for name, text in logs.items() if (loud := loud_lines(text))}
+    if postgres := servers.processes.get("postgres"):
+        text = postgres.log.read_bytes()[postgres_log:].decode()
+        assert not [line for line in text.splitlines() if re.search(r"\b(WARNING|ERROR|FATAL|PANIC):", line)]
+
+
+def loud_lines(text: str) -> list[str]:
+    """What is worse than information: of JSON by its level, of other lines by their words."""
+    return [line for line in text.splitlines() if is_loud(line)]
+
+
+def is_loud(line: str) -> bool:
+    try:
+        return json.loads(line)["level"] not in ("debug", "info")
+    except (ValueError, LookupError, TypeError):
+        return re.search(r"\b(WARNING|ERROR|CRITICAL|Traceback)\b", line) is not None
+
+
+async def test_every_service_is_up_quiet_and_measured_and_a_killed_one_comes_back(
     all_in_one: StartAllInOne, servers: Servers, database: str
 ) -> None:
     places = {
@@ -24,8 +107,11 @@ async def test_every_service_is_up_and_a_killed_one_comes_back(
         "LODESTREAM_SCORES_GROUP": "all-in-one-scores",
         "LODESTREAM_EXPERIMENTS_GROUP": "all-in-one-experiments",
     }
+    await coordinator_is_there(servers.kafka)
+    postgres_log = servers.processes["postgres"].log.stat().st_size if "postgres" in servers.processes else 0
     one = await all_in_one(**places)
     await one.ready(*NAMES)
+    await assert_quiet_and_documented(one, servers, database, postgres_log)
     environment = one.status()["environment"]
     assert await grpc_serves(environment["LODESTREAM_ENDPOINT"])
     assert await grpc_serves(environment["LODESTREAM_QUERY"])
