@@ -50,7 +50,7 @@ async def test_kafka_freezes_and_thaws(place_on, private_kafka, project) -> None
     place = await place_on(kafka=kafka.command.address)
     await furnish(place.dsn, project, 60)
     place.answers.append(lambda _n, _body: Says(after_seconds=0.3))
-    await place.worker(LODESTREAM_EVALUATOR_SLOTS="8")
+    await place.worker(LODESTREAM_EVALUATOR_SLOTS="12")
     await append_events(place.servers.kafka, requested("r", project=project, provider="here"))
     await until(lambda: len(place.model.calls) >= 16)
     kafka.pause()
@@ -59,7 +59,7 @@ async def test_kafka_freezes_and_thaws(place_on, private_kafka, project) -> None
     async def all_wait() -> bool:
         return int(await place.value(decided, project)) == 8
 
-    await until(all_wait, what="as many results as there are slots")
+    await until(all_wait, what="as many results as a project that is alone has slots")
     kafka.resume()
     await judge(place, project, items=60)
     assert len(place.model.calls) == 60
