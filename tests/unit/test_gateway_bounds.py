@@ -288,6 +288,30 @@ def test_what_is_opened_is_held_and_charged_before_it_is() -> None:
         pass
 
 
+async def test_who_calls_again_at_once_when_over_quota_waits_for_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Known(Admission):
+        async def project_of(self, context: Any) -> str:
+            return str(context)
+
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    limits = GatewaySettings(quota_spans_per_second=100, quota_burst_seconds=1)
+    door = Known(limits, cast("Any", None), cast("Any", QuietLog()), clock=lambda: 0.0)
+    door.count_spans("greedy", 105)
+    assert await door.admit(cast("Any", "modest")) == "modest"
+    with pytest.raises(OverQuotaError):
+        await door.admit(cast("Any", "greedy"))
+    assert waited == [0.05]
+    door.count_spans("greedy", 1000)
+    with pytest.raises(OverQuotaError):
+        await door.admit(cast("Any", "greedy"))
+    assert waited[1:] == [0.2]
+
+
 def test_what_is_beyond_a_projects_fair_rate_goes_to_the_bulk_and_nothing_of_others() -> None:
     door = admission(fair_spans_per_second=100, fair_bytes_per_second=MIB, quota_burst_seconds=1)
     assert [door.lane("greedy", size=1, spans=60) for _ in range(3)] == [Lane.EXPRESS, Lane.EXPRESS, Lane.BULK]
