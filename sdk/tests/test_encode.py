@@ -252,3 +252,49 @@ def test_the_time_and_the_text_are_bounded(make: Callable[[], Any]) -> None:
 def test_what_was_left_out_is_told() -> None:
     assert to_text("x" * (MAX_CHARS + 1)).endswith(f"… ({MAX_CHARS + 1} characters)")
     assert json.loads(to_json(list(range(1_000_000))))[-1].endswith(" more")
+
+
+# --- Large models -----------------------------------------------------------------------------------------------------
+
+
+def test_of_a_large_model_no_more_is_dumped_than_is_kept() -> None:
+    """It is bounded before it is dumped, not after: serializers run for thousands of rows, not for all."""
+    ran = []
+
+    class Row(pydantic.BaseModel):
+        number: int
+
+        @pydantic.model_serializer
+        def shown(self) -> dict[str, Any]:
+            ran.append(1)
+            return {"n": self.number}
+
+    class Table(pydantic.BaseModel):
+        name: str
+        rows: list[Row]
+        by_name: dict[str, Row]
+        secret: str = pydantic.Field(default="hidden", exclude=True)
+
+    rows = [Row(number=number) for number in range(200_000)]
+    table = Table(name="large", rows=rows, by_name={"a": rows[0]})
+    told = json.loads(to_json(table))
+    assert len(ran) < 20_000
+    assert (told["name"], told["rows"][0], told["by_name"]) == ("large", {"n": 0}, {"a": {"n": 0}})
+    assert told["rows"][-1] == f"… {200_000 - len(told['rows']) + 1} more"
+    assert "secret" not in told
+    assert (len(table.rows), table.rows[0]) == (200_000, rows[0])
+    ran.clear()
+    assert len(json.loads(to_json(Table(name="small", rows=rows[:100], by_name={})))["rows"]) == 100
+    assert len(json.loads(to_json({"nested": [table]}))["nested"][0]["rows"]) > 1_000
+
+
+@pytest.mark.parametrize("large", [list(range(300_000)), {str(n): n for n in range(300_000)}, ["x" * 300_000] * 4])
+def test_large_fields_of_any_kind(large: Any) -> None:
+    class Holder(pydantic.BaseModel):
+        content: Any
+        note: str
+
+    told = json.loads(to_json(Holder(content=large, note="kept")))
+    assert told["note"] == "kept"
+    assert len(told["content"]) >= 1
+    assert len(to_json(Holder(content=large, note="kept"))) < MAX_CHARS + 2_000

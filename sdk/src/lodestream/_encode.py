@@ -27,6 +27,8 @@ _MAX_BYTES = 10_000
 _MAX_BITS = 1_024
 _MAX_PLAIN_INT = 1 << 63
 _MAX_REPR = 1_000
+_SINGLE = frozenset({int, float, bool, type(None)})
+_SAMPLED = 8  # items of a container that are looked at one by one
 _CUT = "…"
 _SCALARS = (str, int, float, bool, type(None))
 
@@ -175,8 +177,8 @@ def jsonable(value: Any) -> Any:
     """What stands for an object that JSON does not know: its fields, its text, or its description."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
-    if callable(dump := getattr(type(value), "model_dump", None)):
-        return dump(value)
+    if callable(getattr(type(value), "model_dump", None)):
+        return _dumped(value)
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, dt.datetime | dt.date | dt.time):
@@ -194,6 +196,50 @@ def jsonable(value: Any) -> Any:
         small = isinstance(size, int) and size <= _MAX_ITEMS
         return value.tolist() if small else f"<{type(value).__name__} {getattr(value, 'shape', '')}>"
     return _described(value)
+
+
+def _dumped(model: Any) -> Any:
+    """A model of pydantic's as plain data; of one that is large, the first items of its fields."""
+    most = _MAX_ITEMS
+    content = getattr(model, "__dict__", {})
+    if _items_in(content) <= most or not hasattr(type(model), "model_copy"):
+        return type(model).model_dump(model)
+    cut: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, list | tuple) and (size := _items_in(value)) > most:
+            cut[name] = value[: most * len(value) // size]
+        elif isinstance(value, dict) and (size := _items_in(value)) > most:
+            cut[name] = dict(islice(value.items(), most * len(value) // size))
+        elif _items_in(value) > most:
+            cut[name] = f"<{type(value).__name__}, too large>"
+    dumped: dict[str, Any] = type(model).model_dump(model.model_copy(update=cut), warnings=False)
+    for name, kept in cut.items():
+        if isinstance(dumped.get(name), list | tuple):
+            dumped[name] = [*dumped[name], f"{_CUT} {len(content[name]) - len(kept)} more"]
+    return dumped
+
+
+def _items_in(value: Any, depth: int = 0) -> int:
+    """About how many items a value has in all: large containers are judged by their first, middle and last item."""
+    if type(value) in _SINGLE:
+        return 1
+    if isinstance(value, str | bytes):
+        return 1 + len(value) // _CHARS_PER_ITEM
+    if isinstance(value, dict):
+        items: Any = list(value.values()) if len(value) <= _SAMPLED else _sample(list(islice(value.values(), _SAMPLED)))
+    elif isinstance(value, list | tuple):
+        items = value if len(value) <= _SAMPLED else _sample(value)
+    elif hasattr(type(value), "model_fields"):
+        return _items_in(value.__dict__, depth)
+    else:
+        return 1
+    if not items or depth >= _MAX_DEPTH:
+        return 1 + len(value)
+    return 1 + sum(_items_in(item, depth + 1) for item in items) * len(value) // len(items)
+
+
+def _sample(items: Any) -> Any:
+    return items[0], items[len(items) // 2], items[-1]
 
 
 def _described(value: Any) -> str:

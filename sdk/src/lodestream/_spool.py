@@ -50,8 +50,7 @@ class Spool:
             try:
                 self._place(payloads)
             except Exception as error:
-                lost = sum(spans for _, spans in payloads)
-                self.count_dropped(lost)
+                self.count_dropped(lost := sum(spans for _, spans in payloads))
                 tell_dropped("spooling", lost, "they could not be kept")
                 report("spooling spans", error)
                 return
@@ -132,8 +131,7 @@ class Spool:
                 except OSError as error:
                     if error.errno in _PASSING:
                         raise
-                    tell("unreadable", f"a segment of the spool can't be read, its spans are lost: {error}")
-                    tell_dropped("unreadable", segment.spans, f"a segment of the spool can't be read: {error}")
+                    tell_dropped("unreadable", max(segment.spans, 1), f"a segment of the spool can't be read: {error}")
                 self._drop(segment, orphan)
             return None
 
@@ -268,8 +266,8 @@ class Spool:
                 with contextlib.suppress(OSError):
                     if orphan is not None and not segment.frames:
                         self.counts.bad_frames += orphan.recover(segment)
-                kept = f"spool_max_bytes={most} on disk" if on_disk else f"memory_max_bytes={most} without a disk"
-                tell_dropped("spool", segment.spans, f"the oldest had to go, the spool holds {kept}")
+                setting = "spool_max_bytes" if on_disk else "memory_max_bytes"
+                tell_dropped("spool", segment.spans, f"the oldest had to go, the spool holds {setting}={most}")
                 self._drop(segment, orphan)
 
     def _segments(self, *, own: bool | None = None) -> Iterator[tuple[Segment, Orphan | None]]:
