@@ -42,6 +42,7 @@ class Options:
 def main() -> None:
     """Exit codes: 0 asked to end, 1 something did not start or the script failed, 2 the command line is wrong."""
     options = _parse(sys.argv[1:])
+    os.umask(0o077)  # data, logs and passwords are ours alone
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a Kafka that is away is told of in our own words
     try:
         with _ground(options) as ground:

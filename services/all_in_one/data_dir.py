@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from services.all_in_one.folders import close_to_others
 from services.all_in_one.keeper import kill_group, wait_until_gone
 
 STATUS = "status.json"
@@ -32,7 +33,8 @@ def held(folder: Path) -> Iterator[int]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        close_to_others(folder)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise UnusableError(
             f"{folder} can't hold the data: {error.strerror}; --data-dir names another folder"

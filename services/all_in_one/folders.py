@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import secrets
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,25 @@ async def made_whole(folder: Path) -> AsyncIterator[Path | None]:
     making.mkdir(parents=True)
     yield making
     making.rename(folder)
+
+
+def kept_secret(file: Path, *, reader: tuple[int, int] | None = None) -> str:
+    """The secret in a file that only we can read, or as root only this user and group: made when there is none."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = file.with_name(f"{file.name}.new")
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600)
+        new.write_text(secrets.token_hex(24), encoding="utf-8")
+        if reader:
+            os.chown(new, *reader)
+        new.rename(file)
+    return file.read_text(encoding="utf-8")
+
+
+def close_to_others(folder: Path) -> None:
+    """Let other users do nothing in a folder of ours; as root they may pass it, since a server runs as another user."""
+    folder.chmod(0o701 if unprivileged() else 0o700)
 
 
 def unprivileged() -> tuple[int, int] | None:

@@ -1,15 +1,16 @@
-"""A real PostgreSQL from a wheel, on the loopback interface, trusting whoever is on this machine."""
+"""A real PostgreSQL from a wheel, on the loopback interface, with a password (SCRAM)."""
 
 import contextlib
 import os
 import shlex
 import signal
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 
-from services.all_in_one.folders import made_whole, make_reachable, unprivileged
+from services.all_in_one.folders import kept_secret, made_whole, make_reachable, unprivileged
 from services.all_in_one.keeper import wait_until_gone
 from services.all_in_one.ports import HOST
 from services.all_in_one.probes import postgres_answers
@@ -17,6 +18,7 @@ from services.all_in_one.processes import Command, Ground, Process
 
 DEFAULT_PORT = 5432
 _OWNER = "lodestream"  # the superuser, and the database
+_HOST_RULES = "host all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256\n"
 
 
 async def embed(ground: Ground, *, port: int, durable: bool = True) -> Process:
@@ -28,12 +30,20 @@ async def embed(ground: Ground, *, port: int, durable: bool = True) -> Process:
     if user:
         make_reachable(cluster)
         make_reachable(binaries / "postgres")
+    file = ground.data / "postgres.password"
+    password = kept_secret(file, reader=user)
     async with made_whole(cluster) as making:
         if making:
             if user:
                 os.chown(making, *user)
-            await ground.run(Command(name="postgres-init", argv=_make(binaries, making), user=user))
-    dsn = f"postgresql://{_OWNER}@{HOST}:{port}/{_OWNER}"
+            await ground.run(Command(name="postgres-init", argv=_make(binaries, making, file), user=user))
+    if _trusts_everybody(cluster):
+        clear = partial(_clear, cluster)
+        await ground.run(
+            Command(name="postgres-password", argv=_set_password(binaries, cluster, file), user=user, clear=clear)
+        )
+        (cluster / "pg_hba.conf").write_text(_HOST_RULES, encoding="utf-8")
+    dsn = f"postgresql://{_OWNER}:{password}@{HOST}:{port}/{_OWNER}"
     settings = {
         "port": port,
         "listen_addresses": HOST,
@@ -61,14 +71,26 @@ async def embed(ground: Ground, *, port: int, durable: bool = True) -> Process:
     )
 
 
-def _make(binaries: Path, cluster: Path) -> list[str]:
+def _make(binaries: Path, cluster: Path, password: Path) -> list[str]:
     initdb = [
-        binaries / "initdb", "-D", cluster, "-U", _OWNER,
-        "--auth=trust", "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
+        binaries / "initdb", "-D", cluster, "-U", _OWNER, f"--pwfile={password}", "--auth=scram-sha-256",
+        "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
     ]  # fmt: skip
     create = [binaries / "postgres", "--single", "-D", cluster, "postgres"]
     script = f"{shlex.join(map(str, initdb))} && echo 'CREATE DATABASE {_OWNER}' | {shlex.join(map(str, create))}"
     return ["/bin/sh", "-c", script]
+
+
+def _trusts_everybody(cluster: Path) -> bool:
+    """Whether a version of ours that asked for no password has made it."""
+    lines = (cluster / "pg_hba.conf").read_text(encoding="utf-8").splitlines()
+    return any(line.split()[-1:] == ["trust"] for line in lines if not line.startswith("#"))
+
+
+def _set_password(binaries: Path, cluster: Path, password: Path) -> list[str]:
+    single = shlex.join(map(str, [binaries / "postgres", "--single", "-D", cluster, "postgres"]))
+    statement = f'printf "ALTER ROLE {_OWNER} PASSWORD \'%s\'\\n" "$(cat {shlex.quote(str(password))})"'
+    return ["/bin/sh", "-c", f"{statement} | {single}"]
 
 
 def _clear(cluster: Path) -> None:

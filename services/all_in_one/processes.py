@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,11 @@ _BECOME = "import os, sys; gid, uid = map(int, sys.argv[1:3]); os.setgroups([]);
 _BECOME += "os.execv(sys.argv[3], sys.argv[3:])"
 _BIGGEST_LOG = 10 * 1024 * 1024  # bytes; a longer one is set aside as .1 at the next start
 _LINES_OF_A_REASON = 6
+_PLAIN = {
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "NO_COLOR", "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
+}  # fmt: skip
+_PLAIN_PREFIXES = ("LC_", "PYTHON", "GRPC_", "XDG_")
 
 
 async def _at_once() -> bool:
@@ -45,12 +51,22 @@ class Command:
     healthy: Probe | None = None
     """Does it fare well, its dependencies included? What `ready` says where None."""
     environment: Mapping[str, str] | None = None
-    """The whole environment; ours where None."""
+    """The whole environment; of ours what any program needs where None."""
     user: tuple[int, int] | None = None
     """User and group id to run as; ours where None."""
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 15.0
     """Seconds between the stop signal and SIGKILL."""
+
+    @property
+    def place(self) -> str:
+        """The address for people: without a password."""
+        return re.sub(r":[^:@/]*@", "@", self.address)
+
+
+def plain_environment() -> dict[str, str]:
+    """Of our environment what any program needs. Keys and passwords of whoever started us are none of it."""
+    return {name: value for name, value in os.environ.items() if name in _PLAIN or name.startswith(_PLAIN_PREFIXES)}
 
 
 class StartFailedError(Exception):
@@ -108,8 +124,8 @@ class Process:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=None if self.command.environment is None else dict(self.command.environment),
-                cwd=self.log.parent,
+                env=dict(plain_environment() if self.command.environment is None else self.command.environment),
+                cwd="/" if self.command.user else self.log.parent,  # another user may not be let into our folder
                 start_new_session=True,  # Ctrl-C on our terminal is ours alone: we stop the children in order
             )
         self._reaped = False

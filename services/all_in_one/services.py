@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from services.all_in_one.ports import HOST, find_port
-from services.all_in_one.processes import Command
+from services.all_in_one.processes import Command, plain_environment
 from shared.runtime.probe import grpc_serves, http_healthy
 
 
@@ -24,12 +24,22 @@ class Door:
     """The full name of a gRPC service; None: it serves HTTP, and tells on /health."""
 
 
+_STORES = ("LODESTREAM_KAFKA", "LODESTREAM_POSTGRES")
+_SECRETS = {
+    *_STORES, "LODESTREAM_POSTGRES_READER", "LODESTREAM_REDIS", "LODESTREAM_INIT_SECRET_KEY", "LODESTREAM_SECRET_KEY",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """One process of the deployment: `python -m <module>`. Without a door it has metrics and health over HTTP only."""
 
     module: str
     door: Door | None = None
+    secrets: Sequence[str] = _STORES
+    """Variables that hold a secret, which this process needs; others do not come into its environment."""
+    calls_models: bool = False
+    """It needs the keys of model providers, whatever their variables are called."""
 
     @property
     def name(self) -> str:
@@ -43,12 +53,20 @@ _OTLP = "opentelemetry.proto.collector.trace.v1.TraceService"
 SERVICES = (
     Service("services.projections.traces"),
     Service("services.projections.scores"),
-    Service("services.projections.prompts"),
+    Service("services.projections.prompts", secrets=(*_STORES, "LODESTREAM_REDIS")),
     Service("services.projections.experiments"),
-    Service("services.write.evaluator"),
-    Service("services.read.query", Door("LODESTREAM_QUERY_PORT", 4319, "LODESTREAM_QUERY", _QUERY)),
-    Service("services.mock_llm", Door("LODESTREAM_MOCK_LLM_PORT", 4320, "LODESTREAM_MOCK_LLM", None)),
-    Service("services.write.gateway", Door("LODESTREAM_GATEWAY_PORT", 4317, "LODESTREAM_ENDPOINT", _OTLP)),
+    Service("services.write.evaluator", secrets=(*_STORES, "LODESTREAM_REDIS"), calls_models=True),
+    Service(
+        "services.read.query",
+        Door("LODESTREAM_QUERY_PORT", 4319, "LODESTREAM_QUERY", _QUERY),
+        secrets=(*_STORES, "LODESTREAM_POSTGRES_READER"),
+    ),
+    Service("services.mock_llm", Door("LODESTREAM_MOCK_LLM_PORT", 4320, "LODESTREAM_MOCK_LLM", None), secrets=()),
+    Service(
+        "services.write.gateway",
+        Door("LODESTREAM_GATEWAY_PORT", 4317, "LODESTREAM_ENDPOINT", _OTLP),
+        secrets=(*_STORES, "LODESTREAM_REDIS", "LODESTREAM_INIT_SECRET_KEY"),
+    ),
 )
 _USUAL_METRICS_PORT = 9464  # of the first; the others follow
 # A first project with a key that everybody knows: this stack listens on this machine only.
@@ -105,7 +123,15 @@ def place(services: Sequence[Service], environment: dict[str, str], say: Callabl
             wanted = int(environment.get(door.port_variable) or door.usual_port)
             ports[service]["port"] = port(wanted, service.name)
             environment[door.address_variable] = f"{HOST}:{ports[service]['port']}"
-    return [service_command(service, environment, **its) for service, its in ports.items()]
+    return [service_command(service, environment_of(service, environment), **its) for service, its in ports.items()]
+
+
+def environment_of(service: Service, environment: Mapping[str, str]) -> dict[str, str]:
+    """What of the stack's environment one of its processes is given: settings, and the secrets that it needs."""
+    given = environment if service.calls_models else plain_environment()
+    ours = {name: value for name, value in environment.items() if name.startswith("LODESTREAM_")}
+    left_out = _SECRETS - set(service.secrets)
+    return {name: value for name, value in {**given, **ours}.items() if name not in left_out}
 
 
 def client_environment(environment: Mapping[str, str]) -> dict[str, str]:

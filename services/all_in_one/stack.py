@@ -107,6 +107,6 @@ async def _start_all(processes: Sequence[Process], say: Say) -> None:
 
     async def start(process: Process) -> None:
         await process.start()
-        say(f"{process.command.name} is ready at {process.command.address}")
+        say(f"{process.command.name} is ready at {process.command.place}")
 
     await together(start(process) for process in processes)

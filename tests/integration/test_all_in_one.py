@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 import socket
+import stat
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import psutil
@@ -14,7 +16,7 @@ import redis.asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from shared.event_log.topics import TRACES
-from tests.all_in_one import StartAllInOne, is_alive
+from tests.all_in_one import AllInOne, StartAllInOne, is_alive
 from tests.polling import until
 from tests.servers import Servers
 
@@ -63,6 +65,49 @@ async def test_data_survive_a_gentle_end_and_a_kill(all_in_one: StartAllInOne) -
     await third.ready(*SERVERS)
     assert await kept_everywhere(third.status()["environment"]) == [2, 2, 2]
     assert await third.end(signal.SIGINT) == 0
+
+
+async def test_other_users_of_the_machine_read_nothing_and_get_in_nowhere(all_in_one: StartAllInOne) -> None:
+    one = await all_in_one("--servers-only", OPENAI_API_KEY="sk-of-a-provider")
+    await one.ready(*SERVERS)
+    await nobody_else_gets_in(one)
+    for entry in one.processes().values():
+        assert "sk-of-a-provider" not in psutil.Process(entry["pid"]).environ().values(), entry["name"]
+    assert await one.end(signal.SIGTERM) == 0
+    # As a version left it that asked for no password.
+    (one.data / "postgres.password").unlink()
+    (one.data / "postgres" / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
+    again = await all_in_one("--servers-only")
+    await again.ready(*SERVERS)
+    await nobody_else_gets_in(again)
+    assert await again.end(signal.SIGTERM) == 0
+
+
+async def nobody_else_gets_in(one: AllInOne) -> None:
+    of_others = stat.S_IROTH | stat.S_IWOTH | stat.S_IRGRP | stat.S_IWGRP
+    paths = [one.data, *one.data.rglob("*")]
+    assert not [
+        path for path in paths if path.stat(follow_symlinks=False).st_mode & of_others and not path.is_symlink()
+    ]
+    addresses = one.status()["environment"]
+    for name, error in (("LODESTREAM_POSTGRES", asyncpg.PostgresError), ("LODESTREAM_REDIS", redis.RedisError)):
+        password = urlsplit(addresses[name]).password
+        assert password
+        assert password not in one.said() + "".join(entry["address"] for entry in one.processes().values())
+        assert not any(password in word for each in one.family() for word in each.cmdline())
+        with pytest.raises(error):
+            await answers(addresses[name].replace(password, "guess"))
+        with pytest.raises(error):
+            await answers(addresses[name].replace(f":{password}@", "@"))
+
+
+async def answers(address: str) -> None:
+    """Returns when the server lets this address in."""
+    if address.startswith("postgresql:"):
+        await (await asyncpg.connect(address)).close()
+        return
+    async with redis.asyncio.Redis.from_url(address) as client:
+        await client.ping()
 
 
 async def test_killed_while_it_starts_it_leaves_nobody_and_starts_again(all_in_one: StartAllInOne) -> None:
