@@ -36,6 +36,7 @@ _KEPT_MS = 3_600_000
 _LUA = Path(__file__).parent / "lua"
 Place = tuple[str, str]
 """A project's id and a prompt's name."""
+_SUBSCRIBE_SECONDS = 2.0
 
 
 class CacheAwayError(Exception):
@@ -120,7 +121,7 @@ class PromptCache:
         """
         pubsub = self._redis.pubsub()
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(_SUBSCRIBE_SECONDS):  # nobody waits for it
                 await pubsub.subscribe(CHANNEL)
             silent = 0
             while True:
