@@ -46,7 +46,7 @@ def test_a_secret_that_others_chose_may_be_any_string(secret: str) -> None:
         ("abc" * 20, "it has 3 different characters; at least 9 are asked for"),
         ("8f2a0c7be19d44563fa1c08e7d92b645", None),
         ("sk-lf-0c7be19d-4456-4fa1-8c08-e7d92b645123", None),
-        (make_secret(), None),
+        pytest.param(make_secret(), None, id="made by us"),
     ],
 )
 def test_a_secret_that_can_be_guessed_is_taken_on_this_machine_only(secret: str, why: str | None) -> None:
