@@ -9,6 +9,8 @@ import redis.asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from shared.read_model.postgres import DATABASE_ERRORS
+
 Probe = Callable[[], Awaitable[bool]]
 _PATIENCE = 3.0  # seconds for one answer
 
@@ -31,7 +33,7 @@ async def postgres_answers(dsn: str) -> bool:
     """A session can be opened."""
     try:
         connection = await asyncpg.connect(dsn, timeout=_PATIENCE)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+    except DATABASE_ERRORS:
         return False
     await connection.close(timeout=_PATIENCE)
     return True

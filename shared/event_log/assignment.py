@@ -51,6 +51,11 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer, self._find = consumer, find
 
     @property
+    def started_consumer(self) -> AIOKafkaConsumer | None:
+        """The consumer of these partitions; None before the broker starts."""
+        return self._consumer()
+
+    @property
     def consumer(self) -> AIOKafkaConsumer:
         """The consumer of these partitions."""
         consumer = self._consumer()

@@ -22,6 +22,7 @@ from prometheus_client import Counter
 
 from shared.read_model.address_throttle import AddressThrottle
 from shared.read_model.keys import hash_secret, is_mistyped
+from shared.read_model.postgres import DATABASE_ERRORS
 from shared.runtime.settings import KeySettings
 
 T = TypeVar("T")
@@ -120,7 +121,7 @@ class Authenticator:
             if known:
                 return await self._once(secret_hash, lambda: self._look_up(secret_hash))
             return await self._find_unknown(secret_hash, address())
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             if known and now - known.looked_up_at < STALE_SECONDS:
                 return known
             raise KeysUnavailableError("API keys can't be checked: the database does not answer") from error

@@ -7,6 +7,13 @@ from typing import Any
 import asyncpg
 
 SEARCH_PATH = "traces, scores, prompts, experiments, lodestream"
+DATABASE_ERRORS = (
+    OSError,  # TimeoutError is one
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that breaks in mid-query: "cannot switch to state …"
+)
+"""What a call may raise that never reached the database, or that it refused."""
 
 
 async def connect_pool(

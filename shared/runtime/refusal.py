@@ -66,13 +66,22 @@ async def answering(method: str, context: Context, call: Callable[[], Awaitable[
         await context.abort(code, refused.reason, details_of(refused))
     except asyncio.CancelledError:
         raise
-    except Exception:
+    except Exception as error:
+        if _lacks_memory(error):
+            short = UnavailableError("the service is short of memory")
+            code = short.code
+            await context.abort(code, short.reason, details_of(short))
         log.exception("a call failed", method=method)
         code = grpc.StatusCode.INTERNAL
         await context.abort(code, _INTERNAL)
     finally:
         CALLS.labels(method, code.name).inc()
     return answer
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether the call may succeed elsewhere or later: a thread, too, is not started for want of memory."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error))
 
 
 async def refuse(method: str, context: Context, refused: RefusedError) -> NoReturn:

@@ -17,7 +17,7 @@ _PATIENCE = 10.0  # seconds for an answer of Postgres
 
 def in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
     """What `work` gives on a connection of its own. Raises Failure when Postgres can't be reached or refuses."""
-    from shared.read_model.postgres import SEARCH_PATH
+    from shared.read_model.postgres import DATABASE_ERRORS, SEARCH_PATH
 
     async def run() -> Result:
         connection = await asyncpg.connect(
@@ -30,7 +30,7 @@ def in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Resu
 
     try:
         return asyncio.run(run())
-    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (*DATABASE_ERRORS, ValueError) as error:
         raise Failure(f"Postgres (LODESTREAM_POSTGRES): {error or type(error).__name__}") from None
 
 

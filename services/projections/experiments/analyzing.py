@@ -9,6 +9,8 @@ import asyncio
 import asyncpg
 import structlog
 
+from shared.read_model.postgres import DATABASE_ERRORS
+
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 1.0
@@ -28,7 +30,7 @@ async def keep_analyzed(pool: asyncpg.Pool, schema: str) -> None:
         try:
             async with pool.acquire() as connection:
                 await analyze_grown(connection, schema)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except DATABASE_ERRORS as error:
             log.warning("tables can't be analysed", schema=schema, error=f"{type(error).__name__}: {error}")
         await asyncio.sleep(_LOOK_SECONDS)
 

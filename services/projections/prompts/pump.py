@@ -15,7 +15,7 @@ import structlog
 
 from services.projections.prompts import metrics
 from services.projections.prompts.tables import WAKE, Place
-from shared.read_model.postgres import load_sql
+from shared.read_model.postgres import DATABASE_ERRORS, load_sql
 from shared.read_model.prompt_cache import CacheAwayError, Miss, Offered, PromptCache
 from shared.read_model.prompt_rows import read_heads
 from shared.runtime.failpoints import failpoint
@@ -47,7 +47,7 @@ class Pump:
                     try:
                         await self._keep_draining(connection)
                     finally:
-                        with suppress(asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+                        with suppress(*DATABASE_ERRORS):
                             await connection.remove_listener(WAKE, self._wake)
             except Exception as error:
                 log.warning("the outbox can't be read", error=f"{type(error).__name__}: {error}")

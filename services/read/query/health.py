@@ -7,6 +7,7 @@ import asyncpg
 import structlog
 from lodestream_proto.v1 import query_pb2
 
+from shared.read_model.postgres import DATABASE_ERRORS
 from shared.runtime.serving import Health
 
 log = structlog.get_logger()
@@ -29,7 +30,7 @@ async def tell_health(health: Health, dsn: str) -> NoReturn:
                         dsn, server_settings={"application_name": "lodestream-query-health"}
                     )
                     await connection.execute("SELECT 1")
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DATABASE_ERRORS as error:
                 why_not = f"{type(error).__name__}: {error}"
                 if connection:
                     connection.terminate()

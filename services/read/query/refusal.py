@@ -11,9 +11,9 @@ from shared.runtime.refusal import answering as answering_calls
 
 log = structlog.get_logger()
 AWAY = (
-    OSError,
-    TimeoutError,
+    OSError,  # TimeoutError is one
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that breaks in mid-query
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
 )

@@ -7,6 +7,8 @@ from contextlib import suppress
 import asyncpg
 import structlog
 
+from shared.read_model.postgres import DATABASE_ERRORS
+
 log = structlog.get_logger()
 
 _AGAIN_SECONDS = 1.0
@@ -33,7 +35,7 @@ async def listening(pool: asyncpg.Pool, channel: str, heard: Callable[[], None])
                     await lost.wait()
                 finally:
                     connection.remove_termination_listener(lose)
-                    with suppress(asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+                    with suppress(*DATABASE_ERRORS):
                         await connection.remove_listener(channel, tell)
         except Exception as error:
             log.warning("notifications can't be heard", error=f"{type(error).__name__}: {error}"[:300])

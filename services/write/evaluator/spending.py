@@ -18,7 +18,7 @@ import structlog
 
 from services.write.evaluator.limits import TooFarError
 from services.write.evaluator.providers.provider import LastingError, Question, Reply
-from shared.read_model.postgres import load_sql
+from shared.read_model.postgres import DATABASE_ERRORS, load_sql
 from shared.read_model.pricing import cost_of, total_cost
 from shared.read_model.provider_access import Access, Cap, read_access, read_caps
 
@@ -39,7 +39,7 @@ _AGAIN_SECONDS = 2.0
 _USUAL_TOKENS = 4_096
 """Of an answer, where a call does not bound it."""
 _CHARACTERS_PER_TOKEN, _MESSAGE_TOKENS = 4, 4
-_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_AWAY = DATABASE_ERRORS
 
 
 class CapReachedError(Exception):

@@ -11,13 +11,13 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-import asyncpg
 import structlog
 
 from services.write.evaluator import metrics
 from services.write.evaluator.jobs import Decision, Jobs, Key
 from services.write.evaluator.results import record_of
 from shared.event_log.append import Appender, LogUnavailableError
+from shared.read_model.postgres import DATABASE_ERRORS
 from shared.runtime.failpoints import failpoint
 
 log = structlog.get_logger()
@@ -26,7 +26,7 @@ _AT_ONCE = 64
 _BATCHES = 4
 _WITHIN_SECONDS = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, LogUnavailableError)
+_AWAY = (*DATABASE_ERRORS, LogUnavailableError)
 T = TypeVar("T")
 _Waiting = tuple[Decision, bool, "asyncio.Future[bool]"]
 

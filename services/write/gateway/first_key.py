@@ -7,6 +7,7 @@ import asyncpg
 import structlog
 
 from shared.read_model.keys import KeyTakenError, NewKey, seed_key, why_weak
+from shared.read_model.postgres import DATABASE_ERRORS
 from shared.runtime.settings import InitSettings
 
 log = structlog.get_logger()
@@ -49,7 +50,7 @@ async def seed(pool: asyncpg.Pool, init: InitSettings) -> None:
         except KeyTakenError as error:
             log.error("LODESTREAM_INIT_PUBLIC_KEY, LODESTREAM_INIT_SECRET_KEY: not seeded", reason=str(error))  # noqa: TRY400
             return
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             if said != (said := f"{type(error).__name__}: {error}"):
                 log.warning("the first key waits for Postgres", error=said)
             await asyncio.sleep(1)

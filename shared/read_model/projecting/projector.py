@@ -44,6 +44,7 @@ MAY_PASS = (
     OSError,  # TimeoutError is one
     MemoryError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that breaks in mid-query
     asyncpg.PostgresConnectionError,
     asyncpg.TransactionRollbackError,  # class 40
     asyncpg.SyntaxOrAccessError,  # class 42: the schema is not migrated yet

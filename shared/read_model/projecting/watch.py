@@ -1,11 +1,12 @@
 """Keeps an eye on a projection: lag, halted partitions, and whether it moves."""
 
 import asyncio
+import signal
 import time
 
 import asyncpg
 import structlog
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shared.event_log.assignment import Assignment
 from shared.read_model.progress import Progress, halt, read_progress
@@ -17,6 +18,25 @@ log = structlog.get_logger()
 _LOOK_SECONDS = 2
 STUCK_SECONDS = 60
 SILENT_SECONDS = 10
+
+
+def coordination_error(consumer: AIOKafkaConsumer | None) -> str | None:
+    """Why a consumer will never read again; None: it does, or is about to.
+
+    aiokafka's task that keeps the membership of the group may end by an error that it does not expect (an event loop
+    that raises on a closed connection). Every read then fails for ever, while the heartbeat goes on, so that nobody
+    else is given the partitions. There is no public way to ask for it.
+    """
+    task = getattr(getattr(consumer, "_coordinator", None), "_coordination_task", None)
+    if task is None or not task.done() or task.cancelled() or task.exception() is None:
+        return None
+    return f"the consumer has lost its group for good: {task.exception()}"
+
+
+def give_up(reason: str) -> None:
+    """End this process, to be started again by whoever supervises it: positions are with the rows, nothing is lost."""
+    log.error("giving up", reason=reason)
+    signal.raise_signal(signal.SIGTERM)
 
 
 class Watch:
@@ -33,6 +53,8 @@ class Watch:
         """Look until cancelled. A server that is away is no reason to stop looking."""
         while True:
             try:
+                if reason := coordination_error(self._assignment.started_consumer):
+                    give_up(reason)
                 await self._look()
             except Exception as error:
                 log.warning("could not look at the progress", error=f"{type(error).__name__}: {error}")

@@ -10,6 +10,7 @@ import grpc
 from lodestream_proto.v1.datasets_pb2 import DatasetSelector
 
 from shared.read_model.experiment_ids import dataset_id_of
+from shared.read_model.postgres import DATABASE_ERRORS
 from shared.runtime.refusal import InvalidError, NotFoundError, RefusedError, UnavailableError
 
 Found = TypeVar("Found")
@@ -127,5 +128,5 @@ class Datasets:
 async def _read(reading: Awaitable[Found]) -> Found:
     try:
         return await reading
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_ERRORS as error:
         raise UnavailableError("datasets can't be read: the database does not answer", retry_seconds=5) from error

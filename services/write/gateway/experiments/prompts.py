@@ -8,6 +8,7 @@ from lodestream_proto.v1.prompts_pb2 import PromptSelector
 
 from services.write.gateway.experiments.tasks import PromptTask
 from shared.read_model.json_rules import read_json
+from shared.read_model.postgres import DATABASE_ERRORS
 from shared.read_model.prompt_heads import PRODUCTION, version_meant
 from shared.read_model.prompt_rows import read_heads
 from shared.read_model.prompt_rules import check_selector
@@ -53,7 +54,7 @@ class Prompts:
         place = project_id, prompt.name
         try:
             head = (await read_heads(self._pool, [place]))[place]
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             raise UnavailableError("prompts can't be read: the database does not answer", retry_seconds=5) from error
         found = version_meant(head, prompt)
         if found is None:

@@ -7,6 +7,7 @@ import asyncpg
 import grpc
 
 from shared.read_model.model_parameters import check_parameters
+from shared.read_model.postgres import DATABASE_ERRORS
 from shared.read_model.provider_access import Access, read_access, read_caps
 from shared.runtime.refusal import InvalidError, RefusedError, UnavailableError
 
@@ -32,7 +33,7 @@ class Providers:
         """
         try:
             access, caps = await read_access(self._pool, project_id), await read_caps(self._pool, project_id)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             raise UnavailableError("providers can't be read: the database does not answer", retry_seconds=5) from error
         _check_asker(task, access, f"{path}.task_json")
         for field, its in specs.items():

@@ -8,6 +8,7 @@ from typing import TypeVar
 import asyncpg
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
+from shared.read_model.postgres import DATABASE_ERRORS
 from shared.runtime.refusal import UnavailableError
 
 Found = TypeVar("Found")
@@ -64,5 +65,5 @@ class Runs:
 async def _read(reading: Awaitable[Found]) -> Found:
     try:
         return await reading
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_ERRORS as error:
         raise UnavailableError("runs can't be read: the database does not answer", retry_seconds=5) from error

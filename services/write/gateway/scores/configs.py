@@ -8,6 +8,7 @@ import asyncpg
 from lodestream_proto.v1.score_event_pb2 import ScoreConfigDefined
 
 from services.write.gateway.scores.checks import Configs, is_id
+from shared.read_model.postgres import DATABASE_ERRORS
 from shared.read_model.score_configs import COLUMNS, config_of
 from shared.runtime.refusal import UnavailableError
 
@@ -50,7 +51,7 @@ class ScoreConfigs:
         asked_at = self._clock()
         try:
             rows = await self._pool.fetch(_READ, project_id, list(config_ids))
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             raise UnavailableError(
                 "score configs can't be read: the database does not answer", retry_seconds=5
             ) from error
