@@ -14,7 +14,7 @@ from lodestream._otlp import scope_spans_of
 from lodestream._position import Positions
 from lodestream._readable import Scope
 from lodestream._receipt import FlushReceipt
-from lodestream._ring import DirectWriter, Ring
+from lodestream._ring import DirectWriter, LeftToParent, Ring
 from lodestream._settings import Settings
 from lodestream._span import Observation
 from lodestream._spool import Spool
@@ -35,7 +35,7 @@ class Pipeline:
     def __init__(self, settings: Settings, resource: bytes, spool_root: Path | None) -> None:
         self._settings, self._resource, self._spool_root = settings, resource, spool_root
         self._ring = Ring(settings.memory_max_bytes)
-        self._intake: Ring | DirectWriter = self._ring
+        self._intake: Ring | DirectWriter | LeftToParent = self._ring
         """What takes spans that ended."""
         self._spool = self._new_spool()
         self._positions = Positions()
@@ -172,13 +172,15 @@ class Pipeline:
         self._state = "closed"
         if isinstance(self._intake, DirectWriter):
             self._intake.forget()
-        self._intake = self._ring = Ring(0)  # a thread that is not in here may hold the other one's lock
+        self._intake = LeftToParent()
+        self._ring = Ring(0)  # a thread that is not in here may hold the other one's lock
         self._ring.close()
         self._spool.forget()
 
     # --- The writer's thread ------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        close_with_process(self)  # first: the process may end while another thread is in here, with spans in the ring
         try:
             self._to_start.pop()  # atomic: a signal handler may be told of a span while its own thread is in here
         except IndexError:
@@ -204,7 +206,6 @@ class Pipeline:
                 else:
                     tell("threads", f"no thread can be started, spans wait in memory: {error}")
                     self._to_start.append(None)
-        close_with_process(self)
 
     def _write_directly(self) -> None:
         """From now on whoever ends a span writes it: the process is ending, and has no other threads any more."""

@@ -94,6 +94,13 @@ class Ring:
         return taken
 
 
+class LeftToParent:
+    """Takes the place of the ring in the child of a fork: what began before the fork, the parent ends and records."""
+
+    def put(self, span: Observation | EncodedEvent) -> None:
+        """Record nothing."""
+
+
 class DirectWriter:
     """Takes the place of the ring when the process ends: whoever ends a span then writes it to the spool.
 
