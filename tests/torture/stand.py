@@ -83,7 +83,9 @@ class Stand:
     @property
     def _rows(self) -> str:
         """Postgres through the proxy."""
-        return urlunsplit(urlsplit(self.postgres)._replace(netloc=f"lodestream@{self.proxies['rows'].address}"))
+        parts = urlsplit(self.postgres)
+        user = parts.netloc.rpartition("@")[0]
+        return urlunsplit(parts._replace(netloc=f"{user}@{self.proxies['rows'].address}"))
 
     async def gateway(self, name: str = "gateway", *, mutant: str = "", **environment: str) -> Process:
         """Start the gateway on its port."""
