@@ -51,6 +51,7 @@ async def embed(ground: Ground, *, port: int, durable: bool = True) -> Process:
         "max_connections": 200,
         "timezone": "UTC",
         "log_timezone": "UTC",
+        "log_line_prefix": "%m [%p] %d ",  # when, which process, which database
         **({} if durable else {"fsync": "off", "full_page_writes": "off"}),
     }
     return ground.process(

@@ -20,11 +20,11 @@ from services.all_in_one.processes import Ground
 from services.read.query.database import Database
 from services.read.query.experiments.service import ExperimentService
 from services.read.query.freshness import LogEnds
-from services.read.query.reading import Reads
+from services.read.query.reading import Admission, Reads
 from shared.read_model.authentication import Authenticator
 from shared.read_model.migrate import reader_dsn
 from shared.read_model.postgres import connect_pool
-from shared.runtime.settings import KafkaSettings
+from shared.runtime.settings import KafkaSettings, QuerySettings
 from tests.conftest import PrivateServer
 from tests.experiment_reading import Project, Reading, database_of_its_own, reading_experiments
 from tests.experiment_records import cancelled, created, finished, item, paused, requested, result, resumed, said
@@ -183,6 +183,12 @@ async def _rests(asked: list[Any]) -> bool:
     return not asked
 
 
+def reads_of(pool: asyncpg.Pool) -> Reads:
+    """Reads that let a project have as many streams as these tests open."""
+    admission = Admission.of(QuerySettings(streams_per_project=200))
+    return Reads(Database(pool, pool), Authenticator(pool), LogEnds(KafkaSettings()), admission)
+
+
 @asynccontextmanager
 async def counting(reading: Reading) -> AsyncIterator[tuple[Reading, list[Any]]]:
     """The service in this process, and the statements that it runs."""
@@ -192,7 +198,7 @@ async def counting(reading: Reading) -> AsyncIterator[tuple[Reading, list[Any]]]
         connection.add_query_logger(asked.append)
 
     pool = await connect_pool(reader_dsn(reading.dsn), application="test", setup=listen)
-    service = ExperimentService(Reads(Database(pool, pool), Authenticator(pool), LogEnds(KafkaSettings())))  # type: ignore[abstract]
+    service = ExperimentService(reads_of(pool))  # type: ignore[abstract]
     server, looking = grpc.aio.server(), asyncio.create_task(service.watching.run())
     add_ExperimentServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -76,8 +76,8 @@ async def test_a_tenant_sees_only_its_own(stack: Stack) -> None:
     status = await stack.query.GetStatus(pb.GetStatusRequest(), metadata=stack.metadata("other"))
     assert status.dead_letters == 0
     projection = next(its for its in status.projections if its.projection == "traces")
-    assert [partition.partition for partition in projection.partitions] == list(range(12))
-    assert all(partition.next_offset <= partition.end_offset for partition in projection.partitions)
+    assert projection.state in {pb.PROJECTION_STATE_CURRENT, pb.PROJECTION_STATE_BEHIND}
+    assert not projection.partitions, "positions are about all projects"
 
 
 SORTS: list[Any] = [

@@ -14,6 +14,7 @@ from services.projections.experiments.tables import write
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
+from shared.read_model.experiment_ids import dataset_id_of
 from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting.refused import write_refusing
 from shared.runtime.failpoints import failpoint
@@ -43,7 +44,7 @@ class ExperimentsProjection:
 
     def sample(self) -> Event:
         """A new dataset."""
-        created = DatasetCreated(dataset_id="sample", name="sample")
+        created = DatasetCreated(dataset_id=dataset_id_of("sample"), name="sample")
         return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, dataset_created=created)
 
     async def prepare(self, records: Sequence[Recorded]) -> Prepared:

@@ -1,8 +1,8 @@
 """When a partition must stop: what can't be folded is most likely the fault of our own code or schema, not of the data.
 
 One project's bad data, however much there is of it, becomes its dead letters and stops nobody. That many projects fail
-at the same time is no coincidence: the partition stops, and nothing is set aside any more. Where all projects that
-write fail, but they are few, a sample event that must always fold decides (`Projection.sample`).
+at the same time is no coincidence: the partition stops, and nothing is set aside any more. Where nothing can be folded
+for a while, but few write, a sample event that must always fold decides (`Projection.sample`).
 """
 
 from collections import OrderedDict
@@ -57,14 +57,16 @@ class Breaker:
         self.tripped: str | None = None
         """Why the partition must stop."""
         self.suspicious: str | None = None
-        """Why it may have to: every project that writes fails, but they are few."""
+        """Why it may have to: nothing could be folded lately, whoever wrote it."""
         self._projects: OrderedDict[str, _Recent] = OrderedDict()
         self._unreadable = 0
+        self._in_a_row = 0
 
     def after(self, outcomes: Iterable[Outcome]) -> "Breaker":
         """The breaker as it will be when a batch with these outcomes is committed; this one stays as it is."""
         later = Breaker()
         later._projects, later._unreadable = self._projects.copy(), self._unreadable
+        later._in_a_row = self._in_a_row
         any_bad = False
         for outcome in outcomes:
             later._add(outcome)
@@ -74,6 +76,7 @@ class Breaker:
         return later
 
     def _add(self, outcome: Outcome) -> None:
+        self._in_a_row = outcome.bad if outcome.good else self._in_a_row + outcome.bad
         if not outcome.project_id:
             self._unreadable += 1
             if self._unreadable >= _MOST_UNREADABLE:
@@ -102,5 +105,5 @@ class Breaker:
             self.tripped = self.tripped or (
                 f"items of {len(failing)} of {len(recent)} projects could not be folded: most likely a fault of ours"
             )
-        if len(failing) == len(recent) and sum(each.bad for each in failing) >= MIN_BAD:
-            self.suspicious = f"none of {len(failing)} projects' items could be folded, nor our own sample"
+        if self._in_a_row >= MIN_BAD:
+            self.suspicious = f"{self._in_a_row} items in a row could not be folded, nor our own sample"
