@@ -62,7 +62,7 @@ _START_SECONDS = 60
 _UNBOUNDED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 COLUMNS = (
     "Attack", "What the victim does", "Alone p50/p99 ms", "Beside p50/p99 ms", "p99 ratio", "Calls", "Failed",
-    "The attacker was told",
+    "Answers to the attacker",
 )  # fmt: skip
 NOTES = (
     f"Target: a ratio of at most {TARGET:g}. The attacker and the victim run on the same cores as all servers:"
@@ -76,7 +76,7 @@ class Client:
 
     channel: grpc.aio.Channel
     secret_key: str
-    told: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
     """Calls by their status, and by whether the server said when to come back."""
 
     async def call(self, method: str, request: bytes, *, timeout: float = 30) -> tuple[bytes, Mapping[str, Any]]:
@@ -89,9 +89,9 @@ class Client:
         try:
             answer: bytes = await under_way
         except grpc.aio.AioRpcError as error:
-            self.told[f"{error.code().name}{' + RetryInfo' if _retry_info(error) else ''}"] += 1
+            self.answers[f"{error.code().name}{' + RetryInfo' if _retry_info(error) else ''}"] += 1
             raise
-        self.told["OK"] += 1
+        self.answers["OK"] += 1
         return answer, dict(await under_way.trailing_metadata() or ())
 
     async def try_call(self, method: str, request: bytes) -> bool:
@@ -195,7 +195,7 @@ async def huge_trace(attacker: Client) -> None:
 
 
 async def huge_session(attacker: Client) -> None:
-    """One session of more and more traces, each of which changes its user and is told again."""
+    """One session of more and more traces, each of which changes its user and is sent again."""
     session = secrets.token_hex(8)
 
     async def more(client: Client) -> None:
@@ -303,9 +303,9 @@ async def many_tails(attacker: Client) -> None:
         metadata = (("authorization", f"Bearer {client.secret_key}"),)
         try:
             async for _ in call(query_pb2.TailTracesRequest().SerializeToString(), metadata=metadata):
-                client.told["a trace in a tail"] += 1
+                client.answers["a trace in a tail"] += 1
         except grpc.aio.AioRpcError as error:
-            client.told[error.code().name] += 1
+            client.answers[error.code().name] += 1
 
     await attacker.at_once(90, tail)
 
@@ -328,8 +328,8 @@ async def write_until_readable(victim: Client, _: Mapping[str, str]) -> None:
     spans = [span(trace, {"input.value": "question"}) for _ in range(_SPANS_PER_WRITE)]
     trailing = (await victim.call(EXPORT, request_of(spans)))[1]
     wait_for = query_pb2.WaitFor(position=trailing["lodestream-position"], timeout_ms=25_000)
-    asked = query_pb2.GetTraceRequest(trace_id=trace.hex(), wait_for=wait_for)
-    answer, _ = await victim.call(GET_TRACE, asked.SerializeToString())
+    request = query_pb2.GetTraceRequest(trace_id=trace.hex(), wait_for=wait_for)
+    answer, _ = await victim.call(GET_TRACE, request.SerializeToString())
     found = query_pb2.GetTraceResponse.FromString(answer)
     assert len(found.spans) == _SPANS_PER_WRITE, f"{len(found.spans)} of {_SPANS_PER_WRITE} spans can be read"
 
@@ -342,18 +342,18 @@ async def get_prompt(victim: Client, known: Mapping[str, str]) -> None:
 
 async def get_trace(victim: Client, known: Mapping[str, str]) -> None:
     """Read a trace of five spans."""
-    asked = query_pb2.GetTraceRequest(trace_id=known["trace"], with_content=True)
-    await victim.call(GET_TRACE, asked.SerializeToString())
+    request = query_pb2.GetTraceRequest(trace_id=known["trace"], with_content=True)
+    await victim.call(GET_TRACE, request.SerializeToString())
 
 
 async def run_experiment(victim: Client, _: Mapping[str, str]) -> None:
     """Run a prompt over a dataset of one item, until the run has ended."""
     answer, _trailing = await victim.call(START_EXPERIMENT, run_of(f"run-{secrets.token_hex(6)}", seconds=0))
     run = experiments_pb2.StartExperimentResponse.FromString(answer).run
-    asked = experiments_pb2.GetExperimentRequest(run_id=run.request.run_id).SerializeToString()
+    request = experiments_pb2.GetExperimentRequest(run_id=run.request.run_id).SerializeToString()
     while run.state == experiments_pb2.EXPERIMENT_STATE_RUNNING:
         await asyncio.sleep(_LOOK_SECONDS)
-        run = experiments_pb2.GetExperimentResponse.FromString((await victim.call(GET_EXPERIMENT, asked))[0]).run
+        run = experiments_pb2.GetExperimentResponse.FromString((await victim.call(GET_EXPERIMENT, request))[0]).run
     assert run.state == experiments_pb2.EXPERIMENT_STATE_COMPLETED, run.reason
 
 
@@ -433,7 +433,7 @@ def _attacker(answer: Connection, address: str, secret_key: str, attack: str) ->
                 await asyncio.sleep(0.05)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            return client.told
+            return client.answers
 
     answer.send(asyncio.run(attacking()))
 
@@ -509,11 +509,13 @@ async def beside(stack: Stack, attack: str, seconds: float) -> list[list[str]]:
         await asyncio.sleep(_SETTLING_SECONDS)
         found = await measured()
         attacking.send("stop")
-        told: Counter[str] = await received(attacking, within=_START_SECONDS)
+        received_answers: Counter[str] = await received(attacking, within=_START_SECONDS)
     rows: list[list[str]] = []
     for name, its in found.items():
         ratio = its.quantile(99) / alone[name].quantile(99)
-        answers = ", ".join(f"{status} {count:,}" for status, count in told.most_common()) if not rows else ""
+        answers = (
+            ", ".join(f"{status} {count:,}" for status, count in received_answers.most_common()) if not rows else ""
+        )
         calls = f"{len(its.seconds) + its.failed}"
         rows.append([attack, name, str(alone[name]), str(its), f"{ratio:.1f}", calls, f"{its.failed}", answers])
     return rows

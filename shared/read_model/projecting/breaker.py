@@ -14,7 +14,8 @@ RECENT = timedelta(minutes=10)
 """By the log's time; what a project wrote before says nothing about the code that runs now."""
 MIN_PROJECTS = 3
 MIN_BAD = 100
-"""Bad items in all, of which each project counts for MOST_OF_ONE at most."""
+"""So many bad items in all, of which each project counts for MOST_OF_ONE at most, stop a partition with many failing
+projects; so many in a row, whoever sent them, have the projection try its sample."""
 MOST_OF_ONE = 50
 FAILING_SHARE = 0.05
 """A project fails when more than this share of its recent items is bad."""
@@ -27,8 +28,9 @@ _MOST_UNREADABLE = 100
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one record went: items folded and items (or the record itself) set aside, of which project, and when it was
-    appended to the log. The project of a record that is no Event is empty.
+    """How one record went: items folded, and items (or the record itself) set aside.
+
+    `appended_at` is the log's time; the project of a record that is no Event is empty.
     """
 
     project_id: str
