@@ -28,10 +28,7 @@ class FairLimiter:
     def __init__(
         self, what: str, capacity: int, *, per_tenant: int, wait_seconds: float, max_waiting: int = 1_000
     ) -> None:
-        """`what` is named in refusals. A wait ends after `wait_seconds`; a tenant has `max_waiting` waiting at most.
-
-        With `wait_seconds` 0 nobody waits.
-        """
+        """`what` is named in refusals. A wait ends after `wait_seconds`; a tenant has `max_waiting` waiting at most."""
         self._what, self._capacity, self._per_tenant = what, capacity, min(per_tenant, capacity)
         self._wait_seconds, self._max_waiting = wait_seconds, max_waiting
         self._used = 0
@@ -62,8 +59,6 @@ class FairLimiter:
         """
         if self.try_acquire(tenant, amount):
             return
-        if not self._wait_seconds:
-            raise self._overloaded(f"this project has {self._used_by[tenant]}")
         queue = self._waiting.setdefault(tenant, deque())
         if len(queue) >= self._max_waiting:
             raise self._overloaded(f"{len(queue)} of this project wait already")
@@ -74,7 +69,9 @@ class FairLimiter:
                 await granted
         except TimeoutError:
             self._withdraw(tenant, amount, granted)
-            raise self._overloaded(f"none was free for {self._wait_seconds:g} s") from None
+            raise self._overloaded(
+                f"this project has {self._used_by[tenant]}, and none was free for {self._wait_seconds:g} s"
+            ) from None
         except asyncio.CancelledError:
             self._withdraw(tenant, amount, granted)
             raise

@@ -103,13 +103,13 @@ class QuerySettings(_Settings):
     calls_per_project: int = Field(default=4, ge=1)
     """Reads of one project that are served at one time."""
     requests_per_project: int = Field(default=200, ge=1)
-    """Reads of one project that are served, wait for their turn, or wait for a write; more are refused at once."""
+    """Reads of one project that are served, wait for a turn, or wait for a write; more are refused after a second."""
     wait_seconds: float = Field(default=5.0, gt=0)
     """The longest a read waits for its turn, or for memory; then it is refused with RESOURCE_EXHAUSTED."""
     streams: int = Field(default=1_000, ge=1)
     """Tails and watches."""
     streams_per_project: int = Field(default=20, ge=1)
-    """Tails and watches of one project; each tail asks the database five times a second."""
+    """Tails and watches of one project; a tail reads five times a second while its project's traces change."""
     answer_bytes: int = Field(default=16 * MIB, ge=MIB, le=64 * MIB)
     """Spans in an answer that is no page; clients that want less ask for pages."""
     opened_bytes: int = Field(default=128 * MIB, ge=64 * MIB)

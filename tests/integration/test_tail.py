@@ -1,16 +1,19 @@
 """TailTraces tells each change of a trace once, in the order of commits, whatever clocks say. On a real Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import asyncpg
 from lodestream_proto.v1.query_pb2 import TailTracesRequest, TraceFilter
 
 from services.read.query.database import Database
-from services.read.query.tail import current_snapshot, tail_traces
+from services.read.query.tail import Looks, current_snapshot, tail_traces
 from shared.read_model.postgres import connect_pool
 from tests.polling import until
 from tests.projecting import projecting
@@ -20,26 +23,53 @@ Told = tuple[int, int]
 """A trace, and how many spans it had."""
 
 
+class CountingPool:
+    """A pool that counts what is asked of it: snapshots, and rows by project."""
+
+    def __init__(self, pool: asyncpg.Pool, asked: Counter[str]) -> None:
+        self._pool, self._asked = pool, asked
+
+    async def fetchval(self, query: str, *arguments: object) -> Any:
+        self._asked["snapshot"] += 1
+        return await self._pool.fetchval(query, *arguments)
+
+    async def fetch(self, query: str, *arguments: object) -> Any:
+        if isinstance(arguments[0], str):
+            self._asked[arguments[0]] += 1
+        return await self._pool.fetch(query, *arguments)
+
+
 @asynccontextmanager
 async def tailing(dsn: str, project: str = "p", **wanted: Any) -> AsyncIterator[list[Told]]:
     """What a stream of the project has been told so far."""
-    pool = await connect_pool(dsn, application="test", max_size=2)
-    database, request = Database(pool, pool), TailTracesRequest(filter=TraceFilter(**wanted))
-    changes = tail_traces(database, project, request, since=await current_snapshot(database))
-    told: list[Told] = []
+    async with tailing_together(dsn, [project], Counter(), **wanted) as (told,):
+        yield told
 
-    async def listen() -> None:
-        async for change in changes:
+
+@asynccontextmanager
+async def tailing_together(
+    dsn: str, projects: Sequence[str], asked: Counter[str], **wanted: Any
+) -> AsyncIterator[list[list[Told]]]:
+    """What streams of these projects have been told so far, by one process."""
+    connections = await connect_pool(dsn, application="test", max_size=2)
+    pool: Any = CountingPool(connections, asked)
+    database, request = Database(pool, pool), TailTracesRequest(filter=TraceFilter(**wanted))
+    looks, since = Looks(database), await current_snapshot(database)
+    told: list[list[Told]] = [[] for _ in projects]
+
+    async def listen(project: str, told: list[Told]) -> None:
+        async for change in tail_traces(database, looks, project, request, since=since):
             trace = change.trace
             told.append((int(trace.trace_id, 16), trace.span_count))
 
-    task = asyncio.create_task(listen())
+    tasks = [asyncio.create_task(listen(*each)) for each in zip(projects, told, strict=True)]
     try:
         yield told
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        pool.terminate()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        connections.terminate()
 
 
 async def test_no_clock_makes_it_deaf(database: str) -> None:
@@ -93,6 +123,21 @@ async def test_a_large_batch_is_told_whole_and_only_to_whom_it_belongs(database:
         await until(lambda: told[-1:] == [(5_000, 1)] and others)
         assert sorted(told) == [*((number, 1) for number in range(1_200)), (5_000, 1)]
         assert (others, rare) == ([(5_001, 1)], [(700, 1)])
+
+
+async def test_tails_of_a_process_look_together_and_only_changes_of_the_own_project_are_read(database: str) -> None:
+    asked: Counter[str] = Counter()
+    async with projecting(database) as process, tailing_together(database, ["p", "p", "quiet"], asked) as told:
+        await process.fold(record([span(0, 1)], offset=0), record([span(0, 1)], partition=1, offset=0, project="quiet"))
+        await until(lambda: all(told))
+        began, before = time.monotonic(), Counter(asked)
+        for number in range(1, 6):
+            await process.fold(record([span(number, 1)], offset=number))
+            await until(lambda: all(_has(each, number + 1) for each in told[:2]))  # noqa: B023 - awaited here
+        took = time.monotonic() - began
+        assert asked["quiet"] == before["quiet"]
+        assert asked["snapshot"] - before["snapshot"] <= took / 0.2 + 2
+        assert told == [[(number, 1) for number in range(6)]] * 2 + [[(0, 1)]]
 
 
 def _has(told: list[Told], count: int) -> bool:

@@ -16,6 +16,8 @@ from shared.runtime.refusal import Answer, Context
 from shared.runtime.settings import QuerySettings
 
 _MANY = 1_000_000
+_REFUSED_AFTER_SECONDS = 1.0
+"""Who has too much under way waits so long for the refusal: one that calls again at once takes less of our time."""
 Part = TypeVar("Part")
 
 
@@ -24,7 +26,7 @@ class Admission:
     """How much the projects have under way in this process. Each limiter refuses with RESOURCE_EXHAUSTED."""
 
     requests: FairLimiter
-    """Reads, those included that wait for a write or for their turn: never waited for."""
+    """Reads, those included that wait for a write or for their turn."""
     calls: FairLimiter
     """Reads that are served."""
     streams: FairLimiter
@@ -34,11 +36,16 @@ class Admission:
     def of(cls, settings: QuerySettings) -> Self:
         """With the limits of these settings."""
         return cls(
-            FairLimiter("reads", _MANY, per_tenant=settings.requests_per_project, wait_seconds=0.0),
+            FairLimiter("reads", _MANY, per_tenant=settings.requests_per_project, wait_seconds=_REFUSED_AFTER_SECONDS),
             FairLimiter(
                 "reads", settings.calls, per_tenant=settings.calls_per_project, wait_seconds=settings.wait_seconds
             ),
-            FairLimiter("streams", settings.streams, per_tenant=settings.streams_per_project, wait_seconds=0.0),
+            FairLimiter(
+                "streams",
+                settings.streams,
+                per_tenant=settings.streams_per_project,
+                wait_seconds=_REFUSED_AFTER_SECONDS,
+            ),
         )
 
 

@@ -13,7 +13,7 @@ from services.read.query.reading import Reads
 from services.read.query.refusal import answering
 from services.read.query.sessions import get_session, list_sessions
 from services.read.query.status import get_status
-from services.read.query.tail import current_snapshot, tail_traces
+from services.read.query.tail import Looks, current_snapshot, tail_traces
 from services.read.query.traces import list_traces
 from shared.event_log.topics import SCORES, TRACES
 from shared.read_model.caller import project_of
@@ -27,6 +27,7 @@ class QueryService(QueryServiceServicer):
 
     def __init__(self, reads: Reads, traces: TraceReader) -> None:
         self._reads, self._traces = reads, traces
+        self._looks = Looks(reads.database)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register all methods. GetTrace comes before the generated handlers: its answer is written already."""
@@ -69,6 +70,6 @@ class QueryService(QueryServiceServicer):
     async def _tail(self, request: pb.TailTracesRequest, context: Context) -> AsyncIterator[pb.TailTracesResponse]:
         project_id = await answering("TailTraces.open", context, lambda: project_of(self._reads.keys, context))
         since = await answering("TailTraces.open", context, lambda: current_snapshot(self._reads.database))
-        changes = tail_traces(self._reads.database, project_id, request, since=since)
+        changes = tail_traces(self._reads.database, self._looks, project_id, request, since=since)
         while True:
             yield await answering("TailTraces", context, changes.__anext__)

@@ -1,7 +1,10 @@
 """TailTraces: summaries as they come in or change, in the order in which they were committed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import asyncpg
 from lodestream_proto.v1.query_pb2 import TailTracesRequest, TailTracesResponse
@@ -15,6 +18,17 @@ from services.read.query.traces import fetch_traces
 _LOOK_SECONDS = 0.2
 _MOST_AT_ONCE = 500
 _SNAPSHOT = "SELECT pg_current_snapshot()::text"
+_CHANGED = """
+SELECT tailed.project_id FROM unnest($1::text[]) AS tailed (project_id)
+WHERE EXISTS (
+    SELECT FROM traces
+    WHERE
+        traces.project_id = tailed.project_id
+        AND traces.changed_by >= pg_snapshot_xmin($2::text::pg_snapshot)
+        AND NOT pg_visible_in_snapshot(traces.changed_by, $2::text::pg_snapshot)
+        AND pg_visible_in_snapshot(traces.changed_by, $3::text::pg_snapshot)
+)
+"""
 _ORDER = "traces.changed_by, trace_id"
 
 
@@ -24,8 +38,70 @@ async def current_snapshot(database: Database) -> str:
     return snapshot
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What all tails of a process share of a look at the database."""
+
+    before: str | None
+    """The snapshot of the look before; None: this is the first."""
+    now: str
+    unchanged: frozenset[str] = frozenset()
+    """Projects none of whose traces has changed between the two."""
+
+
+class Looks:
+    """Looks at the database five times a second while somebody waits, once for all tails of a process."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._tailed: Counter[str] = Counter()
+        self._last: str | None = None
+        self._under_way: asyncio.Task[Look] | None = None
+
+    @contextmanager
+    def tail(self, project_id: str) -> Iterator[None]:
+        """While this is entered, looks say whether the project's traces have changed."""
+        self._tailed[project_id] += 1
+        try:
+            yield
+        finally:
+            self._tailed[project_id] -= 1
+            if not self._tailed[project_id]:
+                del self._tailed[project_id]
+
+    async def next(self) -> Look:
+        """The look that begins in a fifth of a second, or that somebody waits for already.
+
+        Raises what the database does.
+        """
+        if self._under_way is None or self._under_way.done():
+            self._under_way = asyncio.create_task(self._look())
+            self._under_way.add_done_callback(_retrieved)
+        return await asyncio.shield(self._under_way)
+
+    async def _look(self) -> Look:
+        await asyncio.sleep(_LOOK_SECONDS)
+        before, projects = self._last, frozenset(self._tailed)
+        now = await current_snapshot(self._database)
+        if before is None:
+            unchanged: frozenset[str] = frozenset()
+        elif before == now:
+            unchanged = projects
+        else:
+            rows = await self._database.searches.fetch(_CHANGED, list(projects), before, now)
+            unchanged = projects - {row["project_id"] for row in rows}
+        self._last = now
+        return Look(before, now, unchanged)
+
+
+def _retrieved(look: "asyncio.Task[Look]") -> None:
+    """Nobody may wait any more when it fails."""
+    if not look.cancelled():
+        look.exception()
+
+
 async def tail_traces(
-    database: Database, project_id: str, request: TailTracesRequest, *, since: str
+    database: Database, looks: Looks, project_id: str, request: TailTracesRequest, *, since: str
 ) -> AsyncIterator[TailTracesResponse]:
     """Every trace as it is after each look that finds it changed since a snapshot, as long as the caller listens.
 
@@ -34,23 +110,29 @@ async def tail_traces(
     the clocks of gateways say.
     """
     before = since
-    while True:
-        await asyncio.sleep(_LOOK_SECONDS)
-        now = await current_snapshot(database)
-        if now == before:
-            continue
-        rows: Sequence[asyncpg.Record] = ()
+    with looks.tail(project_id):
         while True:
-            conditions = Conditions(project_id)
-            add_filter(conditions, request.filter)
-            add_score_conditions(conditions, request.filter.scores)
-            _add_changed(conditions, before, now, after=rows[-1] if rows else None)
-            rows = await fetch_traces(database.searches, conditions, order=_ORDER, limit=_MOST_AT_ONCE)
-            for row in rows:
-                yield TailTracesResponse(trace=trace_summary(row))
-            if len(rows) < _MOST_AT_ONCE:
-                break
-        before = now
+            look = await looks.next()
+            if look.before != before or project_id not in look.unchanged:
+                async for row in _changed_traces(database, project_id, request, before, look.now):
+                    yield TailTracesResponse(trace=trace_summary(row))
+            before = look.now
+
+
+async def _changed_traces(
+    database: Database, project_id: str, request: TailTracesRequest, before: str, now: str
+) -> AsyncIterator[asyncpg.Record]:
+    rows: Sequence[asyncpg.Record] = ()
+    while True:
+        conditions = Conditions(project_id)
+        add_filter(conditions, request.filter)
+        add_score_conditions(conditions, request.filter.scores)
+        _add_changed(conditions, before, now, after=rows[-1] if rows else None)
+        rows = await fetch_traces(database.searches, conditions, order=_ORDER, limit=_MOST_AT_ONCE)
+        for row in rows:
+            yield row
+        if len(rows) < _MOST_AT_ONCE:
+            return
 
 
 def _add_changed(conditions: Conditions, before: str, now: str, *, after: asyncpg.Record | None) -> None:
