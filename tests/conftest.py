@@ -3,7 +3,7 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,22 @@ from tests.prompts import forget_prompts
 from tests.read_model import begin_at_the_end, offer_providers
 from tests.servers import Servers, running_servers
 from tests.stack import Stack
+
+_LOG_SHOWN = 3_000  # characters
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows the ends of the logs that its processes have written meanwhile."""
+    report = yield
+    ground = getattr(item, "funcargs", {}).get("ground")
+    if report.failed and ground:
+        for log in sorted(ground.data.rglob("*.log"), key=lambda path: path.stat().st_mtime):
+            if log.stat().st_mtime >= call.start:
+                report.sections.append((f"end of {log.name}", log.read_text(errors="replace")[-_LOG_SHOWN:]))
+    return report
 
 
 @pytest.fixture(scope="session")
