@@ -41,7 +41,7 @@ def pytest_runtest_makereport(
     report = yield
     ground = getattr(item, "funcargs", {}).get("ground")
     if report.failed and ground:
-        for log in sorted(ground.data.rglob("*.log"), key=lambda path: path.stat().st_mtime):
+        for log in sorted(ground.data.rglob("logs/*.log"), key=lambda path: path.stat().st_mtime):
             if log.stat().st_mtime >= call.start:
                 report.sections.append((f"end of {log.name}", log.read_text(errors="replace")[-_LOG_SHOWN:]))
     return report

@@ -18,6 +18,7 @@ from services.projections.traces.storing.stored import block_row, span_row
 from services.projections.traces.storing.tables import SQL, add_to_traces, copy_spans, copy_traces
 from shared.read_model.postgres import load_sql
 
+_STAGE_SPANS = load_sql(SQL / "stage_spans.sql")
 _CLAIM_SPANS = load_sql(SQL / "claim_spans.sql")
 _READ_TOLD = load_sql(SQL / "read_told.sql")
 _READ_BLOCKS = load_sql(SQL / "read_blocks.sql")
@@ -36,6 +37,7 @@ async def merge_spans(connection: asyncpg.Connection, rows: Sequence[SpanRow]) -
     The rows' own records must be in span_blocks already. Returns how many of the spans were stored already.
     """
     by_key = {key_of(row): row for row in rows}
+    await connection.execute(_STAGE_SPANS)
     await copy_spans(connection, pack_spans(rows), table="staged_spans")
     new = {_key(record) for record in await connection.fetch(_CLAIM_SPANS)}
     changes = await _refold(connection, {key: row for key, row in by_key.items() if key not in new})
@@ -120,7 +122,7 @@ async def _sum_up_anew(connection: asyncpg.Connection, project_id: str, trace_id
         await asyncio.sleep(0)
     assert summary is not None, "a span of it has just been written"
     await copy_traces(connection, pack_traces([summary]), table="staged_traces")
-    await connection.execute(_REPLACE_TRACES)
+    await connection.fetch(_REPLACE_TRACES)
 
 
 async def _in_pieces(records: AsyncIterable[asyncpg.Record]) -> AsyncIterator[list[asyncpg.Record]]:
