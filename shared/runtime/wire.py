@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 _STEP = 1_000
 _LENGTH_DELIMITED = 2
+_DEEPEST = 100  # messages within one another; parsers take no more
 
 
 class TooManyMessagesError(ValueError):
@@ -34,11 +35,9 @@ def checking_messages(raw: bytes, kind: type[Message], *, most: int) -> Iterator
     """
     if len(raw) <= 2 * most:  # each takes two bytes at least
         return
-    root: Any = kind.DESCRIPTOR
-    count, fields, waiting = 0, 0, [(0, len(raw), root)]
-    while waiting:
-        at, end, message = waiting.pop()
-        children = _children(message)
+    count, fields, at, end, children = 0, 0, 0, len(raw), _children(kind.DESCRIPTOR)
+    around: list[tuple[int, int, Mapping[int, Any]]] = []
+    while True:
         try:
             while at < end:
                 fields += 1
@@ -52,18 +51,27 @@ def checking_messages(raw: bytes, kind: type[Message], *, most: int) -> Iterator
                         at += 8
                     case 2:
                         size, at = read_varint(raw, at)
-                        if (child := children.get(tag)) is not None:
-                            count += 1
-                            if count > most:
-                                raise TooManyMessagesError(most)
-                            waiting.append((at, at + size, child))
-                        at += size
+                        child = children.get(tag)
+                        if child is None:
+                            at += size
+                            continue
+                        count += 1
+                        if count > most:
+                            raise TooManyMessagesError(most)
+                        if size:
+                            around.append((at + size, end, children))
+                            if at + size > end or len(around) > _DEEPEST:
+                                return
+                            end, children = at + size, _children(child)
                     case 5:
                         at += 4
                     case 6 | 7:
                         return
         except IndexError:
             return
+        if not around:
+            return
+        at, end, children = around.pop()
 
 
 @cache

@@ -1,10 +1,12 @@
 """What a request costs is known, charged and bounded before it is opened or parsed."""
 
 import asyncio
+import tracemalloc
 from typing import Any, cast
 
 import pytest
 import zstandard
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -188,6 +190,25 @@ def _messages_in(message: Any) -> int:
         if descriptor.message_type is not None:
             count += sum(1 + _messages_in(each) for each in (value if descriptor.is_repeated else [value]))
     return count
+
+
+def test_to_count_messages_takes_no_memory() -> None:
+    wide = field(1, field(2, field(2, b"\x4a\x02\x0a\x00" * 200_000)))
+    tracemalloc.start()
+    try:
+        check_messages(wide, ExportTraceServiceRequest, most=400_003)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_messages_deeper_than_parsers_go_are_left_to_the_parser() -> None:
+    raw = b"\x4a\x00"
+    for _ in range(1_000):
+        raw = field(5, field(1, raw))
+    check_messages(raw, AnyValue, most=500)
+    with pytest.raises(DecodeError):
+        AnyValue.FromString(raw)
 
 
 @given(st.binary(max_size=200))
