@@ -118,6 +118,10 @@ class QuerySettings(_Settings):
     """Records and trees of traces that are open at one time, of all calls."""
     memory_bytes_per_project: int = Field(default=128 * MIB, ge=64 * MIB)
     """Of this, of the calls of one project."""
+    unread_bytes: int = Field(default=128 * MIB, ge=64 * MIB)
+    """Of large answers that their clients have not read yet."""
+    unread_bytes_per_project: int = Field(default=64 * MIB, ge=64 * MIB)
+    """Of this, of the calls of one project."""
     trace_spans: int = Field(default=1_000_000, ge=1_000)
     """A trace with more has no overview, and none of its spans is marked as critical."""
     grace_seconds: float = Field(default=10.0, ge=0)

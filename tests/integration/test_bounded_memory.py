@@ -13,15 +13,14 @@ from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.ingest_pb2 import EVENT_OUTCOME_ACCEPTED, RecordRequest
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 
-from services.all_in_one.processes import Process
 from tests.gateway import MODULE, Door, new_key, opened, refusal, request_of
 from tests.log_access import append
+from tests.memory import MIB, peak
 from tests.polling import until
 from tests.read_model import TRACES_PROJECTION, Table, begin_at_the_end
 from tests.records import event, span
 from tests.servers import Servers
 
-MIB = 1024 * 1024
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 RECORD = "/lodestream_proto.v1.IngestService/Record"
 
@@ -31,14 +30,6 @@ def limit(process: str) -> int:
     found = re.search(rf"^\| {process} \| (\d+) MiB \|", PAGE, re.MULTILINE)
     assert found, process
     return int(found[1]) * MIB
-
-
-def peak(process: Process) -> int:
-    """The most memory that a process has ever had, in bytes."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found
-    return int(found[1]) * 1024
 
 
 def spans_event(request: bytes, *, spans: int) -> Event:

@@ -56,6 +56,10 @@ class TraceAnswer:
         """Of the answer."""
         return self.message.freshness
 
+    def ByteSize(self) -> int:  # noqa: N802 - as messages have it
+        """Bytes of the spans and scores; what is besides is small."""
+        return self.nbytes
+
     def count(self, nbytes: int) -> None:
         """The last span, or what else came last, has so many bytes."""
         self.nbytes += nbytes

@@ -16,6 +16,7 @@ from shared.runtime.refusal import Answer, Context
 from shared.runtime.settings import QuerySettings
 
 _MANY = 1_000_000
+_SMALL_ANSWER = 64 * 1024
 _REFUSED_AFTER_SECONDS = 1.0
 """Who has too much under way waits so long for the refusal: one that calls again at once takes less of our time."""
 Part = TypeVar("Part")
@@ -26,9 +27,11 @@ class Admission:
     """How much the projects have under way in this process. Each limiter refuses with RESOURCE_EXHAUSTED."""
 
     requests: FairLimiter
-    """Reads, those included that wait for a write or for their turn."""
+    """Reads until their answers have been read, those included that wait for a write or for their turn."""
     calls: FairLimiter
     """Reads that are served."""
+    answers: FairLimiter
+    """Bytes of large answers until they have been read: gRPC holds for ever what a client does not read."""
     streams: FairLimiter
     """Tails and watches."""
 
@@ -39,6 +42,12 @@ class Admission:
             FairLimiter("reads", _MANY, per_tenant=settings.requests_per_project, wait_seconds=_REFUSED_AFTER_SECONDS),
             FairLimiter(
                 "reads", settings.calls, per_tenant=settings.calls_per_project, wait_seconds=settings.wait_seconds
+            ),
+            FairLimiter(
+                "bytes of unread answers",
+                settings.unread_bytes,
+                per_tenant=settings.unread_bytes_per_project,
+                wait_seconds=settings.wait_seconds,
             ),
             FairLimiter(
                 "streams",
@@ -73,13 +82,23 @@ class Reads:
 
         async def ask() -> Answer:
             project_id = await project_of(self.keys, context)
-            async with self.admission.requests.hold(project_id):
-                if "wait_for" in request.DESCRIPTOR.fields_by_name:
-                    await wait_for(self.database, request.wait_for, context.time_remaining())
-                async with self.admission.calls.hold(project_id):
-                    return await self._read(read, project_id, request, topics)
+            await self.admission.requests.acquire(project_id)
+            context.add_done_callback(lambda _: self.admission.requests.release(project_id))
+            if "wait_for" in request.DESCRIPTOR.fields_by_name:
+                await wait_for(self.database, request.wait_for, context.time_remaining())
+            async with self.admission.calls.hold(project_id):
+                answer = await self._read(read, project_id, request, topics)
+                await self._hold_until_read(answer, project_id, context)
+            return answer
 
         return await answering(type(request).__name__.removesuffix("Request"), context, ask)
+
+    async def _hold_until_read(self, answer: Any, project_id: str, context: Context) -> None:
+        nbytes = answer.ByteSize()
+        if nbytes > _SMALL_ANSWER:
+            held = self.admission.answers.share(nbytes)
+            await self.admission.answers.acquire(project_id, held)
+            context.add_done_callback(lambda _: self.admission.answers.release(project_id, held))
 
     async def stream(self, method: str, context: Context, parts: AsyncIterator[Part]) -> AsyncIterator[Part]:
         """The parts of a stream, when its project has not too many; or its refusal as a status."""
