@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from shared.read_model.address_throttle import network_of
 from shared.read_model.authentication import Authenticator, KeysUnavailableError, UnauthenticatedError
 from shared.runtime.refusal import Context, InvalidError, RefusedError, UnavailableError, refuse
+from shared.runtime.unread import UnreadAnswers
 
 _WITHOUT_KEY = ("/grpc.health.v1.Health/",)
 """Methods that anybody may call."""
@@ -52,8 +53,9 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):
     Methods read their project themselves, by `project_of`; that they are reached at all shows that there is one.
     """
 
-    def __init__(self, keys: Authenticator) -> None:
-        self._keys = keys
+    def __init__(self, keys: Authenticator, unread: UnreadAnswers | None = None) -> None:
+        """`unread` bounds the answers of methods that answer with bytes."""
+        self._keys, self._unread = keys, unread
         self._period = keys.settings.recheck_seconds / 4
         self._guarded: dict[str, Any] = {}
 
@@ -71,20 +73,28 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):
 
     def _guard(self, handler: Any, name: str) -> Any:
         """The same method, of bytes: the request is not looked at before the key."""
-        keys, read = self._keys, handler.request_deserializer
+        keys, unread, read = self._keys, self._unread, handler.request_deserializer
 
-        async def admitted(request: Any, context: Context) -> Any:
+        async def admitted(request: Any, context: Context) -> tuple[str, Any]:
             try:
-                await project_of(keys, context)
-                return _message(read, request) if read and not handler.request_streaming else request
+                project_id = await project_of(keys, context)
+                return project_id, _message(read, request) if read and not handler.request_streaming else request
             except RefusedError as refused:
                 await refuse(name, context, refused)
 
         async def answer(request: Any, context: Context) -> Any:
-            return await method(await admitted(request, context), context)
+            project_id, message = await admitted(request, context)
+            response = await method(message, context)
+            if unread:
+                try:
+                    await unread.hold(len(response), project_id, context)
+                except RefusedError as refused:
+                    del response  # the frame outlives the call with its exception, until the next collection
+                    await refuse(name, context, refused)
+            return response
 
         async def answers(request: Any, context: Context) -> AsyncIterator[Any]:
-            responses = method(await admitted(request, context), context)
+            responses = method((await admitted(request, context))[1], context)
             if inspect.isawaitable(responses):  # gRPC's other kind of handler: it writes to the context, if at all
                 responses = _nothing_after(responses)
             async for response in self._while_valid(name, responses, context):

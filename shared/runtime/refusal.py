@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from traceback import clear_frames
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -63,6 +64,7 @@ async def answering(method: str, context: Context, call: Callable[[], Awaitable[
         code = grpc.StatusCode.OK
     except RefusedError as refused:
         code = refused.code
+        clear_frames(refused.__traceback__)  # what they hold would last until the next collection
         await context.abort(code, refused.reason, details_of(refused))
     except asyncio.CancelledError:
         raise

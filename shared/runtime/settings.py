@@ -66,6 +66,10 @@ class GatewaySettings(_Settings):
     """In one native request."""
     max_in_flight_bytes: int = Field(default=64 * MIB, ge=MIB)
     """Of requests being handled and records not acknowledged; beyond it requests are refused for a moment."""
+    unread_bytes: int = Field(default=128 * MIB, ge=64 * MIB)
+    """Of large answers that their clients have not read yet."""
+    unread_bytes_per_project: int = Field(default=64 * MIB, ge=64 * MIB)
+    """Of this, of the calls of one project; more are refused."""
     max_pipelined: int = Field(default=8, ge=1)
     """Requests of one stream handled at the same time."""
     quota_bytes_per_second: float = Field(default=16 * MIB, gt=0)

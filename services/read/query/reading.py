@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from services.read.query.database import Database
@@ -14,9 +15,9 @@ from shared.read_model.caller import project_of
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import Answer, Context
 from shared.runtime.settings import QuerySettings
+from shared.runtime.unread import UnreadAnswers, when_over
 
 _MANY = 1_000_000
-_SMALL_ANSWER = 64 * 1024
 _REFUSED_AFTER_SECONDS = 1.0
 """Who has too much under way waits so long for the refusal: one that calls again at once takes less of our time."""
 Part = TypeVar("Part")
@@ -24,14 +25,13 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """How much the projects have under way in this process. Each limiter refuses with RESOURCE_EXHAUSTED."""
+    """How much the projects have under way in this process. What is too much is refused with RESOURCE_EXHAUSTED."""
 
     requests: FairLimiter
     """Reads until their answers have been read, those included that wait for a write or for their turn."""
     calls: FairLimiter
     """Reads that are served."""
-    answers: FairLimiter
-    """Bytes of large answers until they have been read: gRPC holds for ever what a client does not read."""
+    answers: UnreadAnswers
     streams: FairLimiter
     """Tails and watches."""
 
@@ -43,10 +43,9 @@ class Admission:
             FairLimiter(
                 "reads", settings.calls, per_tenant=settings.calls_per_project, wait_seconds=settings.wait_seconds
             ),
-            FairLimiter(
-                "bytes of unread answers",
+            UnreadAnswers(
                 settings.unread_bytes,
-                per_tenant=settings.unread_bytes_per_project,
+                per_project=settings.unread_bytes_per_project,
                 wait_seconds=settings.wait_seconds,
             ),
             FairLimiter(
@@ -83,22 +82,15 @@ class Reads:
         async def ask() -> Answer:
             project_id = await project_of(self.keys, context)
             await self.admission.requests.acquire(project_id)
-            context.add_done_callback(lambda _: self.admission.requests.release(project_id))
+            when_over(context, partial(self.admission.requests.release, project_id))
             if "wait_for" in request.DESCRIPTOR.fields_by_name:
                 await wait_for(self.database, request.wait_for, context.time_remaining())
             async with self.admission.calls.hold(project_id):
                 answer = await self._read(read, project_id, request, topics)
-                await self._hold_until_read(answer, project_id, context)
+                await self.admission.answers.hold(_size(answer), project_id, context)
             return answer
 
         return await answering(type(request).__name__.removesuffix("Request"), context, ask)
-
-    async def _hold_until_read(self, answer: Any, project_id: str, context: Context) -> None:
-        nbytes = answer.ByteSize()
-        if nbytes > _SMALL_ANSWER:
-            held = self.admission.answers.share(nbytes)
-            await self.admission.answers.acquire(project_id, held)
-            context.add_done_callback(lambda _: self.admission.answers.release(project_id, held))
 
     async def stream(self, method: str, context: Context, parts: AsyncIterator[Part]) -> AsyncIterator[Part]:
         """The parts of a stream, when its project has not too many; or its refusal as a status."""
@@ -130,3 +122,8 @@ class Reads:
         response.freshness.CopyFrom(fresh)
         answer: Answer = response
         return answer
+
+
+def _size(answer: Any) -> int:
+    """Of a message, or of what is written like one."""
+    return int(answer.ByteSize())

@@ -17,6 +17,7 @@ from shared.event_log.append import Appender
 from shared.read_model.authentication import Authenticator
 from shared.read_model.caller import KeyInterceptor
 from shared.runtime.settings import MIB, GatewaySettings
+from shared.runtime.unread import UnreadAnswers
 
 _QUERY_OPTIONS = (
     ("grpc.max_receive_message_length", 64 * MIB),
@@ -47,7 +48,10 @@ def create_server(
 
     Raises PortTakenError.
     """
-    server = grpc.aio.server(interceptors=[KeyInterceptor(keys)], options=_options(settings))
+    unread = UnreadAnswers(
+        settings.unread_bytes, per_project=settings.unread_bytes_per_project, wait_seconds=1.0, max_waiting=1
+    )
+    server = grpc.aio.server(interceptors=[KeyInterceptor(keys, unread)], options=_options(settings))
     traces = TraceService(settings, admission, appender)
     native = IngestService(settings, admission, appender, known)
     # No deserialiser, so that we tell what is wrong with the bytes; unary calls as streams, so that they are judged

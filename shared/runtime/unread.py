@@ -1,0 +1,41 @@
+"""Answers that are not read yet: gRPC holds them as long as the client likes; here they have a bound."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from shared.runtime.fairness import FairLimiter
+from shared.runtime.refusal import Context
+
+_SMALL = 16 * 1024  # bytes; a connection has a hundred calls at once
+
+
+def when_over(context: Context, then: Callable[[], None]) -> None:
+    """Call `then` when the call has ended: its answer has been read, or its client has gone."""
+    call: Any = context  # grpc-stubs asks for a type that no callback has
+    call.add_done_callback(lambda _: then())
+
+
+class UnreadAnswers:
+    """Bytes of large answers from when they are made until the client has read them, or has gone."""
+
+    def __init__(self, capacity: int, *, per_project: int, wait_seconds: float, max_waiting: int = 1_000) -> None:
+        """`capacity` and `per_project` are bytes; the rest is as for FairLimiter."""
+        self._limiter = FairLimiter(
+            "bytes of unread answers",
+            capacity,
+            per_tenant=per_project,
+            wait_seconds=wait_seconds,
+            max_waiting=max_waiting,
+        )
+
+    async def hold(self, nbytes: int, project_id: str, context: Context) -> None:
+        """Count an answer's bytes until its call has ended.
+
+        Raises OverloadedError: the project reads too little of what it asks for.
+        """
+        if nbytes <= _SMALL:
+            return
+        amount = self._limiter.share(nbytes)
+        await self._limiter.acquire(project_id, amount)
+        when_over(context, partial(self._limiter.release, project_id, amount))
