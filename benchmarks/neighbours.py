@@ -57,7 +57,7 @@ GET_EXPERIMENT = "/lodestream_proto.v1.ExperimentService/GetExperiment"
 TARGET = 2.0
 _SPANS_PER_WRITE, _WRITES_PER_SECOND, _READS_PER_SECOND, _RUNS_PER_SECOND = 5, 4, 20, 1
 _LOOK_SECONDS = 0.05
-_SETTLING_SECONDS = 2.0
+_SETTLING_SECONDS, _WARM_UP_SECONDS = 2.0, 3.0
 _START_SECONDS = 60
 _UNBOUNDED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 COLUMNS = (
@@ -405,7 +405,7 @@ async def _measure(address: str, secret_key: str, known: Mapping[str, str], seco
         else:
             found[name].append(time.perf_counter() - began)
 
-    async def again_and_again(name: str, probe: Probe, rate: float, client: Client) -> None:
+    async def again_and_again(name: str, probe: Probe, rate: float, client: Client, seconds: float) -> None:
         began, under_way = time.perf_counter(), set[asyncio.Task[None]]()
         for number in range(int(seconds * rate)):
             await asyncio.sleep(began + number / rate - time.perf_counter())
@@ -414,7 +414,13 @@ async def _measure(address: str, secret_key: str, known: Mapping[str, str], seco
 
     async with grpc.aio.insecure_channel(address) as channel:
         client = Client(channel, secret_key)
-        await asyncio.gather(*(again_and_again(name, probe, rate, client) for name, (probe, rate) in PROBES.items()))
+        for period in (_WARM_UP_SECONDS, seconds):
+            for times in found.values():
+                times.clear()
+            failed.clear()
+            await asyncio.gather(
+                *(again_and_again(name, probe, rate, client, period) for name, (probe, rate) in PROBES.items())
+            )
     return {name: Latencies(found[name], failed[name]) for name in PROBES}
 
 
