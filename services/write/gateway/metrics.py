@@ -13,7 +13,7 @@ REQUEST_BYTES = Gauge("lodestream_gateway_request_bytes", "Bytes of requests bei
 PROMPT_READS = Counter(
     "lodestream_gateway_prompt_reads", "Prompts by where they were found: memory, redis, query or stale", ["found"]
 )
-READ_FROM_MEMORY = PROMPT_READS.labels("memory")
+READ_FROM_MEMORY, *_ = (PROMPT_READS.labels(found) for found in ("memory", "redis", "query", "stale"))
 PROMPT_WATCHERS = Gauge("lodestream_gateway_prompt_watchers", "Open streams of WatchPrompts")
 PROMPT_CHANGES = Counter("lodestream_gateway_prompt_changes", "Responses with changes sent to watching clients")
 REDIS_AWAY = Gauge("lodestream_gateway_redis_unavailable", "1: Redis has failed and is left alone for some seconds")
