@@ -475,6 +475,7 @@ async def received(answer: Connection, *, within: float) -> Any:
 class Tenant:
     """A project of the stack."""
 
+    project_id: str
     address: str
     secret_key: str
     known: Mapping[str, str]
@@ -497,7 +498,7 @@ async def tenant(stack: Stack, name: str) -> Tenant:
         await client.call(EXPORT, request_of([span(trace, {"input.value": "why?"}) for _ in range(5)]))
         if name == "victim":
             await make_dataset(client, 1)
-    return Tenant(stack.endpoint, key.secret_key, {"prompt": "support", "trace": trace.hex()})
+    return Tenant(project_id, stack.endpoint, key.secret_key, {"prompt": "support", "trace": trace.hex()})
 
 
 async def beside(stack: Stack, attack: str, seconds: float) -> list[list[str]]:
@@ -513,7 +514,9 @@ async def beside(stack: Stack, attack: str, seconds: float) -> list[list[str]]:
     alone = await measured()
     async with process(_attacker, attacker.address, attacker.secret_key, attack) as attacking:
         await asyncio.sleep(_SETTLING_SECONDS)
+        began, before = time.monotonic(), await _readable(stack, attacker)
         found = await measured()
+        folded = (await _readable(stack, attacker) - before) / (time.monotonic() - began)
         attacking.send("stop")
         received_answers: Counter[str] = await received(attacking, within=_START_SECONDS)
     rows: list[list[str]] = []
@@ -524,7 +527,15 @@ async def beside(stack: Stack, attack: str, seconds: float) -> list[list[str]]:
         )
         calls = f"{len(its.seconds) + its.failed}"
         rows.append([attack, name, str(alone[name]), str(its), f"{ratio:.1f}", calls, f"{its.failed}", answers])
+    rows.append([attack, "the attacker's spans", "", f"{folded:,.0f} a second become readable", "", "", "", ""])
     return rows
+
+
+async def _readable(stack: Stack, tenant: Tenant) -> int:
+    """How many spans of a tenant can be read."""
+    async with stack.database() as connection:
+        query = "SELECT coalesce(sum(span_count), 0) FROM traces.traces WHERE project_id = $1"
+        return int(await connection.fetchval(query, tenant.project_id))
 
 
 async def table(attacks: Sequence[str], seconds: float) -> Table:

@@ -33,10 +33,7 @@ log = structlog.get_logger()
 
 IN_FLIGHT = 6
 """Transactions at a time: while Postgres works for some, Python folds for another. With 3 Python waited at times."""
-
-BULK_IN_FLIGHT = 2
-"""Of these so many are of the bulk, while several projects write."""
-_PARTS_OF_BULK = 5  # how much smaller its transactions are then
+_PARTS_OF_BULK = 10  # how much smaller its transactions are while several projects write, one at a time
 _LATELY_SECONDS = 30.0
 ATTEMPTS = 5
 """Failures in a row after which a partition's batch is folded record by record."""
@@ -97,7 +94,7 @@ class Projector(Generic[Prepared]):
         self._projection = projection
         self._assignment = assignment
         self._turn = asyncio.Semaphore(IN_FLIGHT)
-        self._bulk_turn = asyncio.Semaphore(BULK_IN_FLIGHT)
+        self._bulk_turn = asyncio.Lock()
         self._small = self._settings.model_copy(
             update={
                 "batch_bytes": max(1, self._settings.batch_bytes // _PARTS_OF_BULK),
