@@ -5,6 +5,7 @@ and one score of each evaluator, and a call more only where a worker died.
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from uuid import uuid4
 
@@ -35,6 +36,25 @@ async def rescuer(place) -> Process:
     process: Process = await place.worker()
     process.pause()
     return process
+
+
+@asynccontextmanager
+async def awake(rescuer: Process) -> AsyncIterator[None]:
+    """While this is entered the rescuer works; one that gives up after its sleep is started again, as everywhere."""
+
+    async def supervise() -> None:
+        while True:
+            await rescuer.ended()
+            await rescuer.start()
+
+    rescuer.resume()
+    supervising = asyncio.create_task(supervise())
+    try:
+        yield
+    finally:
+        supervising.cancel()
+        await asyncio.gather(supervising, return_exceptions=True)
+        rescuer.pause()
 
 
 @pytest.fixture
@@ -69,11 +89,8 @@ async def test_killed_at_each_step(place, rescuer, project, *, step: str) -> Non
     run = requested("r", project=project, max_concurrency=3)
     await append_events(place.servers.kafka, run)
     assert await asyncio.wait_for(doomed.ended(), 30) == -9
-    rescuer.resume()
-    try:
+    async with awake(rescuer):
         told = await ended(place.log, project, "r")
-    finally:
-        rescuer.pause()
     judge(project, "r", told, items=6)
 
 
@@ -86,19 +103,18 @@ async def test_a_sleeper_that_wakes_changes_nothing(place, rescuer, project, *, 
     sleeper = await place.worker(LODESTREAM_FAILPOINTS=f"evaluator.{step}=pause@1")
     await append_events(place.servers.kafka, requested("r", project=project, provider="here", max_concurrency=3))
     await until(partial(asleep, sleeper), what="its sleep", deadline=30)
-    rescuer.resume()
-    try:
-        await until(partial(_told, place, project, 3), what="the others to tell its items", deadline=30)
-        sleeper.resume()
-        await append_events(place.servers.kafka, requested("again", project=project))
-        await ended(place.log, project, "again")  # meanwhile it has done what it meant to
-        slept.set()
-        await ended(place.log, project, "r")
-    finally:
-        slept.set()
-        rescuer.pause()
-        sleeper.kill()
-        await sleeper.ended()
+    async with awake(rescuer):
+        try:
+            await until(partial(_told, place, project, 3), what="the others to tell its items", deadline=60)
+            sleeper.resume()
+            await append_events(place.servers.kafka, requested("again", project=project))
+            await ended(place.log, project, "again")  # meanwhile it has done what it meant to
+            slept.set()
+            await ended(place.log, project, "r")
+        finally:
+            slept.set()
+            sleeper.kill()
+            await sleeper.ended()
     told = await place.log.read(project)
     assert all(len(said) == 1 for said in (*told.results.values(), *told.traces.values(), *told.scores.values()))
     assert len(told.traces) == len(told.results) == 8
