@@ -54,12 +54,13 @@ async def test_kafka_freezes_and_thaws(place_on, private_kafka, project) -> None
     await append_events(place.servers.kafka, requested("r", project=project, provider="here"))
     await until(lambda: len(place.model.calls) >= 16)
     kafka.pause()
-    decided = "SELECT count(*) FROM evaluator.jobs WHERE project_id = $1 AND state = 2"
+    in_state = "SELECT count(*) FROM evaluator.jobs WHERE project_id = $1 AND state = $2"
 
     async def all_wait() -> bool:
-        return int(await place.value(decided, project)) == 8
+        under_way, decided = [await place.value(in_state, project, state) for state in (1, 2)]
+        return not under_way and 0 < decided <= 8  # as many slots as a project that is alone has
 
-    await until(all_wait, what="as many results as a project that is alone has slots")
+    await until(all_wait, deadline=30, what="the calls to end and their results to wait")
     kafka.resume()
     await judge(place, project, items=60)
     assert len(place.model.calls) == 60

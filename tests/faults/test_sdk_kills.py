@@ -3,11 +3,13 @@
 import asyncio
 import random
 
+from tests.polling import until
 from tests.torture.stand import Stand
+from tests.torture.tally import Tally
 
 
 async def test_programs_killed_at_random_points_lose_nothing_they_were_promised(stand: Stand) -> None:
-    rng = random.Random(7)
+    rng, tally = random.Random(7), Tally(stand.folder)
     await stand.gateway()
     await stand.projection()
     for life in range(8):
@@ -15,6 +17,8 @@ async def test_programs_killed_at_random_points_lose_nothing_they_were_promised(
             stand.proxies["client"].half_open()
         program = await stand.workload("sdk", seed=life, rate=50)
         await asyncio.sleep(rng.uniform(0.4, 2.0))
+        if life == 5:
+            await until(lambda: tally.look()["spooled"], deadline=30, what="something that only the spool has")
         program.kill()
         await program.ended()
         del stand.processes["sdk"]
