@@ -1,6 +1,6 @@
 """Connections to Postgres, and the `.sql` files beside the code that runs them."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,21 @@ async def connect_pool(
         "timezone": "UTC",
         **options.pop("server_settings", {}),
     }
-    return await asyncpg.create_pool(
+    create = partial(
+        asyncpg.create_pool,
         dsn,
         min_size=min_size,
         max_size=max_size,
         timeout=5,
         command_timeout=options.pop("command_timeout", 30),
-        server_settings=server_settings,
         **options,
     )
+    try:
+        return await create(server_settings=server_settings)
+    except asyncpg.UndefinedObjectError:
+        if server_settings.pop("transaction_timeout", None) is None:
+            raise
+        return await create(server_settings=server_settings)  # Postgres before 17 knows no such limit
 
 
 @cache

@@ -94,6 +94,7 @@ async def test_killed_at_each_step(place, rescuer, project, *, step: str) -> Non
     judge(project, "r", told, items=6)
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("step", SLEEPS)
 async def test_a_sleeper_that_wakes_changes_nothing(place, rescuer, project, *, step: str) -> None:
     """It wakes when others have told its items and the run still goes on, for an item takes long."""
@@ -105,7 +106,7 @@ async def test_a_sleeper_that_wakes_changes_nothing(place, rescuer, project, *, 
     await until(partial(asleep, sleeper), what="its sleep", deadline=30)
     async with awake(rescuer):
         try:
-            await until(partial(_told, place, project, 3), what="the others to tell its items", deadline=60)
+            await until(partial(_told, place, project, 3), what="the others to tell its items", deadline=100)
             sleeper.resume()
             await append_events(place.servers.kafka, requested("again", project=project))
             await ended(place.log, project, "again")  # meanwhile it has done what it meant to

@@ -66,6 +66,7 @@ async def test_database_sessions_die_in_mid_batch(servers, service, database, pr
     await connection.close()
 
 
+@pytest.mark.timeout(240)
 async def test_a_paused_process_loses_its_partitions_and_harms_nothing(servers, service, database, project) -> None:
     """It stops with a transaction open, holding the position's lock; somebody else goes on; it wakes up."""
     await begin_at_the_end(servers.kafka, database)
@@ -76,7 +77,7 @@ async def test_a_paused_process_loses_its_partitions_and_harms_nothing(servers, 
     await append(servers.kafka, requests(project, 48))
     await service(TRACES_PROJECTION, **environment_of(database))
     await until(
-        table.holds(96), deadline=60, what="the other process to go on, once Postgres ends the open transaction"
+        table.holds(96), deadline=100, what="the other process to go on, once Postgres ends the open transaction"
     )
     zombie.process.resume()
     await append(servers.kafka, requests(project, 48, first=48))

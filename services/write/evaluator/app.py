@@ -36,7 +36,12 @@ from shared.runtime.settings import EvaluatorSettings, KafkaSettings, PostgresSe
 
 _PATIENCE = 5.0  # seconds for which Kafka may hold up the start; without it nothing is claimed
 _FLUSH_SECONDS = 5.0
-_BOUNDS = {"idle_in_transaction_session_timeout": "10s", "lock_timeout": "10s", "statement_timeout": "120s"}
+_BOUNDS = {
+    "idle_in_transaction_session_timeout": "10s",
+    "lock_timeout": "10s",
+    "statement_timeout": "120s",
+    "transaction_timeout": "60s",  # of a process frozen between two messages of a statement: that is not idle
+}
 _CONNECTIONS = 8
 
 

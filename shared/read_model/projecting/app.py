@@ -25,7 +25,12 @@ from shared.read_model.projecting.waiting import wait_for_postgres, wait_for_top
 from shared.read_model.projecting.watch import Watch
 from shared.runtime.settings import KafkaSettings, PostgresSettings
 
-_BOUNDS = {"idle_in_transaction_session_timeout": "10s", "lock_timeout": "10s", "statement_timeout": "30s"}
+_BOUNDS = {
+    "idle_in_transaction_session_timeout": "10s",
+    "lock_timeout": "10s",
+    "statement_timeout": "30s",
+    "transaction_timeout": "60s",  # of a process frozen between two messages of a statement: that is not idle
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
