@@ -67,9 +67,9 @@ class GatewaySettings(_Settings):
     max_in_flight_bytes: int = Field(default=64 * MIB, ge=MIB)
     """Of requests being handled and records not acknowledged; beyond it requests are refused for a moment."""
     unread_bytes: int = Field(default=128 * MIB, ge=64 * MIB)
-    """Of large answers that their clients have not read yet."""
+    """Bytes of large answers that their clients have not read yet, of all calls."""
     unread_bytes_per_project: int = Field(default=64 * MIB, ge=64 * MIB)
-    """Of this, of the calls of one project; more are refused."""
+    """Bytes of large answers of one project that are not read yet; more are refused."""
     max_pipelined: int = Field(default=8, ge=1)
     """Requests of one stream handled at the same time."""
     quota_bytes_per_second: float = Field(default=16 * MIB, gt=0)
@@ -107,7 +107,10 @@ class QuerySettings(_Settings):
     calls_per_project: int = Field(default=4, ge=1)
     """Reads of one project that are served at one time."""
     requests_per_project: int = Field(default=200, ge=1)
-    """Reads of one project that are served, wait for a turn, or wait for a write; more are refused after a second."""
+    """Reads of one project that wait for a write or a turn, are served, or whose answer is not read yet.
+
+    More are refused after a second.
+    """
     wait_seconds: float = Field(default=5.0, gt=0)
     """The longest a read waits for its turn, or for memory; then it is refused with RESOURCE_EXHAUSTED."""
     streams: int = Field(default=1_000, ge=1)
@@ -123,9 +126,9 @@ class QuerySettings(_Settings):
     memory_bytes_per_project: int = Field(default=128 * MIB, ge=64 * MIB)
     """Of this, of the calls of one project."""
     unread_bytes: int = Field(default=128 * MIB, ge=64 * MIB)
-    """Of large answers that their clients have not read yet."""
+    """Bytes of large answers that their clients have not read yet, of all calls."""
     unread_bytes_per_project: int = Field(default=64 * MIB, ge=64 * MIB)
-    """Of this, of the calls of one project."""
+    """Bytes of large answers of one project that are not read yet; further reads wait."""
     trace_spans: int = Field(default=1_000_000, ge=1_000)
     """A trace with more has no overview, and none of its spans is marked as critical."""
     grace_seconds: float = Field(default=10.0, ge=0)

@@ -88,7 +88,7 @@ async def assert_quiet_and_documented(one: AllInOne, servers: Servers, database:
 
 
 def is_complaint(line: str) -> bool:
-    """Of Postgres's lines; other tests send spans again through the same log, which is none."""
+    """Whether a line of Postgres's log warns; that a span was sent again does not count, other tests do that."""
     return not _SPAN_SENT_AGAIN.search(line) and re.search(r"\b(WARNING|ERROR|FATAL|PANIC):", line) is not None
 
 

@@ -24,18 +24,18 @@ Told = tuple[int, int]
 
 
 class CountingPool:
-    """A pool that counts what is asked of it: snapshots, and rows by project."""
+    """A pool that counts its queries: those of snapshots, and those of rows by project."""
 
-    def __init__(self, pool: asyncpg.Pool, asked: Counter[str]) -> None:
-        self._pool, self._asked = pool, asked
+    def __init__(self, pool: asyncpg.Pool, queries: Counter[str]) -> None:
+        self._pool, self._queries = pool, queries
 
     async def fetchval(self, query: str, *arguments: object) -> Any:
-        self._asked["snapshot"] += 1
+        self._queries["snapshot"] += 1
         return await self._pool.fetchval(query, *arguments)
 
     async def fetch(self, query: str, *arguments: object) -> Any:
         if isinstance(arguments[0], str):
-            self._asked[arguments[0]] += 1
+            self._queries[arguments[0]] += 1
         return await self._pool.fetch(query, *arguments)
 
 
@@ -48,11 +48,11 @@ async def tailing(dsn: str, project: str = "p", **wanted: Any) -> AsyncIterator[
 
 @asynccontextmanager
 async def tailing_together(
-    dsn: str, projects: Sequence[str], asked: Counter[str], **wanted: Any
+    dsn: str, projects: Sequence[str], queries: Counter[str], **wanted: Any
 ) -> AsyncIterator[list[list[Told]]]:
     """What streams of these projects have been told so far, by one process."""
     connections = await connect_pool(dsn, application="test", max_size=2)
-    pool: Any = CountingPool(connections, asked)
+    pool: Any = CountingPool(connections, queries)
     database, request = Database(pool, pool), TailTracesRequest(filter=TraceFilter(**wanted))
     looks, since = Looks(database), await current_snapshot(database)
     told: list[list[Told]] = [[] for _ in projects]
@@ -126,17 +126,17 @@ async def test_a_large_batch_is_told_whole_and_only_to_whom_it_belongs(database:
 
 
 async def test_tails_of_a_process_look_together_and_only_changes_of_the_own_project_are_read(database: str) -> None:
-    asked: Counter[str] = Counter()
-    async with projecting(database) as process, tailing_together(database, ["p", "p", "quiet"], asked) as told:
+    queries: Counter[str] = Counter()
+    async with projecting(database) as process, tailing_together(database, ["p", "p", "quiet"], queries) as told:
         await process.fold(record([span(0, 1)], offset=0), record([span(0, 1)], partition=1, offset=0, project="quiet"))
         await until(lambda: all(told))
-        began, before = time.monotonic(), Counter(asked)
+        began, before = time.monotonic(), Counter(queries)
         for number in range(1, 6):
             await process.fold(record([span(number, 1)], offset=number))
             await until(lambda: all(_has(each, number + 1) for each in told[:2]))  # noqa: B023 - awaited here
         took = time.monotonic() - began
-        assert asked["quiet"] == before["quiet"]
-        assert asked["snapshot"] - before["snapshot"] <= took / 0.2 + 2
+        assert queries["quiet"] == before["quiet"]
+        assert queries["snapshot"] - before["snapshot"] <= took / 0.2 + 2
         assert told == [[(number, 1) for number in range(6)]] * 2 + [[(0, 1)]]
 
 

@@ -32,6 +32,7 @@ class Admission:
     calls: FairLimiter
     """Reads that are served."""
     answers: UnreadAnswers
+    """Bytes of large answers that their clients have not read yet."""
     streams: FairLimiter
     """Tails and watches."""
 
@@ -125,5 +126,5 @@ class Reads:
 
 
 def _size(answer: Any) -> int:
-    """Of a message, or of what is written like one."""
+    """The bytes of a message, or of an answer that is written in pieces."""
     return int(answer.ByteSize())

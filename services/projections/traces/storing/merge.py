@@ -15,7 +15,7 @@ from services.projections.traces.folding.rows import Part, SpanKey, SpanRow, Tra
 from services.projections.traces.folding.summary import add, change, summarise
 from services.projections.traces.storing.packed import key_of, pack_spans, pack_traces
 from services.projections.traces.storing.stored import block_row, span_row
-from services.projections.traces.storing.tables import SQL, add_to_traces, copy_spans, copy_traces
+from services.projections.traces.storing.tables import SQL, add_to_traces, copy_spans, copy_traces, execute_prepared
 from shared.read_model.postgres import load_sql
 
 _STAGE_SPANS = load_sql(SQL / "stage_spans.sql")
@@ -122,7 +122,7 @@ async def _sum_up_anew(connection: asyncpg.Connection, project_id: str, trace_id
         await asyncio.sleep(0)
     assert summary is not None, "a span of it has just been written"
     await copy_traces(connection, pack_traces([summary]), table="staged_traces")
-    await connection.fetch(_REPLACE_TRACES)
+    await execute_prepared(connection, _REPLACE_TRACES)
 
 
 async def _in_pieces(records: AsyncIterable[asyncpg.Record]) -> AsyncIterator[list[asyncpg.Record]]:
