@@ -35,10 +35,9 @@ from tests.torture.tables import Model, read_model, read_positions, read_progres
 PROJECTIONS = {"traces": TOPIC, "scores": SCORES, "prompts": PROMPTS, "experiments": EXPERIMENTS}
 """Each with the topic that it folds."""
 MEMORY_MIB = {
-    "gateway": 1024, "query": 1024, "traces": 1024, "scores": 512, "prompts": 512, "experiments": 1024,
-    "evaluator": 1536,
+    "gateway": 512, "query": 1024, "traces": 768, "scores": 512, "prompts": 512, "experiments": 512, "evaluator": 2048,
 }  # fmt: skip
-"""What a process of each service may have, its children included."""
+"""What a process of each service may have, its children included: the limits of docs/operations.md."""
 
 
 @dataclass(frozen=True, slots=True)

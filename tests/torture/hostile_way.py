@@ -52,6 +52,8 @@ _TOPICS = (_TRACES, SCORES, PROMPTS, EXPERIMENTS)
 _YEAR_9892, _NOON = 250_000_000_000, 1_780_000_000
 _MIB = 1024 * 1024
 _TOO_MUCH_IN_A_ROW = 101  # spans, one after the other, that once halted a partition
+GUESSES = 150
+"""Unknown keys in a row. The throttle takes LODESTREAM_KEYS_UNKNOWN_BURST (50) at once, and 5 a second from then on."""
 _GIANT = b"giant trace 0001"
 _SESSION = ScoreTarget(session_id="session")
 _POISON: tuple[Mapping[str, str | int], ...] = (
@@ -156,10 +158,10 @@ class HostileProject:
         return _worst(answers)
 
     async def unknown_keys(self, _secret: str) -> Answer:
-        """Keys that nobody made."""
+        """Keys that nobody made, more at once than an address may try: the last ones are throttled."""
         stub: Any = ScoreServiceStub(self._channel)
         request = scores_pb.ListScoresRequest()
-        guesses = [f"sk-ls-{self._random.randbytes(16).hex()}" for _ in range(10)]
+        guesses = [f"sk-ls-{self._random.randbytes(16).hex()}" for _ in range(GUESSES)]
         return _worst([await ask(stub.ListScores, request, guess) for guess in guesses])
 
     async def endless_schemas(self, secret: str) -> Answer:

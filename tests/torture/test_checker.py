@@ -1,16 +1,20 @@
 """The judge finds each sort of fault in a world that is made up, and nothing in one that is whole."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shared.runtime.settings import KeySettings
 from tests.records import event
 from tests.torture.checker import MEMORY_MIB, judge, judge_memory, judge_objections
 from tests.torture.findings import Kind, Report, report_from
 from tests.torture.fold import fold, summarise
+from tests.torture.hostile_way import GUESSES
 from tests.torture.judge_tables import judge_watched
 from tests.torture.ledger import Ledger, Sent, Told, read_ledgers, read_objections
 from tests.torture.log_reader import TOPIC, Log
@@ -18,6 +22,7 @@ from tests.torture.story import Story
 from tests.torture.tables import Model
 from tests.torture.wire import LogRecord, read_record
 
+ROOT = Path(__file__).parents[2]
 PROJECT, POISON = "acme", b"\xff\xff no event"
 
 
@@ -214,6 +219,27 @@ def test_a_process_beyond_its_memory_is_found() -> None:
     assert not list(judge_memory(dict(MEMORY_MIB) | {"otlp": 10_000}))
     (finding,) = judge_memory({"gateway": MEMORY_MIB["gateway"] + 1})
     assert finding.kind is Kind.OUT_OF_PROMISE
+
+
+def test_the_memory_limits_are_those_that_operators_are_given() -> None:
+    table = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    documented = {
+        process: int(mib) for process, mib in re.findall(r"^\| ([^|]+) \| (\d+) MiB \|$", table, re.MULTILINE)
+    }
+    assert documented == {
+        "the gateway": MEMORY_MIB["gateway"],
+        "the traces projection": MEMORY_MIB["traces"],
+        "another projection": max(MEMORY_MIB[name] for name in ("scores", "prompts", "experiments")),
+        "the query service": MEMORY_MIB["query"],
+        "an evaluation worker": MEMORY_MIB["evaluator"],
+    }
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    limits = re.findall(r"^  (\w+):\n(?:    .*\n)*?    mem_limit: (\d+)([mg])\b", compose, re.MULTILINE)
+    assert {name: int(size) * {"m": 1, "g": 1024}[unit] for name, size, unit in limits} == MEMORY_MIB
+
+
+def test_unknown_keys_are_guessed_beyond_what_the_throttle_lets_through() -> None:
+    assert 2 * KeySettings.model_fields["unknown_burst"].default < GUESSES
 
 
 def test_what_a_workload_objects_to_is_found(tmp_path) -> None:
