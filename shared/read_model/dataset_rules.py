@@ -7,6 +7,8 @@
 | splits of an item, or of a run | 50 |
 | an item with all that belongs to it; a schema; metadata | 1 MiB; 256 KiB; 64 KiB |
 | lists and objects within each other in JSON | 64 |
+
+The gateway takes no more than 100,000 names and values in the JSON texts of one payload besides.
 """
 
 import re

@@ -41,6 +41,19 @@ def item(question: Any, item_id: str = "", **fields: Any) -> DatasetItemRecorded
     return DatasetItemRecorded(item_id=item_id, input_json=json.dumps({"question": question}), **fields)
 
 
+async def test_items_that_become_too_much_are_refused_and_cost_nothing_beside_them(shared_stack: Stack) -> None:
+    await create(shared_stack, "bombs")
+    bomb = DatasetItemRecorded(item_id="bomb", input_json="[" + "[]," * 60_000 + "1]")
+    numbers = DatasetItemRecorded(item_id="numbers", input_json="[" + "0.5," * 9_000 + "1]")
+    told = await record(shared_stack, "bombs", bomb, numbers)
+    assert [(outcome.item_id, outcome.field) for outcome in told.outcomes] == [("bomb", "input_json"), ("numbers", "")]
+    assert "has 120002 names and values; at most 100000 are taken" in told.outcomes[0].reason
+    assert [its.item_id for its in (await listed(shared_stack, "bombs")).items] == ["numbers"]
+    error = await refusal(record(shared_stack, "bombs", *[bomb] * 9))
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "more than 1000000 names and values in the JSON texts of one request" in (error.details() or "")
+
+
 async def test_what_is_written_can_be_read_when_it_is_answered(shared_stack: Stack) -> None:
     created = await create(shared_stack, "whole way", description="Questions", metadata_json='{"team": "a"}')
     assert (created.name, created.dataset_id, created.version) == ("whole way", dataset_id_of("whole way"), 1)

@@ -16,6 +16,7 @@ from services.write.gateway.judge import Judge, SchemaError, SpecError
 from services.write.gateway.turns import Turns
 from shared.read_model.experiment_ids import dataset_id_of
 from shared.runtime.refusal import RefusedError, UnavailableError
+from tests.admission import open_room
 from tests.experiments import item
 
 
@@ -48,15 +49,19 @@ async def test_a_schema_that_takes_for_ever_costs_seconds_and_only_those_who_use
     never, fine = described(input_schema=endless()), described(input_schema="true")
     async with judging() as judge:
         await judge.check("quiet", "true")
-        hostile = [asyncio.create_task(judge_items("loud", [item("a", "1")], never, judge, Turns())) for _ in range(2)]
-        judged = await judge_items("quiet", [item("a", "1")], fine, judge, Turns())
+        room = open_room()
+        hostile = [
+            asyncio.create_task(judge_items("loud", [item("a", "1")], never, judge, turns=Turns(), room=room))
+            for _ in range(2)
+        ]
+        judged = await judge_items("quiet", [item("a", "1")], fine, judge, turns=Turns(), room=room)
         assert judged.kept.keys() == {"a"}
         assert not any(task.done() for task in hostile), "nobody else waits for them"
         for task in hostile:
             with pytest.raises(RefusedError, match=r"schema of input_json takes more than") as refused:
                 await task
             assert refused.value.code == grpc.StatusCode.FAILED_PRECONDITION
-        assert (await judge_items("loud", [item("a", "1")], fine, judge, Turns())).kept.keys() == {"a"}
+        assert (await judge_items("loud", [item("a", "1")], fine, judge, turns=Turns(), room=room)).kept.keys() == {"a"}
 
 
 async def test_who_was_killed_while_judging_is_followed_by_another() -> None:

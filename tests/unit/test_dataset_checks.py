@@ -1,6 +1,7 @@
 """Items are judged one by one, by the dataset's schemas as well; no schema can harm who judges by it."""
 
 import json
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from shared.read_model.dataset_rules import check_item
 from shared.read_model.experiment_ids import dataset_id_of, item_id_of
 from shared.read_model.postgres import connect_pool
 from shared.runtime.refusal import InvalidError, UnavailableError
+from shared.runtime.settings import MIB
+from tests.admission import open_room
 from tests.experiments import item
 
 QUESTION = json.dumps(
@@ -54,10 +57,24 @@ class Here(Judge):
 
 
 async def outcomes(items: Sequence[DatasetItemRecorded], **fields: Any) -> list[tuple[str, str, str]]:
-    judged = await judge_items("acme", items, described(**fields), Here(), Turns())
+    judged = await judge_items("acme", items, described(**fields), Here(), turns=Turns(), room=open_room())
     taken = {outcome.item_id for outcome in judged.outcomes if not outcome.field}
     assert taken == judged.kept.keys(), "what was taken is kept, and nothing else"
     return [(outcome.item_id, outcome.field, outcome.reason) for outcome in judged.outcomes]
+
+
+async def test_nothing_is_built_of_items_that_become_too_much() -> None:
+    bomb = raw(item_id="bomb", input_json="[" + "[]," * 330_000 + "1]")
+    await outcomes([raw(item_id="b", input_json="1")])
+    tracemalloc.start()
+    told = await outcomes([bomb, raw(item_id="a", input_json="[" + "1.5," * 40_000 + "1]")])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [(item_id, field, "names and values" in reason) for item_id, field, reason in told] == [
+        ("bomb", "input_json", True),
+        ("a", "", False),
+    ]
+    assert peak < 16 * MIB, "a list of 330,000 lists has 21"
 
 
 async def test_good_items_beside_bad_ones_are_kept() -> None:

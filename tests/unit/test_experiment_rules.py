@@ -21,7 +21,14 @@ from lodestream_proto.v1.experiment_event_pb2 import (
 
 from shared.read_model.experiment_ids import dataset_id_of, item_id_of, run_id_of
 from shared.read_model.experiment_rules import CHECKS, MAX_RESULT_BYTES, subject_id_of
-from shared.read_model.json_rules import MAX_DEPTH, canonical_json, check_json, is_same_json
+from shared.read_model.json_rules import (
+    MAX_DEPTH,
+    canonical_json,
+    check_json,
+    count_json_values,
+    is_same_json,
+    json_depth,
+)
 from shared.runtime.refusal import InvalidError
 from tests.experiments import PROMPT_TASK, dataset, evaluation, item, result, run
 
@@ -108,7 +115,7 @@ def test_what_is_in_order_is_taken(payload: Any) -> None:
         ("input_json", "is no JSON", item(input_json='"\\ud800"')),
         ("input_json", "has an object with 'a' twice", item(input_json='[{"a": 1, "b": {}, "a": 1}]')),
         ("input_json", "more than 64 lists", item(input_json="[" * 65 + "]" * 65)),
-        ("input_json", "is no JSON: depth limit", item(input_json="[" * 9000 + "]" * 9000)),
+        ("input_json", "more than 64 lists", item(input_json="[" * 9000 + "]" * 9000)),
         ("expected_output_json", "is no JSON", item(expected_output_json="yes")),
         ("metadata_json", "is no JSON object", item(metadata_json="1")),
         ("source_trace_id", "has 3 bytes instead of 16", item(source_trace_id=b"abc")),
@@ -226,6 +233,42 @@ def test_canonical_json_says_what_was_said(value: Any) -> None:
 def test_to_say_nothing_is_not_to_say_null() -> None:
     assert not is_same_json("", "null")
     assert is_same_json("", "")
+
+
+ODD_TEXT = st.text(st.sampled_from('[]{},:"\\\\/\n\té😀 a'))
+ODD_JSON = st.recursive(
+    st.none() | st.integers() | ODD_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ODD_TEXT, inner, max_size=4),
+    max_leaves=30,
+)
+
+
+def names_and_values(value: Any) -> int:
+    """An empty list or object counts as two."""
+    if isinstance(value, dict):
+        return 1 + (sum(1 + names_and_values(each) for each in value.values()) or 1)
+    return 1 + (sum(map(names_and_values, value)) or 1) if isinstance(value, list) else 1
+
+
+def depth_of(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth_of, inner), default=0)
+
+
+@given(ODD_JSON, st.booleans(), st.sampled_from([None, 2]))
+def test_names_values_and_depth_are_counted_without_parsing(value: Any, ascii_only: bool, indent: int | None) -> None:
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
+    assert count_json_values(text) == names_and_values(value)
+    assert count_json_values(text, enough=10**6) >= names_and_values(value)
+    deep = "[" * MAX_DEPTH + text + "]" * MAX_DEPTH  # so deep that no short cut is taken
+    assert json_depth(deep) == MAX_DEPTH + depth_of(value)
+    assert MAX_DEPTH >= json_depth(text) >= depth_of(value) or json_depth(text) == depth_of(value)
+
+
+@given(ODD_TEXT)
+def test_texts_that_are_no_json_are_counted_too(text: str) -> None:
+    assert count_json_values(text) <= 1 + len(text)
+    assert json_depth("[" * 100 + text) <= 100 + len(text)
 
 
 @given(depth=st.integers(1, 100), kind=st.sampled_from(["[{}]", '{{"a":{}}}']))

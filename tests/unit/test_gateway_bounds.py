@@ -11,6 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lodestream_proto.v1.event_pb2 import Event, Producer
+from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded, ExperimentItemFinished, ItemEvaluation
+from lodestream_proto.v1.prompt_event_pb2 import PromptVersionCreated
+from lodestream_proto.v1.score_event_pb2 import ScoreRecorded
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_NONE, COMPRESSION_ZSTD, SpansRecorded
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
@@ -19,6 +22,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from services.write.gateway.admission import Admission
 from services.write.gateway.events import read_events
+from services.write.gateway.json_texts import JSON_VALUES_PER_SPAN, MAX_JSON_VALUES
 from services.write.gateway.records import Envelope
 from services.write.gateway.refusal import OverQuotaError, TooMuchError
 from services.write.gateway.spans_recorded import opened_total
@@ -31,6 +35,7 @@ from shared.read_model.blocks import open_block
 from shared.runtime.refusal import InvalidError, UnavailableError
 from shared.runtime.settings import MIB, GatewaySettings
 from shared.runtime.wire import TooManyMessagesError, check_messages
+from tests.admission import QuietLog, admission, open_room
 from tests.records import span
 
 NOW = Timestamp(seconds=1_800_000_000)
@@ -272,15 +277,6 @@ def test_a_bomb_that_does_not_say_its_size_is_read_once() -> None:
 # Room and quotas
 
 
-class QuietLog:
-    in_flight_bytes = 0
-    unavailable = None
-
-
-def admission(**fields: Any) -> Admission:
-    return Admission(GatewaySettings(**fields), cast("Any", None), cast("Any", QuietLog()), clock=lambda: 0.0)
-
-
 def test_no_project_takes_all_the_room() -> None:
     door = admission(max_in_flight_bytes=12 * MIB)
     with door.hold("greedy", 4 * MIB), door.hold("greedy", 2 * MIB):
@@ -307,6 +303,56 @@ def test_what_is_opened_is_held_and_charged_before_it_is() -> None:
         room.charge_spans(1000)
     with pytest.raises(OverQuotaError), door.hold("other", 1):
         pass
+
+
+# JSON texts
+
+
+def empty_lists(count: int) -> str:
+    """Three bytes each, sixty in memory."""
+    return "[" + "[]," * count + "1]"
+
+
+@pytest.mark.parametrize(
+    ("payload", "field"),
+    [
+        (DatasetItemRecorded(input_json=empty_lists(60_000)), "x.input_json"),
+        (
+            DatasetItemRecorded(input_json='"a"', expected_output_json="[" + "1," * 110_000 + "1]"),
+            "x.expected_output_json",
+        ),
+        (ExperimentItemFinished(output_json=empty_lists(60_000)), "x.output_json"),
+        (
+            ExperimentItemFinished(
+                evaluations=[ItemEvaluation(name=f"{n}", metadata_json=empty_lists(9_000 + n)) for n in range(8)]
+            ),
+            "x.evaluations[7].metadata_json",
+        ),
+        (ScoreRecorded(metadata_json=empty_lists(60_000)), "x.metadata_json"),
+        (PromptVersionCreated(config_json=empty_lists(60_000)), "x.config_json"),
+    ],
+    ids=["item", "numbers", "result", "all together", "score", "prompt"],
+)
+def test_json_that_becomes_too_much_is_refused_before_it_is_read(payload: Any, field: str) -> None:
+    with pytest.raises(InvalidError, match=f"names and values.*; at most {MAX_JSON_VALUES} are taken") as refused:
+        open_room().charge_payload(payload, "x")
+    assert refused.value.field == field
+
+
+def test_json_is_charged_by_what_it_becomes() -> None:
+    door = admission(quota_spans_per_second=1_000, quota_burst_seconds=1)
+    with door.hold("acme", 1) as room:
+        room.charge_payload(DatasetItemRecorded(input_json="[" + "1," * (999 * JSON_VALUES_PER_SPAN) + "1]"), "x")
+        with door.hold("acme", 1):
+            pass
+        room.charge_payload(DatasetItemRecorded(input_json="1"), "x")
+    with pytest.raises(OverQuotaError), door.hold("acme", 1):
+        pass
+    room = open_room(max_spans=10_000)
+    for _ in range(2):
+        room.charge_payload(DatasetItemRecorded(input_json=empty_lists(49_000)), "x")
+    with pytest.raises(TooMuchError, match="more than 200000 names and values in the JSON texts of one request"):
+        room.charge_payload(DatasetItemRecorded(input_json=empty_lists(49_000)), "x")
 
 
 async def test_who_calls_again_at_once_when_over_quota_waits_for_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:

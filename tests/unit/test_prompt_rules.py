@@ -20,6 +20,7 @@ from lodestream_proto.v1.prompt_event_pb2 import (
 from services.write.gateway.prompts.commands import KINDS, read_command
 from shared.read_model.prompt_rules import MAX_PROMPT_BYTES, check_creation, check_selector
 from shared.runtime.refusal import InvalidError
+from tests.admission import open_room
 
 
 def text(**fields: Any) -> PromptVersionCreated:
@@ -134,27 +135,27 @@ def test_what_is_not_is_refused_by_its_field(created: PromptVersionCreated, fiel
 )
 def test_every_command_is_checked(kind: str, request_: Any, field: str) -> None:
     with pytest.raises(InvalidError) as raised:
-        read_command(next(each for each in KINDS if each.rpc == kind), request_.SerializeToString())
+        read_command(next(each for each in KINDS if each.rpc == kind), request_.SerializeToString(), open_room())
     assert raised.value.field == field
 
 
 def test_bytes_that_are_no_request_are_told_so() -> None:
     with pytest.raises(InvalidError, match="request: is no CreatePromptRequest"):
-        read_command(KINDS[0], b"\xff")
+        read_command(KINDS[0], b"\xff", open_room())
 
 
 def test_a_command_without_an_id_gets_one_and_a_given_one_is_kept() -> None:
     request = pb.CreatePromptRequest(prompt=text())
-    first, second = (read_command(KINDS[0], request.SerializeToString()) for _ in range(2))
+    first, second = (read_command(KINDS[0], request.SerializeToString(), open_room()) for _ in range(2))
     assert first.command_id != second.command_id
     request.command_id = first.command_id
-    assert read_command(KINDS[0], request.SerializeToString()).command_id == first.command_id
+    assert read_command(KINDS[0], request.SerializeToString(), open_room()).command_id == first.command_id
 
 
 @given(st.binary(max_size=200), st.sampled_from(KINDS))
 def test_no_bytes_raise_anything_but_a_refusal(request: bytes, kind: Any) -> None:
     with suppress(InvalidError):
-        assert read_command(kind, request).prompt_name
+        assert read_command(kind, request, open_room()).prompt_name
 
 
 @pytest.mark.parametrize(

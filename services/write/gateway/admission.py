@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from google.protobuf.message import Message
+
 from services.write.gateway import metrics
+from services.write.gateway.json_texts import JSON_VALUES_PER_SPAN, MAX_JSON_VALUES, json_values
 from services.write.gateway.quota import Quotas
 from services.write.gateway.refusal import OverQuotaError, TooMuchError
 from services.write.gateway.turns import Turns
@@ -14,7 +17,7 @@ from shared.event_log.append import Appender
 from shared.event_log.topics import Lane
 from shared.read_model.authentication import Authenticator
 from shared.read_model.caller import project_of
-from shared.runtime.refusal import Context, UnavailableError
+from shared.runtime.refusal import Context, InvalidError, UnavailableError
 from shared.runtime.settings import GatewaySettings
 
 _SLOW_SECONDS = 0.2
@@ -169,3 +172,24 @@ class Room:
         self._spans += spans
         if self._spans > self._max_spans:
             raise TooMuchError(f"more than {self._max_spans} spans in one request")
+
+    def charge_payload(self, payload: Message, path: str) -> None:
+        """Charge the quota with a payload that holds no spans, before its JSON texts are read.
+
+        It counts as one span, and as another for every JSON_VALUES_PER_SPAN names and values in its JSON texts.
+
+        Raises InvalidError when these are too many to be read; TooMuchError when the request has too many with those
+        of the payloads before.
+        """
+        counts = dict(json_values(payload, path))
+        values = sum(counts.values())
+        try:
+            self.charge_spans(1 + values // JSON_VALUES_PER_SPAN)
+        except TooMuchError:
+            most = self._max_spans * JSON_VALUES_PER_SPAN
+            raise TooMuchError(f"more than {most} names and values in the JSON texts of one request") from None
+        if values > MAX_JSON_VALUES:
+            largest = max(counts, key=counts.__getitem__)
+            with_others = f", {values} with what is beside it" if values > counts[largest] else ""
+            why = f"has {counts[largest]} names and values{with_others}; at most {MAX_JSON_VALUES} are taken"
+            raise InvalidError(largest, why)

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.query_pb2 import WaitFor
 
-from services.write.gateway.admission import Admission
+from services.write.gateway.admission import Admission, Room
 from services.write.gateway.producer import producer_of
 from services.write.gateway.proxy import metadata_of
 from services.write.gateway.records import Envelope, new_event_id
@@ -37,14 +37,14 @@ class Call:
     door: "Door"
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Iterator[Room]:
         """Room for the request while it is handled.
 
         Raises RefusedError when there is none.
         """
         try:
-            with self.door.admission.hold(self.project_id, len(self.request)):
-                yield
+            with self.door.admission.hold(self.project_id, len(self.request)) as room:
+                yield room
         except OverQuotaError as over:
             raise exhausted(over) from None
 

@@ -111,7 +111,7 @@ async def check_event(
         if kind == "spans_recorded":
             spans = await check_spans(event.spans_recorded, envelope, settings, turn=turn, room=room)
             return CheckedEvent(envelope.event_id, kind, spans.records, spans)
-        room.charge_spans(1)
+        room.charge_payload(getattr(event, kind), kind) if kind != "payload" else room.charge_spans(1)
         return CheckedEvent(envelope.event_id, kind, [_record_of(kind)(event, envelope, named)])
     except InvalidError as invalid:
         return CheckedEvent(event.event_id, kind, field=invalid.field, reason=invalid.why)

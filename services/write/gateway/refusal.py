@@ -12,10 +12,10 @@ class OverQuotaError(UnavailableError):
 
 
 class TooMuchError(RefusedError):
-    """The events of a request are too much together: nothing of it is kept, it may come in parts."""
+    """What a request holds is too much together: nothing of it is kept, it may come in parts."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, f"events: {what}")
+        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, f"request: {what}")
 
 
 def exhausted(over: OverQuotaError) -> RefusedError:

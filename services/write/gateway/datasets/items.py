@@ -7,6 +7,7 @@ import grpc
 from lodestream_proto.v1.datasets_pb2 import ItemOutcome
 from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 
+from services.write.gateway.admission import Room
 from services.write.gateway.datasets.lookup import Described
 from services.write.gateway.judge import Fault, Judge, SchemaError
 from services.write.gateway.turns import Turns
@@ -26,16 +27,22 @@ class Judged:
 
 
 async def judge_items(
-    project_id: str, items: Sequence[DatasetItemRecorded], dataset: Described, judge: Judge, turns: Turns
+    project_id: str,
+    items: Sequence[DatasetItemRecorded],
+    dataset: Described,
+    judge: Judge,
+    *,
+    turns: Turns,
+    room: Room,
 ) -> Judged:
     """What can be kept of these items, with ids.
 
-    Raises RefusedError when the dataset's schemas can't be judged by.
+    Raises RefusedError when the dataset's schemas can't be judged by, or the items are too much together.
     """
     judged = Judged()
     async with turns.of(project_id) as turn:
         for item in items:
-            _take(item, dataset, judged)
+            _take(item, dataset, judged, room)
             await turn.give()
     for name, schema in (
         ("input_json", dataset.input_schema),
@@ -65,8 +72,9 @@ def kept_item(item: DatasetItemRecorded, dataset_id: str) -> DatasetItemRecorded
     return kept
 
 
-def _take(item: DatasetItemRecorded, dataset: Described, judged: Judged) -> None:
+def _take(item: DatasetItemRecorded, dataset: Described, judged: Judged, room: Room) -> None:
     try:
+        room.charge_payload(item, _PATH)
         kept = kept_item(item, dataset.dataset_id)
         _refuse_another(judged.kept.setdefault(kept.item_id, kept), kept)
     except InvalidError as invalid:

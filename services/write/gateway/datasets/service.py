@@ -8,6 +8,7 @@ from lodestream_proto.v1 import datasets_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import DatasetArchived, DatasetCreated, DatasetItemArchived
 
 from services.write.gateway import proxy
+from services.write.gateway.admission import Room
 from services.write.gateway.call import Call, Door
 from services.write.gateway.datasets.items import judge_items
 from services.write.gateway.datasets.lookup import Datasets
@@ -48,8 +49,8 @@ class DatasetWrites:
         )
 
     async def _create(self, call: Call) -> pb.CreateDatasetResponse:
-        with call.held():
-            created = await self._described(call)
+        with call.held() as room:
+            created = await self._described(call, room)
             position = await call.append([checked_record("dataset_created", created, call.envelope())])
         return pb.CreateDatasetResponse(dataset=await self._readable(call, created.name, position), position=position)
 
@@ -65,14 +66,14 @@ class DatasetWrites:
         return pb.ArchiveDatasetResponse(version=its.version, position=position)
 
     async def _record_items(self, call: Call) -> pb.RecordItemsResponse:
-        with call.held():
+        with call.held() as room:
             asked = read(pb.RecordItemsRequest, call.request)
             check_dataset_name(asked.dataset_name, "dataset_name")
             _check_count(len(asked.items), "items")
             dataset = await self._datasets.find(call.project_id, asked.dataset_name)
             dataset.refuse_archived()
             turns = call.door.admission.turns
-            judged = await judge_items(call.project_id, asked.items, dataset, self._judge, turns)
+            judged = await judge_items(call.project_id, asked.items, dataset, self._judge, turns=turns, room=room)
             if not judged.kept:
                 return pb.RecordItemsResponse(outcomes=judged.outcomes, version=dataset.version)
             position = await call.append(
@@ -102,12 +103,13 @@ class DatasetWrites:
         its = await self._readable(call, asked.dataset_name, position)
         return pb.ArchiveItemsResponse(version=its.version, position=position)
 
-    async def _described(self, call: Call) -> DatasetCreated:
+    async def _described(self, call: Call, room: Room) -> DatasetCreated:
         """The description as it goes into the log: with an id.
 
         Raises InvalidError naming the field.
         """
         asked = read(pb.CreateDatasetRequest, call.request).dataset
+        room.charge_payload(asked, "dataset")
         created = DatasetCreated()
         created.CopyFrom(asked)
         created.dataset_id = asked.dataset_id or dataset_id_of(asked.name)

@@ -49,8 +49,10 @@ class ExperimentWrites:
 
     async def _start(self, call: Call) -> pb.StartExperimentResponse:
         position = ""
-        with call.held():
-            meant = await self._starting.meant(call.project_id, read(pb.StartExperimentRequest, call.request))
+        with call.held() as room:
+            asked = read(pb.StartExperimentRequest, call.request)
+            room.charge_payload(asked.experiment, "experiment")
+            meant = await self._starting.meant(call.project_id, asked)
             if not meant.is_there:
                 record = checked_record("experiment_requested", meant.request, call.envelope())
                 position = await call.append([record])

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.event_pb2 import Event, Producer
 
+from services.write.gateway.admission import Room
 from services.write.gateway.prompts.requests import read
 from services.write.gateway.records import new_event_id
 from shared.event_log.append import Record
@@ -61,13 +62,14 @@ class Command:
         return Record(PROMPTS, f"{project_id}/{self.prompt_name}".encode(), event.SerializeToString())
 
 
-def read_command(kind: Kind, request: bytes) -> Command:
-    """The command in a request; without an id it gets one.
+def read_command(kind: Kind, request: bytes, room: Room) -> Command:
+    """The command in a request, for which room is held; without an id it gets one.
 
     Raises InvalidError naming the field that is wrong.
     """
     asked: Any = read(kind.request, request)
     payload = getattr(asked, kind.field)
+    room.charge_payload(payload, kind.field)
     kind.check(payload, kind.field)
     return Command(kind, command_id(asked.command_id) if asked.command_id else new_event_id(), payload)
 

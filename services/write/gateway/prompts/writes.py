@@ -63,8 +63,8 @@ class Writes:
         try:
             project_id = await self._admission.admit(context)
             request = await the_request(requests)
-            with self._admission.hold(project_id, len(request)):
-                command = read_command(kind, request)
+            with self._admission.hold(project_id, len(request)) as room:
+                command = read_command(kind, request, room)
                 record = command.record(project_id, producer_of(context))
                 positions = await append_all(self._appender, [record], context, most=self._settings.ack_seconds)
         except OverQuotaError as refused:
