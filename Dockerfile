@@ -10,7 +10,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && python -m venv --without-pip /opt/lodestream \
  && tools/bin/pip --python /opt/lodestream/bin/python install \
     --disable-pip-version-check --require-hashes -r requirements/runtime.lock
-COPY pyproject.toml ./
+COPY pyproject.toml LICENSE ./
 COPY proto proto
 COPY sdk sdk
 COPY shared shared

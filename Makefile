@@ -26,19 +26,30 @@ proto: .venv/ready ## generate proto/gen from the .proto files
 	    --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS:proto/%=%)
 	@touch proto/gen/lodestream_proto/__init__.py proto/gen/lodestream_proto/v1/__init__.py proto/gen/lodestream_proto/py.typed
 
-check: .venv/ready ## format, lint, types, import rules, the contract
-	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+check: check-quick ## format, lint, spelling, migrations, types, import rules, the contract, the tree's own rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
-	@$(BIN)/buf lint proto && $(BIN)/buf format --diff --exit-code proto
 	@$(BIN)/buf breaking proto --against '.git#ref=$(PROTO_BASE),subdir=proto'
 	@$(MAKE) --no-print-directory proto && git diff --exit-code --stat -- proto/gen
+	@$(BIN)/pytest -q tests/architecture
+
+check-quick: .venv/ready ## the part of it that takes a second
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	@$(BIN)/typos
+	@$(BIN)/squawk --reporter gcc shared/read_model/migrations/*/*.sql
+	@$(BIN)/buf lint proto && $(BIN)/buf format --diff --exit-code proto
+
+hooks: .venv/ready ## have git run check-quick before each commit and check before each push
+	@$(BIN)/prek install --quiet
 
 fix: .venv/ready ## format, and mend what can be mended by itself
 	@$(BIN)/ruff format --quiet . ; $(BIN)/ruff check --quiet --fix . ; $(BIN)/buf format -w proto
 
 test: .venv/ready ## all tests, on real servers, in two processes (ARGS="-k name" to choose, WORKERS=0 for one)
 	@$(BIN)/pytest -n $(or $(WORKERS),2) --dist worksteal $(ARGS)
+
+coverage: .venv/ready ## which lines and branches of the backend the unit tests run: a report, no gate
+	@$(BIN)/coverage run -m pytest -q tests/unit $(ARGS) && $(BIN)/coverage report
 
 matrix: .venv/ready ## run real packages in newest versions under the SDK and under opentelemetry-sdk (ARGS="-k django")
 	@MATRIX=all $(BIN)/pytest sdk/tests/matrix $(ARGS)
@@ -67,4 +78,4 @@ docs: .venv/ready ## write docs/asyncapi-*.json, what each reader of the log rea
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.lock
 	@sh requirements/lock.sh
 
-.PHONY: help setup proto check fix test matrix torture up demo bench docs lock
+.PHONY: help setup proto check check-quick hooks fix test coverage matrix torture up demo bench docs lock

@@ -1,0 +1,42 @@
+"""What is written about the tree: decisions, licences, and what the checks are run by."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DECISIONS = ROOT / "docs" / "decisions"
+PUBLISHED = ("", "proto", "sdk")  # folders with a pyproject.toml
+
+
+@pytest.mark.parametrize("page", sorted(DECISIONS.glob("[0-9]*.md")), ids=lambda page: page.stem[:4])
+def test_a_decision_has_its_number_a_date_a_status_and_a_line_in_the_index(page: Path) -> None:
+    title, empty, status = page.read_text(encoding="utf-8").splitlines()[:3]
+    number = page.stem[:4]
+    assert title.startswith(f"# {number} ")
+    assert not empty
+    assert re.match(r"Date: \d{4}-\d{2}-\d{2}\. Status: (accepted|proposed|superseded)\b", status), status
+    assert f"| [{number}]({page.name}) | " in (DECISIONS / "README.md").read_text(encoding="utf-8")
+
+
+def test_no_two_decisions_share_a_number() -> None:
+    numbers = [page.stem[:4] for page in DECISIONS.glob("[0-9]*.md")]
+    assert len(numbers) == len(set(numbers))
+
+
+@pytest.mark.parametrize("folder", PUBLISHED)
+def test_each_package_carries_the_licence(folder: str) -> None:
+    licence = (ROOT / folder / "LICENSE").read_text(encoding="utf-8")
+    assert licence == (ROOT / "LICENSE").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["license"] == "Apache-2.0"
+
+
+def test_git_hooks_run_verbs_of_the_makefile_and_download_nothing() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    verbs = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"entry: make (\S+)", hooks)) == {"check", "check-quick"} <= verbs
+    assert re.findall(r"repo: (\S+)", hooks) == ["local"]
+    assert set(re.findall(r"language: (\S+)", hooks)) == {"system"}
