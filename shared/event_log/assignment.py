@@ -43,6 +43,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: Callable[[], AIOKafkaConsumer | None] = lambda: None
         self._find: Find | None = None
         self._placing: asyncio.Task[None] | None = None
+        self._beside: dict[TopicPartition, asyncio.Task[None]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -63,12 +64,14 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         return consumer
 
     async def close(self) -> None:
-        """End what is under way; nothing is assigned any more."""
+        """End what is under way, but a batch; nothing is assigned any more."""
         self.assigned, self.read, self.halted = None, set(), {}
-        if self._placing:
-            self._placing.cancel()
-            await asyncio.gather(self._placing, return_exceptions=True)
-            self._placing = None
+        under_way = [*self._beside.values(), *([self._placing] if self._placing else [])]
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        self._placing = None
+        self._beside.clear()
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
@@ -78,6 +81,22 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             yield
         finally:
             self._idle.set()
+
+    def work_beside(self, partition: TopicPartition, work: Callable[[], Awaitable[None]]) -> None:
+        """Work on records of a partition beside the batches: nothing more of it is handed over until that ends.
+
+        Giving the partition up cancels the work. It must handle its own errors.
+        """
+        self.consumer.pause(partition)
+        self._beside[partition] = asyncio.create_task(self._until_done(partition, work))
+
+    async def _until_done(self, partition: TopicPartition, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        finally:
+            self._beside.pop(partition, None)
+            if partition in self.read:
+                self.consumer.resume(partition)
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Drain first: the next owner starts where our last transaction ends."""
@@ -100,10 +119,9 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._placing is None or self._placing.done():
             self._placing = asyncio.create_task(self._place())
 
-    @property
-    def idle(self) -> bool:
-        """No batch is being folded."""
-        return self._idle.is_set()
+    def is_idle(self, partition: TopicPartition) -> bool:
+        """Whether nothing that was handed over of a partition is being worked on."""
+        return self._idle.is_set() and partition not in self._beside
 
     def read_again_from(self, partition: TopicPartition, offset: int) -> None:
         """Go back (or on) to an offset."""

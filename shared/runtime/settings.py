@@ -167,8 +167,6 @@ class ProjectionSettings(_Settings):
     """Of records when they are opened."""
     batch_items: int = Field(default=5_000, ge=1)
     """Spans above all; of other events one or a few each."""
-    turn_seconds: float = Field(default=0.15, gt=0)
-    """While several projects write: how long bulk may be folded before the others' records are looked for again."""
 
 
 class KeySettings(_Settings):

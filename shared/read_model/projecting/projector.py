@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Generic
@@ -15,6 +16,7 @@ from aiokafka import TopicPartition
 from lodestream_proto.v1.event_pb2 import Event
 
 from shared.event_log.assignment import Assignment
+from shared.event_log.broker import BackOff
 from shared.event_log.codec import Recorded, read
 from shared.event_log.topics import is_bulk
 from shared.read_model.blocks import opened_size
@@ -33,7 +35,7 @@ log = structlog.get_logger()
 
 IN_FLIGHT = 6
 """Transactions at a time: while Postgres works for some, Python folds for another. With 3 Python waited at times."""
-_PARTS_OF_BULK = 10  # how much smaller its transactions are while several projects write, one at a time
+_PARTS_OF_BULK = 10  # how much smaller the transactions of bulk are while several projects write, one at a time
 _LATELY_SECONDS = 30.0
 ATTEMPTS = 5
 """Failures in a row after which a partition's batch is folded record by record."""
@@ -75,6 +77,11 @@ def in_parts(
     yield part
 
 
+def _partition(run: Sequence[Recorded]) -> TopicPartition:
+    """The partition that the records of a run come from."""
+    return TopicPartition(run[0].topic, run[0].partition)
+
+
 class Projector(Generic[Prepared]):
     """Folds batches.
 
@@ -102,8 +109,6 @@ class Projector(Generic[Prepared]):
             }
         )
         self._seen: dict[str, float] = {}
-        self._served: dict[int, float] = {}
-        self._bulk_parts = 0
         self._breakers: dict[TopicPartition, Breaker] = {}
         self._asked_again: dict[TopicPartition, int] = {}
         self._failures: Counter[TopicPartition] = Counter()
@@ -112,24 +117,29 @@ class Projector(Generic[Prepared]):
         """Fold what is new in a batch, which may span partitions.
 
         Each partition's records are folded in order, in transactions that are bounded by what their records open to.
+        While several projects write, bulk is folded beside the batches and may go on after this returns: it costs
+        the others at most a small part's time.
         """
         by_place = {(record.topic, record.partition, record.offset): record for record in records}
         in_order = [record for _, record in sorted(by_place.items(), key=itemgetter(0))]
         runs = [list(run) for _, run in groupby(in_order, attrgetter("topic", "partition"))]
-        until = time.monotonic() + self._settings.turn_seconds if self._several_projects(in_order) else None
-        first, then = (
-            [run for run in runs if is_bulk(run[0].topic, run[0].partition) is bulk] for bulk in (False, True)
-        )
-        then.sort(key=lambda run: self._served.get(run[0].partition, 0.0))
-        self._bulk_parts = 0
+        beside = list(filter(self._can_wait, runs)) if self._several_projects(in_order) else []
+        for run in beside:
+            self._assignment.work_beside(_partition(run), partial(self._fold_beside, run))
+        partitions_beside = set(map(_partition, beside))
         outcomes = await asyncio.gather(
-            *map(self._fold_run, first), *(self._fold_bulk(run, until) for run in then), return_exceptions=True
+            *(self._fold_run(run) for run in runs if _partition(run) not in partitions_beside), return_exceptions=True
         )
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if errors:
             # The batch comes again from its first records, so a seek back made meanwhile is void.
             self._asked_again.clear()
             raise errors[0]
+
+    def _can_wait(self, run: Sequence[Recorded]) -> bool:
+        """Whether a run is of the bulk, and the consumer can be kept from handing over more of its partition."""
+        partition = _partition(run)
+        return is_bulk(partition.topic, partition.partition) and partition in self._assignment.read
 
     def _several_projects(self, records: Sequence[Recorded]) -> bool:
         """Whether records of more than one project have come lately."""
@@ -144,29 +154,27 @@ class Projector(Generic[Prepared]):
             async with self._turn:
                 if not await self._fold_part(part):
                     return
-        self._failures.pop(TopicPartition(run[0].topic, run[0].partition), None)
+        self._failures.pop(_partition(run), None)
 
-    async def _fold_bulk(self, run: Sequence[Recorded], until: float | None) -> None:
-        """Fold a run of the bulk. With `until` in smaller parts, and what has not begun by then is read again later."""
-        if until is None:
-            return await self._fold_run(run)
-        partition = TopicPartition(run[0].topic, run[0].partition)
+    async def _fold_beside(self, run: Sequence[Recorded]) -> None:
+        """Fold a run of the bulk in smaller parts, the partitions of the bulk in turn, each part until it succeeds."""
+        back_off = BackOff()
         for part in in_parts(run, self._small, items=self._projection.items):
-            async with self._bulk_turn, self._turn:
-                late = time.monotonic() > until and self._bulk_parts > 0  # something of it gets on in any case
-                if late and partition in self._assignment.read:
-                    self._assignment.read_again_from(partition, part[0].offset)
-                    return None
-                self._bulk_parts += 1
-                self._served[partition.partition] = time.monotonic()
-                if not await self._fold_part(part):
-                    return None
-        self._failures.pop(partition, None)
-        return None
+            folded: bool | None = None
+            while folded is None:
+                try:
+                    async with self._bulk_turn, self._turn:
+                        folded = await self._fold_part(part)
+                except Exception as error:
+                    await back_off.failed(error)
+            if not folded:
+                return
+            back_off.succeeded()
+        self._failures.pop(_partition(run), None)
 
     async def _fold_part(self, part: Sequence[Recorded]) -> bool:
         """Whether the part is folded, so that the next may be."""
-        partition = TopicPartition(part[0].topic, part[0].partition)
+        partition = _partition(part)
         try:
             with metrics.BATCH_SECONDS.labels(self._projection.name).time():
                 await self._commit_or_isolate(partition, part)

@@ -82,7 +82,7 @@ class Watch:
             self.saw({}, {})
             return
         consumer = self._assignment.consumer
-        idle = sorted(self._assignment.read) if self._assignment.idle else []
+        idle = sorted(filter(self._assignment.is_idle, self._assignment.read))
         handed_over = {partition: await consumer.position(partition) for partition in idle}
         # Before the ends are asked for: others may fold on meanwhile, and no position may seem to be beyond the log.
         stored = await read_progress(self._pool, self._projection, self._topic)
@@ -96,7 +96,7 @@ class Watch:
                 next_offset = await halt(self._pool, self._projection, partition.topic, partition.partition, reason)
                 self._assignment.halt(partition, next_offset, reason)
         for partition, position in handed_over.items():
-            if progress[partition].next_offset < position and self._assignment.idle:
+            if progress[partition].next_offset < position and self._assignment.is_idle(partition):
                 # Handed over but neither folded nor handed over again: somebody lost the way back.
                 self._assignment.read_again_from(partition, progress[partition].next_offset)
         next_offsets = {partition: its.next_offset for partition, its in progress.items()}
