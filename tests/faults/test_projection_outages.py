@@ -1,6 +1,7 @@
 """A server is away: the projection says so, waits, and goes on; nothing is lost and nothing becomes a dead letter."""
 
 import asyncio
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -10,6 +11,7 @@ from services.all_in_one.processes import Ground
 from tests.log_access import append, committed_by
 from tests.polling import until
 from tests.read_model import TRACES_PROJECTION, Table, get, requests
+from tests.torture.proxy import Proxy
 
 
 @pytest.fixture
@@ -94,3 +96,28 @@ async def test_partitions_stay_paused_until_their_positions_are_known(
     await starting
     await until(table.holds(48), deadline=30)
     assert await table.counted() == 48
+
+
+@pytest.mark.parametrize(
+    ("module", "server", "client"),
+    [
+        ("services.projections.scores", "LODESTREAM_POSTGRES", b"lodestream-projection-scores"),
+        ("services.projections.scores", "LODESTREAM_KAFKA", b"lodestream-projection-scores"),
+        ("services.write.evaluator", "LODESTREAM_POSTGRES", b"lodestream-evaluator"),
+    ],
+    ids=["projection without Postgres", "projection without Kafka", "evaluator without Postgres"],
+)
+async def test_a_server_that_goes_away_during_the_start_is_waited_for(
+    servers, database, service, *, module: str, server: str, client: bytes
+) -> None:
+    """The first look finds all servers; the connection that comes after it, which names its client, is lost."""
+    addresses = {"LODESTREAM_KAFKA": servers.kafka, "LODESTREAM_POSTGRES": database}
+    address = addresses[server] if server == "LODESTREAM_KAFKA" else urlsplit(database).netloc.rpartition("@")[2]
+    async with Proxy(address) as proxy:
+        proxy.lose(client, reply=False)
+        addresses[server] = addresses[server].replace(address, proxy.address)
+        running = await service(module, **addresses)
+        assert proxy.lost == 1
+        said = running.process.log.read_text()
+        assert '"event": "waiting"' in said
+        assert "Traceback" not in said

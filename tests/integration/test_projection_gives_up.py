@@ -2,11 +2,19 @@
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 
+import pytest
 from aiokafka import AIOKafkaConsumer
+from faststream.asgi import AsgiFastStream
+from faststream.kafka import KafkaBroker
 
+from services.all_in_one.ports import find_port
 from shared.event_log.topics import SCORES
-from shared.read_model.projecting.watch import coordination_error, give_up
+from shared.read_model.projecting.running import serve
+from shared.read_model.projecting.watch import coordination_error, gave_up, give_up
 from tests.polling import until
 from tests.servers import Servers
 
@@ -31,11 +39,27 @@ async def test_a_consumer_whose_coordination_ended_by_an_error_is_noticed(server
         await consumer.stop()
 
 
-def test_giving_up_is_a_signal_that_ends_what_runs_first() -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (lambda: give_up("the consumer has lost its group for good"), 1),
+        (partial(signal.raise_signal, signal.SIGTERM), 0),
+    ],
+    ids=["given up", "asked to end"],
+)
+async def test_whoever_gives_up_ends_what_runs_and_exits_as_failed(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, end: Callable[[], None], code: int
+) -> None:
+    ended: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        yield
+        ended.append("its resources")
+
+    monkeypatch.setenv("LODESTREAM_METRICS_PORT", str(find_port()))
     try:
-        give_up("the consumer has lost its group for good")
+        assert await serve(AsgiFastStream(KafkaBroker(servers.kafka), lifespan=lifespan, after_startup=[end])) == code
     finally:
-        signal.signal(signal.SIGTERM, before)
-    assert heard == [signal.SIGTERM]
+        gave_up.clear()
+    assert ended == ["its resources"]

@@ -8,7 +8,7 @@ from typing import Self
 import asyncpg
 import structlog
 
-from shared.read_model.postgres import connect_pool
+from shared.read_model.postgres import DATABASE_ERRORS, connect_pool
 from shared.runtime.settings import QuerySettings
 
 log = structlog.get_logger()
@@ -59,7 +59,9 @@ async def _pool(dsn: str, settings: QuerySettings, planning: Mapping[str, str]) 
                     **planning,
                 },
             )
-        except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+        except DATABASE_ERRORS as error:
+            if isinstance(error, asyncpg.exceptions.ClientConfigurationError):
+                raise
             log.warning("waiting for Postgres", error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(1)
 

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import asyncpg
 import structlog
 import uvicorn
 import uvloop
 from faststream.asgi import AsgiFastStream
 
 from shared.read_model.projecting.asyncapi import document
+from shared.read_model.projecting.waiting import SERVER_ERRORS, growing_pauses
+from shared.read_model.projecting.watch import gave_up
 from shared.runtime.garbage import collect_rarely
 from shared.runtime.settings import MetricsSettings
 from shared.runtime.telemetry import configure_logging
@@ -29,7 +32,10 @@ class _Pages(uvicorn.Server):
 
 
 async def serve(app: AsgiFastStream) -> int:
-    """Serve the pages at once and project as soon as the servers are there; returns the exit code."""
+    """Serve the pages at once and project as soon as the servers are there; returns the exit code.
+
+    0 after SIGTERM or Ctrl-C, 1 when something else ended it, also when the process has given up.
+    """
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
@@ -43,7 +49,7 @@ async def serve(app: AsgiFastStream) -> int:
     projecting = asyncio.create_task(_project(app, stop))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, projecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    failed = not stop.is_set()
+    failed = not stop.is_set() or gave_up.is_set()
     stop.set()
     pages.should_exit = True
     outcomes = await asyncio.gather(serving, projecting, return_exceptions=True)
@@ -66,10 +72,23 @@ async def _project(app: AsgiFastStream, stop: asyncio.Event) -> None:
 
 
 async def _live(app: AsgiFastStream, started: asyncio.Event, stop: asyncio.Event) -> None:
-    async with app.start_lifespan_context():
-        started.set()
-        log.info("projecting")
-        await stop.wait()
+    """Run the application until `stop`; where a server goes away while it starts, start it again."""
+    pauses = growing_pauses()
+    while True:
+        try:
+            async with app.start_lifespan_context():
+                started.set()
+                log.info("projecting")
+                await stop.wait()
+        except SERVER_ERRORS as error:
+            if stop.is_set() or isinstance(error, asyncpg.exceptions.ClientConfigurationError):
+                raise
+            started.clear()
+            pause = next(pauses)
+            log.warning("waiting", because=f"{type(error).__name__}: {error}", again_in=pause)
+            await asyncio.sleep(pause)
+        else:
+            return
 
 
 def run(name: str, create_app: Callable[..., AsgiFastStream], *, module: str = "", does: str = "") -> None:

@@ -1,18 +1,22 @@
 """A start with a server away: say so, wait, look again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import asyncpg
 import structlog
 from aiokafka.errors import KafkaError
+from redis.exceptions import RedisError
 
 from shared.event_log.presence import has_topic
+from shared.read_model.postgres import DATABASE_ERRORS
 from shared.runtime.settings import KafkaSettings
 
 log = structlog.get_logger()
 
-_LONGEST_PAUSE = 10.0
+SERVER_ERRORS = (*DATABASE_ERRORS, KafkaError, RedisError)
+"""What may be raised because a server is away."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 
 
 async def wait_for_postgres(dsn: str, schema: str) -> None:
@@ -25,8 +29,16 @@ async def wait_for_topic(settings: KafkaSettings, topic: str) -> None:
     await _wait_for("kafka", lambda: _topic_is_there(settings, topic))
 
 
+def growing_pauses() -> Iterator[float]:
+    """Seconds between one look at a server that is away and the next, for ever."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
 async def _wait_for(what: str, look: Callable[[], Awaitable[str | None]]) -> None:
-    pause = 0.25
+    pauses = growing_pauses()
     while True:
         try:
             missing = await look()
@@ -34,9 +46,9 @@ async def _wait_for(what: str, look: Callable[[], Awaitable[str | None]]) -> Non
             missing = f"{type(error).__name__}: {error}"
         if missing is None:
             return
+        pause = next(pauses)
         log.warning("waiting", server=what, because=missing, again_in=pause)
         await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 async def _tables_are_there(dsn: str, schema: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 import time
 
 import asyncpg
@@ -16,6 +17,8 @@ from shared.read_model.projecting.places import outside
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 2
+gave_up = threading.Event()
+"""Set once this process has given up."""
 STUCK_SECONDS = 60
 SILENT_SECONDS = 10
 
@@ -34,8 +37,12 @@ def coordination_error(consumer: AIOKafkaConsumer | None) -> str | None:
 
 
 def give_up(reason: str) -> None:
-    """End this process, to be started again by whoever supervises it: positions are with the rows, nothing is lost."""
+    """End this process, to be started again by whoever supervises it: positions are with the rows, nothing is lost.
+
+    It ends as by SIGTERM, but with exit code 1: supervisors that restart only what failed leave alone what ends with 0.
+    """
     log.error("giving up", reason=reason)
+    gave_up.set()
     signal.raise_signal(signal.SIGTERM)
 
 
