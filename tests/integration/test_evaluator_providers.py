@@ -8,12 +8,12 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from services.write.evaluator.calling import Calls
-from services.write.evaluator.limits import FURTHEST_SECONDS, Limits, TooFarError
+from services.write.evaluator.model_calls import Calls
 from services.write.evaluator.providers.endpoints import Endpoint
 from services.write.evaluator.providers.mock import MockProvider
 from services.write.evaluator.providers.openai import OpenAIProvider
 from services.write.evaluator.providers.provider import CallError, LastingError, PassingError, Question
+from services.write.evaluator.rate_limits import FURTHEST_SECONDS, Limits, TooFarError
 from tests.model_server import ModelServer, Says, completion, model_server
 
 ASKED = Question(model="m", messages=[{"role": "user", "content": "?"}], settings={"temperature": 0}, key="k-1")

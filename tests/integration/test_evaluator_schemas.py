@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from lodestream.evaluators import Case, SchemaProcess, evaluator_of
 
-from services.write.evaluator.judging import Judges
-from services.write.evaluator.schemas import Schemas
-from services.write.evaluator.tried import Said
+from services.write.evaluator.evaluator_runner import Judges
+from services.write.evaluator.items import Said
+from services.write.evaluator.schema_validation import Schemas
 from services.write.gateway.judge import Judge
 
 CANARY = "sk-canary-of-a-provider"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lodestream.evaluators import Case, evaluator_of
 
-from services.write.evaluator.judging import Judges
+from services.write.evaluator.evaluator_runner import Judges
 from services.write.evaluator.providers.mock import MockProvider
 from services.write.evaluator.providers.provider import LastingError, Question, Reply
 

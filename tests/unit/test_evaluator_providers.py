@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.write.evaluator.backoff import LONGEST_SECONDS, pause
-from services.write.evaluator.limits import FURTHEST_SECONDS, Bucket, TooFarError
 from services.write.evaluator.providers.endpoints import ProvidersError, read_entries
 from services.write.evaluator.providers.mock import MockProvider
 from services.write.evaluator.providers.openai import is_passing, reply_of, retry_after
 from services.write.evaluator.providers.provider import CallError, LastingError, PassingError, Question
+from services.write.evaluator.rate_limits import FURTHEST_SECONDS, Bucket, TooFarError
 from tests.model_server import completion
 
 AT_ONCE = {"latency_seconds": 0}

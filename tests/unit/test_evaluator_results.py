@@ -14,12 +14,12 @@ from lodestream_proto.v1.experiment_event_pb2 import (
     ExperimentRequested,
 )
 
-from services.write.evaluator.finishing import outcome_of
+from services.write.evaluator.finisher import outcome_of
 from services.write.evaluator.identity import event_id, trace_id
+from services.write.evaluator.items import Item, Opened, Said, Tried
 from services.write.evaluator.providers.provider import Reply
-from services.write.evaluator.results import events_of, record_of
+from services.write.evaluator.result_events import events_of, record_of
 from services.write.evaluator.tasks import Task, TaskError, is_a_programs, specs_of, task_of
-from services.write.evaluator.tried import Item, Opened, Said, Tried
 from shared.event_log.append import MAX_VALUE_BYTES
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
 from shared.read_model.experiment_rules import check_item_result

@@ -14,8 +14,8 @@ from lodestream.evaluators import (
     evaluator_of,
 )
 
-from services.write.evaluator.judging import EvaluationClock, Judges
-from services.write.evaluator.schemas import (
+from services.write.evaluator.evaluator_runner import EvaluationClock, Judges
+from services.write.evaluator.schema_validation import (
     MAX_ITEM_SECONDS,
     MAX_TIMEOUTS,
     ItemSchemas,

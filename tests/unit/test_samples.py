@@ -13,7 +13,7 @@ from services.projections.scores.fold import fold as fold_scores
 from services.projections.scores.scores import ScoresProjection
 from services.projections.traces.folding.projection import project
 from services.projections.traces.traces import TracesProjection
-from services.write.evaluator.folding.fold import fold as fold_runs
+from services.write.evaluator.fold import fold as fold_runs
 from services.write.evaluator.folding.folding import RunsFold
 from shared.event_log.codec import Recorded, read
 

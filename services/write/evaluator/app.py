@@ -9,25 +9,25 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import asyncpg
 from faststream.asgi import AsgiFastStream
 
-from services.write.evaluator.calling import Calls
-from services.write.evaluator.caretaking import Caretaker
-from services.write.evaluator.finishing import Finisher
+from services.write.evaluator.finisher import Finisher
 from services.write.evaluator.folding.folding import NAME, RunsFold
 from services.write.evaluator.folding.tables import WAKE
+from services.write.evaluator.item_runner import Trying
 from services.write.evaluator.jobs import Jobs
-from services.write.evaluator.limits import Limits
 from services.write.evaluator.listening import listening
 from services.write.evaluator.log_ends import LogEnds
-from services.write.evaluator.opening import Runs
-from services.write.evaluator.planning import Planner
+from services.write.evaluator.model_calls import Calls
+from services.write.evaluator.planner import Planner
 from services.write.evaluator.prompts import Prompts
 from services.write.evaluator.providers.endpoints import open_endpoints
-from services.write.evaluator.schemas import Schemas
+from services.write.evaluator.publisher import Teller
+from services.write.evaluator.rate_limits import Limits
+from services.write.evaluator.run_context import Runs
+from services.write.evaluator.schema_validation import Schemas
 from services.write.evaluator.spending import Spending
 from services.write.evaluator.subscriber import assignment, router, subscriber
-from services.write.evaluator.telling import Teller
-from services.write.evaluator.trying import Trying
-from services.write.evaluator.working import Worker
+from services.write.evaluator.supervisor import Caretaker
+from services.write.evaluator.worker import Worker
 from shared.event_log.append import Appender
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
 from shared.read_model.postgres import connect_pool

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import asyncpg
 
-from services.write.evaluator.folding.fold import Run
+from services.write.evaluator.fair_slots import OF_FREE, Candidate, share
+from services.write.evaluator.fold import Run
 from services.write.evaluator.folding.tables import look_at, spend
 from services.write.evaluator.providers.endpoints import Endpoint
-from services.write.evaluator.sharing import OF_FREE, Candidate, share
 from shared.read_model.postgres import load_sql
 
 _SQL = Path(__file__).parent / "sql"

@@ -10,7 +10,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from services.write.evaluator.identity import span_id, trace_id
-from services.write.evaluator.tried import Item, Opened, Said, Tried
+from services.write.evaluator.items import Item, Opened, Said, Tried
 
 ENVIRONMENT = "experiment"
 _OBSERVATION = "lodestream.observation"

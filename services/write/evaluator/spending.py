@@ -16,8 +16,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import structlog
 
-from services.write.evaluator.limits import TooFarError
 from services.write.evaluator.providers.provider import LastingError, Question, Reply
+from services.write.evaluator.rate_limits import TooFarError
 from shared.read_model.postgres import DATABASE_ERRORS, load_sql
 from shared.read_model.pricing import cost_of, total_cost
 from shared.read_model.provider_access import Access, Cap, read_access, read_caps

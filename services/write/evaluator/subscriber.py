@@ -4,7 +4,7 @@ from typing import Annotated
 
 from faststream import Context
 
-from services.write.evaluator.folding.fold import Folded
+from services.write.evaluator.fold import Folded
 from shared.event_log.assignment import Assignment
 from shared.event_log.broker import log_router, read_batches
 from shared.event_log.codec import Recorded

@@ -8,7 +8,7 @@ import asyncpg
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentCancelled
 
-from services.write.evaluator.folding.fold import Asked, Folded, Result, Turn, fold
+from services.write.evaluator.fold import Asked, Folded, Result, Turn, fold
 from services.write.evaluator.folding.tables import keep_asked, keep_results, take_turns, wake
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import EXPERIMENTS

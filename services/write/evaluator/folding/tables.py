@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 from lodestream_proto.v1.experiments_pb2 import EXPERIMENT_STATE_PAUSED, EXPERIMENT_STATE_RUNNING
 
-from services.write.evaluator.folding.fold import Asked, Result, Run, Turn
+from services.write.evaluator.fold import Asked, Result, Run, Turn
 from shared.read_model.postgres import load_sql
 
 WAKE = "lodestream_evaluator"

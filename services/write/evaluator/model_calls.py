@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 from services.write.evaluator import metrics
-from services.write.evaluator.limits import Limits, TooFarError
 from services.write.evaluator.providers.endpoints import Endpoint, Endpoints
 from services.write.evaluator.providers.provider import (
     CallError,
@@ -16,6 +15,7 @@ from services.write.evaluator.providers.provider import (
     UnansweredError,
 )
 from services.write.evaluator.providers.screening import check_question
+from services.write.evaluator.rate_limits import Limits, TooFarError
 from services.write.evaluator.spending import Cost, Spending, cost_of_reply
 
 

@@ -12,14 +12,14 @@ from lodestream import ChatPrompt, TextPrompt
 from lodestream.evaluators import Answer, Case, Evaluator, EvaluatorError, Message, Tools
 
 from services.write.evaluator.backoff import pause
-from services.write.evaluator.calling import Calls
 from services.write.evaluator.identity import event_id
-from services.write.evaluator.limits import TooFarError
+from services.write.evaluator.items import Said
+from services.write.evaluator.model_calls import Calls
 from services.write.evaluator.prompts import Prompts
 from services.write.evaluator.providers.provider import CallError, PassingError, Question
-from services.write.evaluator.schemas import ItemSchemas, JudgingDelayedError, Schemas
+from services.write.evaluator.rate_limits import TooFarError
+from services.write.evaluator.schema_validation import ItemSchemas, JudgingDelayedError, Schemas
 from services.write.evaluator.spending import CapReachedError
-from services.write.evaluator.tried import Said
 from shared.read_model.dialects.usage import totals
 from shared.read_model.pricing import cost_of, total_cost
 

@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.write.evaluator.sharing import OF_FREE, Candidate, share
+from services.write.evaluator.fair_slots import OF_FREE, Candidate, share
 
 
 def run(

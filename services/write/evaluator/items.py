@@ -8,7 +8,7 @@ from lodestream.evaluators import Evaluator
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
 from services.write.evaluator.compiling import Prompt
-from services.write.evaluator.folding.fold import Run
+from services.write.evaluator.fold import Run
 from services.write.evaluator.providers.provider import Message, Reply
 from services.write.evaluator.tasks import Task
 

@@ -15,7 +15,7 @@ import structlog
 
 from services.write.evaluator import metrics
 from services.write.evaluator.jobs import Decision, Jobs, Key
-from services.write.evaluator.results import record_of
+from services.write.evaluator.result_events import record_of
 from shared.event_log.append import Appender, LogUnavailableError
 from shared.read_model.postgres import DATABASE_ERRORS
 from shared.runtime.failpoints import failpoint

@@ -14,9 +14,9 @@ import structlog
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 from lodestream_proto.v1.experiments_pb2 import EXPERIMENT_STATE_RUNNING
 
-from services.write.evaluator.finishing import Finisher
-from services.write.evaluator.folding.fold import Run
-from services.write.evaluator.planning import NotYetError, Planner
+from services.write.evaluator.finisher import Finisher
+from services.write.evaluator.fold import Run
+from services.write.evaluator.planner import NotYetError, Planner
 from services.write.evaluator.tasks import TaskError
 from shared.read_model.postgres import load_sql
 

@@ -14,17 +14,17 @@ from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_BUDGET_S
 
 from services.write.evaluator import metrics
 from services.write.evaluator.backoff import pause
-from services.write.evaluator.folding.fold import Run
+from services.write.evaluator.fold import Run
+from services.write.evaluator.item_runner import Trying, given_up
+from services.write.evaluator.items import Item, Opened, Tried
 from services.write.evaluator.jobs import Claimed, Decision, Jobs, Key, Wanted
-from services.write.evaluator.limits import TooFarError
-from services.write.evaluator.opening import Runs, UnopenedError
 from services.write.evaluator.providers.provider import PassingError
-from services.write.evaluator.results import events_of, usage_of
-from services.write.evaluator.schemas import JudgingDelayedError
+from services.write.evaluator.publisher import Teller
+from services.write.evaluator.rate_limits import TooFarError
+from services.write.evaluator.result_events import events_of, usage_of
+from services.write.evaluator.run_context import Runs, UnopenedError
+from services.write.evaluator.schema_validation import JudgingDelayedError
 from services.write.evaluator.spending import CapReachedError, NoRoomError
-from services.write.evaluator.telling import Teller
-from services.write.evaluator.tried import Item, Opened, Tried
-from services.write.evaluator.trying import Trying, given_up
 from shared.event_log.append import Appender
 from shared.runtime.failpoints import failpoint
 from shared.runtime.settings import EvaluatorSettings

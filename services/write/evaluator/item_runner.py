@@ -8,15 +8,15 @@ from typing import Any
 
 from lodestream.evaluators import Case
 
-from services.write.evaluator.calling import Calls
 from services.write.evaluator.compiling import QuestionTooLongError, VariableError, messages_of
+from services.write.evaluator.evaluator_runner import Judges
 from services.write.evaluator.identity import event_id
-from services.write.evaluator.judging import Judges
+from services.write.evaluator.items import Item, Opened, Tried
+from services.write.evaluator.model_calls import Calls
 from services.write.evaluator.prompts import Prompts
 from services.write.evaluator.providers.provider import LastingError, Message, PassingError, Question, Reply
-from services.write.evaluator.results import usage_of
-from services.write.evaluator.schemas import Schemas
-from services.write.evaluator.tried import Item, Opened, Tried
+from services.write.evaluator.result_events import usage_of
+from services.write.evaluator.schema_validation import Schemas
 from shared.runtime.failpoints import failpoint
 
 _DOLLAR = 10**12

@@ -12,10 +12,10 @@ from lodestream_proto.v1.score_event_pb2 import SCORE_SOURCE_EVALUATOR, ScoreRec
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from services.write.evaluator.folding.fold import Run
+from services.write.evaluator.fold import Run
 from services.write.evaluator.identity import event_id, trace_id
+from services.write.evaluator.items import Item, Opened, Said, Tried
 from services.write.evaluator.spans import ENVIRONMENT, trace_of
-from services.write.evaluator.tried import Item, Opened, Said, Tried
 from shared.event_log.append import MAX_VALUE_BYTES, Record
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
 from shared.read_model.blocks import compress, decompress

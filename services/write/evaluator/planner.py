@@ -10,13 +10,13 @@ import asyncpg
 from lodestream.evaluators import EvaluatorSpecError, evaluators_of, run_evaluators_of
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
-from services.write.evaluator.calling import Calls
-from services.write.evaluator.folding.fold import Run
+from services.write.evaluator.fold import Run
 from services.write.evaluator.folding.folding import NAME
 from services.write.evaluator.folding.tables import wake
 from services.write.evaluator.log_ends import LogEnds
-from services.write.evaluator.opening import missing_prompt
+from services.write.evaluator.model_calls import Calls
 from services.write.evaluator.prompts import Prompts
+from services.write.evaluator.run_context import missing_prompt
 from services.write.evaluator.tasks import Task, TaskError, specs_of, task_of
 from shared.event_log.topics import EXPERIMENTS, PROMPTS
 from shared.read_model.model_parameters import check_parameters

@@ -8,13 +8,13 @@ import asyncpg
 from lodestream.evaluators import EvaluatorSpecError, evaluators_of
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
-from services.write.evaluator.calling import Calls
 from services.write.evaluator.compiling import Prompt
-from services.write.evaluator.folding.fold import Run
+from services.write.evaluator.fold import Run
+from services.write.evaluator.items import Item, Opened
 from services.write.evaluator.jobs import Claimed, Key
+from services.write.evaluator.model_calls import Calls
 from services.write.evaluator.prompts import Prompts
 from services.write.evaluator.tasks import Task, TaskError, specs_of, task_of
-from services.write.evaluator.tried import Item, Opened
 from shared.read_model.postgres import load_sql
 
 _SQL = Path(__file__).parent / "sql"

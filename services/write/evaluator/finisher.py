@@ -27,12 +27,12 @@ from lodestream_proto.v1.experiment_event_pb2 import (
 from lodestream_proto.v1.score_event_pb2 import ScoreTarget
 
 from services.write.evaluator import metrics
-from services.write.evaluator.folding.fold import Run
+from services.write.evaluator.fold import Run
+from services.write.evaluator.items import Said
 from services.write.evaluator.log_ends import LogEnds
-from services.write.evaluator.planning import NotYetError
-from services.write.evaluator.results import evaluation_of, record_of, run_event, scores_of
+from services.write.evaluator.planner import NotYetError
+from services.write.evaluator.result_events import evaluation_of, record_of, run_event, scores_of
 from services.write.evaluator.tasks import specs_of
-from services.write.evaluator.tried import Said
 from shared.event_log.append import Appender
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.experiment_rules import check_end
