@@ -19,7 +19,7 @@ from services.projections.traces.storing.copy_format import copy_data, pack_bloc
 from shared.event_log.codec import Recorded, read
 from shared.event_log.topics import TRACES
 from shared.read_model.blocks import compress, open_block, sources_of
-from shared.read_model.dialects import hot
+from shared.read_model.dialects import read_columns
 from shared.runtime.garbage import collect_rarely
 
 
@@ -51,7 +51,7 @@ def steps(values: list[tuple[int, bytes]]) -> dict[str, Callable[[], Any]]:
     sources = [source for record in batch for source in _sources(record)]
     return {
         "read the record, open the block": lambda: [list(_sources(read(TRACES, 0, o, now, raw))) for o, raw in values],
-        "hot fields of the dialects": lambda: [hot(source) for source in sources],
+        "hot fields of the dialects": lambda: [read_columns(source) for source in sources],
         "project() (both, and folding)": lambda: project(batch),
         "pack for COPY": lambda: _pack(projected),
         "sum up and pack the traces": lambda: copy_data([pack_trace(row) for row in summarise(projected.spans)]),

@@ -22,8 +22,8 @@ from services.write.gateway.turns import Turns
 from services.write.gateway.writing import Checked, check
 from shared.event_log.append import Record
 from shared.event_log.codec import Recorded
-from shared.read_model.dialects.fields import Told
-from shared.read_model.dialects.order import DIALECTS
+from shared.read_model.dialects.dialect import Extractor
+from shared.read_model.dialects.registry import DIALECTS
 from tests.records import NOON, at
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def _keys_of(dialect: Any) -> list[str]:
     found: list[str] = []
     for field in dialect.__dataclass_fields__:
         declared = getattr(dialect, field)
-        if isinstance(declared, Told):
+        if isinstance(declared, Extractor):
             found += declared.keys
             below = ("0", "0.content", "0.message.role", f"{'1' * 5000}.message.content", "x", "")
             found += [f"{prefix}{step}" for prefix in declared.prefixes for step in below]

@@ -48,24 +48,24 @@ class UnreadableBlockError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Emitter:
-    """What the spans of one resource and scope have in common."""
+class SpanOrigin:
+    """What the spans of one resource and instrumentation scope have in common."""
 
     resource: Resource
     scope: InstrumentationScope
     resource_attributes: dict[str, AnyValue]
     sdk_name: str
     sdk_version: str
-    understood: dict[str, tuple[str, dict[str, int]]] = field(default_factory=dict, compare=False)
-    """Room for what is found out of it once for all its spans: a text by field, and what was cleaned of it."""
+    columns: dict[str, tuple[str, dict[str, int]]] = field(default_factory=dict, compare=False)
+    """Cache of the columns that it gives all its spans: a text by column, and what was cleaned of it."""
 
 
 @dataclass(slots=True)  # not frozen: making one takes a quarter of the time, and there is one a span
-class Source:
-    """One span as it came: the span, who emitted it, and its place in the block."""
+class ReceivedSpan:
+    """One span as it was sent: the span, its origin, and its index in the block."""
 
     span: Span
-    emitter: Emitter
+    origin: SpanOrigin
     index: int
 
 
@@ -171,16 +171,16 @@ def count_spans(request: ExportTraceServiceRequest) -> int:
     return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
 
 
-def sources_of(request: ExportTraceServiceRequest, *, sdk_name: str, sdk_version: str) -> Iterator[Source]:
+def sources_of(request: ExportTraceServiceRequest, *, sdk_name: str, sdk_version: str) -> Iterator[ReceivedSpan]:
     """The spans of a request in the order that gives them their index; `sdk_*` is the record's producer."""
     index = 0
     for resource_spans in request.resource_spans:
         resource = resource_spans.resource
         attributes = {attribute.key: attribute.value for attribute in resource.attributes}
         for scope_spans in resource_spans.scope_spans:
-            emitter = Emitter(resource, scope_spans.scope, attributes, sdk_name, sdk_version)
+            origin = SpanOrigin(resource, scope_spans.scope, attributes, sdk_name, sdk_version)
             for span in scope_spans.spans:
-                yield Source(span, emitter, index)
+                yield ReceivedSpan(span, origin, index)
                 index += 1
 
 
@@ -191,14 +191,14 @@ class Located:
     index: int
     begin: int
     end: int
-    emitter: Emitter
+    origin: SpanOrigin
 
-    def read(self, request: bytes) -> Source:
+    def read(self, request: bytes) -> ReceivedSpan:
         """The span.
 
         Raises UnreadableBlockError.
         """
-        return Source(_parsed(Span, request[self.begin : self.end]), self.emitter, self.index)
+        return ReceivedSpan(_parsed(Span, request[self.begin : self.end]), self.origin, self.index)
 
 
 def locate(request: bytes, indexes: Collection[int], *, sdk_name: str, sdk_version: str) -> Iterator[Located | None]:
@@ -215,16 +215,16 @@ def locate(request: bytes, indexes: Collection[int], *, sdk_name: str, sdk_versi
         resource: Resource | None = None
         attributes: dict[str, AnyValue] = {}
         for scope_begin, scope_end in scopes:
-            emitter: Emitter | None = None
+            origin: SpanOrigin | None = None
             for span_begin, span_end in _fields(request, scope_begin, scope_end, _SPANS):
                 if index in indexes:
                     if resource is None:
                         resource = _parsed(Resource, _joined(request, begin, end, _RESOURCE))
                         attributes = {attribute.key: attribute.value for attribute in resource.attributes}
-                    if emitter is None:
+                    if origin is None:
                         scope = _parsed(InstrumentationScope, _joined(request, scope_begin, scope_end, _SCOPE))
-                        emitter = Emitter(resource, scope, attributes, sdk_name, sdk_version)
-                    yield Located(index, span_begin, span_end, emitter)
+                        origin = SpanOrigin(resource, scope, attributes, sdk_name, sdk_version)
+                    yield Located(index, span_begin, span_end, origin)
                 index += 1
                 passed += 1
                 if passed == _PASSED_AT_ONCE:

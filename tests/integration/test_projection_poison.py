@@ -10,9 +10,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from services.projections.traces.storing.apply import apply
-from shared.read_model.blocks import Source
+from shared.read_model.blocks import ReceivedSpan
 from shared.read_model.dead_letters import list_overflow
-from shared.read_model.dialects import Hot, hot
+from shared.read_model.dialects import SpanColumns, read_columns
 from shared.read_model.progress import resume
 from shared.read_model.projecting.projector import ATTEMPTS
 from tests.projecting import Projecting, projecting
@@ -96,12 +96,12 @@ async def test_a_record_whose_spans_cannot_be_opened_is_kept_whole(projection) -
 async def test_a_span_that_trips_a_dialect_costs_only_itself(projection, monkeypatch: pytest.MonkeyPatch) -> None:
     """No dialect may raise; one that does all the same must not stop a partition for ever."""
 
-    def trip(source: Source) -> Hot:
+    def trip(source: ReceivedSpan) -> SpanColumns:
         if source.span.name == "tripping":
             raise KeyError("nobody thought of this")
-        return hot(source)
+        return read_columns(source)
 
-    monkeypatch.setattr("services.projections.traces.folding.fold.hot", trip)
+    monkeypatch.setattr("services.projections.traces.folding.fold.read_columns", trip)
     await projection.fold(record([span(1, 1), span(1, 2, name="tripping"), span(1, 3)], offset=0))
     (letter,) = await letters(projection)
     assert (letter["item"], letter["reason"]) == (1, "KeyError: 'nobody thought of this'")

@@ -7,13 +7,13 @@ import pytest
 
 from services.projections.traces.redriving import redrive
 from shared.event_log.codec import Recorded
-from shared.read_model.blocks import Source, UnreadableBlockError, open_block
+from shared.read_model.blocks import ReceivedSpan, UnreadableBlockError, open_block
 from shared.read_model.dead_letters import Selection, count_letters, list_letters
-from shared.read_model.dialects import Hot, hot
+from shared.read_model.dialects import SpanColumns, read_columns
 from tests.projecting import Projecting, projecting
 from tests.records import at, event, record, span
 
-FOLD = "services.projections.traces.folding.fold.hot"
+FOLD = "services.projections.traces.folding.fold.read_columns"
 OPEN = "services.projections.traces.folding.projection.open_block"
 
 
@@ -23,11 +23,11 @@ async def projection(database) -> AsyncIterator[Projecting]:
         yield projection
 
 
-def old_code(source: Source) -> Hot:
+def old_code(source: ReceivedSpan) -> SpanColumns:
     """Trips over what newer code understands."""
     if source.span.name.startswith("new"):
         raise KeyError(source.span.name)
-    return hot(source)
+    return read_columns(source)
 
 
 def records() -> list[Recorded]:
@@ -63,7 +63,7 @@ async def test_spans_become_what_they_would_have_been(projection, monkeypatch: p
         assert await count_letters(connection, "traces", Selection(reason="new end")) == {"KeyError: 'new end'": 2}
 
     assert sum(await drive(projection)) == 0, "the old code fails again"
-    monkeypatch.setattr(FOLD, hot)
+    monkeypatch.setattr(FOLD, read_columns)
     assert sum(await drive(projection)) == 4
     assert await projection.dump("spans", "traces", "span_blocks") == never_poisoned
     assert await projection.pool.fetchval("SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL") == 0
@@ -94,7 +94,7 @@ async def test_what_fails_again_stays_with_the_newer_reason(projection, monkeypa
     monkeypatch.setattr(FOLD, old_code)
     await projection.fold(record([span(1, 1, name="new")], offset=0), at(unreadable.SerializeToString(), offset=1))
 
-    def newer_code(source: Source) -> Hot:
+    def newer_code(source: ReceivedSpan) -> SpanColumns:
         raise ZeroDivisionError("elsewhere")
 
     monkeypatch.setattr(FOLD, newer_code)
@@ -123,7 +123,7 @@ async def test_many_redrive_while_records_are_folded(projection, database, monke
     await projection.empty()
     monkeypatch.setattr(FOLD, old_code)
     await projection.fold(*told)
-    monkeypatch.setattr(FOLD, hot)
+    monkeypatch.setattr(FOLD, read_columns)
     later = [record([span(n, 100 + n)], offset=30 + n) for n in range(5)]
     outcomes = await asyncio.gather(
         drive(projection), drive(projection), *(projection.fold(each) for each in later[:1])

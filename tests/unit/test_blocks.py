@@ -10,7 +10,7 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from shared.read_model.blocks import Source, UnreadableBlockError, locate, sources_of
+from shared.read_model.blocks import ReceivedSpan, UnreadableBlockError, locate, sources_of
 from tests.records import any_value
 
 texts = st.text(max_size=200)
@@ -31,7 +31,7 @@ requests = st.builds(
 )
 
 
-def located(request: bytes, *indexes: int) -> list[Source]:
+def located(request: bytes, *indexes: int) -> list[ReceivedSpan]:
     return [
         found.read(request)
         for found in locate(request, frozenset(indexes), sdk_name="sdk", sdk_version="1")
@@ -57,7 +57,7 @@ def test_a_resource_in_several_pieces_and_fields_of_the_future_are_no_obstacle()
     body = future + head + future + tail
     request = b"\x0a" + bytes([len(body)]) + body
     (found,) = located(request, 0)
-    assert (found.span.name, found.emitter.resource_attributes["service.name"].string_value) == ("a", "shop")
+    assert (found.span.name, found.origin.resource_attributes["service.name"].string_value) == ("a", "shop")
 
 
 @given(requests, st.data())

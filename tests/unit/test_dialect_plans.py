@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from shared.read_model.dialects import Hot, content, hot, shapes
-from shared.read_model.dialects.shapes import Shapes
+from shared.read_model.dialects import SpanColumns, read_columns, read_content, span_shape
+from shared.read_model.dialects.span_shape import ShapeCache
 from tests.unit.test_dialects import key_values, source, understood
 
 
-def of_pairs(*pairs: tuple[str, str]) -> Hot:
+def of_pairs(*pairs: tuple[str, str]) -> SpanColumns:
     """A span whose keys may be there twice."""
     one = source({})
     one.span.attributes.extend(KeyValue(key=key, value=AnyValue(string_value=value)) for key, value in pairs)
-    return hot(one)
+    return read_columns(one)
 
 
 def test_of_a_key_that_is_there_twice_the_last_value_counts() -> None:
@@ -49,7 +49,7 @@ def test_events_are_asked_only_of_spans_that_have_some() -> None:
     for events in ([], [asked], []):
         expected = '[{"role":"user","content":"why?"}]' if events else None
         assert understood(attributes, events=events).input_preview == expected
-        assert content(source(attributes, events=events)).input == expected
+        assert read_content(source(attributes, events=events)).input == expected
 
 
 @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ def test_events_are_asked_only_of_spans_that_have_some() -> None:
 def test_a_flat_list_whose_values_are_objects_is_put_together_by_them(message: Any, expected: str) -> None:
     attributes = {"llm.input_messages.0.message": message, "llm.input_messages.0.message.role": "user"}
     for _ in range(3):
-        assert content(source(attributes)).input == expected
+        assert read_content(source(attributes)).input == expected
 
 
 def test_all_shapes_are_forgotten_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shapes, "_MOST_CHARACTERS", 1_000)
-    met = Shapes[int]()
+    monkeypatch.setattr(span_shape, "_MAX_CHARACTERS", 1_000)
+    met = ShapeCache[int]()
     for n in range(100):
         assert met.remember(("key", str(n)), n) == met["key", str(n)] == n
         assert len(met) <= 1_000 // 100
@@ -84,7 +84,7 @@ def test_what_is_told_does_not_depend_on_what_is_remembered(monkeypatch: pytest.
         **{f"llm.output_messages.{n}.message.role": str(n) for n in range(12)},
     }
     told = [understood(attributes) for _ in range(4)]
-    monkeypatch.setattr(shapes, "_MOST_CHARACTERS", 0)
+    monkeypatch.setattr(span_shape, "_MAX_CHARACTERS", 0)
     told += [understood(attributes) for _ in range(4)]
     assert all(each == told[0] for each in told)
     assert (told[0].output_preview or "").startswith('[{"role":"0"},{"role":"1"},{"role":"2"},{"role":"3"}')

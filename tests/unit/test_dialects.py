@@ -12,8 +12,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, Instr
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from shared.read_model.blocks import Source, sources_of
-from shared.read_model.dialects import Hot, content, hot
+from shared.read_model.blocks import ReceivedSpan, sources_of
+from shared.read_model.dialects import SpanColumns, read_columns, read_content
 
 
 def value_of(value: Any) -> AnyValue:
@@ -46,7 +46,7 @@ def source(
     scope: str = "",
     sdk: tuple[str, str] = ("", ""),
     **fields: Any,
-) -> Source:
+) -> ReceivedSpan:
     """A span as it stands in a block."""
     span = Span(name="span", start_time_unix_nano=10**18, attributes=key_values(attributes), **fields)
     request = ExportTraceServiceRequest(
@@ -60,8 +60,8 @@ def source(
     return next(sources_of(request, sdk_name=sdk[0], sdk_version=sdk[1]))
 
 
-def understood(attributes: dict[str, Any], **fields: Any) -> Hot:
-    return hot(source(attributes, **fields))
+def understood(attributes: dict[str, Any], **fields: Any) -> SpanColumns:
+    return read_columns(source(attributes, **fields))
 
 
 def test_our_own_sdk() -> None:
@@ -117,7 +117,7 @@ def test_opentelemetry_genai_as_it_is_now() -> None:
     assert (told.type, told.model, told.provider) == (pb.SPAN_TYPE_GENERATION, "gpt-4o-2024-08-06", "openai")
     assert told.usage == {"input": 40, "input_cached_tokens": 60, "output": 30, "output_reasoning_tokens": 20}
     assert (told.first_token_us, told.session_id) == (250_000, "c1")
-    cold = content(source(attributes))
+    cold = read_content(source(attributes))
     assert cold.input is not None
     assert [message["role"] for message in json.loads(cold.input)] == ["system", "user"]
     assert cold.output == '[{"role":"assistant"}]'
@@ -134,7 +134,7 @@ def test_opentelemetry_genai_1_36_with_messages_as_events() -> None:
     told = understood({**attributes, "gen_ai.request.model": "claude-sonnet-4"}, events=events)
     assert (told.type, told.provider) == (pb.SPAN_TYPE_GENERATION, "anthropic")
     assert told.usage == {"input": 5, "output": 2}
-    cold = content(source(attributes, events=events))
+    cold = read_content(source(attributes, events=events))
     assert cold.input == '[{"role":"user","content":"why?"}]'
     assert cold.output == '[{"role":"choice","message":{"content":"because"}}]'
 
@@ -184,7 +184,7 @@ def test_openinference() -> None:
     told = understood(attributes)
     assert (told.type, told.model, told.tags) == (pb.SPAN_TYPE_GENERATION, "gpt-4o-mini", ["x"])
     assert told.usage == {"input": 6, "input_cached_tokens": 4, "output": 6, "total": 16}
-    cold = content(source(attributes))
+    cold = read_content(source(attributes))
     assert cold.input == '[{"role":"system"},{"role":"user"}]'
     assert cold.output == '[{"content":"because"}]'
     assert (cold.model_parameters, cold.metadata, cold.attributes) == ({"temperature": 0}, {"k": 1}, {"mine": 1})
@@ -216,7 +216,7 @@ def test_traceloop() -> None:
     ],
 )
 def test_langfuse_metadata_of_both_encodings(sdk: tuple[str, str], encoded: str, decoded: Any) -> None:
-    assert content(source({"langfuse.observation.metadata.k": encoded}, sdk=sdk)).metadata == {"k": decoded}
+    assert read_content(source({"langfuse.observation.metadata.k": encoded}, sdk=sdk)).metadata == {"k": decoded}
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ KEYS = st.sampled_from(
 @given(st.dictionaries(KEYS | st.text(max_size=10), JSON, max_size=8))
 def test_nothing_an_emitter_sends_raises(attributes: dict[str, Any]) -> None:
     anything = source(attributes, sdk=("langfuse-python", "5.0.4"))
-    told, cold = hot(anything), content(anything)
+    told, cold = read_columns(anything), read_content(anything)
     for text in (told.name, told.user_id, told.input_preview, cold.input, cold.output):
         assert "\0" not in (text or "")
     assert all(0 <= amount < 2**63 for amount in (told.usage or {}).values())

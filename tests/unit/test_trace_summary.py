@@ -13,7 +13,7 @@ from services.projections.traces.folding.fold import fold, version
 from services.projections.traces.folding.projection import project
 from services.projections.traces.folding.rows import Part, SpanRow
 from services.projections.traces.folding.summary import add, change, coarse, grain_bits, summarise, union
-from shared.read_model.blocks import Emitter, Source
+from shared.read_model.blocks import ReceivedSpan, SpanOrigin
 from tests.records import NOON, record, span
 
 RECEIVED_US = int(NOON.timestamp()) * 1_000_000
@@ -117,8 +117,10 @@ TELLING = st.builds(
 @settings(deadline=None)
 @given(st.lists(TELLING, min_size=2, max_size=8))
 def test_what_a_span_gains_is_what_the_summary_gains(tellings: list[Any]) -> None:
-    emitter = Emitter(Resource(), InstrumentationScope(), {}, "", "")
-    versions = [version(Part(RECEIVED_US + n, 0, n, 0), Source(each, emitter, 0)) for n, each in enumerate(tellings)]
+    origin = SpanOrigin(Resource(), InstrumentationScope(), {}, "", "")
+    versions = [
+        version(Part(RECEIVED_US + n, 0, n, 0), ReceivedSpan(each, origin, 0)) for n, each in enumerate(tellings)
+    ]
     told: dict[bytes, list[Any]] = {}
     rows: dict[bytes, SpanRow] = {}
     total = None

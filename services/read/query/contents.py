@@ -14,8 +14,8 @@ from lodestream_proto.v1.trace_pb2 import SpanContent, SpanEvent, SpanLink
 
 from services.read.query.database import Database
 from services.read.query.traces import SQL
-from shared.read_model.blocks import Located, Source, UnreadableBlockError, decompress, locate, opened_bytes
-from shared.read_model.dialects import content
+from shared.read_model.blocks import Located, ReceivedSpan, UnreadableBlockError, decompress, locate, opened_bytes
+from shared.read_model.dialects import read_content
 from shared.read_model.dialects.values import plain, to_json
 from shared.read_model.postgres import load_sql
 from shared.runtime.fairness import FairLimiter, Turn
@@ -88,7 +88,7 @@ class Contents:
         Raises OpenedEnoughError: the span is not the first, and as much as may be opened was.
         Raises OverloadedError: too much is open in this process.
         """
-        sources: list[Source] = []
+        sources: list[ReceivedSpan] = []
         size, why = 0, ""
         parts = parts_of(row)
         for place, index in reversed(parts):
@@ -200,7 +200,7 @@ def parts_of(row: Mapping[str, Any]) -> Sequence[tuple[Place, int]]:
     ]
 
 
-def span_content(sources: Sequence[Source]) -> SpanContent:
+def span_content(sources: Sequence[ReceivedSpan]) -> SpanContent:
     """What a span carries: as for the rows, later beats earlier, and nothing beats a value with silence."""
     in_order = sorted(sources, key=lambda source: source.span.end_time_unix_nano or source.span.start_time_unix_nano)
     merged = SpanContent()
@@ -208,7 +208,7 @@ def span_content(sources: Sequence[Source]) -> SpanContent:
     parameters: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     for source in in_order:
-        cold = content(source)
+        cold = read_content(source)
         if cold.input is not None:
             merged.input = cold.input
         if cold.output is not None:
@@ -219,8 +219,8 @@ def span_content(sources: Sequence[Source]) -> SpanContent:
     last = in_order[-1]
     merged.metadata_json, merged.model_parameters_json = to_json(metadata), to_json(parameters)
     merged.attributes_json = to_json(attributes)
-    merged.resource_json = to_json({key: plain(value) for key, value in last.emitter.resource_attributes.items()})
-    merged.scope = " ".join(filter(None, (last.emitter.scope.name, last.emitter.scope.version)))
+    merged.resource_json = to_json({key: plain(value) for key, value in last.origin.resource_attributes.items()})
+    merged.scope = " ".join(filter(None, (last.origin.scope.name, last.origin.scope.version)))
     for event in last.span.events:
         shown = {attribute.key: plain(attribute.value) for attribute in event.attributes}
         merged.events.append(

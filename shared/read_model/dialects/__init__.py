@@ -1,10 +1,12 @@
-"""Dialects: what spans of different conventions mean. Pure functions; the first dialect that answers wins.
+"""Dialects: what spans of different conventions mean. Pure functions; the first dialect with an answer wins.
 
-`hot` reads what becomes columns, `content` the rest. What no dialect knows stays among the attributes.
+A `Dialect` declares for each field the attribute keys it is read from, or an `Extractor`; `extraction` makes rules of
+all dialects; `read_columns` reads what becomes a span's row, `read_content` the rest. Attributes that no dialect knows
+are kept among the content.
 """
 
-from shared.read_model.dialects.content import content
-from shared.read_model.dialects.fields import Content, Hot
-from shared.read_model.dialects.hot import hot
+from shared.read_model.dialects.columns import read_columns
+from shared.read_model.dialects.content import read_content
+from shared.read_model.dialects.dialect import SpanColumns, SpanContent
 
-__all__ = ["Content", "Hot", "content", "hot"]
+__all__ = ["SpanColumns", "SpanContent", "read_columns", "read_content"]

@@ -4,8 +4,8 @@ from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from shared.read_model.blocks import Source
-from shared.read_model.dialects.told_by_sdk import sdk_dialect
+from shared.read_model.blocks import ReceivedSpan
+from shared.read_model.dialects.sdk_attributes import sdk_dialect
 from shared.read_model.dialects.values import parse, plain
 
 _METADATA = ("langfuse.observation.metadata", "langfuse.trace.metadata", "langfuse.metadata")
@@ -14,7 +14,7 @@ _MAJOR_DIGITS = 9
 _JSON_SINCE = {"python": 5, "langfuse-python": 5, "javascript": 6, "langfuse-javascript": 6}
 
 
-def metadata_value(value: AnyValue, source: Source) -> Any:
+def metadata_value(value: AnyValue, source: ReceivedSpan) -> Any:
     """An entry of metadata as it was before the SDK encoded it. Since 5.x strings are JSON too: `"123"` is a string."""
     decoded = plain(value)
     if not isinstance(decoded, str) or not _writes_json(source):
@@ -23,13 +23,13 @@ def metadata_value(value: AnyValue, source: Source) -> Any:
     return decoded if parsed is None and decoded != "null" else parsed
 
 
-def _writes_json(source: Source) -> bool:
+def _writes_json(source: ReceivedSpan) -> bool:
     """The export's header decides, for spans of other scopes in it too; without one, the scope of the SDK."""
-    emitter = source.emitter
-    since = _JSON_SINCE.get(emitter.sdk_name)
-    version = emitter.sdk_version
-    if since is None and emitter.scope.name == "langfuse-sdk":
-        since, version = 5, emitter.scope.version
+    origin = source.origin
+    since = _JSON_SINCE.get(origin.sdk_name)
+    version = origin.sdk_version
+    if since is None and origin.scope.name == "langfuse-sdk":
+        since, version = 5, origin.scope.version
     major = version.partition(".")[0][:_MAJOR_DIGITS]
     return since is not None and major.isdecimal() and int(major) >= since
 

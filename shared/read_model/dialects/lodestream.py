@@ -4,12 +4,12 @@ from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from shared.read_model.blocks import Source
-from shared.read_model.dialects.told_by_sdk import sdk_dialect
+from shared.read_model.blocks import ReceivedSpan
+from shared.read_model.dialects.sdk_attributes import sdk_dialect
 from shared.read_model.dialects.values import parse, plain
 
 
-def metadata_value(value: AnyValue, _source: Source) -> Any:
+def metadata_value(value: AnyValue, _source: ReceivedSpan) -> Any:
     """An entry of metadata as it was before it was encoded; what is no JSON stays as it is."""
     encoded = plain(value)
     if not isinstance(encoded, str):

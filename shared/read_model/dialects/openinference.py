@@ -12,10 +12,10 @@ from lodestream_proto.v1.trace_pb2 import (
     SPAN_TYPE_TOOL,
 )
 
-from shared.read_model.blocks import Source
-from shared.read_model.dialects.fields import Dialect, Found, Told, Usage
-from shared.read_model.dialects.indexed import indexed
-from shared.read_model.dialects.told_by_sdk import cost_from
+from shared.read_model.blocks import ReceivedSpan
+from shared.read_model.dialects.dialect import Attributes, Dialect, Extractor, Usage
+from shared.read_model.dialects.flattened import unflatten
+from shared.read_model.dialects.sdk_attributes import cost_from
 from shared.read_model.dialects.usage import CACHE_CREATION, CACHED, INPUT_AUDIO, OUTPUT_AUDIO, REASONING, inclusive
 from shared.read_model.dialects.values import Cleaner, number_of, text_of, to_json
 
@@ -45,11 +45,11 @@ _INPUT_MESSAGES, _OUTPUT_MESSAGES, _DOCUMENTS = "llm.input_messages", "llm.outpu
 _COSTS = {"total": "llm.cost.total", "input": "llm.cost.prompt", "output": "llm.cost.completion"}
 
 
-def _type_of(found: Found, _source: Source, clean: Cleaner) -> int | None:
+def _type_of(found: Attributes, _source: ReceivedSpan, clean: Cleaner) -> int | None:
     return _KINDS.get((text_of(found[_KIND], clean) or "").upper())
 
 
-def _usage_of(found: Found, _source: Source, clean: Cleaner) -> Usage | None:
+def _usage_of(found: Attributes, _source: ReceivedSpan, clean: Cleaner) -> Usage | None:
     if found.keys().isdisjoint(_WHOLES):
         return None
     wholes = [_number(found, key, clean) for key in _WHOLES]
@@ -57,33 +57,33 @@ def _usage_of(found: Found, _source: Source, clean: Cleaner) -> Usage | None:
     return inclusive(clean, *wholes, **parts)
 
 
-def _cost_of(found: Found, _source: Source, clean: Cleaner) -> dict[str, int] | None:
+def _cost_of(found: Attributes, _source: ReceivedSpan, clean: Cleaner) -> dict[str, int] | None:
     return cost_from({kind: _number(found, key, clean) for kind, key in _COSTS.items() if key in found}, clean)
 
 
-def _number(found: Found, key: str, clean: Cleaner) -> int | float | None:
+def _number(found: Attributes, key: str, clean: Cleaner) -> int | float | None:
     return number_of(found[key], clean) if key in found else None
 
 
-def _input_of(found: Found, _source: Source, clean: Cleaner) -> str | None:
-    messages = indexed(found, _INPUT_MESSAGES, item="message")
+def _input_of(found: Attributes, _source: ReceivedSpan, clean: Cleaner) -> str | None:
+    messages = unflatten(found, _INPUT_MESSAGES, item="message")
     return to_json(messages, clean) if messages else None
 
 
-def _output_of(found: Found, _source: Source, clean: Cleaner) -> str | None:
+def _output_of(found: Attributes, _source: ReceivedSpan, clean: Cleaner) -> str | None:
     for prefix, item in ((_OUTPUT_MESSAGES, "message"), (_DOCUMENTS, "document")):
-        if items := indexed(found, prefix, item=item):
+        if items := unflatten(found, prefix, item=item):
             return to_json(items, clean)
     return None
 
 
 OPENINFERENCE = Dialect(
     name="openinference",
-    type=Told(read=_type_of, keys=(_KIND,)),
-    usage=Told(read=_usage_of, keys=(*_WHOLES, *_PARTS.values())),
-    cost=Told(read=_cost_of, keys=tuple(_COSTS.values())),
-    input_of=Told(read=_input_of, prefixes=(f"{_INPUT_MESSAGES}.",)),
-    output_of=Told(read=_output_of, prefixes=(f"{_OUTPUT_MESSAGES}.", f"{_DOCUMENTS}.")),
+    type=Extractor(read=_type_of, keys=(_KIND,)),
+    usage=Extractor(read=_usage_of, keys=(*_WHOLES, *_PARTS.values())),
+    cost=Extractor(read=_cost_of, keys=tuple(_COSTS.values())),
+    input_of=Extractor(read=_input_of, prefixes=(f"{_INPUT_MESSAGES}.",)),
+    output_of=Extractor(read=_output_of, prefixes=(f"{_OUTPUT_MESSAGES}.", f"{_DOCUMENTS}.")),
     model=("llm.response.model", "llm.model_name", "embedding.model_name", "reranker.model_name"),
     provider=("llm.provider", "llm.system"),
     session_id=("session.id",),

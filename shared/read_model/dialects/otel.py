@@ -1,6 +1,6 @@
 """OpenTelemetry's general conventions, which stand behind every dialect."""
 
-from shared.read_model.dialects.fields import Dialect
+from shared.read_model.dialects.dialect import Dialect
 
 OTEL = Dialect(
     name="otel",

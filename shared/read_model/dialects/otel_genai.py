@@ -14,10 +14,10 @@ from lodestream_proto.v1.trace_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from shared.read_model.blocks import Source
-from shared.read_model.dialects.fields import Dialect, Found, Told, Usage
-from shared.read_model.dialects.indexed import indexed
-from shared.read_model.dialects.told_by_sdk import cost_from
+from shared.read_model.blocks import ReceivedSpan
+from shared.read_model.dialects.dialect import Attributes, Dialect, Extractor, Usage
+from shared.read_model.dialects.flattened import unflatten
+from shared.read_model.dialects.sdk_attributes import cost_from
 from shared.read_model.dialects.usage import CACHE_CREATION, CACHED, REASONING, inclusive
 from shared.read_model.dialects.values import TIME, Cleaner, number_of, parse, plain, text_of, to_json
 
@@ -49,7 +49,7 @@ _INPUT, _OUTPUT, _SYSTEM = "gen_ai.input.messages", "gen_ai.output.messages", "g
 _PROMPT, _COMPLETION = "gen_ai.prompt", "gen_ai.completion"
 
 
-def _type_of(found: Found, _source: Source, clean: Cleaner) -> int | None:
+def _type_of(found: Attributes, _source: ReceivedSpan, clean: Cleaner) -> int | None:
     operation = _OPERATIONS.get(text_of(found[_OPERATION], clean) or "") if _OPERATION in found else None
     if operation is not None:
         return operation
@@ -58,7 +58,7 @@ def _type_of(found: Found, _source: Source, clean: Cleaner) -> int | None:
     return SPAN_TYPE_GENERATION if any(key in found for key in _MODELS) else None
 
 
-def _usage_of(found: Found, _source: Source, clean: Cleaner) -> Usage | None:
+def _usage_of(found: Attributes, _source: ReceivedSpan, clean: Cleaner) -> Usage | None:
     """An agent's or a workflow's span repeats the usage of the calls below it, which would count twice."""
     if _OPERATION in found and text_of(found[_OPERATION], clean) in _AGENTS:
         return None
@@ -68,11 +68,11 @@ def _usage_of(found: Found, _source: Source, clean: Cleaner) -> Usage | None:
     return inclusive(clean, *wholes, **{part: _number(found, keys, clean) for part, keys in _PARTS.items()})
 
 
-def _cost_of(found: Found, _source: Source, clean: Cleaner) -> dict[str, int] | None:
+def _cost_of(found: Attributes, _source: ReceivedSpan, clean: Cleaner) -> dict[str, int] | None:
     return cost_from({"total": number_of(found[_COST], clean)}, clean)
 
 
-def _first_token_us(found: Found, _source: Source, clean: Cleaner) -> int | None:
+def _first_token_us(found: Attributes, _source: ReceivedSpan, clean: Cleaner) -> int | None:
     seconds = number_of(found[_FIRST_CHUNK], clean)
     if seconds is None or 0 <= seconds < 1_000_000:
         return None if seconds is None else int(seconds * 1_000_000)
@@ -80,27 +80,27 @@ def _first_token_us(found: Found, _source: Source, clean: Cleaner) -> int | None
     return None
 
 
-def _number(found: Found, keys: Iterable[str], clean: Cleaner) -> int | float | None:
+def _number(found: Attributes, keys: Iterable[str], clean: Cleaner) -> int | float | None:
     for key in keys:
         if key in found and (number := number_of(found[key], clean)) is not None:
             return number
     return None
 
 
-def _input_of(found: Found, source: Source, clean: Cleaner) -> str | None:
+def _input_of(found: Attributes, source: ReceivedSpan, clean: Cleaner) -> str | None:
     messages = _from_details(source.span, _INPUT) or _from_events(source.span, _INPUT_EVENTS)
     if messages is None:
-        messages = indexed(found, _PROMPT) or _decoded(found, _INPUT)
+        messages = unflatten(found, _PROMPT) or _decoded(found, _INPUT)
     system = _decoded(found, _SYSTEM) or _from_details(source.span, _SYSTEM)
     if system and isinstance(messages, list):
         messages = [{"role": "system", "parts": system}, *messages]
     return _encoded(messages, clean)
 
 
-def _output_of(found: Found, source: Source, clean: Cleaner) -> str | None:
+def _output_of(found: Attributes, source: ReceivedSpan, clean: Cleaner) -> str | None:
     messages = _from_details(source.span, _OUTPUT) or _from_events(source.span, ("gen_ai.choice",))
     if messages is None:
-        messages = indexed(found, _COMPLETION) or _decoded(found, _OUTPUT)
+        messages = unflatten(found, _COMPLETION) or _decoded(found, _OUTPUT)
     return _encoded(messages, clean)
 
 
@@ -113,7 +113,7 @@ def _encoded(messages: Any, clean: Cleaner) -> str | None:
     return to_json(messages, clean)
 
 
-def _decoded(found: Found, key: str) -> Any:
+def _decoded(found: Attributes, key: str) -> Any:
     """A value sent as JSON text, or as a structure: conventions allow both."""
     if key not in found:
         return None
@@ -142,14 +142,14 @@ def _from_events(span: Span, names: tuple[str, ...]) -> list[Any] | None:
 
 OTEL_GENAI = Dialect(
     name="otel_genai",
-    type=Told(read=_type_of, keys=(_OPERATION, *_TOOLS, *_MODELS)),
-    usage=Told(
+    type=Extractor(read=_type_of, keys=(_OPERATION, *_TOOLS, *_MODELS)),
+    usage=Extractor(
         read=_usage_of, keys=(_OPERATION, *_INPUT_TOKENS, *_OUTPUT_TOKENS, *_TOTAL_TOKENS, *chain(*_PARTS.values()))
     ),
-    cost=Told(read=_cost_of, keys=(_COST,)),
-    first_token_us=Told(read=_first_token_us, keys=(_FIRST_CHUNK,)),
-    input_of=Told(read=_input_of, keys=(_INPUT, _SYSTEM), prefixes=(f"{_PROMPT}.",), events=True),
-    output_of=Told(read=_output_of, keys=(_OUTPUT,), prefixes=(f"{_COMPLETION}.",), events=True),
+    cost=Extractor(read=_cost_of, keys=(_COST,)),
+    first_token_us=Extractor(read=_first_token_us, keys=(_FIRST_CHUNK,)),
+    input_of=Extractor(read=_input_of, keys=(_INPUT, _SYSTEM), prefixes=(f"{_PROMPT}.",), events=True),
+    output_of=Extractor(read=_output_of, keys=(_OUTPUT,), prefixes=(f"{_COMPLETION}.",), events=True),
     span_name=("gen_ai.tool.name",),
     model=_MODELS,
     provider=("gen_ai.provider.name", "gen_ai.system"),

@@ -2,8 +2,8 @@
 
 from lodestream_proto.v1.trace_pb2 import SPAN_TYPE_AGENT, SPAN_TYPE_CHAIN, SPAN_TYPE_SPAN, SPAN_TYPE_TOOL
 
-from shared.read_model.blocks import Source
-from shared.read_model.dialects.fields import Dialect, Found, Told
+from shared.read_model.blocks import ReceivedSpan
+from shared.read_model.dialects.dialect import Attributes, Dialect, Extractor
 from shared.read_model.dialects.values import Cleaner, text_of
 
 _KIND = "traceloop.span.kind"
@@ -11,13 +11,13 @@ _KINDS = {"workflow": SPAN_TYPE_CHAIN, "task": SPAN_TYPE_SPAN, "agent": SPAN_TYP
 _PROPERTIES = "traceloop.association.properties"
 
 
-def _type_of(found: Found, _source: Source, clean: Cleaner) -> int | None:
+def _type_of(found: Attributes, _source: ReceivedSpan, clean: Cleaner) -> int | None:
     return _KINDS.get(text_of(found[_KIND], clean) or "")
 
 
 TRACELOOP = Dialect(
     name="traceloop",
-    type=Told(read=_type_of, keys=(_KIND,)),
+    type=Extractor(read=_type_of, keys=(_KIND,)),
     span_name=("traceloop.entity.name",),
     trace_name=("traceloop.workflow.name",),
     user_id=(f"{_PROPERTIES}.user_id",),

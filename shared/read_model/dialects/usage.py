@@ -7,7 +7,7 @@ reasoning tokens inside the output; Anthropic's object counts cache reads and wr
 from collections.abc import Mapping
 from typing import Any
 
-from shared.read_model.dialects.fields import Usage
+from shared.read_model.dialects.dialect import Usage
 from shared.read_model.dialects.values import ENTRIES, MAX_KINDS, Cleaner
 
 CACHED, CACHE_CREATION, INPUT_AUDIO = "input_cached_tokens", "input_cache_creation", "input_audio_tokens"

@@ -10,8 +10,8 @@ from typing import TypeVar
 from lodestream_proto.v1.trace_pb2 import LEVEL_DEFAULT, SPAN_TYPE_SPAN
 
 from services.projections.traces.folding.rows import Part, SpanKey, SpanRow
-from shared.read_model.blocks import Source
-from shared.read_model.dialects import Hot, hot
+from shared.read_model.blocks import ReceivedSpan
+from shared.read_model.dialects import SpanColumns, read_columns
 from shared.read_model.dialects.usage import totals
 from shared.read_model.dialects.values import AMOUNT, MAX_PICOS, MAX_TOKENS, TIME, Cleaner
 from shared.read_model.pricing import cost_of, total_cost
@@ -21,7 +21,7 @@ _MIN_START_US = _DAY_US  # a clock that was never set tells the first day of 197
 _MOST_SANITIZED = 2**15 - 1
 _NO_PARENT = bytes(8)
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-_FIELDS = tuple(field.name for field in fields(Hot) if field.name not in {"as_root", "changes"})
+_FIELDS = tuple(field.name for field in fields(SpanColumns) if field.name not in {"as_root", "changes"})
 Value = TypeVar("Value")
 
 
@@ -39,7 +39,7 @@ class Version:
     """One telling of a span, its clock brought within reason."""
 
     part: Part
-    source: Source
+    source: ReceivedSpan
     trace_id: bytes
     span_id: bytes
     start_us: int
@@ -52,7 +52,7 @@ class Version:
         return project_id, self.trace_id, self.span_id, day
 
 
-def version(part: Part, source: Source) -> Version:
+def version(part: Part, source: ReceivedSpan) -> Version:
     """A telling, its times brought within reason.
 
     A start outside of 1970-01-02 … a day after it was received becomes the time it was received; an end before the
@@ -86,12 +86,12 @@ class Telling:
     start_us: int
     end_us: int | None
     parent: bytes | None
-    facts: Hot
+    facts: SpanColumns
 
 
 def telling(version: Version) -> Telling:
     """What counts of a version, without its source."""
-    facts = hot(version.source)
+    facts = read_columns(version.source)
     if version.clamped:
         Cleaner(facts.changes).count(TIME, version.clamped)
     moment = version.start_us if version.end_us is None else version.end_us
@@ -113,7 +113,7 @@ def fold(key: SpanKey, versions: Sequence[Version], changes: Counter[str] | None
     if len(versions) > 1:
         return fold_tellings(key, map(telling, versions), changes)
     (only,) = versions
-    facts, parent = hot(only.source), _parent(only)
+    facts, parent = read_columns(only.source), _parent(only)
     if only.clamped:
         Cleaner(facts.changes).count(TIME, only.clamped)
     row = _row(
@@ -160,15 +160,15 @@ def _distinct(tellings: Iterable[Telling]) -> list[Telling]:
     return [smallest[revision] for revision in sorted(smallest)]
 
 
-def _digest(source: Source) -> bytes:
-    emitter = source.emitter
+def _digest(source: ReceivedSpan) -> bytes:
+    origin = source.origin
     digest = hashlib.blake2b(digest_size=16)
     for text in (
         source.span.SerializeToString(deterministic=True),
-        emitter.resource.SerializeToString(deterministic=True),
-        emitter.scope.SerializeToString(deterministic=True),
-        emitter.sdk_name.encode(),
-        emitter.sdk_version.encode(),
+        origin.resource.SerializeToString(deterministic=True),
+        origin.scope.SerializeToString(deterministic=True),
+        origin.sdk_name.encode(),
+        origin.sdk_version.encode(),
     ):
         digest.update(len(text).to_bytes(8, "big"))
         digest.update(text)
@@ -187,7 +187,7 @@ def _last(backwards: Iterable[Value | None]) -> Value | None:
 
 def _row(
     key: SpanKey,
-    facts: Hot,
+    facts: SpanColumns,
     *,
     start_us: int,
     end_us: int | None,
@@ -225,12 +225,12 @@ def _at_most(most: int, amount: int, clean: Cleaner) -> int:
     return most
 
 
-def _merge(told: Sequence[Hot]) -> Hot:
+def _merge(told: Sequence[SpanColumns]) -> SpanColumns:
     """Later beats earlier; of each kind of cleaning the telling that needed most of it counts."""
-    merged = Hot()
+    merged = SpanColumns()
     for facts in told:
         for kind, times in facts.changes.items():
             merged.changes[kind] = max(times, merged.changes.get(kind, 0))
     for name in _FIELDS:
-        setattr(merged, name, _last(getattr(hot, name) for hot in reversed(told)))
+        setattr(merged, name, _last(getattr(columns, name) for columns in reversed(told)))
     return merged

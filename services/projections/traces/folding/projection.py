@@ -12,7 +12,7 @@ from services.projections.traces.folding.rows import BlockRow, Part, SpanKey, Sp
 from services.projections.traces.storing.copy_format import microseconds
 from services.projections.traces.storing.packed import Packed
 from shared.event_log.codec import Recorded
-from shared.read_model.blocks import Source, UnreadableBlockError, open_block, sources_of
+from shared.read_model.blocks import ReceivedSpan, UnreadableBlockError, open_block, sources_of
 from shared.read_model.dead_letters import DeadLetter, whole
 from shared.read_model.dialects.values import Cleaner
 from shared.runtime.memory import raise_if_out_of_memory
@@ -86,7 +86,7 @@ def projecting(records: Sequence[Recorded], projected: Projected) -> Iterator[No
             ]
 
 
-def sources_in(block: BlockRow) -> list[Source]:
+def sources_in(block: BlockRow) -> list[ReceivedSpan]:
     """The spans of a record, by their index.
 
     Raises UnreadableBlockError.
@@ -95,12 +95,12 @@ def sources_in(block: BlockRow) -> list[Source]:
     return list(sources_of(request, sdk_name=block.sdk_name, sdk_version=block.sdk_version))
 
 
-def span_letter(record: Recorded, source: Source, reason: str) -> DeadLetter:
+def span_letter(record: Recorded, source: ReceivedSpan, reason: str) -> DeadLetter:
     """One span of a record, as a request of its own, so that it can be sent again as it is."""
     assert record.event is not None
-    alone = ScopeSpans(scope=source.emitter.scope, spans=[source.span])
+    alone = ScopeSpans(scope=source.origin.scope, spans=[source.span])
     request = ExportTraceServiceRequest(
-        resource_spans=[ResourceSpans(resource=source.emitter.resource, scope_spans=[alone])]
+        resource_spans=[ResourceSpans(resource=source.origin.resource, scope_spans=[alone])]
     )
     return DeadLetter(
         record.event.project_id,

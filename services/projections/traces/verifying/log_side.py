@@ -13,7 +13,7 @@ from services.projections.traces.storing.copy_format import microseconds
 from shared.event_log.codec import Recorded
 from shared.event_log.reading import log_range, range_consumer, read_range
 from shared.event_log.topics import TRACES
-from shared.read_model.blocks import Source
+from shared.read_model.blocks import ReceivedSpan
 from shared.runtime.settings import KafkaSettings
 
 _NEAR = 50
@@ -72,7 +72,7 @@ async def opened(kafka: KafkaSettings) -> AsyncIterator[Log]:
         await consumer.stop()
 
 
-def tellings(block: BlockRow, sources: Sequence[Source]) -> Iterator[Telling]:
+def tellings(block: BlockRow, sources: Sequence[ReceivedSpan]) -> Iterator[Telling]:
     """The spans of a record, each folded by itself."""
     received_at_us = microseconds(block.received_at)
     for source in sources:
@@ -88,7 +88,7 @@ def tellings(block: BlockRow, sources: Sequence[Source]) -> Iterator[Telling]:
         yield Telling(source.index, part, key, row)
 
 
-def opened_block(record: Recorded) -> tuple[BlockRow, list[Source]] | None:
+def opened_block(record: Recorded) -> tuple[BlockRow, list[ReceivedSpan]] | None:
     """A record's block and its spans; None for one that can't be read, which is a dead letter as a whole."""
     try:
         block = block_of(record)

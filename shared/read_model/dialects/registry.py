@@ -1,6 +1,6 @@
 """Which dialects there are, and in which order they are believed."""
 
-from shared.read_model.dialects.fields import Dialect
+from shared.read_model.dialects.dialect import Dialect
 from shared.read_model.dialects.langfuse import LANGFUSE
 from shared.read_model.dialects.lodestream import LODESTREAM
 from shared.read_model.dialects.openinference import OPENINFERENCE

@@ -1,4 +1,4 @@
-"""What is understood of a span: the hot fields that become columns, and the cold content that is read with a trace."""
+"""What a dialect declares, and what is read of a span: columns of its row, and content that is read with its trace."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from lodestream_proto.v1.trace_pb2 import (
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from shared.read_model.blocks import Source
+from shared.read_model.blocks import ReceivedSpan
 from shared.read_model.dialects.values import Cleaner, plain
 
 TYPES = {
@@ -44,15 +44,15 @@ LEVELS = {
     **dict.fromkeys(("error", "fatal", "critical"), LEVEL_ERROR),
 }
 
-Found = Mapping[str, AnyValue]
-"""A span's attributes by key; only those that some dialect knows, when hot fields are read."""
+Attributes = Mapping[str, AnyValue]
+"""A span's attributes by key; for an extractor only those that it declares."""
 Usage = dict[str, int]
 """Tokens by kind, each counted once: `input` without what `input_…` count apart, `output` likewise, perhaps `total`."""
 
 
 @dataclass(slots=True)
-class Hot:
-    """The fields of a span's row that its attributes tell. None: not told."""
+class SpanColumns:
+    """The columns of a span's row that its attributes give. None: not given."""
 
     name: str | None = None
     type: int | None = None
@@ -82,48 +82,48 @@ class Hot:
 
 
 @dataclass(slots=True)
-class Content:
-    """The cold part of a span, as texts: JSON, or plain text where the emitter sent plain text. None: not told."""
+class SpanContent:
+    """The content of a span, as texts: JSON, or plain text where the emitter sent plain text. None: not given."""
 
     input: str | None = None
     output: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     model_parameters: dict[str, Any] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
-    """What no dialect understood."""
+    """Attributes that no dialect knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What a convention tells where one key with one value is not enough."""
+class Extractor:
+    """Reads a field of which the value of one key is not enough."""
 
-    read: Callable[[Found, Source, Cleaner], Any]
-    """The answer, or None. It is asked only where the span has something that it reads:"""
+    read: Callable[[Attributes, ReceivedSpan, Cleaner], Any]
+    """Returns the value, or None. Called only for spans that have one of the keys, of the prefixes, or events."""
     keys: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
-    """Beginnings of keys."""
+    """Prefixes of keys that it reads."""
     events: bool = False
-    """The span's events."""
+    """Whether it reads the span's events."""
 
 
-NOT_TOLD = Told(read=lambda _found, _source, _clean: None)
+NO_EXTRACTOR = Extractor(read=lambda _attributes, _source, _clean: None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """What one convention tells of each field: by plain keys, the first that is present winning, or by a function.
+    """Where one convention has each field: under keys, of which the first that is present wins, or by an extractor.
 
-    Of a field that has both the plain keys come first.
+    Of a field that has both, the keys come first.
     """
 
     name: str
-    type: Told = NOT_TOLD
-    usage: Told = NOT_TOLD
-    cost: Told = NOT_TOLD
-    first_token_us: Told = NOT_TOLD
-    input_of: Told = NOT_TOLD
-    output_of: Told = NOT_TOLD
-    metadata_value: Callable[[AnyValue, Source], Any] = lambda value, _source: plain(value)
+    type: Extractor = NO_EXTRACTOR
+    usage: Extractor = NO_EXTRACTOR
+    cost: Extractor = NO_EXTRACTOR
+    first_token_us: Extractor = NO_EXTRACTOR
+    input_of: Extractor = NO_EXTRACTOR
+    output_of: Extractor = NO_EXTRACTOR
+    metadata_value: Callable[[AnyValue, ReceivedSpan], Any] = lambda value, _source: plain(value)
     span_name: tuple[str, ...] = ()
     level: tuple[str, ...] = ()
     status_message: tuple[str, ...] = ()
@@ -143,9 +143,9 @@ class Dialect:
     as_root: tuple[str, ...] = ()
     model_parameters: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
-    """Keys whose value is metadata as a whole; `key.x` is the entry x of it."""
+    """Keys whose value is all metadata; `key.x` is its entry x."""
 
     @property
-    def told(self) -> tuple[Told, ...]:
-        """All that functions tell."""
+    def extractors(self) -> tuple[Extractor, ...]:
+        """All its extractors, those that read nothing too."""
         return self.type, self.usage, self.cost, self.first_token_us, self.input_of, self.output_of

@@ -3,16 +3,16 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from shared.read_model.dialects.fields import Found
-from shared.read_model.dialects.shapes import Shape, Shapes
+from shared.read_model.dialects.dialect import Attributes
+from shared.read_model.dialects.span_shape import ShapeCache, SpanShape
 from shared.read_model.dialects.values import plain
 
 _MAX_ITEMS = 10_000
 _MAX_DEPTH = 12
-_LAYOUTS = Shapes[list[Any] | None]()
+_LAYOUTS = ShapeCache[list[Any] | None]()
 
 
-def indexed(found: Found, prefix: str, *, item: str = "") -> list[Any]:
+def unflatten(found: Attributes, prefix: str, *, item: str = "") -> list[Any]:
     """The list written under `prefix`, in index order; `item` is the step between the index and the fields."""
     shape = prefix, item, *found
     if (layout := _LAYOUTS.get(shape)) is None:
@@ -25,7 +25,7 @@ def indexed(found: Found, prefix: str, *, item: str = "") -> list[Any]:
     return [_filled(entry, values) for entry in layout]
 
 
-def _layout(shape: Shape) -> list[Any] | None:
+def _layout(shape: SpanShape) -> list[Any] | None:
     """The list with the places of the values instead of the values: it is the keys alone that decide how they nest.
 
     None at the first meeting. Conversations have many shapes that never come again, for which this would be in vain.

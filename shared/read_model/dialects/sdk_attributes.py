@@ -8,8 +8,8 @@ from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from shared.read_model.blocks import Source
-from shared.read_model.dialects.fields import TYPES, Dialect, Found, Told, Usage
+from shared.read_model.blocks import ReceivedSpan
+from shared.read_model.dialects.dialect import TYPES, Attributes, Dialect, Extractor, Usage
 from shared.read_model.dialects.usage import by_kind, from_mapping
 from shared.read_model.dialects.values import (
     AMOUNT,
@@ -30,7 +30,7 @@ _MAX_DOLLARS = MAX_PICOS // 10**12
 def sdk_dialect(
     prefix: str,
     *,
-    metadata_value: Callable[[AnyValue, Source], Any],
+    metadata_value: Callable[[AnyValue, ReceivedSpan], Any],
     more: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> Dialect:
     """The dialect of an SDK that writes `<prefix>.observation.*`, `<prefix>.trace.*`; `more` are keys tried after."""
@@ -66,24 +66,24 @@ def sdk_dialect(
     )
 
 
-def _by(key: str, answer: Callable[[AnyValue, Source, Cleaner], Any]) -> Told:
+def _by(key: str, answer: Callable[[AnyValue, ReceivedSpan, Cleaner], Any]) -> Extractor:
     """What one key tells; asked only where it is there."""
 
-    def read(found: Found, source: Source, clean: Cleaner) -> Any:
+    def read(found: Attributes, source: ReceivedSpan, clean: Cleaner) -> Any:
         return answer(found[key], source, clean)
 
-    return Told(read=read, keys=(key,))
+    return Extractor(read=read, keys=(key,))
 
 
-def _type_of(value: AnyValue, _source: Source, clean: Cleaner) -> int | None:
+def _type_of(value: AnyValue, _source: ReceivedSpan, clean: Cleaner) -> int | None:
     return TYPES.get(text_of(value, clean) or "")
 
 
-def _usage_of(value: AnyValue, _source: Source, clean: Cleaner) -> Usage | None:
+def _usage_of(value: AnyValue, _source: ReceivedSpan, clean: Cleaner) -> Usage | None:
     return from_mapping(mapping_of(value, clean), clean)
 
 
-def _cost_of(value: AnyValue, _source: Source, clean: Cleaner) -> dict[str, int] | None:
+def _cost_of(value: AnyValue, _source: ReceivedSpan, clean: Cleaner) -> dict[str, int] | None:
     return cost_from(mapping_of(value, clean), clean)
 
 
@@ -111,7 +111,7 @@ def _picos(dollars: Any, clean: Cleaner) -> int | None:
     return None
 
 
-def _first_token_us(value: AnyValue, source: Source, clean: Cleaner) -> int | None:
+def _first_token_us(value: AnyValue, source: ReceivedSpan, clean: Cleaner) -> int | None:
     text = value.string_value
     nanoseconds = _iso_ns(text.strip('"')) if "-" in text else number_of(value, clean)
     if nanoseconds is not None:
