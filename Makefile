@@ -26,12 +26,13 @@ proto: .venv/ready ## generate proto/gen from the .proto files
 	    --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS:proto/%=%)
 	@touch proto/gen/lodestream_proto/__init__.py proto/gen/lodestream_proto/v1/__init__.py proto/gen/lodestream_proto/py.typed
 
-check: check-quick ## format, lint, spelling, migrations, types, import rules, the contract, the tree's own rules
+check: check-quick ## format, lint, spelling, migrations, types, import rules, the contract, the tree's own rules, the documentation
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/buf breaking proto --against '.git#ref=$(PROTO_BASE),subdir=proto'
 	@$(MAKE) --no-print-directory proto && git diff --exit-code --stat -- proto/gen
 	@$(BIN)/pytest -q tests/architecture
+	@$(MAKE) --no-print-directory docs
 
 check-quick: .venv/ready ## the part of it that takes a second
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
@@ -71,11 +72,18 @@ demo: .venv/ready ## start everything, trace a support assistant, compare its pr
 bench: .venv/peers/ready ## measure all on this machine, into docs/benchmarks.md (ARGS="--seconds 15 ingest" is shorter)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-docs: .venv/ready ## write docs/asyncapi-*.json, what each reader of the log reads
+asyncapi: .venv/ready ## write docs/asyncapi-*.json, what each reader of the log reads
 	@for folder in $(patsubst %/__main__.py,%,$(wildcard services/projections/*/__main__.py) services/write/evaluator/__main__.py); do \
 	    $(BIN)/python -m $$(echo $$folder | tr / .) --asyncapi > docs/asyncapi-$$(basename $$folder).json; done
+
+.venv/docs-ready: .venv/ready requirements/docs.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/docs.lock
+	@touch $@
+
+docs: .venv/docs-ready ## build the documentation into .docs/site, and fail for dead links
+	@$(BIN)/python docs/site/build.py
 
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.lock
 	@sh requirements/lock.sh
 
-.PHONY: help setup proto check check-quick hooks fix test coverage matrix torture up demo bench docs lock
+.PHONY: help setup proto check check-quick hooks fix test coverage matrix torture up demo bench asyncapi docs lock

@@ -67,7 +67,7 @@ def test_nothing_is_acknowledged_before_it_is_folded() -> None:
 
 
 def test_the_document_of_the_topics_is_up_to_date() -> None:
-    """Written by `make docs`."""
+    """Written by `make asyncapi`."""
     written = Path(__file__).parents[2] / "docs" / "asyncapi-traces.json"
     assert written.read_text(encoding="utf-8") == document(create_app)
 

@@ -23,6 +23,8 @@ from lodestream._fields import INPUT, LEVEL, OUTPUT, TYPE
 from lodestream._score import Score
 from lodestream._span import Observation
 
+__all__ = ["Captured", "CapturedScore", "CapturedSpan", "captured"]
+
 
 @dataclass(frozen=True, slots=True)
 class CapturedSpan:

@@ -1,0 +1,52 @@
+"""What the public modules export, what `__all__` lists and what the reference documents are the same names."""
+
+import re
+from importlib import import_module
+from inspect import ismodule
+from pathlib import Path
+from types import ModuleType
+
+import lodestream
+import pytest
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "sdk"
+MODULES = ("lodestream", "lodestream.evaluators", "lodestream.mock", "lodestream.reports", "lodestream.testing")
+PAGES = {name: REFERENCE / f"{name.rpartition('.')[2]}.md" for name in MODULES}
+
+
+def exported(module: ModuleType) -> set[str]:
+    """Return the public names of a module that are ours: a package's come from its modules, a module's are its own."""
+    package = hasattr(module, "__path__")
+    return {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not ismodule(value)
+        if (home := getattr(value, "__module__", None))
+        if (home.startswith("lodestream.") if package else home == module.__name__)
+    }
+
+
+def test_every_public_module_is_here() -> None:
+    folder = Path(lodestream.__file__).parent
+    modules = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    public = {f"lodestream.{name}" for name in modules if not name.startswith("_")}
+    assert public | {"lodestream"} == set(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_all_lists_what_is_exported(name: str) -> None:
+    module = import_module(name)
+    for listed in module.__all__:  # those that are imported late are there from now on
+        assert getattr(module, listed) is not None
+    assert exported(module) <= set(module.__all__)
+    assert len(module.__all__) == len(set(module.__all__))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_reference_documents_what_all_lists(name: str) -> None:
+    documented = re.findall(rf"^::: {re.escape(name)}\.(\w+)$", PAGES[name].read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(documented) == sorted(set(import_module(name).__all__) - {"__version__"})
+
+
+def test_each_page_of_the_reference_is_about_a_public_module() -> None:
+    assert set(REFERENCE.glob("*.md")) == set(PAGES.values())
