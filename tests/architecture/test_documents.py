@@ -26,6 +26,21 @@ def test_no_two_decisions_share_a_number() -> None:
     assert len(numbers) == len(set(numbers))
 
 
+def test_the_files_that_contributing_names_exist() -> None:
+    """Names with a folder are paths from the root; others are of a file somewhere in the tree."""
+    folders = ("docs", "proto", "requirements", "sdk", "services", "shared", "tests")
+    names = {path.name for folder in folders for path in (ROOT / folder).rglob("*")} | {
+        path.name for path in ROOT.iterdir()
+    }
+    written = re.findall(r"`([\w./-]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    files = [
+        name for name in written if name.split("/")[0] in folders or re.search(r"\w\.(py|json|toml|yml|sql)$", name)
+    ]
+    missing = [name for name in files if not ((ROOT / name).exists() if "/" in name else name in names)]
+    assert len(files) > 40
+    assert not missing
+
+
 @pytest.mark.parametrize("folder", PUBLISHED)
 def test_each_package_carries_the_licence(folder: str) -> None:
     licence = (ROOT / folder / "LICENSE").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,7 +32,8 @@ def page() -> str:
 
 def _section(group: type[BaseSettings]) -> Iterator[str]:
     docs = _field_docs(group)
-    yield f"\n## {group.__name__.removesuffix('Settings')}\n\n{inspect.cleandoc(group.__doc__ or '')}\n"
+    title = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", group.__name__.removesuffix("Settings")).capitalize()
+    yield f"\n## {title}\n\n{inspect.cleandoc(group.__doc__ or '')}\n"
     yield "| Variable | Default | |\n|---|---|---|"
     for name, field in group.model_fields.items():
         variable = field.validation_alias or f"{group.model_config['env_prefix']}{name}".upper()
