@@ -78,7 +78,7 @@ def staged_pages() -> dict[str, str]:
 
 def generated_pages() -> dict[str, str]:
     """Return the pages that are written from the code, by their place in the site."""
-    from reference import command_line, contract, settings
+    from reference import command_line, contract, settings, topics
 
     operations = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     metrics = re.search(r"^## Metrics\n(.*?)(?=^## |\Z)", operations, re.MULTILINE | re.DOTALL)
@@ -88,6 +88,7 @@ def generated_pages() -> dict[str, str]:
         "reference/cli.md": command_line.page(),
         "reference/settings.md": settings.page(),
         "reference/metrics.md": "# Metrics\n" + metrics[1],
+        "reference/topics.md": topics.page(ROOT / "docs"),
         **{f"reference/grpc/{name}.md": text for name, text in contract.pages(ROOT / "proto").items()},
     }
 

@@ -41,6 +41,14 @@ def test_the_files_that_contributing_names_exist() -> None:
     assert not missing
 
 
+def test_the_glossary_says_each_word_once_in_order() -> None:
+    tables = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").split("## Not used")
+    for table in tables:
+        words = re.findall(r"^\| ([^|]+?) \|", table, re.MULTILINE)[1:]
+        assert len(words) > 20
+        assert words == sorted(set(words), key=str.casefold)
+
+
 @pytest.mark.parametrize("folder", PUBLISHED)
 def test_each_package_carries_the_licence(folder: str) -> None:
     licence = (ROOT / folder / "LICENSE").read_text(encoding="utf-8")
