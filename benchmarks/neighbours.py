@@ -28,7 +28,15 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from lodestream_proto.v1 import datasets_pb2, experiments_pb2, prompts_pb2, query_pb2
 from lodestream_proto.v1.event_pb2 import Event
-from lodestream_proto.v1.experiment_event_pb2 import DatasetCreated, DatasetItemRecorded, ExperimentRequested
+from lodestream_proto.v1.experiment_event_pb2 import (
+    EXPERIMENT_OUTCOME_COMPLETED,
+    DatasetCreated,
+    DatasetItemRecorded,
+    ExperimentFinished,
+    ExperimentItemFinished,
+    ExperimentRequested,
+    ItemEvaluation,
+)
 from lodestream_proto.v1.ingest_pb2 import RecordRequest
 from lodestream_proto.v1.prompt_event_pb2 import PromptVersionCreated
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
@@ -53,6 +61,8 @@ CREATE_PROMPT = "/lodestream_proto.v1.PromptService/CreatePrompt"
 CREATE_DATASET = "/lodestream_proto.v1.DatasetService/CreateDataset"
 RECORD_ITEMS = "/lodestream_proto.v1.DatasetService/RecordItems"
 START_EXPERIMENT = "/lodestream_proto.v1.ExperimentService/StartExperiment"
+COMPARE_EXPERIMENTS = "/lodestream_proto.v1.ExperimentService/CompareExperiments"
+WATCH_EXPERIMENT = "/lodestream_proto.v1.ExperimentService/WatchExperiment"
 GET_EXPERIMENT = "/lodestream_proto.v1.ExperimentService/GetExperiment"
 TARGET = 2.0
 _SPANS_PER_WRITE, _WRITES_PER_SECOND, _READS_PER_SECOND, _RUNS_PER_SECOND = 5, 4, 20, 1
@@ -101,6 +111,17 @@ class Client:
         except grpc.aio.AioRpcError:
             return False
         return True
+
+    async def read_stream(self, method: str, request: bytes) -> None:
+        """Read a stream to its end, however it ends."""
+        call: Any = self.channel.unary_stream(method)
+        try:
+            async for _ in call(request, metadata=(("authorization", f"Bearer {self.secret_key}"),)):
+                self.answers["a message of a stream"] += 1
+        except grpc.aio.AioRpcError as error:
+            self.answers[error.code().name] += 1
+        else:
+            self.answers["a whole stream"] += 1
 
     async def at_once(self, calls: int, attack: Callable[["Client"], Awaitable[object]]) -> None:
         """So many of an attack's calls under way, for ever."""
@@ -297,24 +318,52 @@ async def wide_lists(attacker: Client) -> None:
 
 async def many_tails(attacker: Client) -> None:
     """90 tails on one connection, each of which is begun again as soon as it ends."""
+    request = query_pb2.TailTracesRequest().SerializeToString()
+    await attacker.at_once(90, lambda client: client.read_stream(TAIL_TRACES, request))
 
-    async def tail(client: Client) -> None:
-        call: Any = client.channel.unary_stream(TAIL_TRACES)
-        metadata = (("authorization", f"Bearer {client.secret_key}"),)
-        try:
-            async for _ in call(query_pb2.TailTracesRequest().SerializeToString(), metadata=metadata):
-                client.answers["a trace in a tail"] += 1
-        except grpc.aio.AioRpcError as error:
-            client.answers[error.code().name] += 1
 
-    await attacker.at_once(90, tail)
+async def record_run(attacker: Client, name: str, items: int, output: str) -> str:
+    """The id of a run over data in no dataset that has ended, with five evaluations of each item."""
+    run = ExperimentRequested(name=name, task_json='{"kind": "sdk"}')
+    answer, _ = await attacker.call(
+        START_EXPERIMENT, experiments_pb2.StartExperimentRequest(experiment=run).SerializeToString()
+    )
+    run_id = experiments_pb2.StartExperimentResponse.FromString(answer).run.request.run_id
+    results = []
+    for number in range(items):
+        evaluations = [ItemEvaluation(name=f"metric {n}", numeric=secrets.randbelow(1_000)) for n in range(5)]
+        result = ExperimentItemFinished(
+            run_id=run_id, item_id=f"{number}", output_json=json.dumps(output), evaluations=evaluations
+        )
+        result.started_at.GetCurrentTime()
+        result.ended_at.CopyFrom(result.started_at)
+        results.append(Event(experiment_item_finished=result))
+    for begin in range(0, items, 500):
+        await attacker.call(RECORD, RecordRequest(events=results[begin : begin + 500]).SerializeToString())
+    ended = Event(experiment_finished=ExperimentFinished(run_id=run_id, outcome=EXPERIMENT_OUTCOME_COMPLETED))
+    await attacker.call(RECORD, RecordRequest(events=[ended]).SerializeToString())
+    return run_id
+
+
+async def comparisons(attacker: Client) -> None:
+    """Two runs of 5,000 items with five evaluations each, compared sixteen at once."""
+    ids = [await record_run(attacker, f"run {n}", 5_000, "yes") for n in range(2)]
+    request = experiments_pb2.CompareExperimentsRequest(baseline_run_id=ids[0], run_ids=ids[1:]).SerializeToString()
+    await attacker.at_once(16, lambda client: client.try_call(COMPARE_EXPERIMENTS, request))
+
+
+async def many_watches(attacker: Client) -> None:
+    """90 streams of a run with 2,000 results of 10 kB, each of which is begun again as soon as all were read."""
+    run_id = await record_run(attacker, "watched", 2_000, "x" * 10_000)
+    request = experiments_pb2.WatchExperimentRequest(run_id=run_id, with_items=True).SerializeToString()
+    await attacker.at_once(90, lambda client: client.read_stream(WATCH_EXPERIMENT, request))
 
 
 ATTACKS: Mapping[str, Attack] = {
     attack.__name__: attack
     for attack in (
         bytes_bomb, spans_bomb, empty_messages, huge_trace, huge_session, poison, flood, flood_of_small_calls,
-        slow_items, large_reads, wide_lists, many_tails,
+        slow_items, large_reads, wide_lists, many_tails, comparisons, many_watches,
     )
 }  # fmt: skip
 

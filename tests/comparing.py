@@ -21,9 +21,12 @@ from lodestream_proto.v1.score_event_pb2 import (
 from services.read.query.database import Database
 from services.read.query.experiments.compare import Comparisons
 from services.read.query.experiments.summaries import Summaries
+from services.read.query.reading import Admission
 from shared.read_model.experiment_ids import dataset_id_of
 from shared.read_model.keys import create_key, create_project
 from shared.read_model.postgres import SEARCH_PATH, connect_pool
+from shared.runtime.fairness import FairLimiter
+from shared.runtime.settings import QuerySettings
 from tests import experiments as told
 
 BEGAN = datetime(2026, 5, 1, tzinfo=UTC)
@@ -40,6 +43,8 @@ class Comparing:
     database: Database
     project_id: str
     comparisons: Comparisons
+    turns: FairLimiter
+    """Of all projects' comparisons."""
 
     async def dataset(self, items: int, *, version: int = 1, metadata: Callable[[int], str] = lambda _: "") -> None:
         """The dataset "questions" as it is at a version, with all items the same since its first."""
@@ -173,7 +178,8 @@ async def comparing(database: str, project_id: str) -> AsyncIterator[Comparing]:
     pool = await connect_pool(database, application="compare")
     try:
         await create_project(connection, project_id, project_id)
-        yield Comparing(connection, Database(pool, pool), project_id, Comparisons(Summaries()))
+        turns = Admission.of(QuerySettings()).comparisons
+        yield Comparing(connection, Database(pool, pool), project_id, Comparisons(Summaries(), turns), turns)
     finally:
         await pool.close()
         await connection.close()

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import uuid4
 
 import grpc
@@ -10,6 +11,7 @@ import pytest
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import ItemEvaluation
 
+from shared.read_model.keys import create_project
 from shared.runtime.refusal import RefusedError
 from tests.comparing import Comparing, comparing, item_id, metric
 from tests.conftest import StartService
@@ -208,6 +210,20 @@ async def test_ten_thousand_items_and_ten_metrics_are_answered_by_the_service_in
     assert all(each.HasField("p_value") for each in answer.metrics)
     assert answer.ByteSize() < 4 * 1024 * 1024
     assert any("changed items are not listed" in warning for warning in answer.warnings)
+
+
+async def test_a_project_that_compares_much_keeps_no_other_waiting(project) -> None:
+    other = replace(project, project_id=f"{project.project_id}-other")
+    await create_project(project.connection, other.project_id, "other")
+    for each in (project, other):
+        await each.dataset(20)
+        for run in ("old", "new"):
+            await each.run(run, range(20), passed(unless=4))
+    async with project.turns.hold(project.project_id):
+        second = asyncio.create_task(project.compare("old", "new"))
+        assert (await other.compare("old", "new")).metrics
+        assert not second.done(), "a project has one at a time"
+    assert (await second).metrics
 
 
 async def test_a_service_that_has_compared_nothing_has_not_loaded_scipy() -> None:

@@ -175,6 +175,20 @@ async def test_a_hundred_watchers_ask_the_database_for_no_more_than_one(acme: Pr
         await until(lambda: _rests(asked), what="nothing is asked while nobody watches")
 
 
+async def test_however_much_a_project_watches_it_is_read_for_it_once_at_a_time(acme: Project, reading: Reading) -> None:
+    other = await reading.project()
+    for project in (acme, other):
+        await project.tell(requested("r"), result("a"), requested("another"), result("b", run_id="another"))
+    admission = Admission.of(QuerySettings())
+    async with counting(reading, admission) as (served, _):
+        here, there = (replace(project, reading=served) for project in (acme, other))
+        async with admission.watched.hold(acme.project_id):
+            waiting, served_at_once = [Watcher(here), Watcher(here, "another")], Watcher(there)
+            await served_at_once.has(1)
+            assert not any(watcher.responses for watcher in waiting)
+        await asyncio.gather(*(watcher.has(1) for watcher in waiting))
+
+
 async def _rests(asked: list[Any]) -> bool:
     """Whether so much time passes without a statement as five looks take."""
     asked.clear()
@@ -183,22 +197,21 @@ async def _rests(asked: list[Any]) -> bool:
     return not asked
 
 
-def reads_of(pool: asyncpg.Pool) -> Reads:
-    """Reads that let a project have as many streams as these tests open."""
-    admission = Admission.of(QuerySettings(streams_per_project=200))
+def reads_of(pool: asyncpg.Pool, admission: Admission) -> Reads:
     return Reads(Database(pool, pool), Authenticator(pool), LogEnds(KafkaSettings()), admission)
 
 
 @asynccontextmanager
-async def counting(reading: Reading) -> AsyncIterator[tuple[Reading, list[Any]]]:
-    """The service in this process, and the statements that it runs."""
+async def counting(reading: Reading, admission: Admission | None = None) -> AsyncIterator[tuple[Reading, list[Any]]]:
+    """The service in this process, and the statements that it runs; by default a project may have many streams."""
     asked: list[Any] = []
+    limits = admission or Admission.of(QuerySettings(streams_per_project=200))
 
     async def listen(connection: asyncpg.Connection) -> None:
         connection.add_query_logger(asked.append)
 
     pool = await connect_pool(reader_dsn(reading.dsn), application="test", setup=listen)
-    service = ExperimentService(reads_of(pool))  # type: ignore[abstract]
+    service = ExperimentService(reads_of(pool, limits))  # type: ignore[abstract]
     server, looking = grpc.aio.server(), asyncio.create_task(service.watching.run())
     add_ExperimentServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -20,6 +20,9 @@ from shared.runtime.unread import UnreadAnswers, when_over
 _MANY = 1_000_000
 _REFUSED_AFTER_SECONDS = 1.0
 """Who has too much under way waits so long for the refusal: one that calls again at once takes less of our time."""
+_WATCHERS_WAIT_SECONDS, _COMPARISONS_WAIT_SECONDS = 30.0, 30.0
+COMPARISONS = 2
+"""Under way in a process."""
 Part = TypeVar("Part")
 
 
@@ -35,6 +38,10 @@ class Admission:
     """Bytes of large answers that their clients have not read yet."""
     streams: FairLimiter
     """Tails and watches."""
+    watched: FairLimiter
+    """Readings of what watches tell: few at a time, one for each project, however many streams it has."""
+    comparisons: FairLimiter
+    """Comparisons of runs: each takes a processor and the memory of its runs."""
 
     @classmethod
     def of(cls, settings: QuerySettings) -> Self:
@@ -55,6 +62,8 @@ class Admission:
                 per_tenant=settings.streams_per_project,
                 wait_seconds=_REFUSED_AFTER_SECONDS,
             ),
+            FairLimiter("readings of watched runs", 2, per_tenant=1, wait_seconds=_WATCHERS_WAIT_SECONDS),
+            FairLimiter("comparisons", COMPARISONS, per_tenant=1, wait_seconds=_COMPARISONS_WAIT_SECONDS),
         )
 
 

@@ -12,10 +12,9 @@ from services.read.query.experiments.comparing.reading import RunRead, evaluatio
 from services.read.query.experiments.runs import find_run, messages_of
 from services.read.query.experiments.summaries import Summaries
 from services.read.query.paging import snapshot
+from services.read.query.reading import COMPARISONS
+from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import InvalidError
-
-_AT_A_TIME = 2
-"""Comparisons under way: each takes a processor and the memory of its runs; others wait."""
 
 _MOST_VALUES = 2_000_000
 """Of all items, repetitions and metrics of an answer: more would not fit the memory of a small process."""
@@ -24,20 +23,19 @@ _MOST_VALUES = 2_000_000
 class Comparisons:
     """The comparisons of one service, few at a time, beside its event loop."""
 
-    def __init__(self, summaries: Summaries) -> None:
-        self._summaries = summaries
-        self._turns = asyncio.Semaphore(_AT_A_TIME)
-        self._threads = ThreadPoolExecutor(_AT_A_TIME, "compare")
+    def __init__(self, summaries: Summaries, turns: FairLimiter) -> None:
+        self._summaries, self._turns = summaries, turns
+        self._threads = ThreadPoolExecutor(COMPARISONS, "compare")
 
     async def compare_experiments(
         self, database: Database, project_id: str, request: CompareExperimentsRequest
     ) -> CompareExperimentsResponse:
         """The candidates beside the baseline.
 
-        Raises RefusedError: a field can't be used, or the project has no such run.
+        Raises RefusedError: a field can't be used, the project has no such run, or it compares too much at once.
         """
         asked = read_request(request)
-        async with self._turns:
+        async with self._turns.hold(project_id):
             runs, read = await self._read(database, project_id, asked)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, _answer, asked, runs, read)

@@ -25,7 +25,7 @@ class ExperimentService(ExperimentServiceServicer):
     def __init__(self, reads: Reads) -> None:
         self._reads = reads
         self._summaries = Summaries()
-        self._comparisons = Comparisons(self._summaries)
+        self._comparisons = Comparisons(self._summaries, reads.admission.comparisons)
         self.watching = Watching(reads, self._summaries)
 
     async def GetExperiment(  # noqa: N802 - gRPC's name

@@ -83,7 +83,9 @@ class Watching:
         key = await project_of(self._reads.keys, context), required("run_id", request.run_id)
         watched = self._watched.get(key)
         if watched is None:
-            watched = self._watched[key] = Watched(key, self._reads.database, self._summaries, self._clock)
+            watched = self._watched[key] = Watched(
+                key, self._reads.database, self._summaries, self._reads.admission.watched, self._clock
+            )
         watched.streams += 1
         try:
             await watched.read()

@@ -21,6 +21,7 @@ from services.read.query.experiments.runs import find_run, messages_of
 from services.read.query.experiments.summaries import SQL, Row, Summaries
 from services.read.query.paging import fetch_page, snapshot
 from shared.read_model.postgres import load_sql
+from shared.runtime.fairness import FairLimiter
 
 _ITEMS_SINCE = load_sql(SQL / "items_since.sql")
 _UNDER_WAY = (EXPERIMENT_STATE_RUNNING, EXPERIMENT_STATE_PAUSED)
@@ -45,8 +46,11 @@ class Items:
 class Watched:
     """A run and its streams."""
 
-    def __init__(self, key: Key, database: Database, summaries: Summaries, clock: Callable[[], float]) -> None:
-        self.key, self.streams = key, 0
+    def __init__(
+        self, key: Key, database: Database, summaries: Summaries, turns: FairLimiter, clock: Callable[[], float]
+    ) -> None:
+        """`turns` are those of all projects' readings."""
+        self.key, self.streams, self._turns = key, 0, turns
         self.changes = 0
         """Of `run`, counted."""
         self._database, self._summaries, self._clock = database, summaries, clock
@@ -85,14 +89,14 @@ class Watched:
     async def read(self) -> None:
         """Read the run as it is now. All who ask while it is being read share the next reading.
 
-        Raises RefusedError: NOT_FOUND.
+        Raises RefusedError: NOT_FOUND; or the project has too many such readings waiting.
         """
         asked = self._clock()
         async with self._reading:
             if self._began > asked:
                 return
-            began = self._clock()
-            async with snapshot(self._database) as connection:
+            async with self._turns.hold(self.key[0]), snapshot(self._database) as connection:
+                began = self._clock()
                 row = await find_run(connection, *self.key)
                 (run,) = await messages_of(connection, self.key[0], [row], self._summaries)
             self._began, self._state = began, _state(row)
@@ -112,7 +116,7 @@ class Watched:
         return await asyncio.shield(page)
 
     async def _fetch(self, instant: datetime) -> Items:
-        async with snapshot(self._database) as connection:
+        async with self._turns.hold(self.key[0]), snapshot(self._database) as connection:
             rows, more = await fetch_page(connection, _ITEMS_SINCE, [*self.key, instant, _AT_ONCE + 1], _AT_ONCE)
         items = [ExperimentItem(result=ExperimentItemFinished.FromString(row["result"])) for row in rows]
         return Items(items, rows[-1]["finished_at"] if rows else instant, more)
