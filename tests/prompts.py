@@ -16,12 +16,14 @@ from lodestream_proto.v1.prompt_event_pb2 import (
 )
 from redis.asyncio import Redis
 
-from services.projections.prompts.prompts import Prepared, PromptsProjection
+from services.projections.prompts.commands import Command
+from services.projections.prompts.prompts import PromptsProjection
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import Recorded, read
 from shared.event_log.topics import PROMPTS
 from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.projector import Projector
+from shared.read_model.projecting.records import ReadRecords
 from tests.records import NOON
 
 TABLES = ("prompts", "prompt_versions", "prompt_labels", "prompt_label_moves", "prompt_commands")
@@ -78,7 +80,7 @@ def records(*events: Event, **options: Any) -> list[Recorded]:
 class Deciding:
     """One process's projector and its connections."""
 
-    projector: Projector[Prepared]
+    projector: Projector[ReadRecords[Command]]
     pool: asyncpg.Pool
 
     async def fold(self, *records: Recorded) -> None:

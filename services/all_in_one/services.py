@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.all_in_one.ports import HOST, find_port
 from services.all_in_one.processes import Command, plain_environment
+from shared.read_model.projecting.specs import PROJECTIONS
 from shared.runtime.probe import grpc_serves, http_healthy
 
 
@@ -47,14 +48,15 @@ class Service:
         return self.module.rpartition(".")[2]
 
 
+_PROJECTION_SECRETS = {"prompts": (*_STORES, "LODESTREAM_REDIS")}
 _QUERY = "lodestream_proto.v1.QueryService"
 _OTLP = "opentelemetry.proto.collector.trace.v1.TraceService"
 # In the order in which they start; they stop in the reverse one.
 SERVICES = (
-    Service("services.projections.traces"),
-    Service("services.projections.scores"),
-    Service("services.projections.prompts", secrets=(*_STORES, "LODESTREAM_REDIS")),
-    Service("services.projections.experiments"),
+    *(
+        Service(projection.module, secrets=_PROJECTION_SECRETS.get(projection.name, _STORES))
+        for projection in PROJECTIONS
+    ),
     Service("services.write.evaluator", secrets=(*_STORES, "LODESTREAM_REDIS"), calls_models=True),
     Service(
         "services.read.query",

@@ -48,11 +48,12 @@ def kafka_broker(settings: KafkaSettings, *, client_id: str) -> KafkaBroker:
 
 
 def read_batches(
-    router: KafkaRouter, topic: str, *, group: str, listener: Assignment, max_records: int = 256
+    router: KafkaRouter, topic: str, *, group: str, listener: Assignment, max_records: int, description: str
 ) -> BatchSubscriber:
     """Declare that a service reads a topic in batches of at most `max_records`, from where `listener` says."""
     return router.subscriber(
         topic,
+        description=description,
         group_id=group,
         batch=True,
         max_records=max_records,

@@ -6,7 +6,10 @@ from typing import Any
 
 import asyncpg
 
-SEARCH_PATH = "traces, scores, prompts, experiments, lodestream"
+from shared.read_model.projecting.specs import PROJECTIONS
+
+SEARCH_PATH = ", ".join([*(projection.name for projection in PROJECTIONS), "lodestream"])
+"""The schemas of all read models, and the one that they share."""
 DATABASE_ERRORS = (
     OSError,  # TimeoutError is one
     asyncpg.PostgresError,

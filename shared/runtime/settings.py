@@ -14,6 +14,17 @@ class _Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LODESTREAM_", frozen=True, extra="ignore", populate_by_name=True)
 
 
+def projection_group(projection: str) -> str:
+    """The consumer group of a projection: `LODESTREAM_<PROJECTION>_GROUP`, by default `lodestream-<projection>`."""
+
+    class GroupSettings(_Settings):
+        model_config = SettingsConfigDict(env_prefix=f"LODESTREAM_{projection.upper()}_")
+
+        group: str = Field(default=f"lodestream-{projection}", min_length=1)
+
+    return GroupSettings().group
+
+
 class KafkaSettings(_Settings):
     """The event log."""
 
@@ -183,30 +194,6 @@ class KeySettings(_Settings):
     address_header: str | None = Field(default=None, min_length=1)
     """The metadata in which a trusted proxy tells the caller's address, `x-forwarded-for`: its last one counts.
     Absent: the address of the connection. Anybody can send this header where no proxy sets it."""
-
-
-class TracesProjectionSettings(_Settings):
-    """The traces projection. Processes of one group share the partitions; each group has a database of its own."""
-
-    group: str = Field(default="lodestream-traces", validation_alias="LODESTREAM_TRACES_GROUP", min_length=1)
-
-
-class PromptsProjectionSettings(_Settings):
-    """The prompts projection. Processes of one group share the partitions; each group has a database of its own."""
-
-    group: str = Field(default="lodestream-prompts", validation_alias="LODESTREAM_PROMPTS_GROUP", min_length=1)
-
-
-class ScoresProjectionSettings(_Settings):
-    """The scores projection; groups as for the traces projection."""
-
-    group: str = Field(default="lodestream-scores", validation_alias="LODESTREAM_SCORES_GROUP", min_length=1)
-
-
-class ExperimentsProjectionSettings(_Settings):
-    """The experiments projection; groups as for the traces projection."""
-
-    group: str = Field(default="lodestream-experiments", validation_alias="LODESTREAM_EXPERIMENTS_GROUP", min_length=1)
 
 
 class EvaluatorSettings(_Settings):

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from services.all_in_one.services import SERVICES
+from shared.event_log.topics import TOPICS
+from shared.read_model.projecting.specs import PROJECTIONS
+
 ROOT = Path(__file__).parents[2]
 SHARED_FOLDERS = {"event_log", "read_model", "runtime"}
 FORBIDDEN_NAMES = {"utils", "util", "common", "core", "base", "helpers", "types", "misc", "manager"}
@@ -83,10 +87,18 @@ def test_every_folder_says_what_it_is() -> None:
 
 def test_all_in_one_and_compose_run_every_service() -> None:
     compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    all_in_one = "\n".join(path.read_text(encoding="utf-8") for path in python_files("services/all_in_one"))
+    assert {service.module for service in SERVICES} == long_running_services()
     for service in long_running_services():
         assert service in compose, f"docker-compose.yml does not start {service}"
-        assert service in all_in_one, f"all_in_one does not start {service}"
+
+
+def test_the_table_of_projections_agrees_with_the_folders() -> None:
+    assert {projection.module for projection in PROJECTIONS} == {
+        name for name in services() if name.startswith("services.projections.")
+    }
+    for projection in PROJECTIONS:
+        assert list((ROOT / "shared/read_model/migrations" / projection.name).glob("*.sql")), projection.name
+    assert {projection.topic for projection in PROJECTIONS} == {topic.name for topic in TOPICS}
 
 
 def test_services_are_independent_in_the_import_rules() -> None:

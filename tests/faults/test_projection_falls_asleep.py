@@ -7,7 +7,7 @@ import pytest
 
 from services.projections.traces.app import create_app
 from shared.read_model.progress import read_progress
-from shared.runtime.settings import KafkaSettings, PostgresSettings, TracesProjectionSettings
+from shared.runtime.settings import KafkaSettings, PostgresSettings
 from tests.log_access import append
 from tests.polling import until
 from tests.read_model import Table, begin_at_the_end, requests
@@ -32,7 +32,7 @@ async def test_what_is_folded_between_two_looks_halts_nothing(
     app = create_app(
         KafkaSettings(bootstrap_servers=servers.kafka),
         PostgresSettings(dsn=database),
-        TracesProjectionSettings(group=f"test-{project}"),
+        f"test-{project}",
     )
     async with app.start_lifespan_context():
         await until(lambda: looks == 2, deadline=60)

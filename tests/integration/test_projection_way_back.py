@@ -7,7 +7,7 @@ from faststream.kafka.message import KafkaAckableMessage
 
 from services.projections.traces.app import create_app
 from shared.runtime import failpoints
-from shared.runtime.settings import KafkaSettings, PostgresSettings, TracesProjectionSettings
+from shared.runtime.settings import KafkaSettings, PostgresSettings
 from tests.log_access import append
 from tests.polling import until
 from tests.read_model import Table, requests
@@ -27,7 +27,7 @@ async def test_a_lost_rewind_is_made_good(servers, database, monkeypatch: pytest
     app = create_app(
         KafkaSettings(bootstrap_servers=servers.kafka),
         PostgresSettings(dsn=database),
-        TracesProjectionSettings(group=f"test-{project}"),
+        f"test-{project}",
     )
     async with app.start_lifespan_context():
         table = Table(database, project)

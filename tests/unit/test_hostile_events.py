@@ -20,10 +20,8 @@ from lodestream_proto.v1.score_event_pb2 import (
 )
 
 from services.projections.experiments import dataset_rows, run_rows
-from services.projections.experiments.commands import StrayRecordError as NoExperimentCommandError
 from services.projections.experiments.commands import command_of as experiment_command_of
 from services.projections.experiments.decide import Known, decide_all
-from services.projections.prompts.commands import StrayRecordError as NoPromptCommandError
 from services.projections.prompts.commands import command_of as prompt_command_of
 from services.projections.prompts.decide import Prompt, decide
 from services.projections.scores.fold import Folded, fold
@@ -33,6 +31,7 @@ from services.write.gateway.datasets.items import kept_item
 from services.write.gateway.scores.checks import check_retraction, kept_score
 from services.write.gateway.scores.config_checks import kept_config
 from shared.read_model.experiment_rules import CHECKS
+from shared.read_model.projecting.records import StrayRecordError
 from shared.read_model.score_configs import config_of
 from shared.runtime.refusal import InvalidError
 from tests import experiment_records, prompts
@@ -161,7 +160,7 @@ def test_prompts(event: Event) -> None:
         (record,) = prompts.records(with_payload(event, mutant))
         try:
             command = prompt_command_of(record)
-        except NoPromptCommandError:
+        except StrayRecordError:
             continue  # the gateway asks the same rules
         taken += 1
         decision = decide(Prompt(command.prompt_name), command.payload, record.appended_at)
@@ -210,6 +209,6 @@ def test_datasets_and_runs(event: Event) -> None:
             for row in rows_of([*THERE, told]):
                 assert storable(row), what
         else:
-            with pytest.raises(NoExperimentCommandError):
+            with pytest.raises(StrayRecordError):
                 experiment_command_of(*experiment_records.records(told))
     assert taken > 5

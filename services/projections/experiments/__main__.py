@@ -1,6 +1,6 @@
 """`python -m services.projections.experiments`: run until SIGTERM or Ctrl-C."""
 
-from services.projections.experiments.app import create_app
+from services.projections.experiments.experiments import create_app
 from shared.read_model.projecting.running import run
 
 if __name__ == "__main__":

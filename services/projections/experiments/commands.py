@@ -1,8 +1,7 @@
-"""Records of the log as commands about datasets and runs. Pure. What the gateway would not have let in is none."""
+"""Records of the log as commands about datasets and runs. Pure. What the gateway would have refused is not one."""
 
 import uuid
 from dataclasses import dataclass
-from typing import Any
 
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.experiment_event_pb2 import (
@@ -20,6 +19,7 @@ from lodestream_proto.v1.experiment_event_pb2 import (
 
 from shared.event_log.codec import Recorded
 from shared.read_model.experiment_rules import CHECKS, subject_id_of
+from shared.read_model.projecting.records import StrayRecordError, payload_of
 from shared.runtime.refusal import InvalidError
 
 AboutDataset = DatasetCreated | DatasetItemRecorded | DatasetItemArchived | DatasetArchived
@@ -36,13 +36,9 @@ Subject = tuple[str, str]
 """A project's id, and the id of its dataset or run."""
 
 
-class StrayRecordError(ValueError):
-    """A record that holds no command about a dataset or a run; the message says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is told of a dataset or a run. The same id again, of the same subject, tells nothing new."""
+    """A command about a dataset or a run. One with an id that its subject has met changes nothing."""
 
     record: Recorded
     subject: Subject
@@ -53,19 +49,11 @@ class Command:
 
 
 def command_of(record: Recorded) -> Command:
-    """The command in a record.
+    """Read the command in a record.
 
-    Raises StrayRecordError.
+    Raises StrayRecordError, also for a command that the gateway would have refused.
     """
-    event = record.event
-    if event is None:
-        raise StrayRecordError("the record is not an Event of a project")
-    if "\0" in event.project_id:
-        raise StrayRecordError("project_id: has a NUL character")
-    kind = event.WhichOneof("payload")
-    if kind is None or kind not in CHECKS:
-        raise StrayRecordError(f"the payload is {kind or 'of an unknown kind'}, which does not belong in this topic")
-    payload: Any = getattr(event, kind)
+    event, kind, payload = payload_of(record, CHECKS)
     try:
         event_id = _event_id(event)
         CHECKS[kind](payload, kind)
@@ -76,9 +64,9 @@ def command_of(record: Recorded) -> Command:
 
 def _event_id(event: Event) -> uuid.UUID:
     try:
-        its = uuid.UUID(event.event_id)
+        event_id = uuid.UUID(event.event_id)
     except ValueError:
-        its = None
-    if its is None or str(its) != event.event_id:
+        event_id = None
+    if event_id is None or str(event_id) != event.event_id:
         raise InvalidError("event_id", "is no UUID in its canonical form")
-    return its
+    return event_id

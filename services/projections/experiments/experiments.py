@@ -1,13 +1,15 @@
 """The experiments projection: records to commands before the fence, commands to rows within."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import asyncpg
+from faststream.asgi import AsgiFastStream
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.experiment_event_pb2 import DatasetCreated
 
-from services.projections.experiments.commands import Command, StrayRecordError, command_of
+from services.projections.experiments.analyzing import keep_analyzed
+from services.projections.experiments.commands import Command, command_of
 from services.projections.experiments.decide import decide_all
 from services.projections.experiments.load import load
 from services.projections.experiments.tables import write
@@ -15,21 +17,29 @@ from shared.event_log.codec import Recorded
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
 from shared.read_model.experiment_ids import dataset_id_of
+from shared.read_model.projecting.app import beside, make_app
 from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
+from shared.read_model.projecting.records import ReadRecords, read_records
 from shared.read_model.projecting.refused import write_refusing
+from shared.read_model.projecting.specs import EXPERIMENTS_PROJECTION
 from shared.runtime.failpoints import failpoint
-from shared.runtime.memory import raise_if_out_of_memory
+from shared.runtime.settings import KafkaSettings, PostgresSettings
 
 NAME = "experiments"
 """The projection's name in the positions, the dead letters and the metrics."""
 
 
-@dataclass(slots=True)
-class Prepared:
-    """The commands in records, in order, and what has to be set aside."""
+def create_app(
+    kafka: KafkaSettings | None = None, postgres: PostgresSettings | None = None, group: str | None = None
+) -> AsgiFastStream:
+    """Make the application for these settings, by default the environment's."""
+    return make_app(EXPERIMENTS_PROJECTION, _open, kafka=kafka, postgres=postgres, group=group)
 
-    commands: list[Command] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+@asynccontextmanager
+async def _open(pool: asyncpg.Pool) -> AsyncIterator["ExperimentsProjection"]:
+    async with beside(keep_analyzed(pool, NAME)):
+        yield ExperimentsProjection()
 
 
 class ExperimentsProjection:
@@ -38,8 +48,8 @@ class ExperimentsProjection:
     name = NAME
     topic = EXPERIMENTS
 
-    def items(self, event: Event) -> int:  # noqa: ARG002 - every event is one
-        """One: the command."""
+    def items(self, _event: Event) -> int:
+        """An event is one command."""
         return 1
 
     def sample(self) -> Event:
@@ -47,24 +57,15 @@ class ExperimentsProjection:
         created = DatasetCreated(dataset_id=dataset_id_of("sample"), name="sample")
         return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, dataset_created=created)
 
-    async def prepare(self, records: Sequence[Recorded]) -> Prepared:
-        """Which commands there are."""
-        prepared = Prepared()
-        for record in records:
-            try:
-                prepared.commands.append(command_of(record))
-            except StrayRecordError as error:
-                prepared.dead_letters.append(whole(record, str(error)))
-            except Exception as error:
-                raise_if_out_of_memory(error)
-                prepared.dead_letters.append(whole(record, f"{type(error).__name__}: {error}"))
-        return prepared
+    async def prepare(self, records: Sequence[Recorded]) -> ReadRecords[Command]:
+        """Read the commands."""
+        return read_records(records, command_of)
 
     async def write(
         self,
         connection: asyncpg.Connection,
         records: Sequence[Recorded],  # noqa: ARG002 - the commands hold theirs
-        prepared: Prepared,
+        prepared: ReadRecords[Command],
     ) -> list[DeadLetter]:
         """Decide the commands and write what they come to. What the database refuses costs only itself."""
         without_subject: list[tuple[Command, str]] = []
@@ -74,7 +75,7 @@ class ExperimentsProjection:
             await write(connection, decided)
             without_subject.extend(decided.refused)  # last, since what fails is done again in halves
 
-        refused = await write_refusing(connection, prepared.commands, decide_and_write)
+        refused = await write_refusing(connection, prepared.values, decide_and_write)
         letters = prepared.dead_letters + [whole(its.record, reason) for its, reason in without_subject + refused]
         await failpoint("experiments.written")
         if letters:

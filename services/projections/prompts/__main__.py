@@ -1,6 +1,6 @@
 """`python -m services.projections.prompts`: run until SIGTERM or Ctrl-C."""
 
-from services.projections.prompts.app import create_app
+from services.projections.prompts.prompts import create_app
 from shared.read_model.projecting.running import run
 
 if __name__ == "__main__":

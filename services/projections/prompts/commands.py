@@ -1,11 +1,10 @@
-"""Records of the log as commands about prompts. Pure. What the gateway would not have let in is no command."""
+"""Records of the log as commands about prompts. Pure. What the gateway would have refused is not a command."""
 
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.prompt_event_pb2 import (
     PromptArchived,
     PromptLabelRolledBack,
@@ -14,6 +13,7 @@ from lodestream_proto.v1.prompt_event_pb2 import (
 )
 
 from shared.event_log.codec import Recorded
+from shared.read_model.projecting.records import StrayRecordError, payload_of
 from shared.read_model.prompt_rules import check_archival, check_creation, check_move, check_roll_back, command_id
 from shared.runtime.refusal import InvalidError
 
@@ -26,13 +26,9 @@ _CHECKS: dict[str, Callable[[Any, str], None]] = {
 }
 
 
-class StrayRecordError(ValueError):
-    """A record that holds no command about a prompt; the message says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What somebody asked of a prompt. The same id again asks for nothing new."""
+    """A command about a prompt. One with an id that the prompt has met changes nothing."""
 
     record: Recorded
     project_id: str
@@ -44,23 +40,11 @@ class Command:
 
 
 def command_of(record: Recorded) -> Command:
-    """The command in a record.
+    """Read the command in a record.
 
-    Raises StrayRecordError.
+    Raises StrayRecordError, also for a command that the gateway would have refused.
     """
-    event = record.event
-    if event is None:
-        raise StrayRecordError("the record is not an Event of a project")
-    if "\0" in event.project_id:
-        raise StrayRecordError("project_id: has a NUL character")
-    kind = event.WhichOneof("payload")
-    if kind not in _CHECKS:
-        raise StrayRecordError(f"the payload is {kind or 'of an unknown kind'}, which does not belong in this topic")
-    return _checked(record, event, kind)
-
-
-def _checked(record: Recorded, event: Event, kind: str) -> Command:
-    payload: Any = getattr(event, kind)
+    event, kind, payload = payload_of(record, _CHECKS)
     try:
         _CHECKS[kind](payload, kind)
         identity = uuid.UUID(command_id(event.event_id))

@@ -1,34 +1,54 @@
 """The prompts projection: records to commands before the fence, commands to verdicts and rows within."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 
 import asyncpg
+from faststream.asgi import AsgiFastStream
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.prompt_event_pb2 import PromptVersionCreated
 
-from services.projections.prompts.commands import Command, StrayRecordError, command_of
+from services.projections.prompts.commands import Command, command_of
 from services.projections.prompts.decide import Decision, Prompt, decide
+from services.projections.prompts.pump import Pump
 from services.projections.prompts.tables import load, write
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import PROMPTS
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
+from shared.read_model.projecting.app import beside, make_app
 from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
+from shared.read_model.projecting.records import ReadRecords, read_records
 from shared.read_model.projecting.refused import write_refusing
+from shared.read_model.projecting.specs import PROMPTS_PROJECTION
+from shared.read_model.prompt_cache import PromptCache
 from shared.runtime.failpoints import failpoint
-from shared.runtime.memory import raise_if_out_of_memory
+from shared.runtime.settings import KafkaSettings, PostgresSettings, RedisSettings
 
 NAME = "prompts"
 """The projection's name in the positions, the dead letters and the metrics."""
+_REDIS_SECONDS = 1.0  # nobody waits for what is offered to it here
 
 
-@dataclass(slots=True)
-class Prepared:
-    """The commands in records, in order, and what has to be set aside."""
+def create_app(
+    kafka: KafkaSettings | None = None,
+    postgres: PostgresSettings | None = None,
+    group: str | None = None,
+    redis: RedisSettings | None = None,
+) -> AsgiFastStream:
+    """Make the application for these settings, by default the environment's."""
+    url = (redis or RedisSettings()).url
 
-    commands: list[Command] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
+    @asynccontextmanager
+    async def open_projection(pool: asyncpg.Pool) -> AsyncIterator[PromptsProjection]:
+        cache = PromptCache(url, seconds=_REDIS_SECONDS)
+        try:
+            async with beside(Pump(pool, cache).run()):
+                yield PromptsProjection()
+        finally:
+            await cache.aclose()
+
+    return make_app(PROMPTS_PROJECTION, open_projection, kafka=kafka, postgres=postgres, group=group)
 
 
 class PromptsProjection:
@@ -37,8 +57,8 @@ class PromptsProjection:
     name = NAME
     topic = PROMPTS
 
-    def items(self, event: Event) -> int:  # noqa: ARG002 - every event is one
-        """One: the command."""
+    def items(self, _event: Event) -> int:
+        """An event is one command."""
         return 1
 
     def sample(self) -> Event:
@@ -46,27 +66,18 @@ class PromptsProjection:
         created = PromptVersionCreated(prompt_name="sample", text="sample")
         return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, prompt_version_created=created)
 
-    async def prepare(self, records: Sequence[Recorded]) -> Prepared:
-        """Which commands there are."""
-        prepared = Prepared()
-        for record in records:
-            try:
-                prepared.commands.append(command_of(record))
-            except StrayRecordError as error:
-                prepared.dead_letters.append(whole(record, str(error)))
-            except Exception as error:
-                raise_if_out_of_memory(error)
-                prepared.dead_letters.append(whole(record, f"{type(error).__name__}: {error}"))
-        return prepared
+    async def prepare(self, records: Sequence[Recorded]) -> ReadRecords[Command]:
+        """Read the commands."""
+        return read_records(records, command_of)
 
     async def write(
         self,
         connection: asyncpg.Connection,
         records: Sequence[Recorded],  # noqa: ARG002 - the commands hold theirs
-        prepared: Prepared,
+        prepared: ReadRecords[Command],
     ) -> list[DeadLetter]:
         """Decide the commands and write what they come to. What the database refuses costs only itself."""
-        refused = await write_refusing(connection, prepared.commands, partial(_decide_all, connection))
+        refused = await write_refusing(connection, prepared.values, partial(_decide_all, connection))
         letters = prepared.dead_letters + [whole(command.record, reason) for command, reason in refused]
         if letters:
             await set_aside(connection, NAME, letters)

@@ -1,6 +1,6 @@
 """`python -m services.projections.scores`: run until SIGTERM or Ctrl-C."""
 
-from services.projections.scores.app import create_app
+from services.projections.scores.scores import create_app
 from shared.read_model.projecting.running import run
 
 if __name__ == "__main__":

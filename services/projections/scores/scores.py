@@ -1,20 +1,39 @@
 """The scores projection: records to rows before the fence, rows to tables within."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import asyncpg
+from faststream.asgi import AsgiFastStream
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.score_event_pb2 import SCORE_SOURCE_API, ScoreRecorded, ScoreTarget, ScoreValue
 
 from services.projections.scores.fold import Folded, fold
-from services.projections.scores.tables import NAME, write_configs, write_scores
+from services.projections.scores.tables import NAME, prepare_connection, write_configs, write_scores
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import SCORES
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
 from shared.read_model.projecting import metrics
+from shared.read_model.projecting.app import make_app
 from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting.refused import write_refusing
+from shared.read_model.projecting.specs import SCORES_PROJECTION
 from shared.runtime.failpoints import failpoint
+from shared.runtime.settings import KafkaSettings, PostgresSettings
+
+
+def create_app(
+    kafka: KafkaSettings | None = None, postgres: PostgresSettings | None = None, group: str | None = None
+) -> AsgiFastStream:
+    """Make the application for these settings, by default the environment's."""
+    return make_app(
+        SCORES_PROJECTION, _open, kafka=kafka, postgres=postgres, group=group, prepare_connection=prepare_connection
+    )
+
+
+@asynccontextmanager
+async def _open(_pool: asyncpg.Pool) -> AsyncIterator["ScoresProjection"]:
+    yield ScoresProjection()
 
 
 class ScoresProjection:

@@ -7,29 +7,19 @@ import asyncpg
 from faststream.asgi import AsgiFastStream
 
 from services.projections.traces.storing.partitions import Partitions
-from services.projections.traces.storing.tables import NAME, prepare_connection
-from services.projections.traces.subscriber import assignment, router, subscriber
+from services.projections.traces.storing.tables import prepare_connection
 from services.projections.traces.traces import TracesProjection
-from shared.event_log.topics import TRACES
-from shared.read_model.projecting.app import Parts, beside, make_app
-from shared.runtime.settings import KafkaSettings, PostgresSettings, TracesProjectionSettings
+from shared.read_model.projecting.app import beside, make_app
+from shared.read_model.projecting.specs import TRACES_PROJECTION
+from shared.runtime.settings import KafkaSettings, PostgresSettings
 
 
 def create_app(
-    kafka: KafkaSettings | None = None,
-    postgres: PostgresSettings | None = None,
-    projection: TracesProjectionSettings | None = None,
+    kafka: KafkaSettings | None = None, postgres: PostgresSettings | None = None, group: str | None = None
 ) -> AsgiFastStream:
-    """The application for these settings, by default the environment's."""
-    parts = Parts(
-        name=NAME, topic=TRACES, router=router, subscriber=subscriber, assignment=assignment,
-        open=_open, prepare_connection=prepare_connection,
-    )  # fmt: skip
+    """Make the application for these settings, by default the environment's."""
     return make_app(
-        parts,
-        kafka=kafka or KafkaSettings(),
-        postgres=postgres or PostgresSettings(),
-        group=(projection or TracesProjectionSettings()).group,
+        TRACES_PROJECTION, _open, kafka=kafka, postgres=postgres, group=group, prepare_connection=prepare_connection
     )
 
 

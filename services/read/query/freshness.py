@@ -15,13 +15,14 @@ from lodestream_proto.v1.query_pb2 import Freshness, WaitFor
 from services.read.query.database import Database
 from services.read.query.nouns import timestamp
 from shared.event_log.position import InvalidPositionError, Position, from_token
-from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, TOPICS, TRACES
+from shared.event_log.topics import TOPICS, TRACES
+from shared.read_model.projecting import specs
 from shared.runtime.refusal import InvalidError, RefusedError
 from shared.runtime.settings import KafkaSettings
 
 log = structlog.get_logger()
 
-PROJECTIONS = {TRACES: "traces", SCORES: "scores", PROMPTS: "prompts", EXPERIMENTS: "experiments"}
+PROJECTIONS = {projection.topic: projection.name for projection in specs.PROJECTIONS}
 """Which projection reads a topic."""
 _PARTITIONS = {topic.name: topic.partitions for topic in TOPICS}
 _LOOK_SECONDS = 0.25

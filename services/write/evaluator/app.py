@@ -25,13 +25,13 @@ from services.write.evaluator.rate_limits import Limits
 from services.write.evaluator.run_context import Runs
 from services.write.evaluator.schema_validation import Schemas
 from services.write.evaluator.spending import Spending
-from services.write.evaluator.subscriber import assignment, router, subscriber
 from services.write.evaluator.supervisor import Caretaker
 from services.write.evaluator.worker import Worker
 from shared.event_log.append import Appender
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
 from shared.read_model.postgres import connect_pool
-from shared.read_model.projecting.app import Parts, beside, make_app
+from shared.read_model.projecting.app import beside, make_app
+from shared.read_model.projecting.specs import ProjectionSpec
 from shared.runtime.settings import EvaluatorSettings, KafkaSettings, PostgresSettings, RedisSettings
 
 _PATIENCE = 5.0  # seconds for which Kafka may hold up the start; without it nothing is claimed
@@ -43,6 +43,13 @@ _BOUNDS = {
     "transaction_timeout": "60s",  # of a process frozen between two messages of a statement: that is not idle
 }
 _CONNECTIONS = 8
+_SPEC = ProjectionSpec(
+    name=NAME,
+    topic=EXPERIMENTS,
+    summary="Runs of prompts, their results and changes of their state become jobs. Models are called elsewhere.",
+    title="Lodestream evaluator",
+    description="runs the experiments whose task is a prompt",
+)
 
 
 def create_app(
@@ -60,20 +67,7 @@ def create_app(
         async with _working(its, its_kafka, its_postgres, its_redis):
             yield RunsFold()
 
-    return make_app(
-        Parts(
-            name=NAME,
-            topic=EXPERIMENTS,
-            router=router,
-            subscriber=subscriber,
-            assignment=assignment,
-            open=open_fold,
-            about="runs the experiments whose task is a prompt",
-        ),
-        kafka=its_kafka,
-        postgres=its_postgres,
-        group=its.group,
-    )
+    return make_app(_SPEC, open_fold, kafka=its_kafka, postgres=its_postgres, group=its.group)
 
 
 @asynccontextmanager

@@ -19,9 +19,9 @@ from services.write.gateway.known import Known
 from services.write.gateway.prompts.service import prompt_service
 from services.write.gateway.server import PortTakenError, create_server, query_channel
 from shared.event_log.append import Appender
-from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, TRACES
 from shared.read_model.authentication import Authenticator
 from shared.read_model.postgres import connect_pool
+from shared.read_model.projecting.specs import PROJECTIONS
 from shared.runtime.serving import Health, serve
 from shared.runtime.settings import GatewaySettings, InitSettings, KafkaSettings, PostgresSettings
 from shared.runtime.telemetry import configure_logging, serve_metrics
@@ -40,7 +40,7 @@ async def run(settings: GatewaySettings) -> None:
     postgres, kafka, init = PostgresSettings(), KafkaSettings(), InitSettings()
     check_secret(init, settings.host)
     pool = await connect_pool(postgres.dsn, application="gateway", min_size=0, max_size=4, command_timeout=5)
-    appender = Appender(kafka, topics=[TRACES, PROMPTS, SCORES, EXPERIMENTS], client_id="lodestream-gateway")
+    appender = Appender(kafka, topics=[projection.topic for projection in PROJECTIONS], client_id="lodestream-gateway")
     metrics.watch(appender)
     judge = Judge()
     beside = [asyncio.create_task(seed(pool, init))]

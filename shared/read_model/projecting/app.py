@@ -3,24 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Generic
+from typing import Annotated, Any
 
 import asyncpg
+from faststream import Context
 from faststream.asgi import AsgiFastStream
-from faststream.kafka import KafkaRouter
-from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.specification import AsyncAPI
 from prometheus_client import make_asgi_app
 
 from shared.event_log.assignment import Assignment
-from shared.event_log.broker import kafka_broker
+from shared.event_log.broker import kafka_broker, log_router, read_batches
+from shared.event_log.codec import Recorded
 from shared.read_model.dead_letters import code_version
 from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.health import Health
 from shared.read_model.projecting.places import Places
 from shared.read_model.projecting.projection import Prepared, Projection
 from shared.read_model.projecting.projector import IN_FLIGHT, Projector
+from shared.read_model.projecting.specs import ProjectionSpec
 from shared.read_model.projecting.waiting import wait_for_postgres, wait_for_topic
 from shared.read_model.projecting.watch import Watch
 from shared.runtime.settings import KafkaSettings, PostgresSettings
@@ -33,28 +33,48 @@ _BOUNDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts(Generic[Prepared]):
-    """What a projection's application is made of."""
-
-    name: str
-    topic: str
-    router: KafkaRouter
-    subscriber: BatchSubscriber
-    assignment: Assignment
-    open: Callable[[asyncpg.Pool], AbstractAsyncContextManager[Projection[Prepared]]]
-    """Makes the projection, and lets run beside it what it needs, for as long as the application lives."""
-    prepare_connection: Callable[[asyncpg.Connection], Awaitable[None]] | None = None
-    about: str = ""
-    """What it does, where it is no projection."""
+OpenProjection = Callable[[asyncpg.Pool], AbstractAsyncContextManager[Projection[Prepared]]]
+"""Makes the projection, and lets run beside it what it needs, for as long as the application lives."""
 
 
-def make_app(parts: Parts[Prepared], *, kafka: KafkaSettings, postgres: PostgresSettings, group: str) -> AsgiFastStream:
-    """The application; nothing is connected before its lifespan."""
-    name, topic, assignment = parts.name, parts.topic, parts.assignment
+def make_app(
+    spec: ProjectionSpec,
+    open_projection: OpenProjection[Prepared],
+    *,
+    kafka: KafkaSettings | None = None,
+    postgres: PostgresSettings | None = None,
+    group: str | None = None,
+    prepare_connection: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
+) -> AsgiFastStream:
+    """Make the application; nothing is connected before its lifespan.
+
+    Args:
+        spec: What it is called and reads.
+        open_projection: Makes the projection.
+        kafka: By default the environment's.
+        postgres: By default the environment's.
+        group: The consumer group, by default the spec's.
+        prepare_connection: Run on each new connection to Postgres.
+    """
+    kafka, postgres = kafka or KafkaSettings(), postgres or PostgresSettings()
+    name, topic, assignment = spec.name, spec.topic, Assignment()
     broker = kafka_broker(kafka, client_id=f"lodestream-projection-{name}")
-    broker.include_router(parts.router)
-    parts.subscriber.group_id = group
+    router = log_router()
+    subscriber = read_batches(
+        router,
+        topic,
+        group=group or spec.group,
+        listener=assignment,
+        max_records=spec.max_records,
+        description=spec.summary,
+    )
+
+    @subscriber
+    async def fold_batch(records: list[Recorded], projector: Annotated[Projector[Any], Context("projector")]) -> None:
+        with assignment.in_flight():
+            await projector.fold(records)
+
+    broker.include_router(router)
     health = Health()
 
     @asynccontextmanager
@@ -66,12 +86,12 @@ def make_app(parts: Parts[Prepared], *, kafka: KafkaSettings, postgres: Postgres
             application=f"projection-{name}",
             search_path=f"{name}, lodestream",
             max_size=2 * IN_FLIGHT + 2,
-            init=parts.prepare_connection,
+            init=prepare_connection,
             server_settings=_BOUNDS,
         )
         try:
-            async with parts.open(pool) as projection:
-                assignment.open(lambda: parts.subscriber.consumer, Places(pool, name, topic).find)
+            async with open_projection(pool) as projection:
+                assignment.open(lambda: subscriber.consumer, Places(pool, name, topic).find)
                 projector = Projector(pool, projection, assignment)
                 await projector.unpark()
                 app.context.set_global("projector", projector)
@@ -91,11 +111,12 @@ def make_app(parts: Parts[Prepared], *, kafka: KafkaSettings, postgres: Postgres
         lifespan=resources,
         asgi_routes=[("/health", health.page), ("/metrics", make_asgi_app())],
         specification=AsyncAPI(
-            title=f"Lodestream {name}{'' if parts.about else ' projection'}", version=code_version().split()[-1],
-            description=f"Reads {topic} and {parts.about or f'keeps the {name} read model'}.",
+            title=spec.title or f"Lodestream {name} projection",
+            version=code_version().split()[-1],
+            description=f"Reads {topic} and {spec.description or f'keeps the {name} read model'}.",
         ),
         asyncapi_path="/docs",
-    )  # fmt: skip
+    )
     return app
 
 
