@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 
+from shared.read_model.named_queries import is_named, load_queries
 from shared.read_model.postgres import SEARCH_PATH, load_sql
 
 ROOT = Path(__file__).parents[2]
@@ -24,24 +25,35 @@ def is_complete(statement: str) -> bool:
     return "{" not in statement.replace("'{}'", "") and "staged_" not in statement
 
 
+def statements_of(path: Path) -> dict[str, str]:
+    """The statements of a file, each with the name to report it by."""
+    where = str(path.relative_to(ROOT))
+    if not is_named(path):
+        return {where: load_sql(path)}
+    return {f"{where}: {name}": statement for name, statement in load_queries(path).items()}
+
+
 async def test_every_statement_can_be_prepared(database: str) -> None:
     paths = [
         path
         for folder in ("services/write", "services/projections", "shared")
         for path in (ROOT / folder).rglob("*.sql")
     ]
-    statements = {path: load_sql(path) for path in sorted(paths) if "migrations" not in path.parts}
-    complete = {path: statement for path, statement in statements.items() if is_complete(statement)}
-    assert len([path for path in complete if "evaluator" in path.parts]) > 30
     wrong: list[str] = []
+    prepared: list[str] = []
     connection = await asyncpg.connect(database)
     try:
-        for path, statement in complete.items():
+        for path in sorted(path for path in paths if "migrations" not in path.parts):
             await connection.execute(f"SET search_path = {search_path(path)}")
-            try:
-                await connection.prepare(statement)
-            except asyncpg.PostgresError as error:
-                wrong.append(f"{path.relative_to(ROOT)}: {error}")
+            for name, statement in statements_of(path).items():
+                if not is_complete(statement):
+                    continue
+                try:
+                    await connection.prepare(statement)
+                    prepared.append(name)
+                except asyncpg.PostgresError as error:
+                    wrong.append(f"{name}: {error}")
     finally:
         await connection.close()
     assert not wrong
+    assert len([name for name in prepared if "evaluator" in name]) > 30

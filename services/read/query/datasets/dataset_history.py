@@ -5,15 +5,14 @@ from lodestream_proto.v1.datasets_pb2 import DatasetChange, DatasetHistoryReques
 
 from services.read.query.database import Database
 from services.read.query.datasets import messages
-from services.read.query.datasets.selected import SQL, find_dataset
+from services.read.query.datasets.selected import QUERIES, find_dataset
 from services.read.query.filters import Conditions, lookable
 from services.read.query.nouns import timestamp
 from services.read.query.paging import fetch_page, from_token, page_size, snapshot, to_token
 from services.read.query.traces import Statement
-from shared.read_model.postgres import load_sql
 from shared.runtime.refusal import NotFoundError
 
-_DATASET_HISTORY = load_sql(SQL / "dataset_history.sql")
+_DATASET_HISTORY = QUERIES["dataset_history"]
 
 
 async def dataset_history(

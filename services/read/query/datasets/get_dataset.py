@@ -4,11 +4,10 @@ from lodestream_proto.v1.datasets_pb2 import GetDatasetRequest, GetDatasetRespon
 
 from services.read.query.database import Database
 from services.read.query.datasets import messages
-from services.read.query.datasets.selected import SQL, select
+from services.read.query.datasets.selected import QUERIES, select
 from services.read.query.paging import snapshot
-from shared.read_model.postgres import load_sql
 
-_GET_DATASET = load_sql(SQL / "get_dataset.sql")
+_GET_DATASET = QUERIES["get_dataset"]
 
 
 async def get_dataset(database: Database, project_id: str, request: GetDatasetRequest) -> GetDatasetResponse:

@@ -4,13 +4,12 @@ from lodestream_proto.v1.datasets_pb2 import ListDatasetsRequest, ListDatasetsRe
 
 from services.read.query.database import Database
 from services.read.query.datasets import messages
-from services.read.query.datasets.selected import SQL
+from services.read.query.datasets.selected import QUERIES
 from services.read.query.filters import Conditions, containing
 from services.read.query.paging import fetch_page, from_token, page_size, snapshot, to_token
 from services.read.query.traces import Statement
-from shared.read_model.postgres import load_sql
 
-_LIST_DATASETS = load_sql(SQL / "list_datasets.sql")
+_LIST_DATASETS = QUERIES["list_datasets"]
 
 
 async def list_datasets(database: Database, project_id: str, request: ListDatasetsRequest) -> ListDatasetsResponse:

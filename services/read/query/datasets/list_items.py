@@ -4,14 +4,13 @@ from lodestream_proto.v1.datasets_pb2 import DatasetSelector, ListItemsRequest, 
 
 from services.read.query.database import Database
 from services.read.query.datasets import messages
-from services.read.query.datasets.selected import SQL, Selected, select
+from services.read.query.datasets.selected import QUERIES, Selected, select
 from services.read.query.filters import Conditions, lookable
 from services.read.query.paging import MAX_SIZE, fetch_page, from_token, page_size, snapshot, to_token
 from services.read.query.traces import Statement
-from shared.read_model.postgres import load_sql
 from shared.runtime.refusal import InvalidError
 
-_LIST_ITEMS = load_sql(SQL / "list_items.sql")
+_LIST_ITEMS = QUERIES["list_items"]
 
 
 async def list_items(database: Database, project_id: str, request: ListItemsRequest) -> ListItemsResponse:

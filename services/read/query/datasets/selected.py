@@ -8,12 +8,12 @@ import asyncpg
 from lodestream_proto.v1.datasets_pb2 import DatasetSelector
 
 from services.read.query.filters import required, to_datetime
-from shared.read_model.postgres import load_sql
+from shared.read_model.named_queries import load_queries
 from shared.runtime.refusal import InvalidError, NotFoundError
 
-SQL = Path(__file__).parent / "sql"
-_FIND_DATASET = load_sql(SQL / "find_dataset.sql")
-_VERSION_AT = load_sql(SQL / "version_at.sql")
+QUERIES = load_queries(Path(__file__).with_name("datasets.sql"))
+_FIND_DATASET = QUERIES["find_dataset"]
+_VERSION_AT = QUERIES["version_at"]
 _NAMES = "SELECT name FROM datasets WHERE project_id = $1 AND NOT archived ORDER BY name LIMIT 1000"
 _HINTS = 3
 _MAX_VERSION = 2**63 - 1
@@ -57,7 +57,7 @@ async def select(connection: asyncpg.Connection, project_id: str, selector: Data
 
 
 async def find_dataset(connection: asyncpg.Connection, project_id: str, name: str, *, field: str) -> asyncpg.Record:
-    """A row of find_dataset.sql.
+    """A row of find_dataset.
 
     Raises RefusedError: NOT_FOUND, naming what there is instead.
     """
