@@ -18,12 +18,12 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from services.write.gateway.records import Envelope, new_event_id
-from services.write.gateway.turns import Turns
 from services.write.gateway.writing import Checked, check
 from shared.event_log.append import Record
 from shared.event_log.codec import Recorded
 from shared.read_model.dialects.dialect import Extractor
 from shared.read_model.dialects.registry import DIALECTS
+from shared.runtime.fairness import Turns
 from tests.records import NOON, at
 
 T = TypeVar("T")

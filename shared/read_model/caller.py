@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from shared.read_model.address_throttle import network_of
 from shared.read_model.authentication import Authenticator, KeysUnavailableError, UnauthenticatedError
+from shared.runtime.fairness import Pacer
 from shared.runtime.refusal import Context, InvalidError, RefusedError, UnavailableError, refuse
 from shared.runtime.unread import UnreadAnswers
 
@@ -53,9 +54,9 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):
     Methods read their project themselves, by `project_of`; that they are reached at all shows that there is one.
     """
 
-    def __init__(self, keys: Authenticator, unread: UnreadAnswers | None = None) -> None:
-        """`unread` bounds the answers of methods that answer with bytes."""
-        self._keys, self._unread = keys, unread
+    def __init__(self, keys: Authenticator, *, unread: UnreadAnswers | None = None, pacer: Pacer | None = None) -> None:
+        """`unread` bounds the answers of methods that answer with bytes; `pacer` is asked before a call goes on."""
+        self._keys, self._unread, self._pacer = keys, unread, pacer
         self._period = keys.settings.recheck_seconds / 4
         self._guarded: dict[str, Any] = {}
 
@@ -73,11 +74,13 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):
 
     def _guard(self, handler: Any, name: str) -> Any:
         """The same method, of bytes: the request is not looked at before the key."""
-        keys, unread, read = self._keys, self._unread, handler.request_deserializer
+        keys, unread, pacer, read = self._keys, self._unread, self._pacer, handler.request_deserializer
 
         async def admitted(request: Any, context: Context) -> tuple[str, Any]:
             try:
                 project_id = await project_of(keys, context)
+                if pacer:
+                    await pacer.pace(project_id, within=context.time_remaining())
                 return project_id, _message(read, request) if read and not handler.request_streaming else request
             except RefusedError as refused:
                 await refuse(name, context, refused)

@@ -90,6 +90,10 @@ class GatewaySettings(_Settings):
     fair_bytes_per_second: float = Field(default=2 * MIB, gt=0)
     """What a project writes beyond this, or the next, goes to bulk partitions: others' spans wait for none of it."""
     fair_spans_per_second: float = Field(default=1_000, gt=0)
+    fair_calls_per_second: float = Field(default=50, gt=0)
+    """While other projects call and the process is late, calls of a project beyond this wait, after a burst."""
+    late_seconds: float = Field(default=0.02, ge=0)
+    """How late the process does what is due before calls are paced, for half a minute from then on; 0: always."""
     ack_seconds: float = Field(default=9.0, gt=0, le=60)
     """The longest a request waits for the log, deadline of the caller or not."""
     prompt_memory_bytes: int = Field(default=64 * MIB, ge=0)
@@ -117,6 +121,10 @@ class QuerySettings(_Settings):
     """Reads that are served at one time; others wait, and their projects are served in turn."""
     calls_per_project: int = Field(default=4, ge=1)
     """Reads of one project that are served at one time."""
+    bulk_calls: int = Field(default=1, ge=1)
+    """While other projects read: reads that are served at one time, half of the time, of those that use the most."""
+    fair_share: float = Field(default=0.2, gt=0)
+    """Seconds a second of what reads take beyond 10 ms each, below which a project is none of those."""
     requests_per_project: int = Field(default=200, ge=1)
     """Reads of one project that wait for a write or a turn, are served, or whose answer is not read yet.
 

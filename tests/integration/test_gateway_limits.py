@@ -1,5 +1,6 @@
 """Hostile and broken input ends with a status that names what is wrong, and the gateway goes on."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +14,7 @@ from lodestream_proto.v1.span_event_pb2 import COMPRESSION_NONE, COMPRESSION_ZST
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 
 from tests.conftest import RunningService, StartService
-from tests.gateway import EXPORT, MODULE, Door, new_key, opened, refusal, request_of, spans_in
+from tests.gateway import EXPORT, MODULE, Door, new_key, opened, refusal, request_of, retry_delay, spans_in
 from tests.records import event, span
 from tests.servers import Servers
 
@@ -183,3 +184,34 @@ async def test_an_event_that_is_no_text_costs_only_itself(door: Door) -> None:
     answer = await record(raw, metadata=door.bearer, timeout=15)
     assert b"events[1]" in answer
     assert b"bad UTF-8" in answer
+
+
+async def test_calls_of_others_overtake_a_crowd_that_is_paced(
+    service: StartService, servers: Servers, database: str
+) -> None:
+    gateway = await service(
+        MODULE,
+        LODESTREAM_POSTGRES=database,
+        LODESTREAM_GATEWAY_FAIR_CALLS_PER_SECOND="1",
+        LODESTREAM_GATEWAY_LATE_SECONDS="0",
+        LODESTREAM_GATEWAY_ACK_SECONDS="60",
+    )
+    async with (
+        opened(gateway.address, await new_key(database, "crowd"), kafka=servers.kafka) as crowd,
+        opened(gateway.address, await new_key(database, "single"), kafka=servers.kafka) as single,
+    ):
+        await asyncio.gather(*(crowd.export(request_of(span(1, n))) for n in range(1, 41)))  # nobody else is there
+        await single.export(request_of(span(1, 1)))
+        under_way = [asyncio.create_task(crowd.export(request_of(span(2, n)), timeout=60)) for n in range(1, 41)]
+        await asyncio.wait(under_way, timeout=15, return_when=asyncio.FIRST_COMPLETED)
+        for number in range(2, 5):
+            await single.export(request_of(span(1, number)))
+        assert not all(task.done() for task in under_way)
+        refused = await refusal(crowd.export(request_of(span(3, 1)), timeout=10))
+        assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, refused
+        assert "its fair rate while others call" in (refused.details() or "")
+        assert retry_delay(refused) >= 1
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await single.export(request_of(span(1, 5)))

@@ -13,8 +13,9 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
 from services.write.gateway.producer import producer_of
-from services.write.gateway.quota import Bucket, Quotas
+from services.write.gateway.quota import Quotas
 from services.write.gateway.records import new_event_id, numbered_event_id
+from shared.runtime.fairness import Bucket
 
 
 def test_a_debt_is_paid_off_before_anything_more_is_taken() -> None:

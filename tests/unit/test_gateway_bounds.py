@@ -26,12 +26,12 @@ from services.write.gateway.json_texts import JSON_VALUES_PER_SPAN, MAX_JSON_VAL
 from services.write.gateway.records import Envelope
 from services.write.gateway.refusal import OverQuotaError, TooMuchError
 from services.write.gateway.spans_recorded import opened_total
-from services.write.gateway.turns import Turns
 from services.write.gateway.validation import places_of, spans_of
 from services.write.gateway.wire import Layout, TooManySpansError, cut, laying_out
 from services.write.gateway.writing import PIECE_BYTES, PIECE_SPANS, Checked, check
 from shared.event_log.topics import TRACES, Lane, is_bulk, lane_partition
 from shared.read_model.blocks import open_block
+from shared.runtime.fairness import Turns
 from shared.runtime.refusal import InvalidError, UnavailableError
 from shared.runtime.settings import MIB, GatewaySettings
 from shared.runtime.wire import TooManyMessagesError, check_messages

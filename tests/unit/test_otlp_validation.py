@@ -14,13 +14,13 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from services.write.gateway.records import Envelope
-from services.write.gateway.turns import Turns
 from services.write.gateway.validation import Place, find_faults, part_of, places_of, spans_of
 from services.write.gateway.wire import WireError, read_request, split
 from services.write.gateway.writing import Checked, check
 from shared.event_log.append import MAX_VALUE_BYTES
 from shared.event_log.topics import TRACES
 from shared.read_model.blocks import compress, open_block
+from shared.runtime.fairness import Turns
 from shared.runtime.refusal import InvalidError
 from tests.records import span
 

@@ -26,6 +26,7 @@ from shared.read_model.authentication import Authenticator
 from shared.read_model.caller import KeyInterceptor
 from shared.read_model.migrate import reader_dsn
 from shared.runtime.fairness import Turns
+from shared.runtime.garbage import freeze_start
 from shared.runtime.serving import Health, serve
 from shared.runtime.settings import KafkaSettings, PostgresSettings, QuerySettings
 from shared.runtime.telemetry import configure_logging, serve_metrics
@@ -45,7 +46,8 @@ async def run(settings: QuerySettings) -> None:
         options=[("grpc.so_reuseport", 0), ("grpc.max_metadata_size", 16 * 1024)],
     )
     reads = Reads(database, keys, log_ends, Admission.of(settings))
-    QueryService(reads, TraceReader(settings, Turns())).add_to(server)
+    turns = Turns(has_others=reads.admission.bulk.tenants.has_others)
+    QueryService(reads, TraceReader(settings, turns)).add_to(server)
     scores = ScoreService(reads)  # type: ignore[abstract] # what writes is the gateway's
     leave_to_gateway(scores, ScoreServiceServicer)
     add_ScoreServiceServicer_to_server(scores, server)
@@ -65,6 +67,7 @@ async def run(settings: QuerySettings) -> None:
     beside = [
         asyncio.create_task(work) for work in (log_ends.run(), tell_health(health, dsn), experiments.watching.run())
     ]
+    freeze_start()
     try:
         await serve(server, health, grace=settings.grace_seconds, at_drain=experiments.watching.drain)
     finally:

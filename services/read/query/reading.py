@@ -12,7 +12,7 @@ from services.read.query.refusal import answering
 from shared.event_log.topics import TRACES
 from shared.read_model.authentication import Authenticator
 from shared.read_model.caller import project_of
-from shared.runtime.fairness import FairLimiter
+from shared.runtime.fairness import BulkCalls, FairLimiter
 from shared.runtime.refusal import Answer, Context
 from shared.runtime.settings import QuerySettings
 from shared.runtime.unread import UnreadAnswers, when_over
@@ -34,6 +34,8 @@ class Admission:
     """Reads until their answers have been read, those included that wait for a write or for their turn."""
     calls: FairLimiter
     """Reads that are served."""
+    bulk: BulkCalls
+    """Reads of projects that use more than their share of time."""
     answers: UnreadAnswers
     """Bytes of large answers that their clients have not read yet."""
     streams: FairLimiter
@@ -50,6 +52,11 @@ class Admission:
             FairLimiter("reads", _MANY, per_tenant=settings.requests_per_project, wait_seconds=_REFUSED_AFTER_SECONDS),
             FairLimiter(
                 "reads", settings.calls, per_tenant=settings.calls_per_project, wait_seconds=settings.wait_seconds
+            ),
+            BulkCalls(
+                settings.bulk_calls,
+                fair_share=settings.fair_share,
+                wait_seconds=settings.wait_seconds,
             ),
             UnreadAnswers(
                 settings.unread_bytes,
@@ -91,14 +98,19 @@ class Reads:
 
         async def ask() -> Answer:
             project_id = await project_of(self.keys, context)
+            self.admission.bulk.tenants.add(project_id)
             await self.admission.requests.acquire(project_id)
             when_over(context, partial(self.admission.requests.release, project_id))
             if "wait_for" in request.DESCRIPTOR.fields_by_name:
                 await wait_for(self.database, request.wait_for, context.time_remaining())
-            async with self.admission.calls.hold(project_id):
+
+            async def serve() -> Answer:
                 answer = await self._read(read, project_id, request, topics)
                 await self.admission.answers.hold(_size(answer), project_id, context)
-            return answer
+                return answer
+
+            room = partial(self.admission.calls.hold, project_id)
+            return await self.admission.bulk.serve(project_id, room, serve)
 
         return await answering(type(request).__name__.removesuffix("Request"), context, ask)
 

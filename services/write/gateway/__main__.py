@@ -22,6 +22,7 @@ from shared.event_log.append import Appender
 from shared.read_model.authentication import Authenticator
 from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.specs import PROJECTIONS
+from shared.runtime.garbage import freeze_start
 from shared.runtime.serving import Health, serve
 from shared.runtime.settings import GatewaySettings, InitSettings, KafkaSettings, PostgresSettings
 from shared.runtime.telemetry import configure_logging, serve_metrics
@@ -65,7 +66,11 @@ async def run(settings: GatewaySettings) -> None:
             )
             health = Health(server)
             await asyncio.gather(appender.start(wait=_PATIENCE), asyncio.wait(beside, timeout=_PATIENCE))
-            beside.append(asyncio.create_task(tell_health(health, appender, kafka, query)))
+            beside += [
+                asyncio.create_task(tell_health(health, appender, kafka, query)),
+                asyncio.create_task(admission.lateness.watch()),
+            ]
+            freeze_start()
             log.info("serving", address=f"{settings.host}:{port}")
             await serve(
                 server,

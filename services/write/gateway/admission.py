@@ -12,11 +12,11 @@ from services.write.gateway import metrics
 from services.write.gateway.json_texts import JSON_VALUES_PER_SPAN, MAX_JSON_VALUES, json_values
 from services.write.gateway.quota import Quotas
 from services.write.gateway.refusal import OverQuotaError, TooMuchError
-from services.write.gateway.turns import Turns
 from shared.event_log.append import Appender
 from shared.event_log.topics import Lane
 from shared.read_model.authentication import Authenticator
 from shared.read_model.caller import project_of
+from shared.runtime.fairness import LoopLateness, Pacer, Turns
 from shared.runtime.refusal import Context, InvalidError, UnavailableError
 from shared.runtime.settings import GatewaySettings
 
@@ -36,7 +36,17 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keys, self._appender = keys, appender
-        self.turns = Turns()
+        self.lateness = LoopLateness(late_seconds=settings.late_seconds, clock=clock)
+        self.pacer = Pacer(
+            self.lateness,
+            per_second=settings.fair_calls_per_second,
+            burst_seconds=settings.quota_burst_seconds,
+            wait_seconds=settings.ack_seconds,
+            count=lambda outcome: metrics.PACED_CALLS.labels(outcome).inc(),
+            clock=clock,
+        )
+        """Of the calls of each project."""
+        self.turns = Turns(has_others=self.pacer.tenants.has_others)
         """Of the work that requests make."""
         self._slowed = 0
         self._max_spans = settings.max_spans

@@ -16,10 +16,10 @@ from services.write.gateway.producer import limited, producer_of
 from services.write.gateway.records import Envelope, new_event_id
 from services.write.gateway.scores.events import config_record, retraction_record, score_record
 from services.write.gateway.spans_recorded import check_spans
-from services.write.gateway.turns import Turn
 from services.write.gateway.wire import MAX_MESSAGES, WireError, reason_of, split
 from services.write.gateway.writing import Checked
 from shared.event_log.append import Record
+from shared.runtime.fairness import Turn
 from shared.runtime.refusal import Context, InvalidError
 from shared.runtime.settings import GatewaySettings
 from shared.runtime.wire import TooManyMessagesError, checking_messages

@@ -24,6 +24,7 @@ from services.write.gateway.wire import WireError, split
 from services.write.gateway.writing import append_all
 from shared.event_log.append import Appender
 from shared.event_log.position import to_token
+from shared.runtime.fairness import OverloadedError
 from shared.runtime.refusal import Context, InvalidError, UnavailableError, answering
 from shared.runtime.settings import GatewaySettings
 
@@ -75,9 +76,11 @@ class IngestService:
 
     async def _answer(self, request: bytes, context: Context) -> bytes:
         try:
+            project_id = await self._admission.project_of(context)
+            await self._admission.pacer.pace(project_id)
             project_id = await self._admission.admit(context)
             recorded = await self._record(_record_in(request), project_id, context)
-        except UnavailableError as refused:
+        except (OverloadedError, UnavailableError) as refused:
             retry = StreamRetry(reason=refused.reason, retry_after_ms=int((refused.retry_seconds or 1) * 1000))
             return StreamResponse(retry=retry).SerializeToString()
         return StreamResponse(recorded=recorded).SerializeToString()

@@ -8,6 +8,11 @@ SPANS = Counter("lodestream_gateway_spans", "Spans: accepted (the log has them) 
 EVENTS = Counter(
     "lodestream_gateway_events", "Events of one record each, scores above all, by kind and outcome", ["kind", "outcome"]
 )
+PACED_CALLS = Counter(
+    "lodestream_gateway_paced_calls", "Calls beyond their project's fair rate: waited or refused", ["outcome"]
+)
+for _outcome in ("waited", "refused"):
+    PACED_CALLS.labels(_outcome)
 APPEND_SECONDS = Histogram("lodestream_gateway_append_seconds", "From append to the log's acknowledgement")
 REQUEST_BYTES = Gauge("lodestream_gateway_request_bytes", "Bytes of requests being handled")
 PROMPT_READS = Counter(

@@ -3,31 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
+from shared.runtime.fairness import Bucket
+
 _REMEMBERED = 10_000
-
-
-class Bucket:
-    """Fills with `rate` a second up to `burst`. What is taken may leave a debt, that has to be paid off first."""
-
-    __slots__ = ("_at", "_burst", "_level", "_rate")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._level, self._at = burst, now
-
-    def wait(self, now: float) -> float:
-        """Seconds until something may be taken; 0.0: now."""
-        self._fill(now)
-        return max(0.0, -self._level / self._rate)
-
-    def take(self, amount: float, now: float) -> None:
-        """Take, whatever is left."""
-        self._fill(now)
-        self._level -= amount
-
-    def _fill(self, now: float) -> None:
-        self._level = min(self._burst, self._level + max(0.0, now - self._at) * self._rate)
-        self._at = now
 
 
 class Quotas:

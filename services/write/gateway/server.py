@@ -51,7 +51,8 @@ def create_server(
     unread = UnreadAnswers(
         settings.unread_bytes, per_project=settings.unread_bytes_per_project, wait_seconds=1.0, max_waiting=1
     )
-    server = grpc.aio.server(interceptors=[KeyInterceptor(keys, unread)], options=_options(settings))
+    interceptor = KeyInterceptor(keys, unread=unread, pacer=admission.pacer)
+    server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
     traces = TraceService(settings, admission, appender)
     native = IngestService(settings, admission, appender, known)
     # No deserialiser, so that we tell what is wrong with the bytes; unary calls as streams, so that they are judged

@@ -10,9 +10,9 @@ from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 from services.write.gateway.admission import Room
 from services.write.gateway.records import Envelope
 from services.write.gateway.refusal import TooMuchError
-from services.write.gateway.turns import Turn
 from services.write.gateway.writing import Checked, check
 from shared.read_model.blocks import UnreadableBlockError, decompress, opened_bytes
+from shared.runtime.fairness import Turn
 from shared.runtime.refusal import InvalidError
 from shared.runtime.settings import MIB, GatewaySettings
 

@@ -10,7 +10,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from services.write.gateway import metrics
 from services.write.gateway.records import MAX_BLOCK_BYTES, Envelope, numbered_event_id, split_records, too_large
 from services.write.gateway.sharing import SMALL_BYTES, Sharing, SmallRequest
-from services.write.gateway.turns import Turn
 from services.write.gateway.validation import Place, RefusedSpan, find_faults, part_of, places_of, spans_of
 from services.write.gateway.wire import (
     MAX_MESSAGES,
@@ -28,6 +27,7 @@ from shared.event_log.position import Position
 from shared.event_log.topics import Lane
 from shared.read_model.blocks import compress, count_spans
 from shared.runtime.failpoints import failpoint
+from shared.runtime.fairness import Turn
 from shared.runtime.refusal import Answer, Context, InvalidError, UnavailableError
 from shared.runtime.wire import TooManyMessagesError, checking_messages
 

@@ -10,9 +10,9 @@ from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 from services.write.gateway.admission import Room
 from services.write.gateway.datasets.lookup import Described
 from services.write.gateway.judge import Fault, Judge, SchemaError
-from services.write.gateway.turns import Turns
 from shared.read_model.dataset_rules import check_item
 from shared.read_model.experiment_ids import item_id_of
+from shared.runtime.fairness import Turns
 from shared.runtime.refusal import InvalidError, RefusedError
 
 _PATH = "item"
