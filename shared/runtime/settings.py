@@ -92,7 +92,7 @@ class GatewaySettings(_Settings):
     fair_spans_per_second: float = Field(default=1_000, gt=0)
     fair_calls_per_second: float = Field(default=50, gt=0)
     """While other projects call and the process is late, calls of a project beyond this wait, after a burst."""
-    late_seconds: float = Field(default=0.02, ge=0)
+    late_seconds: float = Field(default=0.005, ge=0)
     """How late the process does what is due before calls are paced, for half a minute from then on; 0: always."""
     ack_seconds: float = Field(default=9.0, gt=0, le=60)
     """The longest a request waits for the log, deadline of the caller or not."""
