@@ -13,9 +13,9 @@ from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 
 from benchmarks.page import Table
 from benchmarks.workload import exports
-from services.projections.traces.folding.projection import Projected, project
-from services.projections.traces.folding.summary import summarise
-from services.projections.traces.storing.copy_format import copy_data, pack_block, pack_span, pack_trace
+from services.projections.traces.batch import FoldedBatch, fold_records
+from services.projections.traces.copy_format import copy_data, pack_block, pack_span, pack_trace
+from services.projections.traces.summary import summarise
 from shared.event_log.codec import Recorded, read
 from shared.event_log.topics import TRACES
 from shared.read_model.blocks import compress, open_block, sources_of
@@ -47,12 +47,12 @@ def steps(values: list[tuple[int, bytes]]) -> dict[str, Callable[[], Any]]:
     """Each step with what it needs made before."""
     now = int(time.time() * 1000)
     batch = [read(TRACES, 0, offset, now, raw) for offset, raw in values]
-    projected = project(batch)
+    projected = fold_records(batch)
     sources = [source for record in batch for source in _sources(record)]
     return {
         "read the record, open the block": lambda: [list(_sources(read(TRACES, 0, o, now, raw))) for o, raw in values],
         "hot fields of the dialects": lambda: [read_columns(source) for source in sources],
-        "project() (both, and folding)": lambda: project(batch),
+        "fold_records() (both, and folding)": lambda: fold_records(batch),
         "pack for COPY": lambda: _pack(projected),
         "sum up and pack the traces": lambda: copy_data([pack_trace(row) for row in summarise(projected.spans)]),
     }
@@ -65,7 +65,7 @@ def _sources(record: Recorded) -> Any:
     return sources_of(request, sdk_name="opentelemetry-python", sdk_version="1.45.0")
 
 
-def _pack(projected: Projected) -> None:
+def _pack(projected: FoldedBatch) -> None:
     copy_data([pack_block(row) for row in projected.blocks])
     copy_data([pack_span(row) for row in projected.spans])
 
@@ -89,15 +89,15 @@ def table(values: list[tuple[int, bytes]], *, rounds: int) -> Table:
 
 
 def profile(values: list[tuple[int, bytes]]) -> None:
-    """Print where project() spends its time."""
-    fold = steps(values)["project() (both, and folding)"]
+    """Print where fold_records() spends its time."""
+    fold = steps(values)["fold_records() (both, and folding)"]
     with cProfile.Profile() as profiler:
         fold()
     pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
 
 
 def main() -> None:
-    """Print µs a span for each step; with --profile, where project() spends them."""
+    """Print µs a span for each step; with --profile, where fold_records() spends them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.project", description=main.__doc__)
     parser.add_argument("--spans-per-record", type=int, default=100)
     parser.add_argument("--records", type=int, default=40)

@@ -6,10 +6,9 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from services.projections.traces.storing.apply import apply
-from services.projections.traces.storing.partitions import Partitions
-from services.projections.traces.storing.tables import prepare_connection
-from services.projections.traces.traces import TracesProjection
+from services.projections.traces.partitions import Partitions
+from services.projections.traces.projection import TracesProjection, write_batch
+from services.projections.traces.tables import prepare_connection
 from shared.read_model.postgres import connect_pool
 from tests.records import record, span
 
@@ -28,7 +27,7 @@ async def fold(dsn: str, spans: Sequence[Span], *, project: str, spans_of_a_reco
             batch = [record(part, project=project, offset=offset, received_at=BEGAN)]
             projected = await projection.prepare(batch)
             async with pool.acquire() as connection, connection.transaction():
-                assert not await apply(connection, batch, projected)
+                assert not await write_batch(connection, batch, projected)
     finally:
         await pool.close()
 

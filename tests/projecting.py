@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from services.projections.traces.storing.partitions import Partitions
-from services.projections.traces.storing.tables import NAME, prepare_connection
-from services.projections.traces.traces import TracesProjection
+from services.projections.traces.partitions import Partitions
+from services.projections.traces.projection import TracesProjection
+from services.projections.traces.tables import NAME, prepare_connection
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import TRACES

@@ -20,10 +20,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from benchmarks.workload import exports
-from services.projections.traces.storing.apply import apply
-from services.projections.traces.storing.partitions import Partitions
-from services.projections.traces.storing.tables import prepare_connection
-from services.projections.traces.traces import TracesProjection
+from services.projections.traces.partitions import Partitions
+from services.projections.traces.projection import TracesProjection, write_batch
+from services.projections.traces.tables import prepare_connection
 from shared.event_log.codec import Recorded, read
 from shared.event_log.position import Position, to_token
 from shared.event_log.topics import TRACES
@@ -76,7 +75,7 @@ async def load(dsn: str, traces: int, *, seed: int = 1) -> None:
         for batch in population.batches():
             projected = await projection.prepare(batch)
             async with pool.acquire() as connection, connection.transaction():
-                letters = await apply(connection, batch, projected)
+                letters = await write_batch(connection, batch, projected)
                 assert not letters, letters
         async with pool.acquire() as connection:
             await _remember_positions(connection, population.offsets, ended)

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.projections.traces.app import create_app
+from services.projections.traces.projection import create_app
 from shared.read_model.progress import read_progress
 from shared.runtime.settings import KafkaSettings, PostgresSettings
 from tests.log_access import append

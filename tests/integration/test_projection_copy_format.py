@@ -6,11 +6,11 @@ import asyncpg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.projections.traces.folding.rows import BlockRow, Part, SpanRow
-from services.projections.traces.storing import copy_format
-from services.projections.traces.storing.copy_format import copy_data, pack_block, pack_span
-from services.projections.traces.storing.stored import span_row
-from services.projections.traces.storing.tables import SQL
+from services.projections.traces import copy_format
+from services.projections.traces.copy_format import copy_data, pack_block, pack_span
+from services.projections.traces.merge import span_row
+from services.projections.traces.rows import BlockRow, SpanRef, SpanRow
+from services.projections.traces.tables import SQL
 from shared.read_model.postgres import SEARCH_PATH, load_sql
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -18,7 +18,7 @@ INT8 = st.integers(-(2**63), 2**63 - 1)
 MOMENT = st.integers(0, 253_402_300_799_999_999)
 COUNTS = st.dictionaries(TEXT, INT8, max_size=3)
 PARTS = st.lists(
-    st.builds(Part, MOMENT, st.integers(0, 11), st.integers(0, 2**60), st.integers(0, 10**6)), min_size=1, max_size=4
+    st.builds(SpanRef, MOMENT, st.integers(0, 11), st.integers(0, 2**60), st.integers(0, 10**6)), min_size=1, max_size=4
 )
 ROWS = st.builds(
     SpanRow,

@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from services.projections.traces.folding.summary import grain_bits
-from services.projections.traces.storing import merge
-from services.projections.traces.storing.copy_format import TRACE_COLUMNS
+from services.projections.traces import merge
+from services.projections.traces.copy_format import TRACE_COLUMNS
+from services.projections.traces.summary import grain_bits
 from tests.projecting import projecting
 from tests.records import record, span
 from tests.sessions import sessions_that_must_be

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import asyncpg
 import pytest
 
-from services.projections.traces.storing.partitions import Partitions
+from services.projections.traces.partitions import Partitions
 from shared.read_model.postgres import connect_pool
 
 TODAY = date(2026, 5, 6)

@@ -9,7 +9,7 @@ from lodestream_proto.v1.prompt_event_pb2 import PromptArchived
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from services.projections.traces.storing.apply import apply
+from services.projections.traces.projection import write_batch
 from shared.read_model.blocks import ReceivedSpan
 from shared.read_model.dead_letters import list_overflow
 from shared.read_model.dialects import SpanColumns, read_columns
@@ -101,7 +101,7 @@ async def test_a_span_that_trips_a_dialect_costs_only_itself(projection, monkeyp
             raise KeyError("nobody thought of this")
         return read_columns(source)
 
-    monkeypatch.setattr("services.projections.traces.folding.fold.read_columns", trip)
+    monkeypatch.setattr("services.projections.traces.fold.read_columns", trip)
     await projection.fold(record([span(1, 1), span(1, 2, name="tripping"), span(1, 3)], offset=0))
     (letter,) = await letters(projection)
     assert (letter["item"], letter["reason"]) == (1, "KeyError: 'nobody thought of this'")
@@ -230,9 +230,9 @@ async def test_a_record_that_trips_the_projection_itself_does_not_come_again_for
     async def trip(connection, records, projected, *, projection):
         if any(row.name == "tripping" for row in projected.spans):
             raise KeyError("nobody thought of this")
-        return await apply(connection, records, projected, projection=projection)
+        return await write_batch(connection, records, projected, projection=projection)
 
-    monkeypatch.setattr("services.projections.traces.traces.apply", trip)
+    monkeypatch.setattr("services.projections.traces.projection.write_batch", trip)
     batch = [record([span(1, n + 1, name="tripping" if n == 1 else "good")], offset=n) for n in range(3)]
     for _ in range(ATTEMPTS - 1):
         with pytest.raises(KeyError):

@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from services.projections.traces.folding.summary import summarise
-from services.projections.traces.storing.packed import pack_traces
-from services.projections.traces.storing.stored import span_row
-from services.projections.traces.storing.tables import SQL, copy_traces
+from services.projections.traces.copy_format import pack_traces
+from services.projections.traces.merge import span_row
+from services.projections.traces.summary import summarise
+from services.projections.traces.tables import SQL, copy_traces
 from shared.event_log.codec import Recorded
 from shared.read_model.postgres import load_sql
 from tests.integration.test_projection_order import tellings

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from services.projections.traces import metrics
-from services.projections.traces.storing.tables import NAME
+from services.projections.traces.projection import SLOW_PATHS
+from services.projections.traces.tables import NAME
 from tests.projecting import Projecting, projecting
 from tests.records import record, span
 
@@ -22,7 +22,7 @@ def spans(trace: int) -> list[Span]:
 
 
 def merged() -> float:
-    return float(metrics.SLOW_PATHS.labels(NAME)._value.get())
+    return float(SLOW_PATHS.labels(NAME)._value.get())
 
 
 async def expected_to_be_new(owner: Projecting, told: Sequence[Span], *, partition: int = 0) -> bool:

@@ -5,12 +5,12 @@ from uuid import uuid4
 import pytest
 from faststream.kafka.message import KafkaAckableMessage
 
-from services.projections.traces.app import create_app
+from services.projections.traces.projection import create_app
 from shared.runtime import failpoints
 from shared.runtime.settings import KafkaSettings, PostgresSettings
 from tests.log_access import append
 from tests.polling import until
-from tests.read_model import Table, requests
+from tests.read_model import Table, begin_at_the_end, requests
 
 
 async def test_a_lost_rewind_is_made_good(servers, database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +23,7 @@ async def test_a_lost_rewind_is_made_good(servers, database, monkeypatch: pytest
     monkeypatch.setattr(KafkaAckableMessage, "nack", lose)
     monkeypatch.setattr(failpoints, "_armed", failpoints._parse("projection.copied=raise@2"))
     project = f"p{uuid4().hex[:10]}"
+    await begin_at_the_end(servers.kafka, database)  # several projects' bulk would be folded beside, and again in place
     await append(servers.kafka, requests(project, 24))
     app = create_app(
         KafkaSettings(bootstrap_servers=servers.kafka),

@@ -13,8 +13,8 @@ from shared.read_model.dialects import SpanColumns, read_columns
 from tests.projecting import Projecting, projecting
 from tests.records import at, event, record, span
 
-FOLD = "services.projections.traces.folding.fold.read_columns"
-OPEN = "services.projections.traces.folding.projection.open_block"
+FOLD = "services.projections.traces.fold.read_columns"
+OPEN = "services.projections.traces.batch.open_block"
 
 
 @pytest.fixture

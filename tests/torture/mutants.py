@@ -105,25 +105,25 @@ def skip_failed_batches() -> None:
 
 
 def merge_by_arrival() -> None:
-    """Of several tellings of a span, the one that came last wins."""
-    from services.projections.traces.folding import fold
+    """Of several revisions of a span, the one that came last wins."""
+    from services.projections.traces import fold
 
     distinct = fold._distinct
-    replace(fold, "_distinct", lambda versions: sorted(distinct(versions), key=lambda version: version.part))
+    replace(fold, "_distinct", lambda revisions: sorted(distinct(revisions), key=lambda revision: revision.ref))
 
 
 def count_again() -> None:
     """A span that is told again is added to its trace's summary again."""
-    from services.projections.traces.storing import merge
+    from services.projections.traces import merge
 
     replace(merge, "_sum_up_anew", nothing)
 
 
 def drop_dead_letters() -> None:
     """What can't be folded is passed over in silence."""
-    from services.projections.traces.storing import apply
+    from services.projections.traces import projection
 
-    replace(apply, "set_aside", nothing)
+    replace(projection, "set_aside", nothing)
 
 
 def ack_before_append() -> None:

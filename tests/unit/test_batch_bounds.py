@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD
 
-from services.projections.traces.folding.projection import project
+from services.projections.traces.batch import fold_records
 from shared.event_log.codec import Recorded, read
 from shared.event_log.topics import TRACES
 from shared.read_model.blocks import MAX_OPENED_BYTES, UnreadableBlockError, open_block, opened_size
@@ -62,7 +62,7 @@ def length_delimited(number: int, raw: bytes) -> bytes:
 )
 def test_a_record_that_would_fill_the_memory_is_set_aside_whole(request_bytes: bytes, reason: str) -> None:
     monster = of_block(zstandard.compress(request_bytes), offset=1)
-    projected = project([record([span(1, 1)], offset=0), monster, record([span(1, 2)], offset=2)])
+    projected = fold_records([record([span(1, 1)], offset=0), monster, record([span(1, 2)], offset=2)])
     (letter,) = projected.dead_letters
     assert reason in letter.reason
     assert (letter.offset, letter.raw) == (1, monster.raw)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from services.projections.traces.folding.fold import MAX_TELLINGS, PoisonedSpanError, Version, fold, version
-from services.projections.traces.folding.projection import project
-from services.projections.traces.folding.rows import Part, SpanRow
-from services.projections.traces.folding.summary import summarise, union
+from services.projections.traces.batch import fold_records
+from services.projections.traces.fold import MAX_REVISIONS, PoisonedSpanError, SpanRevision, fold, read_revision
+from services.projections.traces.rows import SpanRef, SpanRow
+from services.projections.traces.summary import summarise, union
 from shared.event_log.codec import Recorded
 from shared.read_model.blocks import open_block, sources_of
 from tests.records import NOON, at, event, record, span
@@ -21,18 +21,18 @@ RECEIVED_US = int(NOON.timestamp()) * 1_000_000 + 5_000_000
 DAY_US = 86_400_000_000
 
 
-def told(*spans: Span, received_at_us: int = RECEIVED_US) -> list[Version]:
+def told(*spans: Span, received_at_us: int = RECEIVED_US) -> list[SpanRevision]:
     """One telling each, in records of their own."""
     found = []
     for offset, one in enumerate(spans):
         recorded = event([one]).spans_recorded
         request = open_block(recorded.compression, recorded.otlp_request)
-        part = Part(received_at_us + offset, 0, offset, 0)
-        found.append(version(part, next(sources_of(request, sdk_name="", sdk_version=""))))
+        part = SpanRef(received_at_us + offset, 0, offset, 0)
+        found.append(read_revision(part, next(sources_of(request, sdk_name="", sdk_version=""))))
     return found
 
 
-def folded(versions: Sequence[Version]) -> SpanRow:
+def folded(versions: Sequence[SpanRevision]) -> SpanRow:
     return fold(versions[0].key("p"), versions)
 
 
@@ -51,12 +51,12 @@ def test_a_start_and_an_end_are_one_span() -> None:
 @given(st.permutations(range(90)), st.lists(st.integers(1, 89), max_size=4))
 def test_of_very_many_tellings_the_same_count_in_whatever_steps_they_come(order: list[int], cuts: list[int]) -> None:
     every = told(*(span(1, 1, end_ms=n + 1, attributes={"user.id": f"u{n:02}"}) for n in range(90)))
-    every += [replace(each, part=each.part._replace(offset=each.part.offset + 1000)) for each in every[::7]]
+    every += [replace(each, ref=each.ref._replace(offset=each.ref.offset + 1000)) for each in every[::7]]
     at_once = folded(every)
-    assert len(at_once.parts) == MAX_TELLINGS
+    assert len(at_once.parts) == MAX_REVISIONS
     assert (at_once.user_id, at_once.parts[0].offset, at_once.parts[-1].offset) == ("u89", 0, 89)
-    by_part = {each.part: each for each in every}
-    shuffled, kept = [every[n] for n in order] + every[90:], set[Part]()
+    by_part = {each.ref: each for each in every}
+    shuffled, kept = [every[n] for n in order] + every[90:], set[SpanRef]()
     for begin, end in pairwise([0, *sorted(cuts), len(shuffled)]):
         if told_now := shuffled[begin:end]:
             stored = folded(told_now).parts  # what the batch comes to, merged with what is stored
@@ -142,7 +142,7 @@ SPANS = st.lists(
 
 @given(SPANS, st.randoms(use_true_random=False))
 def test_summaries_do_not_depend_on_the_order_of_the_spans(spans: list[Span], choose) -> None:
-    rows = project([record([one], offset=n) for n, one in enumerate(spans)]).spans
+    rows = fold_records([record([one], offset=n) for n, one in enumerate(spans)]).spans
     shuffled = list(rows)
     choose.shuffle(shuffled)
     assert summarise(shuffled) == summarise(rows)
@@ -163,7 +163,7 @@ def test_the_first_root_to_start_speaks_for_the_trace() -> None:
         span(1, 2, name="root", start_ms=1, end_ms=50, attributes={"user.id": "ada"}),
         span(1, 1, name="child", parent=2, attributes={"user.id": "bob", "session.id": "s"}),
     ]
-    (summary,) = summarise(project([record(spans)]).spans)
+    (summary,) = summarise(fold_records([record(spans)]).spans)
     assert (summary.root_name, summary.root_user_id, summary.root_session_id) == ("root", "ada", None)
     assert (summary.any_user_id, summary.any_session_id) == ("ada", "s")
 
@@ -171,6 +171,6 @@ def test_the_first_root_to_start_speaks_for_the_trace() -> None:
 @pytest.mark.parametrize("raw", [b"", b"\xff", event([span(1, 1)], project="").SerializeToString()])
 def test_a_record_that_cannot_be_read_is_set_aside_whole(raw: bytes) -> None:
     unreadable: Recorded = at(raw)
-    projected = project([unreadable, record([span(1, 1)], offset=1)])
+    projected = fold_records([unreadable, record([span(1, 1)], offset=1)])
     assert [letter.raw for letter in projected.dead_letters] == [raw]
     assert len(projected.spans) == len(projected.blocks) == 1

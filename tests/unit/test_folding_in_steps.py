@@ -4,9 +4,9 @@ import asyncio
 from datetime import date
 from typing import Any, cast
 
-from services.projections.traces.folding.projection import Projected, project, projecting
-from services.projections.traces.storing.partitions import Partitions
-from services.projections.traces.traces import TracesProjection
+from services.projections.traces.batch import FoldedBatch, fold_records, fold_records_in_steps
+from services.projections.traces.partitions import Partitions
+from services.projections.traces.projection import TracesProjection
 from shared.event_log.codec import Recorded
 from tests.records import record, span
 
@@ -26,9 +26,9 @@ def batch(first: int = 1) -> list[Recorded]:
 
 
 def test_steps_come_to_what_folding_at_once_comes_to() -> None:
-    records, projected = batch(), Projected()
-    steps = sum(1 for _ in projecting(records, projected))
-    assert projected == project(records)
+    records, projected = batch(), FoldedBatch()
+    steps = sum(1 for _ in fold_records_in_steps(records, projected))
+    assert projected == fold_records(records)
     assert len(projected.spans) == RECORDS * SPANS
     assert steps >= RECORDS + RECORDS * SPANS / 50
 

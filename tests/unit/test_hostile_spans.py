@@ -13,10 +13,9 @@ from lodestream_proto.v1.trace_pb2 import SpanContent
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from services.projections.traces.folding.projection import Projected, block_of, project, sources_in
-from services.projections.traces.folding.rows import Part, SpanRow
-from services.projections.traces.storing.copy_format import pack_block
-from services.projections.traces.storing.packed import pack
+from services.projections.traces.batch import FoldedBatch, block_of, fold_records, sources_in
+from services.projections.traces.copy_format import pack, pack_block
+from services.projections.traces.rows import SpanRef, SpanRow
 from services.read.query.contents import span_content
 from shared.read_model.dialects.values import MAX_KINDS, MAX_NAME, MAX_PICOS, MAX_TOKENS
 from tests import hostile
@@ -33,13 +32,13 @@ def fold_accepted(
     resource: Sequence[KeyValue] = (),
     scope: InstrumentationScope | None = None,
     producer: Producer | None = None,
-) -> Projected:
+) -> FoldedBatch:
     """Through the gateway's validation, the fold, the encoding for COPY and the answer with content."""
     request = hostile.request_of(spans, resource=resource, scope=scope)
     checked = asyncio.run(hostile.accepted(request, producer))
     assert checked.kept == len(spans)
     records = hostile.recorded(checked.records)
-    projected = project(records)
+    projected = fold_records(records)
     assert not projected.dead_letters, projected.dead_letters[0].reason
     pack(projected.spans)
     for record, block in zip(records, projected.blocks, strict=True):
@@ -69,10 +68,10 @@ def assert_storable(row: SpanRow) -> None:
 
 def without_place(row: SpanRow) -> SpanRow:
     (part,) = row.parts
-    return replace(row, parts=(Part(part.received_at_us, 0, 0, 0),))
+    return replace(row, parts=(SpanRef(part.received_at_us, 0, 0, 0),))
 
 
-def rows_of_good(projected: Projected) -> list[SpanRow]:
+def rows_of_good(projected: FoldedBatch) -> list[SpanRow]:
     names = {(one.trace_id, one.span_id) for one in GOOD}
     return [without_place(row) for row in projected.spans if (row.trace_id, row.span_id) in names]
 

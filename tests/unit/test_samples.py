@@ -11,8 +11,8 @@ from services.projections.prompts.commands import command_of as prompt_command_o
 from services.projections.prompts.prompts import PromptsProjection
 from services.projections.scores.fold import fold as fold_scores
 from services.projections.scores.scores import ScoresProjection
-from services.projections.traces.folding.projection import project
-from services.projections.traces.traces import TracesProjection
+from services.projections.traces.batch import fold_records
+from services.projections.traces.projection import TracesProjection
 from services.write.evaluator.fold import fold as fold_runs
 from services.write.evaluator.folding.folding import RunsFold
 from shared.event_log.codec import Recorded, read
@@ -24,7 +24,7 @@ def record(projection: Any) -> Recorded:
 
 
 def test_the_traces_projection_folds_its_sample() -> None:
-    projected = project([record(TracesProjection(None))])  # type: ignore[arg-type]
+    projected = fold_records([record(TracesProjection(None))])  # type: ignore[arg-type]
     assert (len(projected.spans), projected.dead_letters) == (1, [])
 
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from services.projections.traces.folding import summary
-from services.projections.traces.folding.fold import fold, version
-from services.projections.traces.folding.projection import project
-from services.projections.traces.folding.rows import Part, SpanRow
-from services.projections.traces.folding.summary import add, change, coarse, grain_bits, summarise, union
+from services.projections.traces import summary
+from services.projections.traces.batch import fold_records
+from services.projections.traces.fold import fold, read_revision
+from services.projections.traces.rows import SpanRef, SpanRow
+from services.projections.traces.summary import add, change, coarse, grain_bits, summarise, union
 from shared.read_model.blocks import ReceivedSpan, SpanOrigin
 from tests.records import NOON, record, span
 
@@ -32,7 +32,7 @@ def rows_of(count: int, choose: random.Random, *, trace: int = 1) -> list[SpanRo
         )
         for n in range(1, count + 1)
     ]
-    return project([record(spans)]).spans
+    return fold_records([record(spans)]).spans
 
 
 @settings(deadline=None)
@@ -116,10 +116,10 @@ TELLING = st.builds(
 
 @settings(deadline=None)
 @given(st.lists(TELLING, min_size=2, max_size=8))
-def test_what_a_span_gains_is_what_the_summary_gains(tellings: list[Any]) -> None:
+def test_what_a_span_gains_is_what_the_summary_gains(sent: list[Any]) -> None:
     origin = SpanOrigin(Resource(), InstrumentationScope(), {}, "", "")
     versions = [
-        version(Part(RECEIVED_US + n, 0, n, 0), ReceivedSpan(each, origin, 0)) for n, each in enumerate(tellings)
+        read_revision(SpanRef(RECEIVED_US + n, 0, n, 0), ReceivedSpan(each, origin, 0)) for n, each in enumerate(sent)
     ]
     told: dict[bytes, list[Any]] = {}
     rows: dict[bytes, SpanRow] = {}

@@ -15,7 +15,7 @@ from lodestream_proto.v1.event_pb2 import Event
 from services.projections.experiments import experiments
 from services.projections.prompts import prompts
 from services.projections.scores import scores
-from services.projections.traces import app as traces
+from services.projections.traces import projection as traces
 from services.write.evaluator import app as evaluator
 from shared.event_log.codec import Recorded
 from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, TRACES

@@ -7,9 +7,9 @@ A command as its first argument: `rebuild` the read model beside the live one, `
 import sys
 
 from services.projections.traces import redriving
-from services.projections.traces.app import create_app
+from services.projections.traces.projection import create_app
 from services.projections.traces.rebuilding import TRACES_READ_MODEL
-from services.projections.traces.verifying.command import verify
+from services.projections.traces.verifying.verify import verify
 from shared.read_model.projecting.running import run
 from shared.read_model.rebuilding.command import rebuild, replay
 

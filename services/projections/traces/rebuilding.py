@@ -2,10 +2,10 @@
 
 import asyncpg
 
-from services.projections.traces.folding.projection import Projected
-from services.projections.traces.storing.partitions import Partitions
-from services.projections.traces.storing.tables import NAME, prepare_connection
-from services.projections.traces.traces import TracesProjection
+from services.projections.traces.batch import FoldedBatch
+from services.projections.traces.partitions import Partitions
+from services.projections.traces.projection import TracesProjection
+from services.projections.traces.tables import NAME, prepare_connection
 from shared.event_log.topics import TRACES
 from shared.read_model.rebuilding.rebuildable import Rebuildable, Table
 
@@ -45,7 +45,7 @@ def _open(pool: asyncpg.Pool, name: str) -> TracesProjection:
     return TracesProjection(Partitions(pool), name=name)
 
 
-TRACES_READ_MODEL: Rebuildable[Projected] = Rebuildable(
+TRACES_READ_MODEL: Rebuildable[FoldedBatch] = Rebuildable(
     name=NAME,
     topic=TRACES,
     tables=_TABLES,

@@ -1,4 +1,4 @@
-"""`redrive`: what could not be folded, folded again by today's code, in the place of the log where it was told.
+"""`redrive`: what could not be folded, folded again by today's code, in its place in the log.
 
 One transaction a record, under the lock of its partition's position: the live projection and a swap wait for it, and it
 for them. What folds now becomes rows and its letters are marked; what fails again keeps its letter, with the newer
@@ -14,15 +14,14 @@ from typing import NoReturn
 
 import asyncpg
 
-from services.projections.traces.folding.fold import Version, fold, version
-from services.projections.traces.folding.projection import project, sources_in
-from services.projections.traces.folding.rows import BlockKey, BlockRow, Part, SpanKey, SpanRow
-from services.projections.traces.storing.apply import apply
-from services.projections.traces.storing.copy_format import microseconds
-from services.projections.traces.storing.merge import merge_spans
-from services.projections.traces.storing.partitions import Partitions
-from services.projections.traces.storing.tables import NAME, prepare_connection
-from services.projections.traces.traces import days_of
+from services.projections.traces.batch import fold_records, sources_in
+from services.projections.traces.copy_format import microseconds
+from services.projections.traces.fold import SpanRevision, fold, read_revision
+from services.projections.traces.merge import merge_spans
+from services.projections.traces.partitions import Partitions
+from services.projections.traces.projection import days_of, write_batch
+from services.projections.traces.rows import BlockKey, BlockRow, SpanKey, SpanRef, SpanRow
+from services.projections.traces.tables import NAME, prepare_connection
 from shared.event_log.codec import read
 from shared.event_log.topics import TRACES
 from shared.read_model.dead_letters import WHOLE_RECORD, Selection, code_version, list_letters
@@ -72,13 +71,13 @@ async def _record(
 ) -> Redriven:
     """A record that was set aside as a whole; spans of it that fail become letters of their own."""
     record = read(TRACES, partition, offset, int(datetime.now(UTC).timestamp() * 1000), raw)
-    told = record.event.received_at.ToDatetime(tzinfo=UTC) if record.event else record.appended_at
-    if record.event is not None and (not record.event.HasField("received_at") or told > record.appended_at):
+    received_at = record.event.received_at.ToDatetime(tzinfo=UTC) if record.event else record.appended_at
+    if record.event is not None and (not record.event.HasField("received_at") or received_at > record.appended_at):
         # What holds then depends on when the log had it, which a dead letter does not tell.
         return Redriven([], {WHOLE_RECORD: "the record does not say when it was received: only a rebuild can fold it"})
-    projected = project([record])
-    await partitions.ensure(**days_of(projected))
-    letters = await apply(connection, [record], projected)
+    folded = fold_records([record])
+    await partitions.ensure(**days_of(folded))
+    letters = await write_batch(connection, [record], folded)
     whole = next((letter.reason for letter in letters if letter.item == WHOLE_RECORD), None)
     return Redriven([], {WHOLE_RECORD: whole}) if whole else Redriven([WHOLE_RECORD], {})
 
@@ -95,29 +94,29 @@ async def _spans(
     days = {"start_days": {row.start_day for row in rows}, "received_days": {block.received_at.date()}}
     await partitions.ensure(**days)
     for refused, reason in await write_refusing(connection, rows, partial(merge_spans, connection)):
-        failed |= {part.span_index: reason for part in refused.parts}
+        failed |= {ref.span_index: reason for ref in refused.parts}
     return Redriven([item for item in items if item not in failed], failed)
 
 
 def _folded(block: BlockRow, items: Sequence[int]) -> tuple[list[SpanRow], dict[int, str]]:
     """The rows of these spans, a row a span, and why others have none."""
     sources, received_at_us = sources_in(block), microseconds(block.received_at)
-    told: dict[SpanKey, list[Version]] = {}
+    revisions_by_key: dict[SpanKey, list[SpanRevision]] = {}
     rows: list[SpanRow] = []
     failed: dict[int, str] = {}
     for item in items:
         try:
-            each = version(Part(received_at_us, block.partition, block.offset, item), sources[item])
-            told.setdefault(each.key(block.project_id), []).append(each)
+            revision = read_revision(SpanRef(received_at_us, block.partition, block.offset, item), sources[item])
+            revisions_by_key.setdefault(revision.key(block.project_id), []).append(revision)
         except Exception as error:
             raise_if_out_of_memory(error)
             failed[item] = _reason(error)
-    for key, versions in told.items():
+    for key, revisions in revisions_by_key.items():
         try:
-            rows.append(fold(key, versions))
+            rows.append(fold(key, revisions))
         except Exception as error:
             raise_if_out_of_memory(error)
-            failed |= {each.part.span_index: _reason(error) for each in versions}
+            failed |= {each.ref.span_index: _reason(error) for each in revisions}
     return rows, failed
 
 

@@ -1,13 +1,19 @@
-"""A telling in the log and a row of `spans`, each as 93 bytes: what it is, where it is told, and digests."""
+"""A revision in the log and a row of `spans`, each as 93 bytes: which span, where it is, and digests.
 
-from collections.abc import Iterable
+Entries are spread over files by span, so that all about a span is compared together.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
 from datetime import date
 from hashlib import blake2b
 from operator import attrgetter
+from pathlib import Path
 from struct import Struct
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
-from services.projections.traces.folding.rows import Part, SpanRow
+from services.projections.traces.rows import SpanRef, SpanRow
 
 LOG, TABLE = 0, 1
 _FORMAT = Struct("<i16s8siBqiqi16s16s")
@@ -26,26 +32,28 @@ class SpanId(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """LOG: one telling, `told` a digest of its bytes, `content` of the row if it were the only one. TABLE: a row,
-    `told` a digest of its parts, of which `part` is the first.
+    """One side of a comparison.
+
+    LOG: a revision, with the digest of the row that it would be if it were the only one; `refs_digest` is zeros.
+    TABLE: a row, with the digests of its revisions' places, of which `ref` is the first, and of its columns.
     """
 
     span: SpanId
     side: int
-    part: Part
-    told: bytes
+    ref: SpanRef
+    refs_digest: bytes
     content: bytes
 
 
 def pack(entry: Entry) -> bytes:
     """The bytes of an entry."""
-    return _FORMAT.pack(*entry.span, entry.side, *entry.part, entry.told, entry.content)
+    return _FORMAT.pack(*entry.span, entry.side, *entry.ref, entry.refs_digest, entry.content)
 
 
 def unpack(data: bytes) -> Iterable[Entry]:
     """The entries in a file."""
     for fields in _FORMAT.iter_unpack(data):
-        yield Entry(SpanId(*fields[:4]), fields[4], Part(*fields[5:9]), *fields[9:])
+        yield Entry(SpanId(*fields[:4]), fields[4], SpanRef(*fields[5:9]), *fields[9:])
 
 
 def digest(value: object) -> bytes:
@@ -54,13 +62,13 @@ def digest(value: object) -> bytes:
 
 
 def content(row: SpanRow) -> bytes:
-    """Of all columns that are not the span's identity or the places of its parts."""
+    """Digest of all columns but the identity of the span and the places of its revisions."""
     return digest((_columns(row), _sorted(row.usage), _sorted(row.cost)))
 
 
-def parts_digest(parts: Iterable[Part]) -> bytes:
-    """Of where a span is told."""
-    return digest([tuple(part) for part in sorted(parts)])
+def refs_digest(refs: Iterable[SpanRef]) -> bytes:
+    """Digest of where the revisions of a span are."""
+    return digest([tuple(ref) for ref in sorted(refs)])
 
 
 def day_of(day: int) -> date:
@@ -70,3 +78,37 @@ def day_of(day: int) -> date:
 
 def _sorted(values: dict[str, int] | None) -> object:
     return None if values is None else sorted(values.items())
+
+
+_FILES = 64
+_BUFFER = 256 * 1024
+
+
+class Spool:
+    """Temporary files (in TMPDIR), removed at the end."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="lodestream-verify-")
+        self._files = [(Path(self._folder.name) / str(n)).open("w+b", buffering=_BUFFER) for n in range(_FILES)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files:
+            file.close()
+        self._folder.cleanup()
+
+    def add(self, entry: Entry) -> None:
+        """Write an entry down."""
+        span = entry.span
+        number = int.from_bytes(span.trace_id[-3:], "big") * 31 + int.from_bytes(span.span_id[-3:], "big")
+        self._files[(number * 2_654_435_761 >> 11) % _FILES].write(pack(entry))
+
+    def shares(self) -> Iterator[list[Entry]]:
+        """All entries, a share at a time; those of a span are in one."""
+        for file in self._files:
+            file.seek(0)
+            yield list(unpack(file.read()))

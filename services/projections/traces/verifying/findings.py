@@ -79,7 +79,7 @@ class Findings:
         """Whether the next difference of this sort will be named."""
         return self.counts.get((table, how), 0) < NAMED
 
-    def told(self, positions: Mapping[int, int]) -> dict[str, Any]:
+    def report(self, positions: Mapping[int, int]) -> dict[str, Any]:
         """All of it, for the event."""
         tables: dict[str, dict[str, int]] = {}
         for (table, _, _), group in self.groups.items():

@@ -1,4 +1,4 @@
-"""The log, folded telling by telling, up to the positions; and single records of it again."""
+"""The log, folded revision by revision, up to the positions; and single records of it again."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.projections.traces.folding.fold import Version, fold, version
-from services.projections.traces.folding.projection import block_of, sources_in
-from services.projections.traces.folding.rows import BlockRow, Part, SpanKey, SpanRow
-from services.projections.traces.storing.copy_format import microseconds
+from services.projections.traces.batch import block_of, sources_in
+from services.projections.traces.copy_format import microseconds
+from services.projections.traces.fold import SpanRevision, fold, read_revision
+from services.projections.traces.rows import BlockRow, SpanKey, SpanRef, SpanRow
 from shared.event_log.codec import Recorded
 from shared.event_log.reading import log_range, range_consumer, read_range
 from shared.event_log.topics import TRACES
@@ -21,11 +21,11 @@ _NEAR = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """One span of a record: the row it would be if nothing else told of it; None: it can't be folded."""
+class LoneRevision:
+    """One span of a record, with the row that it would be without other revisions; None: it can't be folded."""
 
     index: int
-    part: Part
+    ref: SpanRef
     key: SpanKey | None
     row: SpanRow | None
 
@@ -45,20 +45,20 @@ class Log:
             async for piece in read_range(self.consumer, TopicPartition(TRACES, partition), begin, end):
                 yield piece
 
-    async def sources(self, wanted: Iterable[Part]) -> dict[Part, tuple[SpanKey, Version]]:
-        """These tellings again."""
-        by_partition: dict[int, dict[int, list[Part]]] = {}
-        for part in wanted:
-            by_partition.setdefault(part.partition, {}).setdefault(part.offset, []).append(part)
-        found: dict[Part, tuple[SpanKey, Version]] = {}
+    async def revisions(self, wanted: Iterable[SpanRef]) -> dict[SpanRef, tuple[SpanKey, SpanRevision]]:
+        """Read these revisions again."""
+        by_partition: dict[int, dict[int, list[SpanRef]]] = {}
+        for ref in wanted:
+            by_partition.setdefault(ref.partition, {}).setdefault(ref.offset, []).append(ref)
+        revisions: dict[SpanRef, tuple[SpanKey, SpanRevision]] = {}
         for partition, offsets in by_partition.items():
             for first, last in _stretches(sorted(offsets)):
                 pieces = read_range(self.consumer, TopicPartition(TRACES, partition), first, last + 1)
                 async for piece in pieces:
                     for record in piece:
-                        if parts := offsets.get(record.offset):
-                            found.update(_again(record, parts))
-        return found
+                        if refs := offsets.get(record.offset):
+                            revisions.update(_again(record, refs))
+        return revisions
 
 
 @asynccontextmanager
@@ -72,20 +72,20 @@ async def opened(kafka: KafkaSettings) -> AsyncIterator[Log]:
         await consumer.stop()
 
 
-def tellings(block: BlockRow, sources: Sequence[ReceivedSpan]) -> Iterator[Telling]:
-    """The spans of a record, each folded by itself."""
+def fold_each(block: BlockRow, sources: Sequence[ReceivedSpan]) -> Iterator[LoneRevision]:
+    """Fold each span of a record by itself."""
     received_at_us = microseconds(block.received_at)
     for source in sources:
-        part = Part(received_at_us, block.partition, block.offset, source.index)
+        ref = SpanRef(received_at_us, block.partition, block.offset, source.index)
         key: SpanKey | None = None
         row: SpanRow | None = None
         try:
-            told = version(part, source)
-            key = told.key(block.project_id)
-            row = fold(key, [told])
+            revision = read_revision(ref, source)
+            key = revision.key(block.project_id)
+            row = fold(key, [revision])
         except Exception:  # whatever trips the fold makes a dead letter
             row = None
-        yield Telling(source.index, part, key, row)
+        yield LoneRevision(source.index, ref, key, row)
 
 
 def opened_block(record: Recorded) -> tuple[BlockRow, list[ReceivedSpan]] | None:
@@ -98,12 +98,12 @@ def opened_block(record: Recorded) -> tuple[BlockRow, list[ReceivedSpan]] | None
         return None
 
 
-def _again(record: Recorded, parts: Sequence[Part]) -> Iterator[tuple[Part, tuple[SpanKey, Version]]]:
+def _again(record: Recorded, refs: Sequence[SpanRef]) -> Iterator[tuple[SpanRef, tuple[SpanKey, SpanRevision]]]:
     block = block_of(record)
     sources = sources_in(block)
-    for part in parts:
-        told = version(part, sources[part.span_index])
-        yield part, (told.key(block.project_id), told)
+    for ref in refs:
+        revision = read_revision(ref, sources[ref.span_index])
+        yield ref, (revision.key(block.project_id), revision)
 
 
 def _stretches(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:

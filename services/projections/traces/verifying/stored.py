@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from services.projections.traces.folding.rows import Part, SpanRow, TraceRow
+from services.projections.traces.rows import SpanRef, SpanRow, TraceRow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
@@ -92,11 +92,11 @@ async def _since(connection: asyncpg.Connection, table: str) -> date:
     return date.fromisoformat(min(days)) if days and len(days) == len(bounds) else date.min
 
 
-def parts_of(row: Mapping[str, Any]) -> tuple[Part, ...]:
+def parts_of(row: Mapping[str, Any]) -> tuple[SpanRef, ...]:
     """The tellings that a row says it is made of."""
     if numbers := row["parts"]:
-        return tuple(Part(*numbers[n : n + 4]) for n in range(0, len(numbers), 4))
-    return (Part(_us(row["received_at"]), row["block_partition"], row["block_offset"], row["block_index"]),)
+        return tuple(SpanRef(*numbers[n : n + 4]) for n in range(0, len(numbers), 4))
+    return (SpanRef(_us(row["received_at"]), row["block_partition"], row["block_offset"], row["block_index"]),)
 
 
 def span_row(row: Mapping[str, Any]) -> SpanRow:

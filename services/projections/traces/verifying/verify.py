@@ -1,24 +1,58 @@
 """`verify`: read the log up to the positions, read the tables, and say what differs."""
 
-from collections.abc import AsyncIterator
+import argparse
+from collections.abc import AsyncIterator, Sequence
 from datetime import date
 from hashlib import sha256
+from typing import NoReturn
 
 import asyncpg
 
-from services.projections.traces.folding.rows import BlockRow, SpanRow
-from services.projections.traces.folding.summary import summarise
-from services.projections.traces.storing.copy_format import microseconds
-from services.projections.traces.verifying.entries import LOG, TABLE, Entry, SpanId, content, digest, parts_digest
+from services.projections.traces.copy_format import microseconds
+from services.projections.traces.rows import BlockRow, SpanRow
+from services.projections.traces.summary import summarise
+from services.projections.traces.verifying.entries import (
+    LOG,
+    TABLE,
+    Entry,
+    SpanId,
+    Spool,
+    content,
+    digest,
+    refs_digest,
+)
 from services.projections.traces.verifying.findings import Findings
-from services.projections.traces.verifying.log_side import Log, opened_block, tellings
+from services.projections.traces.verifying.log_side import Log, fold_each, opened, opened_block
 from services.projections.traces.verifying.spans import Spans
-from services.projections.traces.verifying.spool import Spool
-from services.projections.traces.verifying.stored import Place, Stored, differing, parts_of, span_row
+from services.projections.traces.verifying.stored import Place, Stored, differing, parts_of, span_row, stored
 from shared.event_log.codec import Recorded
 from shared.read_model.dead_letters import WHOLE_RECORD
 from shared.read_model.projecting.parking import is_of_unknown_kind
-from shared.read_model.rebuilding.events import Pace, Tell
+from shared.read_model.rebuilding.command import run_and_exit
+from shared.read_model.rebuilding.events import Pace, Tell, tell
+from shared.read_model.rebuilding.rebuild import RefusedError
+from shared.runtime.settings import KafkaSettings, PostgresSettings
+
+SAME, DIFFERENT, UNKNOWN = 0, 1, 2
+
+
+def verify(arguments: Sequence[str]) -> NoReturn:
+    """Verify, and exit: 0, the read model is what the log folds to; 1, it differs; 2, that could not be determined."""
+    description = "Compare the traces read model with the log, up to its positions, while everything runs on."
+    parser = argparse.ArgumentParser(prog="python -m services.projections.traces verify", description=description)
+    parser.parse_args(arguments)
+    run_and_exit("verify-traces", _verify, failed=UNKNOWN)
+
+
+async def _verify() -> int:
+    async with stored(PostgresSettings().dsn) as tables, opened(KafkaSettings()) as log:
+        beyond = sorted(number for number, offset in tables.positions.items() if offset > log.ends.get(number, 0))
+        if beyond:
+            raise RefusedError(f"the log ends before the positions of partitions {beyond}: it was replaced or cut")
+        findings = await Verification(log, tables, tell).run()
+    tell("verified", **findings.report(tables.positions))
+    return SAME if findings.same else DIFFERENT
+
 
 _NOTHING = bytes(16)
 _TRACES_AT_A_TIME = 500
@@ -35,7 +69,7 @@ class Verification:
         self._overflow: dict[int, int] = {}
         self._parked: set[tuple[int, int]] = set()
         self._met: set[Place] = set()
-        self._told = 0
+        self._revisions = 0
 
     async def run(self) -> Findings:
         """What differs."""
@@ -88,13 +122,13 @@ class Verification:
             return 0
         block, sources = opened
         self._block(block, stored)
-        for told in tellings(block, sources):
-            if told.row is None or (*at, told.index) in self._letters:
-                self._set_aside(record, told.index)
+        for revision in fold_each(block, sources):
+            if revision.row is None or (*at, revision.index) in self._letters:
+                self._set_aside(record, revision.index)
                 continue
-            assert told.key is not None
-            spool.add(Entry(self._span(told.key), LOG, told.part, _NOTHING, content(told.row)))
-            self._told += 1
+            assert revision.key is not None
+            spool.add(Entry(self._span(revision.key), LOG, revision.ref, _NOTHING, content(revision.row)))
+            self._revisions += 1
         return len(sources)
 
     def _park(self, record: Recorded) -> None:
@@ -155,13 +189,13 @@ class Verification:
 
     async def _read_spans(self, spool: Spool) -> None:
         """The rows into the spool; and the summaries against the rows, trace by trace."""
-        pace = Pace(self._tell, "reading the tables", done=0, total=self._told, unit="rows")
+        pace = Pace(self._tell, "reading the tables", done=0, total=self._revisions, unit="rows")
         traces: dict[tuple[str, bytes], list[SpanRow]] = {}
         async for record in self._stored.spans():
             row = span_row(record)
             parts = parts_of(record)
             key = row.project_id, row.trace_id, row.span_id, row.start_day
-            spool.add(Entry(self._span(key), TABLE, parts[0], parts_digest(parts), content(row)))
+            spool.add(Entry(self._span(key), TABLE, parts[0], refs_digest(parts), content(row)))
             trace = row.project_id, row.trace_id
             if trace not in traces and len(traces) >= _TRACES_AT_A_TIME:
                 await self._summaries(traces)

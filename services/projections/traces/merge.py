@@ -1,4 +1,4 @@
-"""The slow path: some spans of a batch are stored already. Their rows are folded anew from all that was ever told.
+"""The slow path: some spans of a batch are stored already. Their rows are folded anew from all their revisions.
 
 Rows are claimed in key order, as the fast path copies them, so that writers of the same spans queue and never deadlock.
 """
@@ -6,27 +6,28 @@ Rows are claimed in key order, as the fast path copies them, so that writers of 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import asyncpg
+import orjson
 
-from services.projections.traces.folding.fold import Telling, fold_tellings, telling, version
-from services.projections.traces.folding.projection import sources_in
-from services.projections.traces.folding.rows import Part, SpanKey, SpanRow, TraceRow
-from services.projections.traces.folding.summary import add, change, summarise
-from services.projections.traces.storing.packed import key_of, pack_spans, pack_traces
-from services.projections.traces.storing.stored import block_row, span_row
-from services.projections.traces.storing.tables import SQL, add_to_traces, copy_spans, copy_traces, execute_prepared
+from services.projections.traces.batch import sources_in
+from services.projections.traces.copy_format import key_of, pack_spans, pack_traces
+from services.projections.traces.fold import RevisionColumns, columns_of, fold_revisions, read_revision
+from services.projections.traces.rows import BlockRow, SpanKey, SpanRef, SpanRow, TraceRow
+from services.projections.traces.summary import add, change, summarise
+from services.projections.traces.tables import SQL, add_to_traces, copy_spans, copy_traces, execute_prepared
 from shared.read_model.postgres import load_sql
 
 _STAGE_SPANS = load_sql(SQL / "stage_spans.sql")
 _CLAIM_SPANS = load_sql(SQL / "claim_spans.sql")
-_READ_TOLD = load_sql(SQL / "read_told.sql")
+_READ_STORED = load_sql(SQL / "read_stored.sql")
 _READ_BLOCKS = load_sql(SQL / "read_blocks.sql")
 _DELETE_SPANS = load_sql(SQL / "delete_spans.sql")
 _READ_SPANS = load_sql(SQL / "read_spans.sql")
 _REPLACE_TRACES = load_sql(SQL / "replace_traces.sql")
 _SPANS_AT_ONCE = 2_000
-_PARTS_AT_ONCE = 20_000  # some 40 MB of tellings
+_REVISIONS_AT_ONCE = 20_000  # some 40 MB
 _BLOCKS_AT_ONCE = 8  # at most 2 MB each as they are stored
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -59,26 +60,24 @@ async def merge_spans(connection: asyncpg.Connection, rows: Sequence[SpanRow]) -
     return len(by_key) - len(new)
 
 
-async def _refold(
-    connection: asyncpg.Connection, told_again: Mapping[SpanKey, SpanRow]
-) -> list[tuple[SpanRow, SpanRow]]:
-    """Of the rows that change: what they were, and what they are to be."""
-    if not told_again:
+async def _refold(connection: asyncpg.Connection, again: Mapping[SpanKey, SpanRow]) -> list[tuple[SpanRow, SpanRow]]:
+    """Fold the rows of spans that are stored already anew; return those that change, before and after."""
+    if not again:
         return []
-    stored = {_key(record): span_row(record) for record in await connection.fetch(_READ_TOLD, *_columns(told_again, 4))}
+    stored = {_key(record): span_row(record) for record in await connection.fetch(_READ_STORED, *_columns(again, 4))}
     changes = []
-    for parts in _groups({key: {*stored[key].parts, *row.parts} for key, row in told_again.items()}):
-        tellings = await _tellings(connection, parts)
-        changes += [(stored[key], fold_tellings(key, tellings[key])) for key in parts]
+    for refs in _groups({key: {*stored[key].parts, *row.parts} for key, row in again.items()}):
+        revisions = await _revisions(connection, refs)
+        changes += [(stored[key], fold_revisions(key, revisions[key])) for key in refs]
     return [(was, now) for was, now in changes if was.parts != now.parts]
 
 
-def _groups(parts: Mapping[SpanKey, Collection[Part]]) -> Iterator[Mapping[SpanKey, Collection[Part]]]:
-    """Spans in groups of so many parts that there is room for them; in an order in which they share records."""
-    group: dict[SpanKey, Collection[Part]] = {}
+def _groups(refs: Mapping[SpanKey, Collection[SpanRef]]) -> Iterator[Mapping[SpanKey, Collection[SpanRef]]]:
+    """Spans in groups with so many revisions that there is room for them, in an order in which they share records."""
+    group: dict[SpanKey, Collection[SpanRef]] = {}
     count = 0
-    for key, its in sorted(parts.items(), key=lambda each: min(each[1])):
-        if group and count + len(its) > _PARTS_AT_ONCE:
+    for key, its in sorted(refs.items(), key=lambda each: min(each[1])):
+        if group and count + len(its) > _REVISIONS_AT_ONCE:
             yield group
             group, count = {}, 0
         group[key] = its
@@ -86,31 +85,31 @@ def _groups(parts: Mapping[SpanKey, Collection[Part]]) -> Iterator[Mapping[SpanK
     yield group
 
 
-async def _tellings(
-    connection: asyncpg.Connection, parts: Mapping[SpanKey, Collection[Part]]
-) -> dict[SpanKey, list[Telling]]:
-    """What was told of these spans. Their records are opened one after another, each once, and never held together.
+async def _revisions(
+    connection: asyncpg.Connection, refs: Mapping[SpanKey, Collection[SpanRef]]
+) -> dict[SpanKey, list[RevisionColumns]]:
+    """Read the revisions of these spans. Their records are opened one after another, and never held together.
 
-    A part whose record is gone (retention) tells nothing any more.
+    A revision whose record is gone (retention) is left out.
     """
-    wanted: dict[tuple[str, date, int, int], list[tuple[SpanKey, Part]]] = {}
-    for key, its in parts.items():
-        for part in its:
-            received = (_EPOCH + timedelta(microseconds=part.received_at_us)).date()
-            wanted.setdefault((key[0], received, part.partition, part.offset), []).append((key, part))
-    found: dict[SpanKey, list[Telling]] = {key: [] for key in parts}
+    wanted: dict[tuple[str, date, int, int], list[tuple[SpanKey, SpanRef]]] = {}
+    for key, its in refs.items():
+        for ref in its:
+            received = (_EPOCH + timedelta(microseconds=ref.received_at_us)).date()
+            wanted.setdefault((key[0], received, ref.partition, ref.offset), []).append((key, ref))
+    revisions: dict[SpanKey, list[RevisionColumns]] = {key: [] for key in refs}
     places = sorted(wanted)
     for begin in range(0, len(places), _BLOCKS_AT_ONCE):
         records = await connection.fetch(_READ_BLOCKS, *_columns(places[begin : begin + _BLOCKS_AT_ONCE], 4))
         for block in map(block_row, records):
             sources = sources_in(block)
-            for key, part in wanted[
+            for key, ref in wanted[
                 block.project_id, block.received_at.astimezone(UTC).date(), block.partition, block.offset
             ]:
-                found[key].append(telling(version(part, sources[part.span_index])))
+                revisions[key].append(columns_of(read_revision(ref, sources[ref.span_index])))
             del sources
             await asyncio.sleep(0)
-    return found
+    return revisions
 
 
 async def _sum_up_anew(connection: asyncpg.Connection, project_id: str, trace_id: bytes) -> None:
@@ -147,3 +146,33 @@ def _columns(rows: Iterable[Sequence[object]], width: int) -> list[list[object]]
         for column, value in zip(columns, row, strict=True):
             column.append(value)
     return columns
+
+
+# Rows as the tables return them
+
+
+_SAME = tuple(name for name in SpanRow.__slots__ if name not in {"usage", "cost", "parts"})
+
+
+def span_row(record: asyncpg.Record) -> SpanRow:
+    """A span, from read_spans.sql or read_stored.sql."""
+    same: dict[str, Any] = {name: record[name] for name in _SAME}
+    return SpanRow(**same, usage=_json(record["usage"]), cost=_json(record["cost"]), parts=parts_of(record))
+
+
+def parts_of(record: asyncpg.Record) -> tuple[SpanRef, ...]:
+    """Where the revisions of a span are, from the same."""
+    if numbers := record["parts"]:
+        return tuple(SpanRef(*numbers[n : n + 4]) for n in range(0, len(numbers), 4))
+    return (
+        SpanRef(record["received_at_us"], record["block_partition"], record["block_offset"], record["block_index"]),
+    )
+
+
+def block_row(record: asyncpg.Record) -> BlockRow:
+    """A record, from read_blocks.sql."""
+    return BlockRow(**dict(record))
+
+
+def _json(value: str | None) -> dict[str, int] | None:
+    return None if value is None else orjson.loads(value)

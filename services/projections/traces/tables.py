@@ -5,14 +5,14 @@ from pathlib import Path
 
 import asyncpg
 
-from services.projections.traces.folding.rows import BlockRow
-from services.projections.traces.storing.copy_format import (
+from services.projections.traces.copy_format import (
     BLOCK_COLUMNS,
     SPAN_COLUMNS,
     TRACE_COLUMNS,
     copy_data,
     pack_block,
 )
+from services.projections.traces.rows import BlockRow
 from shared.read_model.postgres import load_sql
 
 NAME = "traces"

@@ -10,8 +10,8 @@ BlockKey = tuple[str, int, int]
 """Project, partition and offset of a record."""
 
 
-class Part(NamedTuple):
-    """One telling of a span: which span of which record. Ordered as the log and the clock of the gateway order it."""
+class SpanRef(NamedTuple):
+    """Where a revision of a span is in the log. Ordered by the gateway's clock, then as the log orders it."""
 
     received_at_us: int
     partition: int
@@ -21,7 +21,7 @@ class Part(NamedTuple):
 
 @dataclass(slots=True)
 class SpanRow:
-    """One span: a pure function of the set of its parts."""
+    """One span: a pure function of the set of its revisions."""
 
     project_id: str
     start_day: date
@@ -57,8 +57,8 @@ class SpanRow:
     input_preview: str | None
     output_preview: str | None
     sanitized: int
-    parts: tuple[Part, ...]
-    """Ascending, at least one."""
+    parts: tuple[SpanRef, ...]
+    """Where its revisions are: ascending, at least one."""
 
 
 @dataclass(slots=True)

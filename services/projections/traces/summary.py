@@ -19,7 +19,7 @@ from lodestream_proto.v1.trace_pb2 import (
     SpanType,
 )
 
-from services.projections.traces.folding.rows import Busy, SpanRow, TraceRow
+from services.projections.traces.rows import Busy, SpanRow, TraceRow
 
 _KINDS: dict[int, str] = {
     SPAN_TYPE_RETRIEVER: "retrieval",

@@ -5,12 +5,14 @@ count days, timestamps microseconds, both from 2000-01-01. Each packer writes th
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from struct import Struct
 
 import orjson
 
-from services.projections.traces.folding.rows import BlockRow, SpanRow, TraceRow
+from services.projections.traces.rows import BlockRow, SpanKey, SpanRow, TraceRow
+from services.projections.traces.summary import summarise
 
 SPAN_COLUMNS = (
     "start_day", "is_root", "type", "level", "start_at", "received_at", "input_tokens", "output_tokens", "total_tokens",
@@ -174,3 +176,34 @@ def multirange(ranges: Sequence[tuple[int, int]]) -> bytes:
 def _json(value: dict[str, int]) -> bytes:
     encoded = orjson.dumps(value)
     return _LENGTH(len(encoded) + 1) + b"\x01" + encoded
+
+
+# Rows before they are written
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Rows of `spans`, and what these add to the rows of `traces`."""
+
+    spans: bytearray
+    traces: bytearray
+
+
+def pack(rows: Sequence[SpanRow]) -> Packed:
+    """Spans and what they add to their traces. Raises what pack_span raises for what no column takes."""
+    return Packed(pack_spans(rows), pack_traces(summarise(rows)))
+
+
+def pack_spans(rows: Sequence[SpanRow]) -> bytearray:
+    """In key order, so that writers of the same keys queue and never deadlock."""
+    return copy_data([pack_span(row) for row in sorted(rows, key=key_of)])
+
+
+def pack_traces(rows: Sequence[TraceRow]) -> bytearray:
+    """In the order given."""
+    return copy_data([pack_trace(row) for row in rows])
+
+
+def key_of(row: SpanRow) -> SpanKey:
+    """A span's identity, and the order in which rows are written."""
+    return row.project_id, row.trace_id, row.span_id, row.start_day

@@ -7,26 +7,22 @@ from dataclasses import dataclass, field
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 
-from services.projections.traces.folding.fold import PoisonedSpanError, Version, fold, version
-from services.projections.traces.folding.rows import BlockRow, Part, SpanKey, SpanRow
-from services.projections.traces.storing.copy_format import microseconds
-from services.projections.traces.storing.packed import Packed
+from services.projections.traces.copy_format import Packed, microseconds
+from services.projections.traces.fold import PoisonedSpanError, SpanRevision, fold, read_revision
+from services.projections.traces.rows import BlockRow, SpanKey, SpanRef, SpanRow
 from shared.event_log.codec import Recorded
 from shared.read_model.blocks import ReceivedSpan, UnreadableBlockError, open_block, sources_of
 from shared.read_model.dead_letters import DeadLetter, whole
 from shared.read_model.dialects.values import Cleaner
+from shared.read_model.projecting.records import StrayRecordError, payload_of
 from shared.runtime.memory import raise_if_out_of_memory
 
 _SPANS_OF_A_STEP = 50
 
 
-class StrayRecordError(ValueError):
-    """A record that holds no spans; the message says what it is."""
-
-
 @dataclass(slots=True)
-class Projected:
-    """What records come to: their blocks, one row for each of their spans, and what has to be set aside."""
+class FoldedBatch:
+    """What records are folded into: their blocks, a row for each of their spans, and dead letters."""
 
     blocks: list[BlockRow] = field(default_factory=list)
     spans: list[SpanRow] = field(default_factory=list)
@@ -35,25 +31,25 @@ class Projected:
     """All the spans as COPY takes them, where none of them is expected to be stored already."""
     changes: Counter[str] = field(default_factory=Counter)
     """What had to be cleaned of the spans, by kind."""
-    told_again: int = 0
-    """Spans that were; known when they are written."""
+    stored_before: int = 0
+    """Spans of which revisions were stored already; counted when they are written."""
 
 
-def project(records: Sequence[Recorded]) -> Projected:
-    """Fold records of one partition. A span told several times in them has one row of all its tellings.
+def fold_records(records: Sequence[Recorded]) -> FoldedBatch:
+    """Fold records of one partition. A span of which they hold several revisions has one row.
 
-    What trips us, a span or a whole record, is set aside with the reason. Raises only MemoryError: another time, there
-    may be room.
+    What can't be folded, a span or a whole record, is set aside with the reason. Raises only MemoryError: another time,
+    there may be room.
     """
-    projected = Projected()
-    for _ in projecting(records, projected):
+    folded = FoldedBatch()
+    for _ in fold_records_in_steps(records, folded):
         pass
-    return projected
+    return folded
 
 
-def projecting(records: Sequence[Recorded], projected: Projected) -> Iterator[None]:
-    """The same in steps of a millisecond or two, between which something else may run."""
-    told: dict[SpanKey, list[Version]] = {}
+def fold_records_in_steps(records: Sequence[Recorded], folded: FoldedBatch) -> Iterator[None]:
+    """Fold records as `fold_records` does, in steps of a millisecond or two, between which something else may run."""
+    revisions_by_key: dict[SpanKey, list[SpanRevision]] = {}
     for record in records:
         try:
             block = block_of(record)
@@ -61,29 +57,28 @@ def projecting(records: Sequence[Recorded], projected: Projected) -> Iterator[No
             received_at_us = microseconds(block.received_at)
         except Exception as error:
             raise_if_out_of_memory(error)
-            projected.dead_letters.append(whole(record, _reason(error)))
+            folded.dead_letters.append(whole(record, _reason(error)))
             continue
-        projected.blocks.append(block)
+        folded.blocks.append(block)
         for source in sources:
             try:
-                each = version(Part(received_at_us, record.partition, record.offset, source.index), source)
-                told.setdefault(each.key(block.project_id), []).append(each)
+                ref = SpanRef(received_at_us, record.partition, record.offset, source.index)
+                revision = read_revision(ref, source)
+                revisions_by_key.setdefault(revision.key(block.project_id), []).append(revision)
             except Exception as error:
                 raise_if_out_of_memory(error)
-                projected.dead_letters.append(span_letter(record, source, _reason(error)))
+                folded.dead_letters.append(span_letter(record, source, _reason(error)))
         yield
     by_offset = {record.offset: record for record in records}
-    for number, (key, versions) in enumerate(told.items()):
+    for number, (key, revisions) in enumerate(revisions_by_key.items()):
         if number % _SPANS_OF_A_STEP == 0:
             yield
         try:
-            projected.spans.append(fold(key, versions, projected.changes))
+            folded.spans.append(fold(key, revisions, folded.changes))
         except Exception as error:
             raise_if_out_of_memory(error)
             reason = _reason(error)
-            projected.dead_letters += [
-                span_letter(by_offset[each.part.offset], each.source, reason) for each in versions
-            ]
+            folded.dead_letters += [span_letter(by_offset[each.ref.offset], each.source, reason) for each in revisions]
 
 
 def sources_in(block: BlockRow) -> list[ReceivedSpan]:
@@ -123,13 +118,8 @@ def block_of(record: Recorded) -> BlockRow:
 
     Raises StrayRecordError for one that holds no spans, and ValueError for one that was received at no time.
     """
-    event = record.event
-    if event is None:
-        raise StrayRecordError("the record is not an Event of a project")
-    kind = event.WhichOneof("payload")
-    if kind != "spans_recorded":
-        raise StrayRecordError(f"the payload is {kind or 'of an unknown kind'}, which does not belong in this topic")
-    recorded, clean = event.spans_recorded, Cleaner()
+    event, _kind, recorded = payload_of(record, {"spans_recorded"})
+    clean = Cleaner()
     return BlockRow(
         project_id=event.project_id,
         partition=record.partition,

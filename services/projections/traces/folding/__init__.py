@@ -1,1 +1,0 @@
-"""Records to rows, purely: spans from what was told of them, summaries from spans."""
