@@ -124,9 +124,11 @@ def retry_delay(error: grpc.aio.AioRpcError) -> float:
     return float(info.retry_delay.ToMilliseconds()) / 1000
 
 
-def metric(address: str, name: str) -> float:
-    """The value of a metric without labels."""
+def metric(address: str, name: str, *, missing: float | None = None) -> float:
+    """The value of a metric, or `missing`; `name` is a pattern, labels included."""
     with urlopen(f"http://{address}/metrics") as page:
         found = re.search(rf"^{name} (\S+)$", page.read().decode(), re.MULTILINE)
+    if found is None and missing is not None:
+        return missing
     assert found, name
     return float(found[1])

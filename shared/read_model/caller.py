@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from shared.read_model.address_throttle import network_of
 from shared.read_model.authentication import Authenticator, KeysUnavailableError, UnauthenticatedError
-from shared.runtime.fairness import Pacer
+from shared.runtime.fairness import OverloadedError, Pacer
 from shared.runtime.refusal import Context, InvalidError, RefusedError, UnavailableError, refuse
 from shared.runtime.unread import UnreadAnswers
 
@@ -97,11 +97,19 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):
             return response
 
         async def answers(request: Any, context: Context) -> AsyncIterator[Any]:
-            responses = method((await admitted(request, context))[1], context)
+            project_id, message = await admitted(request, context)
+            responses = method(message, context)
             if inspect.isawaitable(responses):  # gRPC's other kind of handler: it writes to the context, if at all
                 responses = _nothing_after(responses)
             async for response in self._while_valid(name, responses, context):
-                yield response
+                if unread is None:
+                    yield response
+                    continue
+                try:
+                    async with unread.message(len(response), project_id):
+                        yield response
+                except OverloadedError as refused:
+                    await refuse(name, context, refused)
 
         shape = f"{_count(handler.request_streaming)}_{_count(handler.response_streaming)}"
         method = getattr(handler, shape)

@@ -96,6 +96,10 @@ class GatewaySettings(_Settings):
     """How late the process does what is due before calls are paced, for half a minute from then on; 0: always."""
     ack_seconds: float = Field(default=9.0, gt=0, le=60)
     """The longest a request waits for the log, deadline of the caller or not."""
+    watched_prompts: int = Field(default=100_000, ge=2_000)
+    """Of all open streams together, each of which counts as ten more."""
+    watched_prompts_per_project: int = Field(default=20_000, ge=2_000)
+    """Of all open streams of one project; more are refused."""
     prompt_memory_bytes: int = Field(default=64 * MIB, ge=0)
     """Of prompts remembered, about."""
     turn_away_seconds: float = Field(default=1.0, ge=0)

@@ -1,6 +1,7 @@
 """Answers that are not read yet: gRPC holds them as long as the client likes; here they have a bound."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ def when_over(context: Context, then: Callable[[], None]) -> None:
 
 
 class UnreadAnswers:
-    """Bytes of large answers from when they are made until the client has read them, or has gone."""
+    """Bytes of large answers and of streams' messages, until the client has read them or has gone."""
 
     def __init__(self, capacity: int, *, per_project: int, wait_seconds: float, max_waiting: int = 1_000) -> None:
         """`capacity` and `per_project` are bytes; the rest is as for FairLimiter."""
@@ -39,3 +40,15 @@ class UnreadAnswers:
         amount = self._limiter.share(nbytes)
         await self._limiter.acquire(project_id, amount)
         when_over(context, partial(self._limiter.release, project_id, amount))
+
+    @asynccontextmanager
+    async def message(self, nbytes: int, project_id: str) -> AsyncIterator[None]:
+        """Count a message of a stream while this is entered: until the stream may send the next one.
+
+        Raises OverloadedError, as `hold` does.
+        """
+        if nbytes <= _SMALL:
+            yield
+            return
+        async with self._limiter.hold(project_id, nbytes):
+            yield

@@ -5,6 +5,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -14,9 +16,13 @@ from lodestream_proto.v1.prompts_pb2 import PromptSelector, WatchedPrompt, Watch
 from shared.read_model.prompt_cache import PromptCache
 from tests.conftest import RunningService, StartService
 from tests.gateway import MODULE, metric, new_key, opened, refusal
+from tests.http2 import calls_unread
+from tests.memory import MIB, peak, resident
 from tests.polling import until
 from tests.prompt_reading import Project, Reader, Truth, head_of, serving, truth_of
 from tests.servers import Servers
+
+WATCH = "/lodestream_proto.v1.PromptService/WatchPrompts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,61 @@ async def test_a_slow_client_gets_the_newest_and_no_backlog(stand: Stand) -> Non
     assert revisions == sorted(set(revisions))
     assert len(revisions) < 59, "what was superseded before it could be sent is not sent"
     watch.cancel()
+
+
+async def test_who_watches_and_never_reads_has_a_share_of_memory_and_keeps_nobody_waiting(stand: Stand) -> None:
+    """60 streams of 27 MB each: one message is made of a stream, and of all no more than a project may have."""
+    await stand.acme.change(head_of("large", 1, text="x" * 900_000, production=1))
+    await stand.acme.change(head_of("a", 1, production=1))
+    large = WatchedPrompt(prompt=PromptSelector(name="large"))
+    request = WatchPromptsRequest(prompts=[large] * 30).SerializeToString()
+    before = resident(stand.gateway.process)
+    refused = r'lodestream_calls_total\{code="RESOURCE_EXHAUSTED",method="WatchPrompts"\}'
+
+    async def settled() -> bool:
+        if peak(stand.gateway.process) - before > 512 * MIB:
+            return True
+        return await asyncio.to_thread(metric, stand.gateway.metrics, refused, missing=0.0) > 0
+
+    async with calls_unread(stand.gateway.address, WATCH, request, dict(stand.reader.door.bearer), count=60):
+        await until(settled, deadline=60)
+        watch = stand.reader.watch("a")
+        assert [outcome.revision for outcome in (await watch.read()).changes] == [1]
+        watch.cancel()
+        assert peak(stand.gateway.process) - before < 256 * MIB
+
+
+async def test_more_prompts_than_a_project_may_watch_are_refused(stand: Stand) -> None:
+    names = [WatchedPrompt(prompt=PromptSelector(name=f"p{n}")) for n in range(990)]
+    request = WatchPromptsRequest(prompts=names)
+    watches = [stand.reader.prompts.WatchPrompts(request, metadata=stand.reader.door.bearer) for _ in range(21)]
+    read = [asyncio.ensure_future(refusal(_all_of(watch))) for watch in watches]
+    done, waiting = await asyncio.wait(read, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+    error = done.pop().result()
+    assert (error.code(), error.details()) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "too many watched prompts at once: this project has 20000, and none was free for 1 s; try again",
+    )
+    assert len(waiting) == 20
+    for watch in watches:
+        watch.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await until(partial(_is_let_in, stand), what="room again")
+
+
+async def _is_let_in(stand: Stand) -> bool:
+    watch = stand.reader.watch("a")
+    try:
+        return bool(await watch.read())
+    except grpc.aio.AioRpcError:
+        return False
+    finally:
+        watch.cancel()
+
+
+async def _all_of(watch: Any) -> None:
+    async for _ in watch:
+        pass
 
 
 async def test_signs_of_life_come_and_mean_that_all_still_holds(stand: Stand) -> None:

@@ -43,6 +43,17 @@ def memory(clock: Clock) -> Memory:
     return found
 
 
+def test_a_head_makes_room_for_versions_by_those_that_came_first() -> None:
+    found = Head(1, {}, 9, {n: PromptVersion(version=n, text="x" * 1_000_000) for n in range(1, 4)})
+    found.make_room(1_000_000)
+    assert list(found.versions) == [1, 2, 3]
+    found.answer(1)
+    found.make_room(2_000_000)
+    assert (list(found.versions), list(found.answers)) == ([2, 3], [])
+    found.make_room(100_000_000)
+    assert not found.versions
+
+
 def test_a_head_is_answered_from_for_some_seconds_and_as_a_stale_one_for_a_minute(memory, clock) -> None:
     kept = memory.keep(KEY, head(1), since=clock())
     assert memory.fresh(KEY) is kept

@@ -12,8 +12,8 @@ from services.read.query.refusal import answering
 from shared.event_log.topics import TRACES
 from shared.read_model.authentication import Authenticator
 from shared.read_model.caller import project_of
-from shared.runtime.fairness import BulkCalls, FairLimiter
-from shared.runtime.refusal import Answer, Context
+from shared.runtime.fairness import BulkCalls, FairLimiter, OverloadedError
+from shared.runtime.refusal import Answer, Context, refuse
 from shared.runtime.settings import QuerySettings
 from shared.runtime.unread import UnreadAnswers, when_over
 
@@ -126,7 +126,10 @@ class Reads:
         try:
             async with aclosing(parts) as opened:  # type: ignore[type-var]
                 async for part in opened:
-                    yield part
+                    async with self.admission.answers.message(_size(part), project_id):
+                        yield part
+        except OverloadedError as refused:
+            await refuse(method, context, refused)
         finally:
             self.admission.streams.release(project_id)
 

@@ -8,6 +8,8 @@ from lodestream_proto.v1.prompts_pb2 import GetPromptResponse, PromptOutcome, Pr
 
 from shared.read_model.prompt_heads import PRODUCTION
 
+_MOST_BYTES = 4 * 1024 * 1024
+"""Of the versions of one head: who reads all versions of a prompt does not make it grow."""
 _OVERHEAD = 1_000
 """Bytes of a head in memory, beside what it holds."""
 
@@ -30,6 +32,17 @@ class Head:
     def size(self) -> int:
         """Bytes in memory, about: each version twice, as a message and as an answer."""
         return _OVERHEAD + 2 * sum(version.ByteSize() for version in self.versions.values())
+
+    def make_room(self, nbytes: int) -> None:
+        """Forget the versions that were added first when they and another of `nbytes` are more than a head holds."""
+        sizes = {number: version.ByteSize() for number, version in self.versions.items()}
+        total = nbytes + sum(sizes.values())
+        for number, size in sizes.items():
+            if total <= _MOST_BYTES:
+                return
+            total -= size
+            del self.versions[number]
+            self.answers.pop(number, None)
 
     def number_of(self, selector: PromptSelector) -> int:
         """The version that is meant; 0: there is none."""

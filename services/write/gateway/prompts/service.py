@@ -41,7 +41,7 @@ class PromptService:
         self._cache = Cache(redis)
         self._store = Store(Memory(settings.prompt_memory_bytes), self._cache, Origin(query))
         self._telling = Telling(redis)
-        self._watching = Watching(admission, self._store, told=lambda: self._telling.listens)
+        self._watching = Watching(admission, self._store, told=lambda: self._telling.listens, settings=settings)
         self._writes = Writes(settings, admission, appender, query, self._store)
         self._reads = Reads(admission, self._store, proxy.forward(query, f"/{_SERVICE.full_name}/GetPrompt"))
 

@@ -63,14 +63,16 @@ class Store:
         return stale
 
     async def complete(self, key: Key, head: Head, number: int, caller: Caller) -> None:
-        """See to it that the head holds this version; 0: nothing to do.
+        """See to it that the head holds this version until something else is awaited; 0: nothing to do.
 
         Raises RefusedError when nobody can tell what it holds.
         """
         if not number or number in head.versions:
             return
         flight = self._versions.board((key, caller, number), lambda: self._look_up_version(key, caller, number))
-        head.versions[number] = await asyncio.shield(flight)
+        version = await asyncio.shield(flight)
+        head.make_room(version.ByteSize())
+        head.versions[number] = version
         self._memory.grew(key)
 
     def tell(self, key: Key, revision: int) -> None:

@@ -18,7 +18,9 @@ from services.write.gateway.prompts.requests import check_count, read
 from services.write.gateway.prompts.store import Store
 from services.write.gateway.prompts.watched import Stream
 from shared.read_model.prompt_rules import check_selector
+from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import Context, InvalidError, RefusedError, UnavailableError, answering
+from shared.runtime.settings import GatewaySettings
 
 MAX_WATCHED = 1_000
 """Prompts in one stream."""
@@ -28,6 +30,8 @@ _LOOK_SECONDS, _BLIND_LOOK_SECONDS = 10.0, 3.0
 """Between two looks at all that is watched: while changes are told, and while they are not."""
 _DOUBT_SECONDS, _GIVE_UP_SECONDS = 30.0, 60.0
 """Without a look that succeeded: no more signs of life; the end of the stream."""
+_REFUSED_AFTER_SECONDS, _MOST_WAITING = 1.0, 100
+"""Who watches too much waits for the refusal: one that calls again at once takes less of our time."""
 _ENOUGH_BYTES = 1024 * 1024
 """Of changes for one message; clients take 4 MiB by default."""
 
@@ -51,9 +55,17 @@ class Watching:
         store: Store,
         *,
         told: Callable[[], bool],
+        settings: GatewaySettings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`told` says whether changes are told of at present."""
+        self._room = FairLimiter(
+            "watched prompts",
+            settings.watched_prompts,
+            per_tenant=settings.watched_prompts_per_project,
+            wait_seconds=_REFUSED_AFTER_SECONDS,
+            max_waiting=_MOST_WAITING,
+        )
         self._admission, self._store, self._told, self._clock = admission, store, told, clock
         self._watched: dict[Key, _Watched] = {}
         self._streams: set[Stream] = set()
@@ -92,8 +104,7 @@ class Watching:
         try:
             await answering("WatchPrompts.open", context, lambda: self._look_first(stream))
             while True:
-                for response in await answering("WatchPrompts", context, partial(self._next, stream)):
-                    yield response
+                yield await answering("WatchPrompts", context, partial(self._next, stream))
         finally:
             self._close(stream)
 
@@ -106,6 +117,7 @@ class Watching:
         for n, watched in enumerate(asked.prompts):
             check_selector(watched.prompt, f"prompts[{n}].prompt")
         stream = Stream(caller, asked, self._clock())
+        await self._room.acquire(caller.project_id, stream.weight)
         self._streams.add(stream)
         for key in stream.selectors:
             self._watched.setdefault(key, _Watched()).streams.add(stream)
@@ -115,6 +127,7 @@ class Watching:
         return stream
 
     def _close(self, stream: Stream) -> None:
+        self._room.release(stream.caller.project_id, stream.weight)
         self._streams.discard(stream)
         for key in stream.selectors:
             watched = self._watched[key]
@@ -131,35 +144,36 @@ class Watching:
 
         await asyncio.gather(*(look(key) for key in stream.selectors))
 
-    async def _next(self, stream: Stream) -> list[bytes]:
-        """What to send, as soon as there is something: changes, or a sign of life."""
+    async def _next(self, stream: Stream) -> bytes:
+        """The next message, as soon as there is something to say: changes, or a sign of life."""
         while True:
             first, stream.is_new = stream.is_new, False
             news = await stream.news(0 if first else SIGN_SECONDS)
             if stream.ended:
                 raise stream.ended
             if news:
-                return await self._responses(stream)
+                if changes := await self._changes(stream):
+                    return changes
+                stream.is_new = first
+                continue
             silence = self._clock() - stream.held_since
             if silence > _GIVE_UP_SECONDS:
                 raise UnavailableError("nobody can tell whether what was sent still holds")
             if first or silence < _DOUBT_SECONDS:
-                return [WatchPromptsResponse().SerializeToString()]
+                return WatchPromptsResponse().SerializeToString()
 
-    async def _responses(self, stream: Stream) -> list[bytes]:
-        responses, changes, size = [], list[PromptOutcome](), 0
-        for key, head in stream.take():
-            for selector in stream.selectors[key]:
-                await self._store.complete(key, head, head.number_of(selector), stream.caller)
-                changes.append(outcome := head.outcome(selector))
-                size += outcome.ByteSize()
-                if size > _ENOUGH_BYTES:
-                    responses.append(WatchPromptsResponse(changes=changes).SerializeToString())
-                    changes, size = [], 0
-        if changes:
-            responses.append(WatchPromptsResponse(changes=changes).SerializeToString())
-        metrics.PROMPT_CHANGES.inc(len(responses))
-        return responses
+    async def _changes(self, stream: Stream) -> bytes:
+        """One message of what has changed, empty for nothing: the rest is made when the client has room for it."""
+        changes, size = list[PromptOutcome](), 0
+        while size <= _ENOUGH_BYTES and (taken := stream.take()):
+            key, head, selector = taken
+            await self._store.complete(key, head, head.number_of(selector), stream.caller)
+            changes.append(outcome := head.outcome(selector))
+            size += outcome.ByteSize()
+        if not changes:
+            return b""
+        metrics.PROMPT_CHANGES.inc()
+        return WatchPromptsResponse(changes=changes).SerializeToString()
 
     async def _look(self, key: Key, watched: _Watched) -> None:
         try:

@@ -1,7 +1,9 @@
 """One client that watches prompts: what it has been sent, and what is to be sent next. Never older, never a backlog."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from lodestream_proto.v1.prompts_pb2 import PromptSelector, WatchPromptsRequest
 
@@ -10,6 +12,8 @@ from services.write.gateway.prompts.head import Head
 from services.write.gateway.prompts.memory import Key
 from shared.runtime.refusal import RefusedError
 
+_STREAM_WEIGHT = 10
+"""A stream takes the memory of some prompts, whatever it watches."""
 _NOTHING = -1
 """Below the revision 0 of a prompt that does not exist: that is news too."""
 
@@ -20,6 +24,8 @@ class Stream:
     def __init__(self, caller: Caller, request: WatchPromptsRequest, now: float) -> None:
         self.caller = caller
         self.selectors: Mapping[Key, Sequence[PromptSelector]] = _by_prompt(caller.project_id, request)
+        self.weight = _STREAM_WEIGHT + len(request.prompts)
+        """How many watched prompts it counts as."""
         self.ended: RefusedError | None = None
         self.is_new = True
         """The first response comes at once, whether there is news or not."""
@@ -28,7 +34,7 @@ class Stream:
             key, known = (caller.project_id, watched.prompt.name), watched.known_revision or _NOTHING
             self._has[key] = min(known, self._has.get(key, known))
         self._held_at = dict.fromkeys(self._has, now)
-        self._pending: dict[Key, Head] = {}
+        self._pending: dict[Key, _Pending] = {}
         self._wake = asyncio.Event()
 
     def known(self, key: Key) -> int:
@@ -38,8 +44,8 @@ class Stream:
     def offer(self, key: Key, head: Head) -> None:
         """A head that may be news; what the client has, or would get anyhow, is none."""
         pending = self._pending.get(key)
-        if head.revision > (pending.revision if pending else self._has[key]):
-            self._pending[key] = head
+        if head.revision > (pending.head.revision if pending else self._has[key]):
+            self._pending[key] = _Pending(head, deque(self.selectors[key]))
             self._wake.set()
 
     def held(self, key: Key, now: float) -> None:
@@ -67,13 +73,25 @@ class Stream:
             return False
         return True
 
-    def take(self) -> Iterator[tuple[Key, Head]]:
-        """What is to be sent now; the client has it then."""
-        self._wake.clear()
-        pending, self._pending = self._pending, {}
-        for key, head in pending.items():
-            self._has[key] = head.revision
-            yield key, head
+    def take(self) -> tuple[Key, Head, PromptSelector] | None:
+        """What is to be sent next, of one selector; None: there is nothing. The client has it then."""
+        for key, pending in self._pending.items():
+            selector = pending.selectors.popleft()
+            if not pending.selectors:
+                self._has[key] = pending.head.revision
+                del self._pending[key]
+            return key, pending.head, selector
+        if self.ended is None:
+            self._wake.clear()
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A head, and the selectors of the client that it has not been sent for yet."""
+
+    head: Head
+    selectors: deque[PromptSelector]
 
 
 def _by_prompt(project_id: str, request: WatchPromptsRequest) -> dict[Key, list[PromptSelector]]:
