@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
 
-from services.edge.cli.render.columns import Column, lay_out
+from services.edge.cli.render.tables import Column, lay_out
 
 
 def column(title: str, *cells: str, rank: int = 0, right: bool = False, least: int | None = None) -> Column:

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from services.edge.cli import __main__ as command_line
 from services.edge.cli import traces
-from services.edge.cli.failures import ExitCode
+from services.edge.cli.errors import ExitCode
 
 Run = Callable[..., tuple[int, str, str]]
 

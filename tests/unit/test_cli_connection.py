@@ -10,7 +10,7 @@ from lodestream_proto.v1.query_pb2_grpc import QueryServiceServicer, add_QuerySe
 
 from services.all_in_one.ports import find_port
 from services.edge.cli.connection import choose_target, connected
-from services.edge.cli.failures import ExitCode, Failure
+from services.edge.cli.errors import CliError, ExitCode
 
 LOCAL = {
     "LODESTREAM_ENDPOINT": "127.0.0.1:5000",
@@ -56,14 +56,14 @@ def test_a_local_stack_completes_what_is_missing() -> None:
 
 
 def test_a_local_key_goes_nowhere_else() -> None:
-    with pytest.raises(Failure, match="no key: set LODESTREAM_PUBLIC_KEY") as failed:
+    with pytest.raises(CliError, match="no key: set LODESTREAM_PUBLIC_KEY") as failed:
         choose_target("elsewhere:4317", None, None, LOCAL)
     assert failed.value.code is ExitCode.USAGE
 
 
 def test_an_endpoint_with_an_unknown_scheme_is_refused() -> None:
     with (
-        pytest.raises(Failure, match="'ftp://x' is not host:port"),
+        pytest.raises(CliError, match="'ftp://x' is not host:port"),
         connected(choose_target("ftp://x", "", "k", {}), 1),
     ):
         pass
@@ -82,7 +82,7 @@ def test_an_endpoint_with_an_unknown_scheme_is_refused() -> None:
     ],
 )
 def test_every_failure_is_one_sentence(endpoint: str, refusal: str, message: str, exit_code: ExitCode) -> None:
-    with connected(choose_target(endpoint, "pk", "sk", {}), 5) as gateway, pytest.raises(Failure) as failed:
+    with connected(choose_target(endpoint, "pk", "sk", {}), 5) as gateway, pytest.raises(CliError) as failed:
         gateway.ask(gateway.query.GetTrace, GetTraceRequest(trace_id=refusal))
     assert str(failed.value) == message.format(endpoint)
     assert failed.value.code == exit_code
@@ -90,7 +90,7 @@ def test_every_failure_is_one_sentence(endpoint: str, refusal: str, message: str
 
 def test_nobody_there_is_said_shortly() -> None:
     endpoint = f"127.0.0.1:{find_port()}"
-    with connected(choose_target(endpoint, "", "sk", {}), 5) as gateway, pytest.raises(Failure) as failed:
+    with connected(choose_target(endpoint, "", "sk", {}), 5) as gateway, pytest.raises(CliError) as failed:
         gateway.ask(gateway.query.GetTrace, GetTraceRequest())
     assert str(failed.value) == f"{endpoint} can't be reached: Connection refused"
 
@@ -99,5 +99,5 @@ def test_a_stream_gives_what_it_has_before_it_fails(endpoint: str) -> None:
     with connected(choose_target(endpoint, "", "sk", {}), 5) as gateway:
         answers = gateway.follow(gateway.query.TailTraces, TailTracesRequest())
         assert next(answers) == TailTracesResponse()
-        with pytest.raises(Failure, match="can't answer now: draining"):
+        with pytest.raises(CliError, match="can't answer now: draining"):
             next(answers)

@@ -10,11 +10,20 @@ from hypothesis import strategies as st
 from lodestream_proto.v1.datasets_pb2 import DatasetItem
 from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 
-from services.edge.cli.dataset_files.cells import as_cell, as_json, guarded, unguarded
-from services.edge.cli.dataset_files.mapping import Mapping, MappingError, Part, check_columns, item_of, part
-from services.edge.cli.dataset_files.members import members
-from services.edge.cli.dataset_files.rows import NotReadableError, Refused, Row, format_of, read_rows
-from services.edge.cli.dataset_files.writing import json_line, write_csv, write_jsonl
+from services.edge.cli.dataset_export import json_line, write_csv, write_jsonl
+from services.edge.cli.dataset_files import (
+    NotReadableError,
+    Refused,
+    Row,
+    as_cell,
+    as_json,
+    format_of,
+    guarded,
+    members,
+    read_rows,
+    unguarded,
+)
+from services.edge.cli.dataset_items import Mapping, MappingError, Part, check_columns, item_of, part
 from shared.read_model.experiment_ids import item_id_of
 
 JSON = st.recursive(

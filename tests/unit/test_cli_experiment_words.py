@@ -6,16 +6,9 @@ import pytest
 from lodestream.reports import Threshold
 from lodestream_proto.v1.experiments_pb2 import ExperimentRun
 
-from services.edge.cli.experiment_spec import (
-    default_name,
-    evaluator_spec,
-    prompt_named,
-    setting,
-    spec_lists,
-    task_of,
-)
-from services.edge.cli.failures import Failure
-from services.edge.cli.gate_rules import allowed_regression, judged_metric
+from services.edge.cli.errors import CliError
+from services.edge.cli.experiment_compare import allowed_regression, judged_metric
+from services.edge.cli.experiment_run import default_name, evaluator_spec, prompt_named, setting, spec_lists, task_of
 from services.edge.cli.runs import chosen
 
 
@@ -131,13 +124,13 @@ def test_a_run_is_meant_by_its_name_or_id_or_how_one_begins(named: str, expected
 
 
 def test_two_that_may_be_meant_are_named_and_none_is_said() -> None:
-    with pytest.raises(Failure, match=r"'answer' may be answer\.3 \(aa11.*\), answer\.4 \(aa22.*\): say DATASET/NAME"):
+    with pytest.raises(CliError, match=r"'answer' may be answer\.3 \(aa11.*\), answer\.4 \(aa22.*\): say DATASET/NAME"):
         chosen("answer", RUNS)
     same = [*RUNS, run("cc" * 16, "answer.3", "faq")]
-    with pytest.raises(Failure, match=r"faq/answer\.3 \(cc.*\): say DATASET/NAME, or the id"):
+    with pytest.raises(CliError, match=r"faq/answer\.3 \(cc.*\): say DATASET/NAME, or the id"):
         chosen("answer.3", same)
     assert chosen("faq/answer.3", same) is same[-1]
     assert chosen("faq/", same) is same[-1]
     for named in ("nothing", ""):
-        with pytest.raises(Failure, match="there is no run"):
+        with pytest.raises(CliError, match="there is no run"):
             chosen(named, RUNS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.all_in_one.status import Entry, write
-from services.edge.cli.failures import Failure
+from services.edge.cli.errors import CliError
 from services.edge.cli.local_stack import find
 
 GATEWAY = Entry("gateway", "127.0.0.1:4317", 42, 1.5, "ready", 1_024, 0, "", "gateway.log")
@@ -51,5 +51,5 @@ def test_no_file_is_no_stack(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_something_else_is_named(folder: Path, content: str) -> None:
     (folder / ".lodestream" / "status.json").write_text(content)
-    with pytest.raises(Failure, match=r"status\.json is not a status file"):
+    with pytest.raises(CliError, match=r"status\.json is not a status file"):
         find(folder)

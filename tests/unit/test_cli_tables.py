@@ -7,8 +7,10 @@ from lodestream_proto.v1.query_pb2 import PROJECTION_STATE_HALTED, Freshness, Pr
 from lodestream_proto.v1.trace_pb2 import SessionSummary, Tokens, TraceSummary
 
 from services.edge.cli.local_stack import LocalProcess
-from services.edge.cli.render.stack import process_table, projection_table
-from services.edge.cli.render.tables import footer, list_footer, session_head, session_table, trace_line, trace_table
+from services.edge.cli.render.tables import footer, list_footer
+from services.edge.cli.sessions import session_head, session_table
+from services.edge.cli.status import process_table, projection_table
+from services.edge.cli.traces import trace_line, trace_table
 from tests.unit.cli_spans import TRACE_ID, at, support_question
 
 TODAY = date(2026, 9, 21)

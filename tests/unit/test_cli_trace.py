@@ -8,8 +8,7 @@ from lodestream_proto.v1 import trace_pb2
 from lodestream_proto.v1.query_pb2 import FoldedSpans
 from lodestream_proto.v1.trace_pb2 import Span, SpanContent, SpanEvent, TraceSummary
 
-from services.edge.cli.render.content import contents
-from services.edge.cli.render.trace import draw_trace
+from services.edge.cli.render.trace import contents, draw_trace
 from tests.unit.cli_spans import at, span, support_question
 
 HOSTILE = "\x1b[31mred\u202e\x07"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.edge.cli.render.tree import branches
+from services.edge.cli.render.trace import branches
 from tests.unit.cli_spans import span
 
 

@@ -11,15 +11,14 @@ from services.edge.cli import (
     datasets,
     dead_letters,
     experiments,
+    maintenance,
     prompts,
-    rebuild,
     scores,
     sessions,
     status,
     traces,
-    verify,
 )
-from services.edge.cli.failures import ExitCode, Failure
+from services.edge.cli.errors import CliError, ExitCode
 
 app = typer.Typer(
     help="Look at traces, sessions, prompts, scores, datasets, experiments and the state of a Lodestream.",
@@ -35,8 +34,8 @@ app.add_typer(scores.app, name="scores", help="Judge traces, and look at what wa
 app.add_typer(datasets.app, name="datasets", help="Look at datasets, fill them from files and traces, export them.")
 app.add_typer(experiments.app, name="experiments", help="Run prompts over datasets, watch, compare and judge the runs.")
 app.command("status")(status.status)
-app.command("rebuild")(rebuild.rebuild)
-app.command("verify")(verify.verify)
+app.command("rebuild")(maintenance.rebuild)
+app.command("verify")(maintenance.verify)
 app.add_typer(
     dead_letters.app, name="dead-letters", help="What could not be folded: list it, look at it, fold it again."
 )
@@ -49,7 +48,7 @@ def main() -> NoReturn:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal that lacks a letter still shows the rest
     try:
         app(prog_name="lodestream")
-    except Failure as failure:
+    except CliError as failure:
         _end(str(failure), failure.code)
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]

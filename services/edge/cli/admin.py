@@ -1,28 +1,31 @@
-"""`lodestream admin`: projects, their keys, providers and caps; projections. In Postgres (LODESTREAM_POSTGRES)."""
+"""`lodestream admin`: projects, keys, providers, spending caps and projections, directly in Postgres."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any
 
+import asyncpg
 import typer
 from rich.text import Text
 
-from services.edge.cli import admin_providers, screen
-from services.edge.cli.failures import Failure
+from services.edge.cli import console
+from services.edge.cli.errors import CliError
 from services.edge.cli.options import AsJson
 from services.edge.cli.postgres import in_postgres
-from services.edge.cli.render.columns import Column, lay_out
+from services.edge.cli.render.tables import Column, lay_out
 from services.edge.cli.render.text import inert
-from shared.read_model import keys, progress
+from shared.read_model import keys, progress, provider_access
+from shared.read_model.provider_access import PICODOLLARS, Cap, in_dollars
 
 app = typer.Typer(no_args_is_help=True)
 projects_app = typer.Typer(no_args_is_help=True)
 keys_app = typer.Typer(no_args_is_help=True)
-app.add_typer(projects_app, name="projects", help="Create projects, list them.")
-app.add_typer(keys_app, name="keys", help="Create API keys, list and revoke them.")
-app.add_typer(admin_providers.providers_app, name="providers", help="Which model providers a project may use.")
-app.add_typer(admin_providers.caps_app, name="caps", help="What a project may spend on model calls.")
+providers_app = typer.Typer(no_args_is_help=True)
+caps_app = typer.Typer(no_args_is_help=True)
+Project = Annotated[str, typer.Argument(metavar="PROJECT")]
+Period = Annotated[str, typer.Option("--period", help="day or month, of UTC.")]
 
 
 @projects_app.command("create")
@@ -40,11 +43,11 @@ def create_project(
     if not project_id:
         raise typer.BadParameter("must not be empty", param_hint="ID")
     if not in_postgres(lambda connection: keys.create_project(connection, project_id, name or project_id)):
-        raise Failure(f"there is a project {project_id!r} already")
+        raise CliError(f"there is a project {project_id!r} already")
     if as_json:
-        screen.show_json({"project_id": project_id, "name": name or project_id})
+        console.show_json({"project_id": project_id, "name": name or project_id})
     else:
-        screen.show([Text(f"created project {inert(project_id)}")])
+        console.show([Text(f"created project {inert(project_id)}")])
 
 
 @projects_app.command("list")
@@ -57,9 +60,9 @@ def list_projects(as_json: AsJson = False) -> None:
     """  # noqa: D301
     projects = in_postgres(keys.list_projects)
     if as_json:
-        screen.show_json({"projects": [_document(project) for project in projects]})
+        console.show_json({"projects": [_document(project) for project in projects]})
     else:
-        screen.show(_table({"id": "project_id", "name": "name", "created": "created_at"}, projects))
+        console.show(_table({"id": "project_id", "name": "name", "created": "created_at"}, projects))
 
 
 @keys_app.command("create")
@@ -74,11 +77,11 @@ def create_key(project_id: Annotated[str, typer.Argument(metavar="PROJECT")], as
     try:
         key = in_postgres(lambda connection: keys.create_key(connection, project_id))
     except keys.NoSuchProjectError as error:
-        raise Failure(f"{error}: create it with `lodestream admin projects create`") from None
+        raise CliError(f"{error}: create it with `lodestream admin projects create`") from None
     if as_json:
-        screen.show_json({"project_id": project_id, **asdict(key)})
+        console.show_json({"project_id": project_id, **asdict(key)})
     else:
-        screen.show(
+        console.show(
             [
                 Text(f"export LODESTREAM_PUBLIC_KEY={key.public_key}"),
                 Text(f"export LODESTREAM_SECRET_KEY={key.secret_key}"),
@@ -99,11 +102,11 @@ def list_keys(
     """  # noqa: D301
     found = in_postgres(lambda connection: keys.list_keys(connection, project_id))
     if as_json:
-        screen.show_json({"keys": [_document(key) for key in found]})
+        console.show_json({"keys": [_document(key) for key in found]})
         return
     columns = {"project": "project_id", "public key": "public_key", "secret": "secret_hint", "created": "created_at",
                "revoked": "revoked_at"}  # fmt: skip
-    screen.show(_table(columns, found))
+    console.show(_table(columns, found))
 
 
 @keys_app.command("revoke")
@@ -115,11 +118,11 @@ def revoke_key(public_key: Annotated[str, typer.Argument(metavar="PUBLIC_KEY")],
       lodestream admin keys revoke pk-ls-3kT9hQ2mXw8LrZ5v
     """  # noqa: D301
     if not in_postgres(lambda connection: keys.revoke_key(connection, public_key)):
-        raise Failure(f"there is no key {public_key!r} that could be revoked")
+        raise CliError(f"there is no key {public_key!r} that could be revoked")
     if as_json:
-        screen.show_json({"public_key": public_key, "revoked": True})
+        console.show_json({"public_key": public_key, "revoked": True})
     else:
-        screen.show([Text(f"revoked {inert(public_key)}")])
+        console.show([Text(f"revoked {inert(public_key)}")])
 
 
 @app.command("positions")
@@ -133,11 +136,11 @@ def list_positions(as_json: AsJson = False) -> None:
     """  # noqa: D301
     found = in_postgres(progress.list_positions)
     if as_json:
-        screen.show_json({"positions": [_document(position) for position in found]})
+        console.show_json({"positions": [_document(position) for position in found]})
         return
     columns = {"projection": "projection", "partition": "partition", "next offset": "next_offset",
                "last record": "last_record_at", "stopped": "halted_reason"}  # fmt: skip
-    screen.show(_table(columns, found))
+    console.show(_table(columns, found))
 
 
 def _table(columns: dict[str, str], rows: Sequence[Any]) -> list[Text]:
@@ -147,15 +150,190 @@ def _table(columns: dict[str, str], rows: Sequence[Any]) -> list[Text]:
             Column(title=title, cells=[Text(_shown(getattr(row, field))) for row in rows], rank=rank)
             for rank, (title, field) in enumerate(columns.items())
         ],
-        screen.width(),
+        console.width(),
     )
 
 
 def _shown(value: str | datetime | None) -> str:
     if isinstance(value, datetime):
-        return value.astimezone(screen.zone()).strftime("%Y-%m-%d %H:%M")
+        return value.astimezone(console.zone()).strftime("%Y-%m-%d %H:%M")
     return inert(value or "")
 
 
 def _document(row: Any) -> dict[str, Any]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(row).items()}
+
+
+@providers_app.command("list")
+def list_providers(project_id: Project, as_json: AsJson = False) -> None:
+    """List what a project may use of the providers that evaluation workers offer now.
+
+    \b
+    Examples:
+      lodestream admin providers list support
+    """  # noqa: D301
+    found = in_postgres(lambda connection: provider_access.read_access(connection, project_id))
+    models = {name: sorted(its.models) if its.models is not None else None for name, its in found.items()}
+    if as_json:
+        console.show_json(
+            {"providers": [{"provider": name, "kind": found[name].kind, "models": models[name]} for name in found]}
+        )
+        return
+    shown = [(name, found[name].kind, ", ".join(its) if its is not None else "any") for name, its in models.items()]
+    console.show(_text_table(("provider", "kind", "models"), shown))
+
+
+@providers_app.command("grant")
+def grant_provider(
+    project_id: Project,
+    provider: Annotated[str, typer.Argument(metavar="PROVIDER")],
+    model: Annotated[list[str] | None, typer.Option(help="That it may use; several. By default all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a project use a provider whose entry says `"access": "granted"`, or narrow the models it may use of another.
+
+    \b
+    Examples:
+      lodestream admin providers grant support openai --model gpt-4o-mini
+    """  # noqa: D301
+    _of_a_project(project_id, lambda connection: provider_access.grant(connection, project_id, provider, model or []))
+    if as_json:
+        console.show_json({"project_id": project_id, "provider": provider, "models": sorted(set(model or []))})
+    else:
+        console.show(
+            [Text(f"{inert(project_id)} may use {inert(', '.join(model or ['all models']))} of {inert(provider)}")]
+        )
+
+
+@providers_app.command("revoke")
+def revoke_provider(
+    project_id: Project, provider: Annotated[str, typer.Argument(metavar="PROVIDER")], as_json: AsJson = False
+) -> None:
+    """Take a grant back: within seconds workers make no further call by it. Ends with 1 when there was none.
+
+    \b
+    Examples:
+      lodestream admin providers revoke support openai
+    """  # noqa: D301
+    if not in_postgres(lambda connection: provider_access.revoke(connection, project_id, provider)):
+        raise CliError(f"project {project_id!r} has no grant of {provider!r}")
+    if as_json:
+        console.show_json({"project_id": project_id, "provider": provider, "revoked": True})
+    else:
+        console.show([Text(f"took the grant of {inert(provider)} from {inert(project_id)}")])
+
+
+@caps_app.command("list")
+def list_caps(
+    project_id: Annotated[str | None, typer.Argument(metavar="[PROJECT]")] = None, as_json: AsJson = False
+) -> None:
+    """List the spending caps of a project, or of all, and what is spent of them.
+
+    \b
+    Examples:
+      lodestream admin caps list
+    """  # noqa: D301
+    caps = in_postgres(lambda connection: provider_access.read_caps(connection, project_id))
+    if as_json:
+        console.show_json({"caps": [_cap_document(cap) for cap in caps]})
+        return
+    rows = [
+        (
+            cap.project_id, cap.period, in_dollars(cap.picodollars), in_dollars(cap.max_picodollars), f"{cap.tokens:,}",
+            f"{cap.max_tokens:,}",
+        )
+        for cap in caps
+    ]  # fmt: skip
+    console.show(_text_table(("project", "period", "spent", "of", "unpriced tokens", "of tokens"), rows))
+
+
+@caps_app.command("set")
+def set_cap(
+    project_id: Project,
+    period: Period,
+    usd: Annotated[float, typer.Option(min=0, help="US dollars by the price table.")],
+    tokens: Annotated[int, typer.Option(min=0, help="Of models without a price; by default they may not be used.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Cap what a project may spend on model calls in a day or a month; a run that comes to it ends with that reason.
+
+    \b
+    Examples:
+      lodestream admin caps set support --period day --usd 5
+      lodestream admin caps set support --period month --usd 100 --tokens 2000000
+    """  # noqa: D301
+    _check_period(period)
+    picodollars = round(Decimal(str(usd)) * PICODOLLARS)
+    _of_a_project(
+        project_id,
+        lambda connection: provider_access.set_cap(
+            connection, project_id, period, picodollars=Decimal(picodollars), tokens=tokens
+        ),
+    )
+    if as_json:
+        console.show_json({"project_id": project_id, "period": period, "max_usd": usd, "max_tokens": tokens})
+    else:
+        console.show([Text(f"{inert(project_id)} may spend ${usd:,.2f} in a {period}")])
+
+
+@caps_app.command("remove")
+def remove_cap(project_id: Project, period: Period, as_json: AsJson = False) -> None:
+    """Take a cap away. Ends with 1 when there was none.
+
+    \b
+    Examples:
+      lodestream admin caps remove support --period day
+    """  # noqa: D301
+    _check_period(period)
+    if not in_postgres(lambda connection: provider_access.remove_cap(connection, project_id, period)):
+        raise CliError(f"project {project_id!r} has no cap for a {period}")
+    if as_json:
+        console.show_json({"project_id": project_id, "period": period, "removed": True})
+    else:
+        console.show([Text(f"{inert(project_id)} has no cap for a {period} any more")])
+
+
+def _of_a_project(project_id: str, work: provider_access.Work) -> None:
+    """Raises CliError when there is no such project."""
+
+    async def do(connection: asyncpg.Connection) -> bool:
+        try:
+            await work(connection)
+        except asyncpg.ForeignKeyViolationError:
+            return False
+        return True
+
+    if not in_postgres(do):
+        raise CliError(f"there is no project {project_id!r}: create it with `lodestream admin projects create`")
+
+
+def _check_period(period: str) -> None:
+    if period not in provider_access.PERIODS:
+        raise typer.BadParameter("is day or month", param_hint="--period")
+
+
+def _cap_document(cap: Cap) -> dict[str, object]:
+    return {
+        "project_id": cap.project_id,
+        "period": cap.period,
+        "spent_usd": float(cap.picodollars / PICODOLLARS),
+        "max_usd": float(cap.max_picodollars / PICODOLLARS),
+        "spent_tokens": int(cap.tokens),
+        "max_tokens": int(cap.max_tokens),
+    }
+
+
+def _text_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[Text]:
+    return lay_out(
+        [
+            Column(title=title, cells=[Text(inert(row[rank])) for row in rows], rank=rank)
+            for rank, title in enumerate(titles)
+        ],
+        console.width(),
+    )
+
+
+app.add_typer(projects_app, name="projects", help="Create projects, list them.")
+app.add_typer(keys_app, name="keys", help="Create API keys, list and revoke them.")
+app.add_typer(providers_app, name="providers", help="Which model providers a project may use.")
+app.add_typer(caps_app, name="caps", help="What a project may spend on model calls.")

@@ -16,7 +16,7 @@ from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceStub
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
 from lodestream_proto.v1.scores_pb2_grpc import ScoreServiceStub
 
-from services.edge.cli.failures import ExitCode, Failure, explained
+from services.edge.cli.errors import CliError, ExitCode, rpc_error
 
 DEFAULT_ENDPOINT = "127.0.0.1:4317"
 _BIGGEST_ANSWER = 256 * 1024 * 1024  # bytes: a trace with the content of ten thousand spans
@@ -42,21 +42,21 @@ def choose_target(
 ) -> Target:
     """What was given, by options or environment, completed by what a local stack names (`local`), then by defaults.
 
-    A local stack's key goes only to that stack. Raises Failure when there is no secret key.
+    A local stack's key goes only to that stack. Raises CliError when there is no secret key.
     """
     chosen = endpoint or local.get("LODESTREAM_ENDPOINT") or DEFAULT_ENDPOINT
     if secret_key:
         return Target(chosen, public_key or "", secret_key, "the options or the environment")
     if local.get("LODESTREAM_SECRET_KEY") and chosen == local.get("LODESTREAM_ENDPOINT"):
         return Target(chosen, local.get("LODESTREAM_PUBLIC_KEY", ""), local["LODESTREAM_SECRET_KEY"], "the local stack")
-    raise Failure(
+    raise CliError(
         "no key: set LODESTREAM_PUBLIC_KEY and LODESTREAM_SECRET_KEY, or give --public-key and --secret-key",
         ExitCode.USAGE,
     )
 
 
 class Gateway:
-    """An open connection. Calls raise Failure."""
+    """An open connection. Calls raise CliError."""
 
     def __init__(self, target: Target, channel: grpc.Channel, timeout: float) -> None:
         """`timeout` in seconds holds for every call that is not a stream."""
@@ -77,7 +77,7 @@ class Gateway:
             try:
                 return method(request, timeout=self._timeout, metadata=self._metadata)
             except grpc.RpcError as error:
-                failure = explained(error, self.target.endpoint)
+                failure = rpc_error(error, self.target.endpoint)
                 if tries < 1 or not failure.passing:
                     raise failure from None
             time.sleep(_PAUSE / tries)
@@ -87,7 +87,7 @@ class Gateway:
         try:
             yield from method(request, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise explained(error, self.target.endpoint) from None
+            raise rpc_error(error, self.target.endpoint) from None
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def connected(target: Target, timeout: float) -> Iterator[Gateway]:
         case "https" | "grpcs":
             channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
         case _:
-            raise Failure(f"the endpoint {target.endpoint!r} is not host:port, http:// or https://", ExitCode.USAGE)
+            raise CliError(f"the endpoint {target.endpoint!r} is not host:port, http:// or https://", ExitCode.USAGE)
     with channel:
         yield Gateway(target, channel, timeout)
 

@@ -1,29 +1,33 @@
-"""`lodestream datasets export`: the items of a version as a file."""
+"""`lodestream datasets export`: the items of a version become a file that import reads back."""
 
+import csv
+import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TextIO, cast
 
 import typer
 from lodestream_proto.v1 import datasets_pb2 as pb
+from lodestream_proto.v1.datasets_pb2 import DatasetItem
 from lodestream_proto.v1.query_pb2 import WaitFor
 
-from services.edge.cli import dataset_names, options, screen
+from services.edge.cli import console, options
 from services.edge.cli.connection import Gateway
-from services.edge.cli.dataset_files.writing import write_csv, write_jsonl
-from services.edge.cli.failures import ExitCode, Failure
-from services.edge.cli.option_groups import takes
-from services.edge.cli.options import AsJson
-from services.edge.cli.progress import progress
+from services.edge.cli.console import progress
+from services.edge.cli.dataset_files import as_cell, guarded
+from services.edge.cli.errors import CliError, ExitCode
+from services.edge.cli.options import AsJson, with_options
 from services.edge.cli.render.text import InertWriter, inert
 
 _AT_ONCE = 500
-_WRITERS = {"jsonl": write_jsonl, "csv": write_csv}
+COLUMNS = ("id", "input", "expected_output", "metadata", "splits", "source_trace_id", "source_span_id")
+_BREAKS = re.compile(r"[\r\n]+")
 
 
-@takes(which=dataset_names.selector, wait_for=options.wait_for, gateway=options.gateway)
+@with_options(which=options.dataset_selector, wait_for=options.wait_for, gateway=options.gateway)
 def export_items(
     *,
     gateway: Gateway,
@@ -56,9 +60,9 @@ def export_items(
     with _opened(output) as file:
         written = _WRITERS[chosen](_from(first, items), file)
     if as_json:
-        screen.show_json({"dataset": which.name, "version": version[0], "items": written, "file": output})
+        console.show_json({"dataset": which.name, "version": version[0], "items": written, "file": output})
     else:
-        screen.remark(f"wrote {written:,} items of {inert(which.name)} version {version[0]:,}")
+        console.remark(f"wrote {written:,} items of {inert(which.name)} version {version[0]:,}")
 
 
 def _items(
@@ -100,4 +104,58 @@ def _opened(output: str) -> Iterator[TextIO]:
         with Path(output).open("w", encoding="utf-8", newline="") as file:
             yield file
     except OSError as error:
-        raise Failure(f"{output}: {error.strerror}", ExitCode.USAGE) from None
+        raise CliError(f"{output}: {error.strerror}", ExitCode.USAGE) from None
+
+
+def write_jsonl(items: Iterable[DatasetItem], file: TextIO) -> int:
+    """An object a line, with the JSON texts as they are: what is imported again is the same to the letter."""
+    written = 0
+    for item in items:
+        file.write(json_line(item) + "\n")
+        written += 1
+    return written
+
+
+def write_csv(items: Iterable[DatasetItem], file: TextIO) -> int:
+    """A row an item. Strings stand plainly, other values as JSON: `--parse-json` reads them back."""
+    writer = csv.writer(file, lineterminator="\r\n")  # RFC 4180; and cells that have either character are quoted
+    writer.writerow(COLUMNS)
+    written = 0
+    for item in items:
+        writer.writerow([guarded(cell) for cell in _cells(item)])
+        written += 1
+    return written
+
+
+_WRITERS = {"jsonl": write_jsonl, "csv": write_csv}
+
+
+def json_line(item: DatasetItem) -> str:
+    """Of texts that stay as they are; what an item does not have is left out."""
+    texts = {
+        "id": json.dumps(item.item_id, ensure_ascii=False),
+        "input": _one_line(item.input_json),
+        "expected_output": _one_line(item.expected_output_json),
+        "metadata": _one_line(item.metadata_json) if item.metadata_json != "{}" else "",
+        "splits": json.dumps(list(item.splits), ensure_ascii=False) if item.splits else "",
+        "source_trace_id": json.dumps(item.source_trace_id) if item.source_trace_id else "",
+        "source_span_id": json.dumps(item.source_span_id) if item.source_span_id else "",
+    }
+    return "{" + ", ".join(f'"{name}": {text}' for name, text in texts.items() if text) + "}"
+
+
+def _one_line(json_text: str) -> str:
+    """Line breaks in JSON stand between its parts only, where they mean nothing."""
+    return _BREAKS.sub(" ", json_text)
+
+
+def _cells(item: DatasetItem) -> list[str]:
+    return [
+        item.item_id,
+        as_cell(item.input_json),
+        as_cell(item.expected_output_json),
+        item.metadata_json if item.metadata_json != "{}" else "",
+        ",".join(item.splits) if not any("," in split for split in item.splits) else json.dumps(list(item.splits)),
+        item.source_trace_id,
+        item.source_span_id,
+    ]

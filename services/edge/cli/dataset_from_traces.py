@@ -18,15 +18,12 @@ from lodestream_proto.v1.query_pb2 import (
 )
 from rich.text import Text
 
-from services.edge.cli import filters, options, screen
+from services.edge.cli import console, options
 from services.edge.cli.connection import Gateway
-from services.edge.cli.dataset_batches import Placed, Tally, batches, record
-from services.edge.cli.dataset_files.checked import fault_of
-from services.edge.cli.failures import ExitCode
-from services.edge.cli.filters import TimeRange
-from services.edge.cli.option_groups import takes
-from services.edge.cli.options import AsJson, Author
-from services.edge.cli.progress import progress
+from services.edge.cli.console import progress
+from services.edge.cli.dataset_items import Placed, Tally, batches, fault_of, record
+from services.edge.cli.errors import ExitCode
+from services.edge.cli.options import AsJson, Author, TimeRange, with_options
 from services.edge.cli.render.datasets import item_table
 from services.edge.cli.render.text import inert
 
@@ -43,7 +40,7 @@ class _Found:
     """Trace ids and reasons."""
 
 
-@takes(only=filters.trace_filter, when=filters.time_range, wait_for=options.wait_for, gateway=options.gateway)
+@with_options(only=options.trace_filter, when=options.time_range, wait_for=options.wait_for, gateway=options.gateway)
 def add_from_traces(
     *,
     gateway: Gateway,
@@ -172,16 +169,16 @@ def _tell(
         added = [{"item_id": its.item.item_id, "trace_id": its.item.source_trace_id.hex()} for its in fresh]
         left_out = [{"trace_id": trace_id, "reason": reason} for trace_id, reason in found.left_out]
         told = {"dataset": dataset, "added": added, "known": known, "left_out": left_out, "dry_run": dry_run}
-        screen.show_json({**told, "version": tally.version or None, "position": tally.position or None})
+        console.show_json({**told, "version": tally.version or None, "position": tally.position or None})
         return
     for trace_id, reason in found.left_out:
-        screen.remark(inert(f"trace {trace_id}: {reason}"))
+        console.remark(inert(f"trace {trace_id}: {reason}"))
     if dry_run and fresh:
         keys = ("item_id", "input_json", "expected_output_json", "splits")
         items = [pb.DatasetItem(**{key: getattr(its.item, key) for key in keys}) for its in fresh]
-        screen.show(item_table(items, width=screen.width()))
+        console.show(item_table(items, width=console.width()))
     did = f"would add {len(fresh):,} items" if dry_run else f"added {tally.stored:,} items"
     version = f" (version {tally.version:,})" if tally.version else ""
     there = f"; {known:,} are there already" if known else ""
     left = f"; left out {len(found.left_out):,} traces" if found.left_out else ""
-    screen.show([Text(f"{did} to {inert(dataset)}{version}{there}{left}")])
+    console.show([Text(f"{did} to {inert(dataset)}{version}{there}{left}")])

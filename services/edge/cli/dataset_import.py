@@ -1,6 +1,7 @@
-"""`lodestream datasets import`: rows of a file become items, the good ones whatever the others are."""
+"""`lodestream datasets import`: the rows of a file become items."""
 
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,23 +13,67 @@ from lodestream_proto.v1 import datasets_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import DatasetCreated
 from rich.text import Text
 
-from services.edge.cli import dataset_mapping, options, screen
+from services.edge.cli import console, options
 from services.edge.cli.connection import Gateway
-from services.edge.cli.dataset_batches import Placed, Seen, Tally, batches, record
-from services.edge.cli.dataset_files.mapping import Mapping, MappingError, check_columns, item_of
-from services.edge.cli.dataset_files.rows import FORMATS, NotReadableError, Refused, Row, format_of, read_rows
-from services.edge.cli.failures import ExitCode, Failure
-from services.edge.cli.option_groups import takes
-from services.edge.cli.options import AsJson
-from services.edge.cli.progress import progress
+from services.edge.cli.console import progress
+from services.edge.cli.dataset_files import FORMATS, NotReadableError, Refused, Row, format_of, read_rows
+from services.edge.cli.dataset_items import (
+    Mapping,
+    MappingError,
+    Part,
+    Placed,
+    Seen,
+    Tally,
+    batches,
+    check_columns,
+    item_of,
+    part,
+    record,
+)
+from services.edge.cli.errors import CliError, ExitCode
+from services.edge.cli.options import AsJson, Author, with_options
 from services.edge.cli.render.datasets import item_contents
 from services.edge.cli.render.text import inert
 
+_Columns = list[str] | None
 _MOST_TOLD = 50  # rows that were refused
 _SAMPLE = 3
+_SHOWN = ("item_id", "input_json", "expected_output_json", "metadata_json", "splits")
 
 
-@takes(mapping=dataset_mapping.mapping, gateway=options.gateway)
+def mapping_options(
+    *,
+    input_columns: Annotated[
+        _Columns, typer.Option("--input", metavar="COLUMN", help="Makes up the input, an object. NAME=COLUMN renames.")
+    ] = None,
+    bare_input: Annotated[
+        bool, typer.Option("--bare-input", help="The one --input column is the input itself, not an object of one.")
+    ] = False,
+    expected: Annotated[
+        _Columns, typer.Option(metavar="COLUMN", help="Is the expected output; of several, an object.")
+    ] = None,
+    metadata: Annotated[_Columns, typer.Option(metavar="COLUMN", help="Goes into the metadata.")] = None,
+    item_id: Annotated[
+        str, typer.Option("--id", metavar="COLUMN", help="Is the id; without, it follows from the content.")
+    ] = "",
+    split: Annotated[str, typer.Option(metavar="COLUMN", help="Names splits; commas between several.")] = "",
+    into_split: Annotated[_Columns, typer.Option(metavar="SPLIT", help="All rows are of this split.")] = None,
+    author: Author = "",
+) -> Mapping:
+    """From columns to items."""
+    if bare_input and len(input_columns or ()) != 1:
+        raise typer.BadParameter("needs one --input", param_hint="--bare-input")
+    return Mapping(
+        input=_parts(input_columns), expected=_parts(expected), metadata=_parts(metadata), item_id=item_id,
+        split=split, bare_input=bare_input, splits=into_split or (), author=author or os.environ.get("USER", ""),
+    )  # fmt: skip
+
+
+def _parts(columns: _Columns) -> list[Part]:
+    return [part(column) for column in columns or ()]
+
+
+@with_options(mapping=mapping_options, gateway=options.gateway)
 def import_items(
     *,
     gateway: Gateway,
@@ -79,9 +124,9 @@ def import_items(
                     advance(_told(source))
         except (NotReadableError, MappingError, LookupError) as error:
             _stopped(file, str(error), tally, dry_run=dry_run)
-        except Failure as failure:
+        except CliError as failure:
             stored = f"; up to line {tally.line:,} all is stored: importing again goes on" if tally.line else ""
-            raise Failure(f"{failure}{stored}", failure.code) from None
+            raise CliError(f"{failure}{stored}", failure.code) from None
     _tell(name, file, tally, sample, dry_run=dry_run, as_json=as_json)
     if tally.refused:
         raise typer.Exit(ExitCode.FAILED)
@@ -97,8 +142,8 @@ def _items(
         if isinstance(row, Row) and not checked:
             checked = True
             if unknown := check_columns(mapping, row.fields):
-                hint = "--metadata takes one"
-                screen.remark(inert(f"{file}: not taken: {', '.join(unknown)} ({hint})"))
+                hint = "--metadata with_options one"
+                console.remark(inert(f"{file}: not taken: {', '.join(unknown)} ({hint})"))
         item = row if isinstance(row, Refused) else item_of(row, mapping)
         earlier = item if isinstance(item, Refused) else seen.earlier(Placed(row.line, item))
         if isinstance(earlier, Refused):
@@ -122,27 +167,27 @@ def _refuse(tally: Tally, refused: Refused, file: str, *, as_json: bool) -> None
     if as_json:
         return
     if len(tally.refused) <= _MOST_TOLD:
-        screen.remark(inert(f"{file}:{refused.line}: {refused.reason}"))
+        console.remark(inert(f"{file}:{refused.line}: {refused.reason}"))
     elif len(tally.refused) == _MOST_TOLD + 1:
-        screen.remark("… more rows are refused; --json tells them all")
+        console.remark("… more rows are refused; --json tells them all")
 
 
 def _stopped(file: str, why: str, tally: Tally, *, dry_run: bool) -> None:
-    """Raises Failure: a file that can't be read any further is half in, which has to be said."""
+    """Raises CliError: a file that can't be read any further is half in, which has to be said."""
     place = f"{file}:{why}" if why[:1].isdigit() else f"{file}: {why}"
     done = f"; {tally.stored:,} items before it are stored" if tally.stored and not dry_run else ""
-    raise Failure(place + done, ExitCode.FAILED if tally.stored else ExitCode.USAGE)
+    raise CliError(place + done, ExitCode.FAILED if tally.stored else ExitCode.USAGE)
 
 
 def _dataset_there(gateway: Gateway, name: str, author: str, *, create: bool) -> None:
     request = pb.GetDatasetRequest(dataset=pb.DatasetSelector(name=name))
     try:
         gateway.ask(gateway.datasets.GetDataset, request)
-    except Failure as failure:
+    except CliError as failure:
         if not failure.not_found:
             raise
         if not create:
-            raise Failure(f"{failure}; --create creates it") from None
+            raise CliError(f"{failure}; --create creates it") from None
         created = DatasetCreated(name=name, author=author)
         gateway.ask(gateway.datasets.CreateDataset, pb.CreateDatasetRequest(dataset=created))
 
@@ -152,18 +197,15 @@ def _tell(name: str, file: str, tally: Tally, sample: list[Placed], *, dry_run: 
         refused = [{"file": file, "line": its.line, "reason": its.reason} for its in tally.refused]
         version = None if dry_run else tally.version
         told = {"dataset": name, "stored": 0 if dry_run else tally.stored, "good": tally.stored, "refused": refused}
-        screen.show_json({**told, "version": version, "position": tally.position or None, "dry_run": dry_run})
+        console.show_json({**told, "version": version, "position": tally.position or None, "dry_run": dry_run})
         return
     if dry_run:
         shown = [pb.DatasetItem(**{key: getattr(its.item, key) for key in _SHOWN}) for its in sample]
-        screen.show(item_contents(shown, width=screen.width()))
+        console.show(item_contents(shown, width=console.width()))
     did = "would store" if dry_run else "stored"
     where = f" in {inert(name)} version {tally.version:,}" if tally.version else ""
     refused_words = f"; refused {len(tally.refused):,}" if tally.refused else ""
-    screen.show([Text(f"{did} {tally.stored:,} items{where}{refused_words}")])
-
-
-_SHOWN = ("item_id", "input_json", "expected_output_json", "metadata_json", "splits")
+    console.show([Text(f"{did} {tally.stored:,} items{where}{refused_words}")])
 
 
 @contextmanager
@@ -175,7 +217,7 @@ def _opened(file: str) -> Iterator[io.BufferedReader]:
         with Path(file).open("rb") as source:
             yield source
     except OSError as error:
-        raise Failure(f"{file}: {error.strerror}", ExitCode.USAGE) from None
+        raise CliError(f"{file}: {error.strerror}", ExitCode.USAGE) from None
 
 
 def _size(file: str) -> int | None:

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from services.edge.cli import screen
-from services.edge.cli.failures import Failure
+from services.edge.cli import console
+from services.edge.cli.errors import CliError
+from services.edge.cli.maintenance import follow
 from services.edge.cli.options import AsJson
 from services.edge.cli.postgres import in_postgres
-from services.edge.cli.projection_process import follow
-from services.edge.cli.render.columns import Column, lay_out
+from services.edge.cli.render.tables import Column, lay_out
 from services.edge.cli.render.text import inert
 from shared.read_model.dead_letters import (
     MOST_KEPT,
@@ -61,7 +61,7 @@ def list_command(
     overflow = in_postgres(lambda connection: list_overflow(connection, read_model, project))
     parked = in_postgres(lambda connection: count_parked(connection, read_model))
     if as_json:
-        screen.show_json(
+        console.show_json(
             {
                 "by_reason": counts,
                 "dead_letters": [_document(letter) for letter in letters],
@@ -71,10 +71,10 @@ def list_command(
         )
         return
     if not letters:
-        screen.show([Text("no dead letters")])
+        console.show([Text("no dead letters")])
     else:
         _show_letters(letters, counts)
-    screen.show(_remarks(overflow, parked))
+    console.show(_remarks(overflow, parked))
 
 
 def _show_letters(letters: Sequence[Kept], counts: Mapping[str, int]) -> None:
@@ -86,16 +86,16 @@ def _show_letters(letters: Sequence[Kept], counts: Mapping[str, int]) -> None:
         "redriven": [_shown(letter.redriven_at) for letter in letters],
         "reason": [inert(letter.reason)[:200] for letter in letters],
     }
-    screen.show(
+    console.show(
         lay_out(
             [
                 Column(title=title, cells=[Text(cell) for cell in cells], rank=rank)
                 for rank, (title, cells) in enumerate(columns.items())
             ],
-            screen.width(),
+            console.width(),
         )
     )
-    screen.show([Text(), *(Text(f"{count:,} times {inert(why)[:150]}") for why, count in counts.items())])
+    console.show([Text(), *(Text(f"{count:,} times {inert(why)[:150]}") for why, count in counts.items())])
 
 
 def _remarks(overflow: Sequence[Overflow], parked: int) -> list[Text]:
@@ -130,20 +130,20 @@ def show(where: Where, read_model: ReadModel = "traces", *, as_json: AsJson = Fa
     which = Selection(partition=partition, offset=offset, redriven=None)
     letters = in_postgres(lambda connection: list_letters(connection, read_model, which, limit=10_000))
     if not letters:
-        raise Failure(f"there is no dead letter at {where}")
+        raise CliError(f"there is no dead letter at {where}")
     raws = [in_postgres(partial(raw_of, letter=letter)) for letter in letters]
     if as_json:
         documents = [
             {**_document(letter), "raw": base64.b64encode(raw).decode()}
             for letter, raw in zip(letters, raws, strict=True)
         ]
-        screen.show_json({"dead_letters": documents})
+        console.show_json({"dead_letters": documents})
         return
     for letter, raw in zip(letters, raws, strict=True):
         what = "the whole record" if letter.item == WHOLE_RECORD else f"span {letter.item} of the record"
         lines = [f"{letter.topic}:{letter.partition}:{letter.offset}, {what}"]
         lines += [f"  {name} {inert(str(value))}" for name, value in _document(letter).items() if value is not None]
-        screen.show([Text(line) for line in [*lines, f"  raw {raw[:64].hex()}{'…' if len(raw) > 64 else ''}"]])
+        console.show([Text(line) for line in [*lines, f"  raw {raw[:64].hex()}{'…' if len(raw) > 64 else ''}"]])
 
 
 @app.command("redrive")
@@ -184,7 +184,7 @@ def _place(where: str) -> tuple[int, int]:
 
 
 def _shown(moment: datetime | None) -> str:
-    return moment.astimezone(screen.zone()).strftime("%Y-%m-%d %H:%M") if moment else ""
+    return moment.astimezone(console.zone()).strftime("%Y-%m-%d %H:%M") if moment else ""
 
 
 def _document(letter: Kept | Overflow) -> dict[str, Any]:

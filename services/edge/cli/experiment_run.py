@@ -1,11 +1,12 @@
-"""`lodestream experiments run`: a prompt over a dataset, judged by evaluators, by the server's workers."""
+"""`lodestream experiments run`: a prompt over a dataset, evaluated by the server's workers."""
 
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from lodestream.reports import Report
@@ -15,29 +16,102 @@ from lodestream_proto.v1.experiment_event_pb2 import ExperimentBudget, Experimen
 from lodestream_proto.v1.prompts_pb2 import GetPromptRequest, PromptSelector
 from rich.text import Text
 
-from services.edge.cli import dataset_names, options, report_files, screen
+from services.edge.cli import console, options, runs
 from services.edge.cli.arguments import typed
 from services.edge.cli.connection import Gateway
-from services.edge.cli.experiment_spec import (
-    Setting,
-    Spec,
-    default_name,
-    evaluator_spec,
-    prompt_named,
-    setting,
-    spec_lists,
-    task_of,
-)
-from services.edge.cli.experiment_watch import watched
-from services.edge.cli.failures import ExitCode, Failure
-from services.edge.cli.files import json_from
-from services.edge.cli.option_groups import takes
-from services.edge.cli.options import AsJson, Author, duration_option
+from services.edge.cli.console import json_from
+from services.edge.cli.errors import CliError, ExitCode
+from services.edge.cli.options import AsJson, Author, duration_option, with_options
 from services.edge.cli.render.text import inert
-from services.edge.cli.report_files import ReportFiles, show_report
-from services.edge.cli.runs import items_of
+from services.edge.cli.runs import ReportFiles, items_of, show_report, watched
+
+_SETTING = re.compile(r",(?=[A-Za-z_][A-Za-z0-9_]*=)")
+_KIND = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Spec(dict[str, Any]):
+    """What is to be JSON: an evaluator, a prompt."""
+
 
 _Specs = list[Spec] | None
+
+
+class Setting(NamedTuple):
+    """A name and what it is set to."""
+
+    name: str
+    value: Any
+
+
+def evaluator_spec(text: str) -> Spec:
+    """`contains:value=14 days,ignore_case=true` as {"kind": "contains", "value": "14 days", "ignore_case": true}.
+
+    Values are JSON where they can be, else texts. A comma is between settings only where NAME= follows. Raises
+    ValueError.
+    """
+    kind, colon, rest = text.partition(":")
+    if not _KIND.fullmatch(kind.strip()):
+        raise ValueError(f"{text!r} does not begin with a kind: write contains:value=14 days,name=mentions-days")
+    spec = Spec(kind=kind.strip())
+    if colon and not rest.strip():
+        raise ValueError(f"{text!r} has no settings after its colon")
+    for piece in _SETTING.split(rest) if rest else ():
+        name, value = setting(piece)
+        if name in spec:
+            raise ValueError(f"{text!r} says {name} twice")
+        spec[name] = value
+    return spec
+
+
+def setting(text: str) -> Setting:
+    """`temperature=0` as ("temperature", 0). Raises ValueError."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"{text!r} is not NAME=VALUE")
+    try:
+        return Setting(name.strip(), json.loads(value, parse_constant=_refuse))
+    except (ValueError, RecursionError):
+        return Setting(name.strip(), value)
+
+
+def prompt_named(text: str) -> Spec:
+    """`answer`, `answer:7`, `answer:staging`: a prompt's production version, a version, a label. Raises ValueError."""
+    name, colon, which = text.rpartition(":")
+    if not colon:
+        name, which = text, ""
+    if not name or (colon and not which):
+        raise ValueError(f"{text!r} is not a prompt: write answer, answer:7 or answer:staging")
+    if which.isdecimal() and which.isascii():
+        return Spec(name=name, version=int(which))
+    return Spec(name=name, label=which or "production")
+
+
+def spec_lists(content: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Of a file: a list of evaluators, or an object with `evaluators` and `run_evaluators`. Raises ValueError."""
+    if isinstance(content, list):
+        content = {"evaluators": content}
+    if not isinstance(content, dict) or not set(content) <= {"evaluators", "run_evaluators"}:
+        raise ValueError("is neither a list of evaluators nor an object with evaluators and run_evaluators")
+    lists = content.get("evaluators", []), content.get("run_evaluators", [])
+    for specs in lists:
+        if not (isinstance(specs, list) and all(isinstance(spec, dict) for spec in specs)):
+            raise ValueError("has evaluators that are no list of objects")
+    return lists
+
+
+def default_name(prompt: Mapping[str, Any], version: int, stamp: str) -> str:
+    """`answer.4.20260301-121500`."""
+    return f"{prompt['name']}.{version}.{stamp}"
+
+
+def task_of(prompt: Mapping[str, Any], provider: str, model: str, settings: Sequence[Setting]) -> dict[str, Any]:
+    """A prompt against a model."""
+    task: dict[str, Any] = {"kind": "prompt", "prompt": dict(prompt), "provider": provider, "model": model}
+    return {**task, "settings": dict(settings)} if settings else task
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +144,13 @@ def judging(
         try:
             from_file = spec_lists(json_from(f"@{evaluators}", evaluators))
         except ValueError as error:
-            raise Failure(f"{evaluators}: {error}", ExitCode.USAGE) from None
+            raise CliError(f"{evaluators}: {error}", ExitCode.USAGE) from None
         items, runs = [*from_file[0], *items], [*from_file[1], *runs]
     _check(items, runs)
     return Judging(items, runs)
 
 
-@takes(which=dataset_names.selector, judged_by=judging, files=report_files.report_files, gateway=options.gateway)
+@with_options(which=options.dataset_selector, judged_by=judging, files=runs.report_files, gateway=options.gateway)
 def run_experiment(
     *,
     gateway: Gateway,
@@ -132,7 +206,7 @@ def run_experiment(
         _tell_started(started, as_json=as_json)
         return
     verb = "started" if started.created else "there is already"
-    screen.remark(inert(f"{verb} {started.run.request.name} (run {run_id})"))
+    console.remark(inert(f"{verb} {started.run.request.name} (run {run_id})"))
     ended = watched(gateway, started.run)
     report = Report(ended, items_of(gateway, ended, with_dataset_items=True), trace_url=files.trace_url)
     files.write(report)
@@ -159,7 +233,7 @@ def _check(items: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> N
 
 
 def _version(gateway: Gateway, prompt: dict[str, Any]) -> int:
-    """Of the prompt as it is now, for the run's name. Raises Failure when there is none."""
+    """Of the prompt as it is now, for the run's name. Raises CliError when there is none."""
     selector = PromptSelector(**prompt)
     return gateway.ask(gateway.prompts.GetPrompt, GetPromptRequest(prompt=selector)).prompt.version
 
@@ -168,10 +242,10 @@ def _tell_started(started: pb.StartExperimentResponse, *, as_json: bool) -> None
     run = started.run.request
     if as_json:
         told = {"run_id": run.run_id, "name": run.name, "created": started.created, "position": started.position}
-        screen.show_json(told)
+        console.show_json(told)
         return
     verb = "started" if started.created else "there is already"
-    screen.show([
+    console.show([
         Text(f"{verb} {inert(run.name)} (run {run.run_id})"),
         Text(f"lodestream experiments watch {run.run_id}", style="dim"),
         Text(f"lodestream experiments cancel {run.run_id}", style="dim"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.edge.cli.failures import Failure
+from services.edge.cli.errors import CliError
 
 _STATUS_FILE = Path(".lodestream/status.json")
 
@@ -38,7 +38,7 @@ class LocalStack:
 def find(start: Path) -> LocalStack | None:
     """The stack whose status file lies in this folder or the nearest one above; None without one that is alive.
 
-    Raises Failure when there is a file but it can't be understood.
+    Raises CliError when there is a file but it can't be understood.
     """
     for folder in (start, *start.parents):
         file = folder / _STATUS_FILE
@@ -50,7 +50,7 @@ def find(start: Path) -> LocalStack | None:
             content = json.loads(text)
             return _understood(file, content) if _alive(int(content["pid"])) else None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Failure(f"{file} is not a status file: {type(error).__name__} {error}") from None
+            raise CliError(f"{file} is not a status file: {type(error).__name__} {error}") from None
     return None
 
 

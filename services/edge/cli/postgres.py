@@ -8,7 +8,7 @@ from typing import TypeVar
 import asyncpg
 
 from services.edge.cli import local_stack
-from services.edge.cli.failures import Failure
+from services.edge.cli.errors import CliError
 
 Result = TypeVar("Result")
 
@@ -16,7 +16,7 @@ _PATIENCE = 10.0  # seconds for an answer of Postgres
 
 
 def in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
-    """What `work` gives on a connection of its own. Raises Failure when Postgres can't be reached or refuses."""
+    """What `work` gives on a connection of its own. Raises CliError when Postgres can't be reached or refuses."""
     from shared.read_model.postgres import DATABASE_ERRORS, SEARCH_PATH
 
     async def run() -> Result:
@@ -31,7 +31,7 @@ def in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Resu
     try:
         return asyncio.run(run())
     except (*DATABASE_ERRORS, ValueError) as error:
-        raise Failure(f"Postgres (LODESTREAM_POSTGRES): {error or type(error).__name__}") from None
+        raise CliError(f"Postgres (LODESTREAM_POSTGRES): {error or type(error).__name__}") from None
 
 
 def _dsn() -> str:

@@ -1,30 +1,43 @@
-"""`lodestream prompts`: look at prompts and their history."""
+"""`lodestream prompts`: prompts, their versions and labels."""
 
-from datetime import datetime
-from typing import Annotated
+import difflib
+import json
+import os
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, tzinfo
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
+from lodestream_proto.v1 import prompt_event_pb2 as events
 from lodestream_proto.v1 import prompts_pb2 as pb
+from lodestream_proto.v1.prompts_pb2 import LabelMove, PromptSummary, PromptVersion, PromptVersionMetrics
 from lodestream_proto.v1.query_pb2 import WaitFor
 from rich.text import Text
 
-from services.edge.cli import options, paging, prompt_changes, screen
+from services.edge.cli import console, options, paging
 from services.edge.cli.connection import Gateway
-from services.edge.cli.option_groups import takes
-from services.edge.cli.options import AsJson, instant_option
+from services.edge.cli.errors import CliError, ExitCode
+from services.edge.cli.options import AsJson, Author, instant_option, with_options
 from services.edge.cli.paging import Pages
-from services.edge.cli.render import prompts as pictures
-from services.edge.cli.render.documents import document
-from services.edge.cli.render.tables import footer, list_footer
+from services.edge.cli.render.json_output import document
+from services.edge.cli.render.quantities import cost, count, date_and_time, duration, instants
+from services.edge.cli.render.tables import Column, footer, lay_out, list_footer
+from services.edge.cli.render.text import clipped, folded, inert, inert_lines
 
 app = typer.Typer(no_args_is_help=True)
-
 Name = Annotated[str, typer.Argument(metavar="NAME")]
+Expected = Annotated[
+    int | None, typer.Option("--expect-revision", min=0, metavar="N", help="Only if the prompt is still at this one.")
+]
+_MARGIN = "  "
 
 
 @app.command("list")
-@takes(wanted=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
+@with_options(wanted=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
 def list_prompts(
     *,
     gateway: Gateway,
@@ -53,19 +66,19 @@ def list_prompts(
 
     found = paging.gather(wanted, fetch, lambda answer: answer.prompts)
     if as_json:
-        screen.show_json(document(found))
+        console.show_json(document(found))
         return
-    zone = screen.zone()
+    zone = console.zone()
     today = datetime.now(zone).date()
     if found.prompts:
-        screen.show(pictures.prompt_table(found.prompts, width=screen.width(), zone=zone, today=today))
+        console.show(prompt_table(found.prompts, width=console.width(), zone=zone, today=today))
     else:
-        screen.show([Text("no such prompts")])
-    screen.show(list_footer(len(found.prompts), found.freshness, found.next_page_token, zone))
+        console.show([Text("no such prompts")])
+    console.show(list_footer(len(found.prompts), found.freshness, found.next_page_token, zone))
 
 
 @app.command("get")
-@takes(wait_for=options.wait_for, gateway=options.gateway)
+@with_options(wait_for=options.wait_for, gateway=options.gateway)
 def get_prompt(
     *,
     gateway: Gateway,
@@ -87,16 +100,16 @@ def get_prompt(
     """  # noqa: D301
     version = _get(gateway, name, which, wait_for=wait_for, as_of=as_of)
     if as_json:
-        screen.show_json(document(version))
+        console.show_json(document(version))
     elif raw:
-        typer.echo(pictures.plain_content(version))
+        typer.echo(plain_content(version))
     else:
-        screen.show(pictures.version_head(version, width=screen.width(), zone=screen.zone()))
-        screen.show([Text(), *pictures.version_content(version, width=screen.width())])
+        console.show(version_head(version, width=console.width(), zone=console.zone()))
+        console.show([Text(), *version_content(version, width=console.width())])
 
 
 @app.command("history")
-@takes(wanted=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
+@with_options(wanted=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
 def history(
     *,
     gateway: Gateway,
@@ -124,21 +137,21 @@ def history(
     versions = gateway.ask(gateway.prompts.ListVersions, request)
     moves = paging.gather(wanted, fetch_moves, lambda answer: answer.moves)
     if as_json:
-        screen.show_json({"versions": document(versions)["versions"], **document(moves)})
+        console.show_json({"versions": document(versions)["versions"], **document(moves)})
         return
-    zone, width = screen.zone(), screen.width()
+    zone, width = console.zone(), console.width()
     today = datetime.now(zone).date()
     if not label:
-        screen.show([*pictures.version_table(versions.versions, width=width, zone=zone, today=today), Text()])
+        console.show([*version_table(versions.versions, width=width, zone=zone, today=today), Text()])
     if moves.moves:
-        screen.show(pictures.move_table(moves.moves, width=width, zone=zone, today=today))
+        console.show(move_table(moves.moves, width=width, zone=zone, today=today))
     else:
-        screen.show([Text("no label was moved")])
-    screen.show(list_footer(len(moves.moves), moves.freshness, moves.next_page_token, zone))
+        console.show([Text("no label was moved")])
+    console.show(list_footer(len(moves.moves), moves.freshness, moves.next_page_token, zone))
 
 
 @app.command("diff")
-@takes(wait_for=options.wait_for, gateway=options.gateway)
+@with_options(wait_for=options.wait_for, gateway=options.gateway)
 def diff(
     *,
     gateway: Gateway,
@@ -156,19 +169,19 @@ def diff(
       lodestream prompts diff support-answer 7 8
     """  # noqa: D301
     before, after = (_get(gateway, name, which, wait_for=wait_for) for which in (old, new))
-    lines = pictures.difference(before, after)
+    lines = difference(before, after)
     if as_json:
-        screen.show_json({"name": name, "old": before.version, "new": after.version, "diff": lines})
+        console.show_json({"name": name, "old": before.version, "new": after.version, "diff": lines})
     elif lines:
-        screen.show(pictures.coloured(lines))
+        console.show(coloured(lines))
     else:
-        screen.remark(f"versions {before.version} and {after.version} are the same")
+        console.remark(f"versions {before.version} and {after.version} are the same")
     if lines:
         raise typer.Exit(1)
 
 
 @app.command("metrics")
-@takes(wait_for=options.wait_for, gateway=options.gateway)
+@with_options(wait_for=options.wait_for, gateway=options.gateway)
 def metrics(*, gateway: Gateway, wait_for: WaitFor | None, name: Name, as_json: AsJson = False) -> None:
     """Show what generations made with each version were like: latency, tokens, cost, scores.
 
@@ -178,13 +191,13 @@ def metrics(*, gateway: Gateway, wait_for: WaitFor | None, name: Name, as_json: 
     """  # noqa: D301
     found = gateway.ask(gateway.prompts.PromptMetrics, pb.PromptMetricsRequest(name=name, wait_for=wait_for))
     if as_json:
-        screen.show_json(document(found))
+        console.show_json(document(found))
         return
     if found.versions:
-        screen.show(pictures.metrics_table(found.versions, width=screen.width()))
+        console.show(metrics_table(found.versions, width=console.width()))
     else:
-        screen.show([Text("no generation was made with it yet")])
-    screen.show([footer(found.freshness, screen.zone())])
+        console.show([Text("no generation was made with it yet")])
+    console.show([footer(found.freshness, console.zone())])
 
 
 def _get(
@@ -203,7 +216,334 @@ def _get(
     return gateway.ask(gateway.prompts.GetPrompt, request).prompt
 
 
-app.command("create")(prompt_changes.create_prompt)
-app.command("label")(prompt_changes.move_labels)
-app.command("rollback")(prompt_changes.roll_back)
-app.command("archive")(prompt_changes.archive_prompt)
+@app.command("create")
+@with_options(gateway=options.gateway)
+def create_prompt(
+    *,
+    gateway: Gateway,
+    name: Name,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The content; `-` is standard input.")],
+    chat: Annotated[
+        bool, typer.Option("--chat", help="The file is a JSON array of messages and placeholders.")
+    ] = False,
+    label: Annotated[
+        list[str] | None, typer.Option(help="That points to the new version. Several: all of them.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="To find it by. Several: all of them.")] = None,
+    config: Annotated[str, typer.Option(metavar="JSON", help="What travels with it; @FILE reads a file.")] = "",
+    message: Annotated[str, typer.Option("-m", "--message", help="What is new in it.")] = "",
+    author: Author = "",
+    as_json: AsJson = False,
+) -> None:
+    """Create a version of a prompt; the first one creates the prompt.
+
+    \b
+    Examples:
+      lodestream prompts create support-answer prompt.txt -m "shorter" --label staging
+      lodestream prompts create support-chat messages.json --chat --config '{"model": "gpt-5"}' --label production
+      echo "Answer: {{question}}" | lodestream prompts create support-answer -
+    """  # noqa: D301
+    created = events.PromptVersionCreated(
+        prompt_name=name, labels=label, tags=tag, commit_message=message, author=author or _user(),
+        config_json=json.dumps(_json(_read(config[1:]) if config.startswith("@") else config, "--config"))
+        if config else "",
+    )  # fmt: skip
+    content = _read(file)
+    if chat:
+        created.chat.items.extend(_items(_json(content, file)))
+    else:
+        created.text = content.removesuffix("\n")
+    request = pb.CreatePromptRequest(command_id=_command_id(), prompt=created)
+    made = gateway.ask(gateway.prompts.CreatePrompt, request)
+    done = {"name": name, "version": made.version, "revision": made.revision, "position": made.position}
+    _tell(done, f"created {inert(name)} version {made.version}", as_json=as_json)
+
+
+@app.command("label")
+@with_options(gateway=options.gateway)
+def move_labels(
+    *,
+    gateway: Gateway,
+    name: Name,
+    version: Annotated[int, typer.Argument(min=0, metavar="VERSION", help="0 takes the labels off.")],
+    labels: Annotated[list[str], typer.Argument(metavar="LABEL...")],
+    expected: Expected = None,
+    author: Author = "",
+    as_json: AsJson = False,
+) -> None:
+    """Let labels point to a version. Running programs that watch the prompt have it within milliseconds.
+
+    \b
+    Examples:
+      lodestream prompts label support-answer 8 production
+      lodestream prompts label support-answer 8 production --expect-revision 12
+      lodestream prompts label support-answer 0 staging      # takes it off
+    """  # noqa: D301
+    move = events.PromptLabelsMoved(
+        prompt_name=name, version=version, labels=labels, expected_revision=expected, author=author or _user()
+    )
+    moved = gateway.ask(gateway.prompts.MoveLabels, pb.MoveLabelsRequest(command_id=_command_id(), move=move))
+    done = {"name": name, "version": version, "labels": labels, "revision": moved.revision, "position": moved.position}
+    where = f"now at {inert(name)} version {version}" if version else f"taken off {inert(name)}"
+    _tell(done, f"{inert(', '.join(labels))}: {where} (revision {moved.revision})", as_json=as_json)
+
+
+@app.command("rollback")
+@with_options(gateway=options.gateway)
+def roll_back(
+    *,
+    gateway: Gateway,
+    name: Name,
+    label: Annotated[str, typer.Option(help="The label to move back.")] = "production",
+    expected: Expected = None,
+    author: Author = "",
+    as_json: AsJson = False,
+) -> None:
+    """Let a label point again to the version that had it before its last move.
+
+    \b
+    Examples:
+      lodestream prompts rollback support-answer
+      lodestream prompts rollback support-answer --label staging
+    """  # noqa: D301
+    back = events.PromptLabelRolledBack(
+        prompt_name=name, label=label, expected_revision=expected, author=author or _user()
+    )
+    request = pb.RollBackLabelRequest(command_id=_command_id(), roll_back=back)
+    moved = gateway.ask(gateway.prompts.RollBackLabel, request)
+    done = {"name": name, "label": label, "version": moved.version, "revision": moved.revision}
+    said = f"{inert(label)} points to {inert(name)} version {moved.version} again (revision {moved.revision})"
+    _tell({**done, "position": moved.position}, said, as_json=as_json)
+
+
+@app.command("archive")
+@with_options(gateway=options.gateway)
+def archive_prompt(*, gateway: Gateway, name: Name, author: Author = "", as_json: AsJson = False) -> None:
+    """Withdraw a prompt from use: programs find it no more, its history stays. A new version brings it back.
+
+    \b
+    Examples:
+      lodestream prompts archive support-answer
+    """  # noqa: D301
+    archive = events.PromptArchived(prompt_name=name, author=author or _user())
+    request = pb.ArchivePromptRequest(command_id=_command_id(), archive=archive)
+    done = gateway.ask(gateway.prompts.ArchivePrompt, request)
+    told = {"name": name, "revision": done.revision, "position": done.position}
+    _tell(told, f"archived {inert(name)} (revision {done.revision})", as_json=as_json)
+
+
+def _tell(done: dict[str, Any], said: str, *, as_json: bool) -> None:
+    if as_json:
+        console.show_json(done)
+    else:
+        console.show([Text(said)])
+
+
+def _read(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise CliError(f"{file}: {error.strerror}", ExitCode.USAGE) from None
+    except UnicodeDecodeError:
+        raise CliError(f"{file}: is not text in UTF-8", ExitCode.USAGE) from None
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise CliError(f"{where}: is not JSON: {error}", ExitCode.USAGE) from None
+
+
+def _items(messages: Any) -> list[events.ChatPromptItem]:
+    if not isinstance(messages, list):
+        raise CliError("a chat prompt is a JSON array of messages and placeholders", ExitCode.USAGE)
+    return [_item(index, message) for index, message in enumerate(messages)]
+
+
+def _item(index: int, message: Any) -> events.ChatPromptItem:
+    match message:
+        case {"type": "placeholder", "name": str(name)}:
+            return events.ChatPromptItem(placeholder=name)
+        case {"role": str(role), "content": str(content)}:
+            return events.ChatPromptItem(message=events.ChatMessage(role=role, content=content))
+    expected = '{"role": …, "content": …} or {"type": "placeholder", "name": …}'
+    raise CliError(f"item {index} of the messages is not {expected}", ExitCode.USAGE)
+
+
+def _command_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _user() -> str:
+    return os.environ.get("USER", "")
+
+
+def prompt_table(prompts: Sequence[PromptSummary], *, width: int, zone: tzinfo, today: date) -> list[Text]:
+    """A line a prompt."""
+    updated = instants([prompt.updated_at for prompt in prompts], zone, today)
+    return lay_out(
+        [
+            Column(title="name", cells=[Text(inert(prompt.name)) for prompt in prompts], least=20),
+            Column(title="type", cells=[Text("chat" if prompt.is_chat else "text") for prompt in prompts], rank=4),
+            Column(title="latest", cells=[Text(str(prompt.latest_version)) for prompt in prompts], right=True, rank=1),
+            Column(title="labels", cells=[_holders(prompt) for prompt in prompts], rank=2, least=12),
+            Column(title="tags", cells=[Text(inert(", ".join(prompt.tags))) for prompt in prompts], rank=5, least=8),
+            Column(title="updated", cells=[Text(each, style="dim") for each in updated], rank=3),
+            Column(title="", cells=[Text("archived" if its.archived else "", style="yellow") for its in prompts]),
+        ],
+        width,
+    )
+
+
+def version_table(versions: Sequence[PromptVersion], *, width: int, zone: tzinfo, today: date) -> list[Text]:
+    """A line a version."""
+    created = instants([version.created_at for version in versions], zone, today)
+    return lay_out(
+        [
+            Column(title="version", cells=[Text(str(version.version)) for version in versions], right=True),
+            Column(title="created", cells=[Text(each, style="dim") for each in created], rank=3),
+            Column(title="by", cells=[Text(inert(version.author)) for version in versions], rank=4, least=8),
+            Column(title="labels", cells=[_labels(version) for version in versions], rank=1, least=12),
+            Column(title="message", cells=[Text(inert(its.commit_message)) for its in versions], rank=2, least=16),
+        ],
+        width,
+    )
+
+
+def move_table(moves: Sequence[LabelMove], *, width: int, zone: tzinfo, today: date) -> list[Text]:
+    """A line a move of a label."""
+    moved = instants([move.moved_at for move in moves], zone, today)
+    return lay_out(
+        [
+            Column(title="revision", cells=[Text(str(move.revision)) for move in moves], right=True, rank=3),
+            Column(title="label", cells=[Text(inert(move.label), style="green") for move in moves]),
+            Column(title="from", cells=[_version(move.from_version) for move in moves], right=True),
+            Column(title="to", cells=[_version(move.to_version) for move in moves], right=True),
+            Column(title="moved", cells=[Text(each, style="dim") for each in moved], rank=1),
+            Column(title="by", cells=[Text(inert(move.author)) for move in moves], rank=2, least=8),
+        ],
+        width,
+    )
+
+
+def metrics_table(versions: Sequence[PromptVersionMetrics], *, width: int) -> list[Text]:
+    """A line a version that was used."""
+    scores = sorted({score.name for version in versions for score in version.scores})
+    return lay_out(
+        [
+            Column(title="version", cells=[Text(str(its.version)) for its in versions], right=True),
+            Column(title="used", cells=[Text(count(its.generations)) for its in versions], right=True),
+            Column(title="errors", cells=[_errors(its.errors) for its in versions], right=True, rank=2),
+            Column(title="p50", cells=[Text(duration(its.latency_p50_us)) for its in versions], right=True, rank=3),
+            Column(title="p95", cells=[Text(duration(its.latency_p95_us)) for its in versions], right=True, rank=1),
+            Column(title="tokens", cells=[_tokens(its) for its in versions], right=True, rank=5),
+            Column(title="cost each", cells=[Text(cost(its.cost_usd_avg)) for its in versions], right=True, rank=4),
+            *(
+                Column(title=inert(name), cells=[_average(its, name) for its in versions], right=True, rank=6 + rank)
+                for rank, name in enumerate(scores)
+            ),
+        ],
+        width,
+    )
+
+
+def version_head(version: PromptVersion, *, width: int, zone: tzinfo) -> list[Text]:
+    """What is known of a version beside its content."""
+    title = Text.assemble((inert(version.name), "bold"), f" version {version.version}  ", _labels(version))
+    facts = [
+        f"revision {version.revision}" if version.revision else "",
+        f"created {date_and_time(version.created_at, zone)}" if version.HasField("created_at") else "",
+        f"by {version.author}" if version.author else "",
+        f"tags {', '.join(version.tags)}" if version.tags else "",
+    ]
+    lines = [title, Text(_MARGIN + inert(" · ".join(fact for fact in facts if fact)), style="dim")]
+    if version.commit_message:
+        lines.append(Text(_MARGIN + inert(version.commit_message)))
+    return [clipped(line, width) for line in lines]
+
+
+def version_content(version: PromptVersion, *, width: int) -> Iterator[Text]:
+    """The text or the messages, then the config, folded at `width`."""
+    if version.WhichOneof("content") == "chat":
+        for item in version.chat.items:
+            if item.WhichOneof("kind") == "placeholder":
+                yield Text.assemble((f"{_MARGIN}[{inert(item.placeholder)}]", "cyan"), ("  messages go here", "dim"))
+            else:
+                yield Text(f"{_MARGIN}{inert(item.message.role)}", style="dim")
+                yield from _folded(item.message.content, width)
+    else:
+        yield from _folded(version.text, width)
+    if version.config_json not in {"", "{}", "null"}:
+        yield Text(f"{_MARGIN}config", style="dim")
+        yield from _folded(_config(version), width)
+
+
+def plain_content(version: PromptVersion) -> str:
+    """As a text to be compared or piped: a chat prompt as a JSON array."""
+    if version.WhichOneof("content") != "chat":
+        return version.text
+    items = [
+        {"type": "placeholder", "name": item.placeholder}
+        if item.WhichOneof("kind") == "placeholder"
+        else {"role": item.message.role, "content": item.message.content}
+        for item in version.chat.items
+    ]
+    return json.dumps(items, indent=2, ensure_ascii=False)
+
+
+def difference(old: PromptVersion, new: PromptVersion) -> list[str]:
+    """The lines of a unified diff of content and config; empty when both are the same."""
+    before, after = (f"{its.name} version {its.version}" for its in (old, new))
+    return list(difflib.unified_diff(_compared(old), _compared(new), before, after, lineterm=""))
+
+
+def coloured(diff: Sequence[str]) -> Iterator[Text]:
+    """A diff's lines in the usual colours."""
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    for number, line in enumerate(diff):
+        yield Text(inert(line), style="bold" if number < 2 else styles.get(line[:1], ""))
+
+
+def _compared(version: PromptVersion) -> list[str]:
+    lines = plain_content(version).splitlines()
+    return lines if version.config_json in {"", "{}"} else [*lines, "", "config:", *_config(version).splitlines()]
+
+
+def _config(version: PromptVersion) -> str:
+    try:
+        return json.dumps(json.loads(version.config_json), indent=2, ensure_ascii=False, sort_keys=True)
+    except ValueError:
+        return version.config_json
+
+
+def _folded(text: str, width: int) -> Iterator[Text]:
+    for written in inert_lines(text):
+        for line in folded(written, max(width - 2 * len(_MARGIN), 8)):
+            yield Text(2 * _MARGIN + line)
+
+
+def _labels(version: PromptVersion) -> Text:
+    return Text(inert(", ".join(version.labels)), style="green")
+
+
+def _holders(prompt: PromptSummary) -> Text:
+    held = [f"{its.label} → {its.version}" for its in prompt.labels if its.label != "latest"]
+    return Text(inert(", ".join(held)), style="green")
+
+
+def _version(number: int) -> Text:
+    return Text(str(number)) if number else Text("none", style="dim")
+
+
+def _errors(number: int) -> Text:
+    return Text(count(number), style="red") if number else Text("")
+
+
+def _tokens(version: PromptVersionMetrics) -> Text:
+    return Text(f"{version.input_tokens_avg:,.0f}→{version.output_tokens_avg:,.0f}")
+
+
+def _average(version: PromptVersionMetrics, name: str) -> Text:
+    found = [score.average for score in version.scores if score.name == name]
+    return Text(f"{found[0]:.3g}") if found else Text("")

@@ -1,13 +1,28 @@
-"""Runs as people name them, and all that a report needs of one."""
+"""Experiment runs: found by name, followed until they end, and reported."""
 
+import enum
+import os
 import re
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
+import typer
+from lodestream.reports import Report, as_html, as_json, as_junit, as_markdown, as_text
 from lodestream_proto.v1 import experiments_pb2 as pb
+from rich.text import Text
 
+from services.edge.cli import console
 from services.edge.cli.connection import Gateway
-from services.edge.cli.failures import ExitCode, Failure
-from services.edge.cli.progress import progress
+from services.edge.cli.console import progress, write_text
+from services.edge.cli.errors import CliError, ExitCode
+from services.edge.cli.render.json_output import document
+from services.edge.cli.render.quantities import cost
+from services.edge.cli.render.text import inert
 
 LATEST = "latest"
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -15,23 +30,33 @@ _PAGE = 1_000
 _ITEMS = 200  # a page of them may be large
 _MOST_NAMED = 5
 _UNDER_WAY = (pb.EXPERIMENT_STATE_UNSPECIFIED, pb.EXPERIMENT_STATE_RUNNING, pb.EXPERIMENT_STATE_PAUSED)
+_TRIES = 10  # without an answer in between
+_PAUSE = 0.3  # seconds after the first; more each time
+_STATES = {
+    pb.EXPERIMENT_STATE_RUNNING: ("running", "cyan"),
+    pb.EXPERIMENT_STATE_PAUSED: ("paused", "yellow"),
+    pb.EXPERIMENT_STATE_COMPLETED: ("completed", "green"),
+    pb.EXPERIMENT_STATE_CANCELLED: ("cancelled", "yellow"),
+    pb.EXPERIMENT_STATE_FAILED: ("failed", "red"),
+    pb.EXPERIMENT_STATE_BUDGET_SPENT: ("budget spent", "yellow"),
+}
 
 
 def find_run(gateway: Gateway, named: str) -> pb.ExperimentRun:
     """The run of this id, name or DATASET/NAME, or of which this is the beginning; `latest` is the newest.
 
-    Raises Failure: there is none, or several.
+    Raises CliError: there is none, or several.
     """
     if _ID.fullmatch(named):
         return gateway.ask(gateway.experiments.GetExperiment, pb.GetExperimentRequest(run_id=named)).run
     if named == LATEST:
         newest = gateway.ask(gateway.experiments.ListExperiments, pb.ListExperimentsRequest(page_size=1)).runs
         if not newest:
-            raise Failure("there are no runs yet")
+            raise CliError("there are no runs yet")
         return newest[0]
     try:
         return chosen(named, list(_candidates(gateway, named)))
-    except Failure as failure:
+    except CliError as failure:
         dataset, slash, name = named.partition("/")
         if not (failure.not_found and slash):
             raise
@@ -41,7 +66,7 @@ def find_run(gateway: Gateway, named: str) -> pb.ExperimentRun:
 def chosen(named: str, runs: Sequence[pb.ExperimentRun]) -> pb.ExperimentRun:
     """The one of these runs that is meant.
 
-    Raises Failure: none is, or several.
+    Raises CliError: none is, or several.
     """
     by_id = [run for run in runs if run.request.run_id == named]
     by_name = [run for run in runs if named in {run.request.name, full_name(run)}]
@@ -52,8 +77,8 @@ def chosen(named: str, runs: Sequence[pb.ExperimentRun]) -> pb.ExperimentRun:
         if meant:
             several = ", ".join(f"{full_name(run)} ({run.request.run_id})" for run in meant[:_MOST_NAMED])
             more = f" and {len(meant) - _MOST_NAMED:,} more" if len(meant) > _MOST_NAMED else ""
-            raise Failure(f"{named!r} may be {several}{more}: say DATASET/NAME, or the id", ExitCode.USAGE)
-    raise Failure(f"there is no run {named!r}", not_found=True)
+            raise CliError(f"{named!r} may be {several}{more}: say DATASET/NAME, or the id", ExitCode.USAGE)
+    raise CliError(f"there is no run {named!r}", not_found=True)
 
 
 def full_name(run: pb.ExperimentRun) -> str:
@@ -62,7 +87,7 @@ def full_name(run: pb.ExperimentRun) -> str:
 
 
 def items_of(gateway: Gateway, run: pb.ExperimentRun, *, with_dataset_items: bool) -> list[pb.ExperimentItem]:
-    """All finished items of a run. Raises Failure."""
+    """All finished items of a run. Raises CliError."""
     items: list[pb.ExperimentItem] = []
     token = ""
     with progress(f"reading items of {run.request.name}", run.items_finished or None) as advance:
@@ -100,3 +125,153 @@ def _candidates(gateway: Gateway, named: str, dataset: str = "") -> Iterator[pb.
         token = answer.next_page_token
         if not token:
             return
+
+
+class State(enum.StrEnum):
+    """Of a run."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    BUDGET_SPENT = "budget-spent"
+
+
+def followed(gateway: Gateway, run_id: str) -> Iterator[pb.ExperimentRun]:
+    """The run at each change, the last time as it ended.
+
+    A stream that breaks off is opened again. Raises CliError.
+    """
+    fruitless = 0
+    while True:
+        try:
+            request = pb.WatchExperimentRequest(run_id=run_id)
+            for answer in gateway.follow(gateway.experiments.WatchExperiment, request):
+                fruitless = 0
+                yield answer.run
+                if has_ended(answer.run):
+                    return
+        except CliError as failure:
+            if not failure.passing or fruitless == _TRIES:
+                raise
+        fruitless += 1
+        if fruitless > _TRIES:
+            raise CliError(
+                f"the gateway tells no more of run {run_id}: watch it again with `experiments watch {run_id}`"
+            )
+        time.sleep(_PAUSE * fruitless)
+
+
+def watched(gateway: Gateway, run: pb.ExperimentRun, *, as_lines: bool = False) -> pb.ExperimentRun:
+    """The run when it has ended; until then a bar on a terminal, or with `as_lines` a JSON document a change.
+
+    Raises CliError when somebody stops watching: the run goes on.
+    """
+    try:
+        with _bar(run) as show:
+            for its in followed(gateway, run.request.run_id):
+                run = its
+                show(run)
+                if as_lines:
+                    console.show_json(document(run), line=True)
+    except KeyboardInterrupt:
+        run_id = run.request.run_id
+        raise CliError(
+            f"watching no more; the run goes on. `lodestream experiments watch {run_id}` goes on watching, "
+            f"`lodestream experiments cancel {run_id}` ends it"
+        ) from None
+    return run
+
+
+@contextmanager
+def _bar(run: pb.ExperimentRun) -> Iterator[Callable[[pb.ExperimentRun], None]]:
+    if not sys.stderr.isatty():
+        yield lambda _run: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    name = inert(run.request.name)
+    columns = (
+        TextColumn(name, markup=False),
+        BarColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(progress_words(run), total=run.items_total or None)
+        yield lambda its: bar.update(
+            task, completed=its.items_finished, total=its.items_total or None, description=progress_words(its)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFiles:
+    """Where each format goes; None: nowhere."""
+
+    html: Path | None
+    markdown: Path | None
+    junit: Path | None
+    trace_url: str
+
+    @property
+    def any(self) -> bool:
+        """Whether one is to be written."""
+        return bool(self.html or self.markdown or self.junit)
+
+    def write(self, report: Report) -> None:
+        """Raises Failure."""
+        for file, form in ((self.html, as_html), (self.markdown, as_markdown), (self.junit, as_junit)):
+            if file is not None:
+                write_text(file, form(report))
+                console.remark(f"wrote {file}")
+
+
+def report_files(
+    *,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page for a browser, in one file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a comment for a pull request.")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write test results for a CI server.")] = None,
+    trace_url: Annotated[
+        str,
+        typer.Option(
+            envvar="LODESTREAM_TRACE_URL",
+            metavar="URL",
+            help="Where traces are looked at; {trace_id} stands for the id.",
+        ),
+    ] = "",
+) -> ReportFiles:
+    """Reports as files."""
+    return ReportFiles(html, markdown, junit, trace_url)
+
+
+def show_report(report: Report, *, as_document: bool) -> None:
+    """On standard output: for people, or as a JSON document."""
+    if as_document:
+        sys.stdout.write(as_json(report))
+    else:
+        color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        sys.stdout.write(as_text(report, width=console.width(), color=color))
+    sys.stdout.flush()
+
+
+def state_word(run: pb.ExperimentRun) -> Text:
+    """In its colour."""
+    return Text(*_STATES.get(run.state, ("asked for", "dim")))
+
+
+def progress_words(run: pb.ExperimentRun) -> str:
+    """`37 of 100 · 2 failed · $0.012`."""
+    failed = f" · {run.items_failed:,} failed" if run.items_failed else ""
+    spent = f" · {_spent(run)}" if _spent(run) else ""
+    paused = " · paused" if run.state == pb.EXPERIMENT_STATE_PAUSED else ""
+    return f"{_progress(run, ' of ')}{failed}{spent}{paused}"
+
+
+def _progress(run: pb.ExperimentRun, between: str = "/") -> str:
+    return f"{run.items_finished:,}{between}{run.items_total:,}" if run.items_total else f"{run.items_finished:,}"
+
+
+def _spent(run: pb.ExperimentRun) -> str:
+    return cost(run.usage.cost_picodollars / 1e12)

@@ -1,7 +1,7 @@
-"""`lodestream sessions`: list them, look at one."""
+"""`lodestream sessions`: list sessions, show one."""
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime, tzinfo
 from typing import Annotated
 
 import typer
@@ -12,23 +12,24 @@ from lodestream_proto.v1.query_pb2 import (
     ListSessionsResponse,
     WaitFor,
 )
+from lodestream_proto.v1.trace_pb2 import SessionSummary
 from rich.text import Text
 
-from services.edge.cli import filters, options, paging, screen
+from services.edge.cli import console, options, paging
 from services.edge.cli.connection import Gateway
-from services.edge.cli.filters import TimeRange
-from services.edge.cli.option_groups import takes
-from services.edge.cli.options import AsJson
+from services.edge.cli.options import AsJson, TimeRange, with_options
 from services.edge.cli.paging import Pages
-from services.edge.cli.render.documents import document
-from services.edge.cli.render.tables import list_footer, session_head, session_table
+from services.edge.cli.render.json_output import document
+from services.edge.cli.render.quantities import cost, count, counted, duration, instants, micros, tokens
+from services.edge.cli.render.tables import Column, lay_out, list_footer
+from services.edge.cli.render.text import flowed, inert
 from services.edge.cli.traces import listed
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("list")
-@takes(when=filters.time_range, wanted=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
+@with_options(when=options.time_range, wanted=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
 def list_sessions(
     *,
     gateway: Gateway,
@@ -61,13 +62,13 @@ def list_sessions(
 
     found = paging.gather(wanted, fetch, lambda answer: answer.sessions)
     if as_json:
-        screen.show_json(document(found))
+        console.show_json(document(found))
     else:
-        screen.show(_listed(found))
+        console.show(_listed(found))
 
 
 @app.command("get")
-@takes(wanted=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
+@with_options(wanted=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
 def get_session(
     *,
     gateway: Gateway,
@@ -90,17 +91,65 @@ def get_session(
 
     found = paging.gather(wanted, fetch, lambda answer: answer.traces)
     if as_json:
-        screen.show_json(document(found))
+        console.show_json(document(found))
     else:
-        screen.show(session_head(found.session, width=screen.width()))
-        screen.show([Text(), *listed(found)])
+        console.show(session_head(found.session, width=console.width()))
+        console.show([Text(), *listed(found)])
 
 
 def _listed(found: ListSessionsResponse) -> Iterator[Text]:
-    zone = screen.zone()
+    zone = console.zone()
     today = datetime.now(zone).date()
     if found.sessions:
-        yield from session_table(found.sessions, width=screen.width(), zone=zone, today=today)
+        yield from session_table(found.sessions, width=console.width(), zone=zone, today=today)
     else:
         yield Text("no such sessions")
     yield from list_footer(len(found.sessions), found.freshness, found.next_page_token, zone)
+
+
+def session_table(sessions: Sequence[SessionSummary], *, width: int, zone: tzinfo, today: date) -> list[Text]:
+    """A line a session. The id comes first, and is clipped last."""
+    ends = instants([session.end_time for session in sessions], zone, today)
+
+    def texts(say: Callable[[SessionSummary], str]) -> list[Text]:
+        return [Text(inert(say(session))) for session in sessions]
+
+    return lay_out(
+        [
+            Column(title="session", cells=texts(lambda session: session.session_id)),
+            Column(title="last seen", cells=[Text(end, style="dim") for end in ends], rank=2),
+            Column(title="duration", cells=texts(_lasted), right=True, rank=4),
+            Column(title="traces", cells=texts(lambda session: count(session.trace_count)), right=True, rank=1),
+            Column(title="errors", cells=[_errors(session) for session in sessions], right=True, rank=3),
+            Column(title="tokens", cells=texts(lambda session: tokens(session.tokens)), right=True, rank=6),
+            Column(title="cost", cells=texts(lambda session: cost(session.cost_usd)), right=True, rank=5),
+            Column(title="users", cells=texts(lambda session: ", ".join(session.user_ids)), rank=7, least=8),
+            Column(title="env", cells=texts(lambda session: ", ".join(session.environments)), rank=8, least=6),
+        ],
+        width,
+    )
+
+
+def session_head(session: SessionSummary, *, width: int) -> list[Text]:
+    """What is known of one session as a whole."""
+    pieces = [
+        Text(counted(session.trace_count, "trace")),
+        Text(counted(session.error_count, "error"), style="red") if session.error_count else Text("no errors"),
+        Text(_lasted(session)),
+        Text(f"{tokens(session.tokens) or 'no'} tokens"),
+        Text(cost(session.cost_usd)),
+        Text(inert(", ".join(f"user {user}" for user in session.user_ids))),
+        Text(inert(", ".join(session.environments))),
+    ]
+    title = Text("session ") + Text(inert(session.session_id), style="bold")
+    return [title, *flowed([piece for piece in pieces if piece.plain], width, gap=" · ", indent=2)]
+
+
+def _errors(session: SessionSummary) -> Text:
+    return Text(count(session.error_count), style="red") if session.error_count else Text("")
+
+
+def _lasted(session: SessionSummary) -> str:
+    if not session.HasField("end_time"):
+        return ""
+    return duration(max(micros(session.end_time) - micros(session.start_time), 0))

@@ -1,24 +1,35 @@
-"""`lodestream status`: what runs here, and how far the projections have come."""
+"""`lodestream status`: the processes of a local stack, and the lag of each projection."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import typer
-from lodestream_proto.v1.query_pb2 import GetStatusRequest, GetStatusResponse
+from lodestream_proto.v1.query_pb2 import (
+    PROJECTION_STATE_BEHIND,
+    PROJECTION_STATE_CURRENT,
+    PROJECTION_STATE_HALTED,
+    GetStatusRequest,
+    GetStatusResponse,
+    ProjectionState,
+    ProjectionStatus,
+)
 from rich.text import Text
 
-from services.edge.cli import local_stack, options, screen
+from services.edge.cli import console, local_stack, options
 from services.edge.cli.connection import Gateway
-from services.edge.cli.failures import ExitCode, Failure
-from services.edge.cli.local_stack import LocalStack
-from services.edge.cli.option_groups import takes
-from services.edge.cli.options import AsJson
-from services.edge.cli.render.documents import document
-from services.edge.cli.render.stack import is_halted, process_table, projection_table
-from services.edge.cli.render.tables import footer
+from services.edge.cli.errors import CliError, ExitCode
+from services.edge.cli.local_stack import LocalProcess, LocalStack
+from services.edge.cli.options import AsJson, with_options
+from services.edge.cli.render.json_output import document
+from services.edge.cli.render.tables import Column, footer, lag, lay_out
+from services.edge.cli.render.text import folded, inert
+
+_MEBIBYTE = 1024 * 1024
+_LOOKS = {PROJECTION_STATE_CURRENT: "green", PROJECTION_STATE_BEHIND: "yellow", PROJECTION_STATE_HALTED: "red"}
 
 
-@takes(gateway=options.gateway)
+@with_options(gateway=options.gateway)
 def status(*, gateway: Gateway, as_json: AsJson = False) -> None:
     """Show the processes of a stack started here, and each projection's lag.
 
@@ -32,7 +43,7 @@ def status(*, gateway: Gateway, as_json: AsJson = False) -> None:
     stack = local_stack.find(Path.cwd())
     known, problem = _asked(gateway)
     if as_json:
-        screen.show_json(_document(stack, known, problem))
+        console.show_json(_document(stack, known, problem))
     else:
         _show(stack, known)
     if problem:
@@ -41,15 +52,15 @@ def status(*, gateway: Gateway, as_json: AsJson = False) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _asked(gateway: Gateway) -> tuple[GetStatusResponse | None, Failure | None]:
+def _asked(gateway: Gateway) -> tuple[GetStatusResponse | None, CliError | None]:
     """The answer, or why there is none: what is known of the processes is worth showing either way."""
     try:
         return gateway.ask(gateway.query.GetStatus, GetStatusRequest()), None
-    except Failure as failure:
+    except CliError as failure:
         return None, failure
 
 
-def _document(stack: LocalStack | None, known: GetStatusResponse | None, problem: Failure | None) -> dict[str, object]:
+def _document(stack: LocalStack | None, known: GetStatusResponse | None, problem: CliError | None) -> dict[str, object]:
     nothing = dict.fromkeys(GetStatusResponse.DESCRIPTOR.fields_by_name)
     return {
         "processes": [asdict(process) for process in stack.processes] if stack else None,
@@ -59,16 +70,74 @@ def _document(stack: LocalStack | None, known: GetStatusResponse | None, problem
 
 
 def _show(stack: LocalStack | None, known: GetStatusResponse | None) -> None:
-    width = screen.width()
+    width = console.width()
     if stack:
-        screen.show([*process_table(stack.processes, width=width), Text()])
+        console.show([*process_table(stack.processes, width=width), Text()])
     if known:
-        screen.show(projection_table(known.projections, width=width))
+        console.show(projection_table(known.projections, width=width))
         if known.dead_letters:
-            screen.show([Text(f"{known.dead_letters:,} dead letters in this project", style="yellow")])
-        screen.show([footer(known.freshness, screen.zone())])
+            console.show([Text(f"{known.dead_letters:,} dead letters in this project", style="yellow")])
+        console.show([footer(known.freshness, console.zone())])
 
 
 def _healthy(stack: LocalStack | None, known: GetStatusResponse | None) -> bool:
     unready = [process for process in stack.processes if process.state != "ready"] if stack else []
     return not unready and not any(map(is_halted, known.projections if known else []))
+
+
+def process_table(processes: Sequence[LocalProcess], *, width: int) -> list[Text]:
+    """A line a process, and why those that are down are."""
+    table = lay_out(
+        [
+            Column(title="process", cells=[Text(inert(each.name)) for each in processes]),
+            Column(title="state", cells=[_state(each) for each in processes]),
+            Column(title="pid", cells=[Text(str(each.pid or "")) for each in processes], right=True, rank=2),
+            Column(title="memory", cells=[Text(_memory(each)) for each in processes], right=True, rank=1),
+            Column(title="address", cells=[Text(inert(each.address)) for each in processes], rank=3, least=14),
+        ],
+        width,
+    )
+    reasons = [f"{each.name}: {each.reason}" for each in processes if each.reason and each.pid is None]
+    return [*table, *(Text(line, style="red") for reason in reasons for line in folded(inert(reason), width))]
+
+
+def projection_table(projections: Sequence[ProjectionStatus], *, width: int) -> list[Text]:
+    """A line a projection, and a line for each that has stopped."""
+    table = lay_out(
+        [
+            Column(title="projection", cells=[Text(inert(each.projection)) for each in projections]),
+            Column(title="topic", cells=[Text(inert(each.topic)) for each in projections], rank=2, least=12),
+            Column(title="state", cells=[_state_of(each) for each in projections]),
+            Column(title="lag", cells=[_lag(each) for each in projections], right=True),
+        ],
+        width,
+    )
+    halts = [
+        f"{each.projection} has stopped in a part of the log: `lodestream admin positions` says why"
+        for each in projections
+        if is_halted(each)
+    ]
+    return [*table, *(Text(line, style="red") for halt in halts for line in folded(inert(halt), width))]
+
+
+def is_halted(projection: ProjectionStatus) -> bool:
+    """Whether it waits for the operator."""
+    return projection.state == PROJECTION_STATE_HALTED
+
+
+def _state_of(projection: ProjectionStatus) -> Text:
+    state = ProjectionState.Name(projection.state).removeprefix("PROJECTION_STATE_").lower()
+    return Text(state, style=_LOOKS.get(projection.state, ""))
+
+
+def _lag(projection: ProjectionStatus) -> Text:
+    return Text(lag(projection.freshness), style="yellow" if projection.freshness.lag_ms else "green")
+
+
+def _state(process: LocalProcess) -> Text:
+    times = f", restarted {process.restarts}x" if process.restarts else ""
+    return Text(inert(process.state) + times, style="green" if process.state == "ready" else "red")
+
+
+def _memory(process: LocalProcess) -> str:
+    return "" if process.memory_bytes is None else f"{process.memory_bytes / _MEBIBYTE:,.0f} MB"

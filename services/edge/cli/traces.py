@@ -1,9 +1,9 @@
-"""`lodestream traces`: list them, look at one, watch them come in."""
+"""`lodestream traces`: list traces, show one, watch them come in."""
 
 import contextlib
 import enum
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime, tzinfo
 from itertools import islice
 from typing import Annotated
 
@@ -23,26 +23,25 @@ from lodestream_proto.v1.query_pb2 import (
     TraceSort,
     WaitFor,
 )
-from lodestream_proto.v1.trace_pb2 import Span
+from lodestream_proto.v1.trace_pb2 import Span, TraceSummary
 from rich.text import Text
 
-from services.edge.cli import arguments, filters, options, paging, screen
+from services.edge.cli import arguments, console, options, paging
 from services.edge.cli.connection import Gateway
-from services.edge.cli.failures import ExitCode, Failure
-from services.edge.cli.filters import TimeRange
-from services.edge.cli.option_groups import takes
-from services.edge.cli.options import AsJson
+from services.edge.cli.console import progress
+from services.edge.cli.errors import CliError, ExitCode
+from services.edge.cli.options import AsJson, TimeRange, with_options
 from services.edge.cli.paging import Pages
-from services.edge.cli.progress import progress
-from services.edge.cli.render.content import contents
-from services.edge.cli.render.documents import document, streamed
-from services.edge.cli.render.scores import given_scores
-from services.edge.cli.render.tables import footer, list_footer, trace_line, trace_table
-from services.edge.cli.render.trace import draw_trace
+from services.edge.cli.render.json_output import document, streamed
+from services.edge.cli.render.quantities import clock, cost, count, counted, duration, instants, tokens
+from services.edge.cli.render.scores import given_scores, score_columns
+from services.edge.cli.render.styles import level_word, named
+from services.edge.cli.render.tables import Column, footer, lay_out, list_footer
+from services.edge.cli.render.text import clipped, fitted, inert
+from services.edge.cli.render.trace import contents, draw_trace
 
 app = typer.Typer(no_args_is_help=True)
 _MOST_LINES = 30  # of a value
-_MOST_SPANS, _MOST_IDS = 2_000, 1_000  # the query service's
 _PAGE = 10_000  # spans; the service ends pages earlier, at some bytes
 
 
@@ -57,9 +56,9 @@ class SortKey(enum.StrEnum):
 
 
 @app.command("list")
-@takes(
-    only=filters.trace_filter,
-    when=filters.time_range,
+@with_options(
+    only=options.trace_filter,
+    when=options.time_range,
     wanted=paging.pages,
     wait_for=options.wait_for,
     gateway=options.gateway,
@@ -104,13 +103,13 @@ def list_traces(
 
     found = paging.gather(wanted, fetch, lambda answer: answer.traces)
     if as_json:
-        screen.show_json(document(found))
+        console.show_json(document(found))
     else:
-        screen.show(listed(found))
+        console.show(listed(found))
 
 
 @app.command("get")
-@takes(wait_for=options.wait_for, gateway=options.gateway)
+@with_options(wait_for=options.wait_for, gateway=options.gateway)
 def get_trace(
     *,
     gateway: Gateway,
@@ -143,7 +142,7 @@ def get_trace(
       lodestream traces get latest --json | jq '.spans[] | select(.critical) | .name'
     """  # noqa: D301
     if everything and (depth or below or errors):
-        raise Failure("--all goes with none of --depth, --span and --errors", ExitCode.USAGE)
+        raise CliError("--all goes with none of --depth, --span and --errors", ExitCode.USAGE)
     if trace_id == arguments.LATEST:
         trace_id = _newest(gateway, wait_for)
     narrowed = bool(depth or below or errors)
@@ -155,24 +154,24 @@ def get_trace(
             wanted.max_spans = _MOST_SPANS
         overview = gateway.ask(gateway.query.GetTraceOverview, wanted, tries=3)
         if as_json:
-            screen.show_json(document(overview))
+            console.show_json(document(overview))
         else:
             _show_overview(gateway, overview, with_content=content or full, most_lines=None if full else _MOST_LINES)
         return
     request = GetTraceRequest(trace_id=trace_id, with_content=content or full, wait_for=wait_for, page_size=_PAGE)
     pages = _pages(gateway, request)
     if as_json:
-        screen.show_pieces(streamed(pages, "spans"))
+        console.show_pieces(streamed(pages, "spans"))
         return
     answer = GetTraceResponse()
     for page in pages:
         answer.MergeFrom(page)
     with_content = answer.spans if request.with_content else ()
-    screen.show_paged(_drawn(answer, (), with_content, most_lines=None if full else _MOST_LINES))
+    console.show_paged(_drawn(answer, (), with_content, most_lines=None if full else _MOST_LINES))
 
 
 @app.command("tail")
-@takes(only=filters.trace_filter, gateway=options.gateway)
+@with_options(only=options.trace_filter, gateway=options.gateway)
 def tail_traces(
     *,
     gateway: Gateway,
@@ -192,17 +191,17 @@ def tail_traces(
     with contextlib.suppress(KeyboardInterrupt):
         for answer in islice(seen, limit):
             if as_json:
-                screen.show_json(document(answer.trace), line=True)
+                console.show_json(document(answer.trace), line=True)
             else:
-                screen.show([trace_line(answer.trace, width=screen.width(), zone=screen.zone())])
+                console.show([trace_line(answer.trace, width=console.width(), zone=console.zone())])
 
 
 def listed(found: ListTracesResponse | GetSessionResponse) -> Iterator[Text]:
     """The table, where the list goes on, and what it can be relied on for."""
-    zone = screen.zone()
+    zone = console.zone()
     today = datetime.now(zone).date()
     if found.traces:
-        yield from trace_table(found.traces, width=screen.width(), zone=zone, today=today)
+        yield from trace_table(found.traces, width=console.width(), zone=zone, today=today)
     else:
         yield Text("no such traces")
     yield from list_footer(len(found.traces), found.freshness, found.next_page_token, zone)
@@ -222,7 +221,7 @@ def _show_overview(
         )
         for page in _pages(gateway, request):
             spans += page.spans
-    screen.show_paged(_drawn(overview, overview.folded, spans, most_lines=most_lines))
+    console.show_paged(_drawn(overview, overview.folded, spans, most_lines=most_lines))
 
 
 def _drawn(
@@ -232,11 +231,11 @@ def _drawn(
     *,
     most_lines: int | None,
 ) -> Iterator[Text]:
-    width = screen.width()
-    yield from draw_trace(answer.trace, answer.spans, folded, width=width, zone=screen.zone())
+    width = console.width()
+    yield from draw_trace(answer.trace, answer.spans, folded, width=width, zone=console.zone())
     yield from given_scores(answer, width=width)
     yield from contents(with_content, width=width, most_lines=most_lines)
-    yield from (Text(), footer(answer.freshness, screen.zone()))
+    yield from (Text(), footer(answer.freshness, console.zone()))
 
 
 def _pages(gateway: Gateway, request: GetTraceRequest) -> Iterator[GetTraceResponse]:
@@ -256,5 +255,62 @@ def _pages(gateway: Gateway, request: GetTraceRequest) -> Iterator[GetTraceRespo
 def _newest(gateway: Gateway, wait_for: WaitFor | None) -> str:
     answer = gateway.ask(gateway.query.ListTraces, ListTracesRequest(page_size=1, wait_for=wait_for))
     if not answer.traces:
-        raise Failure("there are no traces yet")
+        raise CliError("there are no traces yet")
     return answer.traces[0].trace_id
+
+
+def trace_table(traces: Sequence[TraceSummary], *, width: int, zone: tzinfo, today: date) -> list[Text]:
+    """A line a trace. The id is never clipped: it is what the other commands take."""
+    starts = instants([trace.start_time for trace in traces], zone, today)
+
+    def texts(say: Callable[[TraceSummary], str]) -> list[Text]:
+        return [Text(inert(say(trace))) for trace in traces]
+
+    return lay_out(
+        [
+            Column(title="start", cells=[Text(start, style="dim") for start in starts], rank=2),
+            Column(title="name", cells=[named(trace.name, trace.level) for trace in traces], least=20),
+            Column(title="latency", cells=[_latency(trace) for trace in traces], right=True, rank=1),
+            Column(title="level", cells=[level_word(trace.level) for trace in traces], rank=3),
+            Column(title="spans", cells=texts(lambda trace: count(trace.span_count)), right=True, rank=6),
+            Column(title="tokens", cells=texts(lambda trace: tokens(trace.tokens)), right=True, rank=5),
+            Column(title="cost", cells=texts(lambda trace: cost(trace.cost_usd)), right=True, rank=4),
+            Column(title="user", cells=texts(lambda trace: trace.user_id), rank=7, least=8),
+            Column(title="session", cells=texts(lambda trace: trace.session_id), rank=8, least=8),
+            Column(title="tags", cells=texts(lambda trace: ", ".join(trace.tags)), rank=10, least=8),
+            Column(title="env", cells=texts(lambda trace: trace.environment), rank=9, least=6),
+            Column(title="release", cells=texts(lambda trace: trace.release), rank=11, least=6),
+            *score_columns(traces),
+            Column(title="id", cells=[Text(trace.trace_id, style="dim") for trace in traces]),
+        ],
+        width,
+    )
+
+
+def trace_line(trace: TraceSummary, *, width: int, zone: tzinfo) -> Text:
+    """One trace in a line of its own, with the same columns in every line."""
+    rest = [
+        Text(counted(trace.span_count, "span")),
+        Text(f"{tokens(trace.tokens)} tokens" if trace.tokens.total else ""),
+        Text(cost(trace.cost_usd)),
+        Text(inert(f"user {trace.user_id}" if trace.user_id else "")),
+        Text(inert(f"session {trace.session_id}" if trace.session_id else "")),
+    ]
+    return clipped(
+        Text("  ").join(
+            [
+                Text(clock(trace.start_time, zone), style="dim"),
+                Text(trace.trace_id, style="dim"),
+                fitted(_latency(trace), len("999 ms"), right=True),
+                Text(" · ").join([piece for piece in [named(trace.name, trace.level), *rest] if piece.plain]),
+            ]
+        ),
+        width,
+    )
+
+
+def _latency(trace: TraceSummary) -> Text:
+    return Text(duration(trace.latency_us)) if trace.HasField("end_time") else Text("running", style="yellow")
+
+
+_MOST_SPANS, _MOST_IDS = 2_000, 1_000  # the query service's

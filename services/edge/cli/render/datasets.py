@@ -7,8 +7,8 @@ from datetime import date, tzinfo
 from lodestream_proto.v1 import datasets_pb2 as pb
 from rich.text import Text
 
-from services.edge.cli.render.columns import Column, lay_out
 from services.edge.cli.render.quantities import count, counted, date_and_time, instants
+from services.edge.cli.render.tables import Column, lay_out
 from services.edge.cli.render.text import clipped, folded, inert, inert_lines
 
 _MARGIN = "  "

@@ -10,8 +10,8 @@ from lodestream_proto.v1.scores_pb2 import Score, ScoreGroup
 from lodestream_proto.v1.trace_pb2 import AttachedScore, Span, TraceSummary
 from rich.text import Text
 
-from services.edge.cli.render.columns import Column, lay_out
 from services.edge.cli.render.quantities import count, instants
+from services.edge.cli.render.tables import Column, lay_out
 from services.edge.cli.render.text import inert
 
 _MOST_COLUMNS = 4

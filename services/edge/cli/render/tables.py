@@ -1,105 +1,78 @@
-"""Lists of traces and sessions as tables, and the line that says what a list can be relied on for."""
+"""Tables that fit a width, and the line below a list."""
 
-from collections.abc import Callable, Sequence
-from datetime import date, tzinfo
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
 
 from lodestream_proto.v1.query_pb2 import Freshness
-from lodestream_proto.v1.trace_pb2 import SessionSummary, TraceSummary
 from rich.text import Text
 
-from services.edge.cli.render.columns import Column, lay_out
-from services.edge.cli.render.looks import level_word, named
-from services.edge.cli.render.quantities import clock, cost, count, counted, duration, instants, micros, tokens
-from services.edge.cli.render.scores import score_columns
-from services.edge.cli.render.text import clipped, fitted, flowed, inert
+from services.edge.cli.render.quantities import clock, duration
+from services.edge.cli.render.text import fitted, inert
+
+GAP = 2  # cells between columns
 
 
-def trace_table(traces: Sequence[TraceSummary], *, width: int, zone: tzinfo, today: date) -> list[Text]:
-    """A line a trace. The id is never clipped: it is what the other commands take."""
-    starts = instants([trace.start_time for trace in traces], zone, today)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column; all have the same number of cells. One that is empty everywhere is left out."""
 
-    def texts(say: Callable[[TraceSummary], str]) -> list[Text]:
-        return [Text(inert(say(trace))) for trace in traces]
+    title: str
+    cells: Sequence[Text]
+    rank: int = 0
+    """0: always shown; of the others the highest is left out first."""
+    right: bool = False
+    """Aligned to the right, as numbers are."""
+    least: int | None = None
+    """May be clipped to this width; None: never clipped while there is another way."""
 
-    return lay_out(
-        [
-            Column(title="start", cells=[Text(start, style="dim") for start in starts], rank=2),
-            Column(title="name", cells=[named(trace.name, trace.level) for trace in traces], least=20),
-            Column(title="latency", cells=[_latency(trace) for trace in traces], right=True, rank=1),
-            Column(title="level", cells=[level_word(trace.level) for trace in traces], rank=3),
-            Column(title="spans", cells=texts(lambda trace: count(trace.span_count)), right=True, rank=6),
-            Column(title="tokens", cells=texts(lambda trace: tokens(trace.tokens)), right=True, rank=5),
-            Column(title="cost", cells=texts(lambda trace: cost(trace.cost_usd)), right=True, rank=4),
-            Column(title="user", cells=texts(lambda trace: trace.user_id), rank=7, least=8),
-            Column(title="session", cells=texts(lambda trace: trace.session_id), rank=8, least=8),
-            Column(title="tags", cells=texts(lambda trace: ", ".join(trace.tags)), rank=10, least=8),
-            Column(title="env", cells=texts(lambda trace: trace.environment), rank=9, least=6),
-            Column(title="release", cells=texts(lambda trace: trace.release), rank=11, least=6),
-            *score_columns(traces),
-            Column(title="id", cells=[Text(trace.trace_id, style="dim") for trace in traces]),
-        ],
-        width,
-    )
+    @property
+    def wanted(self) -> int:
+        """The width at which nothing is clipped."""
+        return max([len(self.title), *(cell.cell_len for cell in self.cells)])
+
+    @property
+    def minimum(self) -> int:
+        """The width below which it is not worth showing."""
+        return self.wanted if self.least is None else min(self.least, self.wanted)
 
 
-def session_table(sessions: Sequence[SessionSummary], *, width: int, zone: tzinfo, today: date) -> list[Text]:
-    """A line a session. The id comes first, and is clipped last."""
-    ends = instants([session.end_time for session in sessions], zone, today)
-
-    def texts(say: Callable[[SessionSummary], str]) -> list[Text]:
-        return [Text(inert(say(session))) for session in sessions]
-
-    return lay_out(
-        [
-            Column(title="session", cells=texts(lambda session: session.session_id)),
-            Column(title="last seen", cells=[Text(end, style="dim") for end in ends], rank=2),
-            Column(title="duration", cells=texts(_lasted), right=True, rank=4),
-            Column(title="traces", cells=texts(lambda session: count(session.trace_count)), right=True, rank=1),
-            Column(title="errors", cells=[_errors(session) for session in sessions], right=True, rank=3),
-            Column(title="tokens", cells=texts(lambda session: tokens(session.tokens)), right=True, rank=6),
-            Column(title="cost", cells=texts(lambda session: cost(session.cost_usd)), right=True, rank=5),
-            Column(title="users", cells=texts(lambda session: ", ".join(session.user_ids)), rank=7, least=8),
-            Column(title="env", cells=texts(lambda session: ", ".join(session.environments)), rank=8, least=6),
-        ],
-        width,
-    )
+def lay_out(columns: Sequence[Column], width: int) -> list[Text]:
+    """A line of titles and one a row, all of the same width, which is at most `width`."""
+    shown = _chosen(columns, width)
+    widths = _widths(shown, width)
+    rows = zip(*(column.cells for column in shown), strict=True)
+    titles = [Text(column.title, style="dim") for column in shown]
+    return [_line(shown, widths, cells) for cells in ([titles, *rows] if shown else [])]
 
 
-def session_head(session: SessionSummary, *, width: int) -> list[Text]:
-    """What is known of one session as a whole."""
-    pieces = [
-        Text(counted(session.trace_count, "trace")),
-        Text(counted(session.error_count, "error"), style="red") if session.error_count else Text("no errors"),
-        Text(_lasted(session)),
-        Text(f"{tokens(session.tokens) or 'no'} tokens"),
-        Text(cost(session.cost_usd)),
-        Text(inert(", ".join(f"user {user}" for user in session.user_ids))),
-        Text(inert(", ".join(session.environments))),
-    ]
-    title = Text("session ") + Text(inert(session.session_id), style="bold")
-    return [title, *flowed([piece for piece in pieces if piece.plain], width, gap=" · ", indent=2)]
+def _chosen(columns: Sequence[Column], width: int) -> list[Column]:
+    shown = [column for column in columns if column.rank == 0 or any(cell.plain for cell in column.cells)]
+    while sum(column.minimum + GAP for column in shown) - GAP > width:
+        least = max(shown, key=lambda column: column.rank)
+        if least.rank == 0:
+            break
+        shown.remove(least)
+    return shown
 
 
-def trace_line(trace: TraceSummary, *, width: int, zone: tzinfo) -> Text:
-    """One trace in a line of its own, with the same columns in every line."""
-    rest = [
-        Text(counted(trace.span_count, "span")),
-        Text(f"{tokens(trace.tokens)} tokens" if trace.tokens.total else ""),
-        Text(cost(trace.cost_usd)),
-        Text(inert(f"user {trace.user_id}" if trace.user_id else "")),
-        Text(inert(f"session {trace.session_id}" if trace.session_id else "")),
-    ]
-    return clipped(
-        Text("  ").join(
-            [
-                Text(clock(trace.start_time, zone), style="dim"),
-                Text(trace.trace_id, style="dim"),
-                fitted(_latency(trace), len("999 ms"), right=True),
-                Text(" · ").join([piece for piece in [named(trace.name, trace.level), *rest] if piece.plain]),
-            ]
-        ),
-        width,
-    )
+def _widths(shown: Sequence[Column], width: int) -> list[int]:
+    """Minimums first; what is left goes cell by cell to those columns that want more and have least."""
+    widths = [column.minimum for column in shown]
+    wanted = [column.wanted for column in shown]
+    left = width - sum(widths) - GAP * (len(shown) - 1)
+    while left > 0 and (wanting := [each for each in range(len(shown)) if widths[each] < wanted[each]]):
+        widths[min(wanting, key=widths.__getitem__)] += 1
+        left -= 1
+    while left < 0 and (widest := max(widths)) > 1:
+        widths[widths.index(widest)] -= 1
+        left += 1
+    return widths
+
+
+def _line(shown: Sequence[Column], widths: Sequence[int], cells: Sequence[Text]) -> Text:
+    fields = [fitted(cell, width, right=column.right) for column, width, cell in zip(shown, widths, cells, strict=True)]
+    return Text(" " * GAP).join(fields)
 
 
 def footer(known: Freshness, zone: tzinfo) -> Text:
@@ -119,17 +92,3 @@ def list_footer(rows: int, known: Freshness, next_page_token: str, zone: tzinfo)
     """The same for a list: how long it is, and, in a line to copy, where it goes on."""
     shown = Text(f"{rows:,} shown · ", style="dim").append_text(footer(known, zone))
     return [shown, Text(f"more: --page-token {inert(next_page_token)}", style="dim")] if next_page_token else [shown]
-
-
-def _latency(trace: TraceSummary) -> Text:
-    return Text(duration(trace.latency_us)) if trace.HasField("end_time") else Text("running", style="yellow")
-
-
-def _errors(session: SessionSummary) -> Text:
-    return Text(count(session.error_count), style="red") if session.error_count else Text("")
-
-
-def _lasted(session: SessionSummary) -> str:
-    if not session.HasField("end_time"):
-        return ""
-    return duration(max(micros(session.end_time) - micros(session.start_time), 0))

@@ -1,26 +1,109 @@
-"""One trace: what is known of it as a whole, its tree with a timeline, what went wrong, and where the time went."""
+"""The picture of one trace: its tree with a timeline, its status messages, its time breakdown, its content."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 
 from lodestream_proto.v1 import trace_pb2
 from lodestream_proto.v1.query_pb2 import FoldedSpans
-from lodestream_proto.v1.trace_pb2 import Span, TraceSummary
+from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, LEVEL_UNSPECIFIED, Span, SpanContent, TraceSummary
 from rich.text import Text
 
-from services.edge.cli.render.anatomy import anatomy
-from services.edge.cli.render.columns import GAP, Column, lay_out
-from services.edge.cli.render.looks import level_word, named, type_style, type_word
 from services.edge.cli.render.quantities import cost, counted, date_and_time, duration, micros, tokens
-from services.edge.cli.render.text import fitted, flowed, folded, inert
-from services.edge.cli.render.timeline import axis, bar
-from services.edge.cli.render.tree import Branch, branches
+from services.edge.cli.render.styles import level_word, named, type_style, type_word
+from services.edge.cli.render.tables import GAP, Column, lay_out
+from services.edge.cli.render.text import clipped, fitted, flowed, folded, inert, inert_lines
+from services.edge.cli.render.timeline import axis, bar, time_breakdown
 
+_DEEPEST_DRAWN = 12  # levels drawn with lines; deeper ones say their depth
 _CRITICAL = "█ critical path   ━ beside it"
 _MISSING_PARENT = "┄ "
-_SPAN_NAME, _FOLDED_NAME = 24, 44  # cells below which a name is not worth showing
 _LABEL = len("warning ")
 _LONGEST_MESSAGE = 400  # characters of a status message; --content has the rest
+_MARGIN = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A span at its place in the tree."""
+
+    span: Span
+    stem: str
+    """The lines that lead to it."""
+    depth: int
+    parent_missing: bool
+    """It names a parent that is not in the trace, or that it is itself an ancestor of."""
+    folded: FoldedSpans | None = None
+    """Set: this stands for spans that are not here; `span` then has only what they have in common."""
+
+
+def branches(spans: Iterable[Span], folded: Iterable[FoldedSpans] = ()) -> list[Branch]:
+    """Every span once: parents before their children, siblings in the order of their start, then what is folded."""
+    groups = [(_stand_in(group), group) for group in sorted(folded, key=lambda group: micros(group.start_time))]
+    in_order = [*sorted(spans, key=_start), *(span for span, _ in groups)]
+    children, tops = _families(in_order)
+    drawn: list[Branch] = []
+    seen: set[int] = set()
+    _grow(tops, children, drawn, seen)
+    for span in in_order:  # what is left hangs in circles; each is cut at its earliest span
+        _grow([span], children, drawn, seen)
+    by_stand_in = {id(span): group for span, group in groups}
+    return [
+        replace(branch, folded=by_stand_in[id(branch.span)]) if id(branch.span) in by_stand_in else branch
+        for branch in drawn
+    ]
+
+
+def _stand_in(group: FoldedSpans) -> Span:
+    return Span(
+        parent_span_id=group.parent_span_id,
+        name=group.name,
+        type=group.type,
+        start_time=group.start_time,
+        end_time=group.end_time if group.HasField("end_time") else None,
+        level=LEVEL_ERROR if group.error_count else LEVEL_UNSPECIFIED,
+    )
+
+
+def _families(in_order: Sequence[Span]) -> tuple[dict[str, list[Span]], list[Span]]:
+    """The children by their parent's id, and those without a parent here."""
+    known = {span.span_id for span in in_order if span.span_id}
+    children: dict[str, list[Span]] = {}
+    tops = []
+    for span in in_order:
+        if span.parent_span_id in known:
+            children.setdefault(span.parent_span_id, []).append(span)
+        else:
+            tops.append(span)
+    return children, tops
+
+
+def _grow(tops: Sequence[Span], children: dict[str, list[Span]], drawn: list[Branch], seen: set[int]) -> None:
+    """Draw these spans and all below them. `children` is used up, so that a repeated id has its children once."""
+    # A pending span: itself, the stem of its parent's children, its depth, whether a sibling follows.
+    pending = [(span, "", 0, False) for span in reversed(tops)]
+    while pending:
+        span, lead, depth, more = pending.pop()
+        if id(span) in seen:
+            continue
+        seen.add(id(span))
+        drawn.append(Branch(span, _stem(lead, depth, more=more), depth, depth == 0 and bool(span.parent_span_id)))
+        below = lead if not 0 < depth < _DEEPEST_DRAWN else lead + ("│  " if more else "   ")
+        brood = children.pop(span.span_id, []) if span.span_id else []
+        pending += [(child, below, depth + 1, child is not brood[-1]) for child in reversed(brood)]
+
+
+def _stem(lead: str, depth: int, *, more: bool) -> str:
+    if depth == 0:
+        return ""
+    if depth > _DEEPEST_DRAWN:
+        return f"{lead}…{depth} "
+    return lead + ("├─ " if more else "└─ ")
+
+
+def _start(span: Span) -> int:
+    return micros(span.start_time)
 
 
 def draw_trace(
@@ -36,7 +119,7 @@ def draw_trace(
         *_unfolding(spans, folded, width),
         Text(),
         Text.assemble(("where the time went", "dim"), f"  {duration(trace.latency_us)}"),
-        *anatomy(trace.anatomy, trace.latency_us, width),
+        *time_breakdown(trace.anatomy, trace.latency_us, width),
     ]
 
 
@@ -172,3 +255,74 @@ def _end(branch: Branch) -> int:
 
 def _bar_style(span: Span) -> str:
     return "red" if span.level == trace_pb2.LEVEL_ERROR else type_style(span.type)
+
+
+def contents(spans: Sequence[Span], *, width: int, most_lines: int | None) -> Iterator[Text]:
+    """The content of every span that has any, in the order of the tree, folded at `width`.
+
+    Of each value at most `most_lines` lines; None: all.
+    """
+    for branch in branches(spans):
+        span = branch.span
+        body = [*_facts(span, width), *_blocks(span.content, width, most_lines)]
+        if body:
+            heading = Text.assemble(type_word(span), " ", named(span.name, span.level), (f"  {span.span_id}", "dim"))
+            yield from (Text(), clipped(heading, width), *body)
+
+
+def _blocks(content: SpanContent, width: int, most_lines: int | None) -> Iterator[Text]:
+    for label, text in _values(content):
+        yield Text(f"{_MARGIN}{label}", style="dim")
+        yield from _shown(text, width - 2 * len(_MARGIN), most_lines)
+
+
+def _facts(span: Span, width: int) -> Iterator[Text]:
+    facts = [f"model {span.model}" if span.model else "", span.provider]
+    if span.HasField("time_to_first_token_us"):
+        facts.append(f"first token after {duration(span.time_to_first_token_us)}")
+    if span.prompt_name:
+        facts.append(f"prompt {span.prompt_name} version {span.prompt_version}")
+    facts += [f"{name} {number:,}" for name, number in sorted(span.usage.items())]
+    if line := " · ".join(inert(fact) for fact in facts if fact):
+        yield clipped(Text(_MARGIN + line), width)
+
+
+def _values(content: SpanContent) -> Iterator[tuple[str, str]]:
+    """Label and text of everything that was sent."""
+    if content.HasField("input"):
+        yield "input", content.input
+    if content.HasField("output"):
+        yield "output", content.output
+    for label, text in (
+        ("metadata", content.metadata_json),
+        ("model parameters", content.model_parameters_json),
+        ("attributes", content.attributes_json),
+    ):
+        if text not in {"", "{}"}:
+            yield label, text
+    if content.unreadable:
+        yield "not read", content.unreadable
+    for event in content.events:
+        yield f"event {inert(event.name)} at {micros(event.time) / 1e6:.6f}", event.attributes_json
+
+
+def _shown(text: str, width: int, most_lines: int | None) -> Iterator[Text]:
+    lines = [line for written in inert_lines(_readable(text)) for line in folded(written, max(width, 8))]
+    for line in lines[:most_lines]:
+        yield Text(2 * _MARGIN + line)
+    if most_lines is not None and len(lines) > most_lines:
+        yield Text(f"{2 * _MARGIN}… {len(lines) - most_lines:,} more lines (--full shows all)", style="dim")
+
+
+def _readable(text: str) -> str:
+    """JSON objects and arrays indented; a JSON string as what it says; anything else as it is."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, dict | list) else text
+
+
+_SPAN_NAME, _FOLDED_NAME = 24, 44  # cells below which a name is not worth showing

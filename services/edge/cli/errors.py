@@ -1,4 +1,4 @@
-"""What can go wrong, as one sentence for people and an exit code for scripts."""
+"""Errors of the command line: one sentence for people and an exit code for scripts."""
 
 import enum
 
@@ -15,7 +15,7 @@ class ExitCode(enum.IntEnum):
     USAGE = 2
 
 
-class Failure(Exception):  # noqa: N818
+class CliError(Exception):
     """The command can't do what was asked. The message is for the user."""
 
     def __init__(
@@ -30,28 +30,28 @@ class Failure(Exception):  # noqa: N818
         """Asked again later, it may be answered."""
 
 
-def explained(error: grpc.RpcError, endpoint: str) -> Failure:
+def rpc_error(error: grpc.RpcError, endpoint: str) -> CliError:
     """What a failed call means to whoever typed the command."""
     if not isinstance(error, grpc.Call):
-        return Failure(f"the call to {endpoint} failed: {error}")
+        return CliError(f"the call to {endpoint} failed: {error}")
     code, details = error.code(), error.details() or "no reason given"
     match code:
         case grpc.StatusCode.UNAVAILABLE:
-            return Failure(f"{endpoint} {_unavailable(details)}", passing=True)
+            return CliError(f"{endpoint} {_unavailable(details)}", passing=True)
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return Failure(f"{endpoint} can't answer now: {details}", passing=True)
+            return CliError(f"{endpoint} can't answer now: {details}", passing=True)
         case grpc.StatusCode.UNAUTHENTICATED:
-            return Failure(f"{endpoint} refuses the key (LODESTREAM_PUBLIC_KEY, LODESTREAM_SECRET_KEY): {details}")
+            return CliError(f"{endpoint} refuses the key (LODESTREAM_PUBLIC_KEY, LODESTREAM_SECRET_KEY): {details}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return Failure(f"{endpoint} did not answer in time: {details}")
+            return CliError(f"{endpoint} did not answer in time: {details}")
         case grpc.StatusCode.NOT_FOUND:
-            return Failure(details, not_found=True)
+            return CliError(details, not_found=True)
         case grpc.StatusCode.ALREADY_EXISTS | grpc.StatusCode.ABORTED | grpc.StatusCode.FAILED_PRECONDITION:
-            return Failure(details)
+            return CliError(details)
         case grpc.StatusCode.INVALID_ARGUMENT:
-            return Failure(details, ExitCode.USAGE)
+            return CliError(details, ExitCode.USAGE)
         case _:
-            return Failure(f"{endpoint} answered {code.name}: {details}")
+            return CliError(f"{endpoint} answered {code.name}: {details}")
 
 
 def _unavailable(details: str) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from lodestream_proto.v1 import experiments_pb2 as pb
 
-from services.edge.cli import experiment_watch
-from services.edge.cli.experiment_watch import followed, watched
-from services.edge.cli.failures import Failure
+from services.edge.cli import runs
+from services.edge.cli.errors import CliError
+from services.edge.cli.runs import followed, watched
 
-AWAY = Failure("the gateway can't answer now", passing=True)
+AWAY = CliError("the gateway can't answer now", passing=True)
 Stream = list[int | BaseException]
 """How many items are finished, -1 for the end of the run, or what the stream breaks off with."""
 
@@ -53,22 +53,22 @@ def test_a_stream_that_breaks_off_or_ends_early_is_opened_again(pauses: list[flo
 
 def test_a_gateway_that_stays_away_is_given_up_with_its_reason(pauses: list[float]) -> None:
     away: list[Stream] = [[AWAY] for _ in range(50)]
-    with pytest.raises(Failure, match="can't answer now"):
+    with pytest.raises(CliError, match="can't answer now"):
         list(followed(gateway(*away), "r"))
-    assert len(pauses) == experiment_watch._TRIES
-    with pytest.raises(Failure, match="tells no more of run r"):
+    assert len(pauses) == runs._TRIES
+    with pytest.raises(CliError, match="tells no more of run r"):
         list(followed(gateway(*([] for _ in range(50))), "r"))
 
 
 def test_what_no_later_try_would_change_is_told_at_once(pauses: list[float]) -> None:
-    with pytest.raises(Failure, match="no such run"):
-        list(followed(gateway([Failure("no such run", not_found=True)]), "r"))
+    with pytest.raises(CliError, match="no such run"):
+        list(followed(gateway([CliError("no such run", not_found=True)]), "r"))
     assert not pauses
 
 
 def test_ctrl_c_says_how_to_go_on_and_how_to_end_it() -> None:
     run = pb.ExperimentRun()
     run.request.run_id = "r"
-    with pytest.raises(Failure, match=r"goes on.*experiments watch r.*experiments cancel r") as stopped:
+    with pytest.raises(CliError, match=r"goes on.*experiments watch r.*experiments cancel r") as stopped:
         watched(gateway([1, KeyboardInterrupt()]), run)
     assert stopped.value.code == 1

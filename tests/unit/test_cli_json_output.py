@@ -6,7 +6,7 @@ from lodestream_proto.v1 import trace_pb2
 from lodestream_proto.v1.query_pb2 import GetTraceResponse, TraceFilter
 from lodestream_proto.v1.trace_pb2 import Span, TraceSummary
 
-from services.edge.cli.render.documents import document, json_text, streamed
+from services.edge.cli.render.json_output import document, json_text, streamed
 from tests.unit.cli_spans import at, span, support_question
 
 

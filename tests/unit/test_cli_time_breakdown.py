@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lodestream_proto.v1.trace_pb2 import Anatomy
 
-from services.edge.cli.render.anatomy import anatomy, apportioned
+from services.edge.cli.render.timeline import apportioned, time_breakdown
 
 
 def drawn(spent: Anatomy, latency_us: int, width: int) -> list[str]:
-    return [line.plain for line in anatomy(spent, latency_us, width)]
+    return [line.plain for line in time_breakdown(spent, latency_us, width)]
 
 
 def test_each_kind_has_its_share() -> None:

@@ -1,20 +1,25 @@
-"""Which columns of a row make which part of an item."""
+"""Items made from rows, checked, and sent in batches."""
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
+from lodestream_proto.v1 import datasets_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 
-from services.edge.cli.dataset_files.checked import fault_of
-from services.edge.cli.dataset_files.members import members
-from services.edge.cli.dataset_files.rows import Refused, Row
+from services.edge.cli.connection import Gateway
+from services.edge.cli.dataset_files import Refused, Row, members
 
 _EXPECTED = ("expected_output", "expected")
 _IDS = ("id", "item_id")
 _SPLITS = ("splits", "split")
 _WHOLE = {"input", "metadata", "source_trace_id", "source_span_id", *_EXPECTED, *_IDS, *_SPLITS}
+_NO_DATASET = "0" * 32
+_NO_ID = "none yet"
+MOST_ITEMS = 1_000
+MOST_BYTES = 4 * 1024 * 1024
+_TRIES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +190,90 @@ def _hex(text: str, name: str) -> bytes:
     if not re.fullmatch(r"(?:[0-9a-fA-F]{2})*", text):
         raise MappingError(f"{name} is not written in hex digits")
     return bytes.fromhex(text)
+
+
+def fault_of(item: DatasetItemRecorded) -> str:
+    """What is wrong with the item, as far as that needs no dataset; when nothing is, it gets an id if it has none."""
+    # The rules come with what a server needs: only those who import items wait for them.
+    from shared.read_model.dataset_rules import check_item
+    from shared.read_model.experiment_ids import item_id_of
+    from shared.runtime.refusal import InvalidError
+
+    item_id, item.item_id, item.dataset_id = item.item_id, item.item_id or _NO_ID, _NO_DATASET
+    try:
+        check_item(item, "item")
+        item.item_id = item_id or item_id_of(item.input_json, item.expected_output_json)
+    except InvalidError as invalid:
+        return f"{invalid.field.removeprefix('item').removeprefix('.') or 'the item'} {invalid.why}"
+    except (ValueError, RecursionError) as error:  # a number that is beyond all bounds
+        return f"has no id: {error}"
+    item.dataset_id = ""
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An item, and the line it comes from."""
+
+    line: int
+    item: DatasetItemRecorded
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of the items so far."""
+
+    stored: int = 0
+    refused: list[Refused] = field(default_factory=list)
+    version: int = 0
+    """Of the dataset, with the last ones."""
+    position: str = ""
+    line: int = 0
+    """The last one whose item is in."""
+
+
+def batches(items: Iterable[Placed]) -> Iterator[list[Placed]]:
+    """At most 1,000 items and 4 MiB each."""
+    batch: list[Placed] = []
+    size = 0
+    for placed in items:
+        more = placed.item.ByteSize()
+        if batch and (len(batch) == MOST_ITEMS or size + more > MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(placed)
+        size += more
+    if batch:
+        yield batch
+
+
+def record(gateway: Gateway, dataset: str, batch: Sequence[Placed], tally: Tally) -> list[Refused]:
+    """Store a batch; gives what the dataset refused of it. Raises Failure."""
+    request = pb.RecordItemsRequest(dataset_name=dataset, items=[placed.item for placed in batch])
+    answer = gateway.ask(gateway.datasets.RecordItems, request, tries=_TRIES)
+    refused = [
+        Refused(placed.line, f"{outcome.field} {outcome.reason}")
+        for placed, outcome in zip(batch, answer.outcomes, strict=True)
+        if outcome.field or outcome.reason
+    ]
+    tally.stored += len(batch) - len(refused)
+    tally.version, tally.position = answer.version, answer.position or tally.position
+    tally.line = batch[-1].line
+    return refused
+
+
+class Seen:
+    """The items of this run of the command by id: one that was there already is no other one."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[int, int]] = {}
+
+    def earlier(self, placed: Placed) -> Refused | bool:
+        """False for a new one, True for the same said again, else why it can't be both."""
+        digest = hash(placed.item.SerializeToString(deterministic=True))
+        line, known = self._first.setdefault(placed.item.item_id, (placed.line, digest))
+        if line == placed.line:
+            return False
+        if known == digest:
+            return True
+        return Refused(placed.line, f"has the id {placed.item.item_id!r} of line {line}, and says something else")

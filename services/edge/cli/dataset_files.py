@@ -1,13 +1,12 @@
-"""Rows of CSV, JSON and JSONL files, one after the other, with the line each begins in. What is no row says why."""
+"""Rows of CSV, JSON and JSONL files, one after the other, each with the line it begins in."""
 
 import csv
 import io
 import json
+import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-
-from services.edge.cli.dataset_files.cells import as_json, unguarded
-from services.edge.cli.dataset_files.members import members
+from json.decoder import scanstring  # type: ignore[attr-defined]
 
 FORMATS = ("csv", "jsonl", "json")
 _BIGGEST_CELL = (
@@ -15,6 +14,9 @@ _BIGGEST_CELL = (
 )  # characters; an item may have 1 MiB, but a quote that is not closed has all that follows
 _BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _DELIMITERS = ",;\t|"
+_ACTS = re.compile(r"'*[=+\-@\t\r]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r]")
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +181,101 @@ def _undecodable(texts: list[str]) -> str:
                 byte = ord(character) - 0xDC00
                 return f"has a byte that is no text in this encoding: 0x{byte:02x} after {text[max(at - 20, 0) : at]!r}"
     return ""
+
+
+def guarded(cell: str) -> str:
+    """With a quote in front where a spreadsheet would take the cell for a formula."""
+    return f"'{cell}" if _ACTS.match(cell) else cell
+
+
+def unguarded(cell: str) -> str:
+    """What `guarded` made this of; anything else as it is."""
+    return cell[1:] if _GUARDED.match(cell) else cell
+
+
+def as_json(cell: str, *, parse: bool) -> str:
+    """The JSON text of a cell: a string, unless it is to be parsed and is JSON."""
+    if parse and is_json(cell):
+        return cell.strip()
+    return json.dumps(cell, ensure_ascii=False)
+
+
+def as_cell(json_text: str) -> str:
+    """How a JSON text is written into a cell, so that parsing gives it back: strings plainly where they can be."""
+    if not json_text:
+        return ""
+    try:
+        value = json.loads(json_text)
+    except (ValueError, RecursionError):
+        return json_text
+    if isinstance(value, str) and value and not is_json(value):
+        return value
+    return json_text
+
+
+def is_json(text: str) -> bool:
+    """Whether a cell would be read as JSON."""
+    try:
+        json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def members(text: str) -> list[tuple[str, str]]:
+    """Names and JSON texts of an object's members, in their order; an array's have no names.
+
+    Raises ValueError when the text is not one object or array.
+    """
+    at = _after_space(text, 0)
+    opening = text[at : at + 1]
+    if opening not in {"{", "["} or not opening:
+        raise json.JSONDecodeError("no object or array", text, at)
+    closing = "}" if opening == "{" else "]"
+    found: list[tuple[str, str]] = []
+    at = _after_space(text, at + 1)
+    if text[at : at + 1] == closing:
+        at += 1
+    else:
+        while True:
+            name = ""
+            if opening == "{":
+                name, at = _name(text, at)
+            _, end = _decoder.raw_decode(text, at)
+            found.append((name, text[at:end]))
+            at = _after_space(text, end)
+            if text[at : at + 1] == closing:
+                at += 1
+                break
+            at = _expect(text, at, ",")
+    if _after_space(text, at) != len(text):
+        raise json.JSONDecodeError("more than one value", text, at)
+    return found
+
+
+def _name(text: str, at: int) -> tuple[str, int]:
+    at = _expect(text, at, '"')
+    name, at = scanstring(text, at)
+    return str(name), _expect(text, _after_space(text, at), ":")
+
+
+def _expect(text: str, at: int, character: str) -> int:
+    if text[at : at + 1] != character:
+        raise json.JSONDecodeError(f"{character!r} expected", text, at)
+    return _after_space(text, at + 1) if character != '"' else at + 1
+
+
+def _after_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at

@@ -1,4 +1,4 @@
-"""How types and levels look: a short word and a colour each."""
+"""The short word and the colour of each span type and level."""
 
 from lodestream_proto.v1 import trace_pb2
 from lodestream_proto.v1.trace_pb2 import Level, Span, SpanType
