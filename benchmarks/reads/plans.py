@@ -11,8 +11,8 @@ from benchmarks.page import Table
 from benchmarks.reads.cases import lists, session_lists
 from benchmarks.reads.data import PROJECTS, Loaded
 from services.read.query import sessions, traces
-from services.read.query.names import names_containing
-from services.read.query.traces import Statement
+from services.read.query.filters import Statement
+from services.read.query.traces import names_containing
 from shared.read_model.migrate import reader_dsn
 from shared.read_model.postgres import connect_pool
 

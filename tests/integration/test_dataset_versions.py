@@ -17,10 +17,7 @@ from lodestream_proto.v1.datasets_pb2 import (
 from lodestream_proto.v1.event_pb2 import Event
 
 from services.read.query.database import Database
-from services.read.query.datasets.dataset_history import dataset_history
-from services.read.query.datasets.get_dataset import get_dataset
-from services.read.query.datasets.list_datasets import list_datasets
-from services.read.query.datasets.list_items import list_items
+from services.read.query.datasets import dataset_history, get_dataset, list_datasets, list_items
 from shared.read_model.migrate import reader_dsn
 from shared.read_model.postgres import connect_pool
 from tests.experiment_reading import database_of_its_own

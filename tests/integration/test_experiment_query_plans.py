@@ -10,15 +10,19 @@ from lodestream_proto.v1 import datasets_pb2, experiments_pb2
 from lodestream_proto.v1.datasets_pb2 import DatasetSelector
 
 from benchmarks.reads.plans import Head, head_of
-from services.read.query.datasets import dataset_history, list_datasets, list_items
-from services.read.query.datasets.selected import Selected
-from services.read.query.experiments import list_experiment_items, list_experiments
-from services.read.query.experiments.list_experiment_items import Part, Place
-from services.read.query.experiments.summaries import SQL
-from services.read.query.experiments.watched import THE_BEGINNING
-from services.read.query.paging import to_token
-from services.read.query.traces import Statement
-from shared.read_model.postgres import SEARCH_PATH, load_sql
+from services.read.query.datasets import (
+    SelectedDataset,
+    dataset_history_statement,
+    list_datasets_statement,
+    list_items_statement,
+)
+from services.read.query.experiments import items, runs
+from services.read.query.experiments.items import ItemOrder, ItemPosition
+from services.read.query.experiments.summaries import QUERIES
+from services.read.query.experiments.watch import THE_BEGINNING
+from services.read.query.filters import Statement
+from services.read.query.paging import to_token, without_paging
+from shared.read_model.postgres import SEARCH_PATH
 from tests.experiment_reading import database_of_its_own
 from tests.servers import Servers
 
@@ -84,8 +88,8 @@ def reads(found: Head) -> tuple[tuple[str, ...], bool]:
 
 async def test_a_page_of_datasets_reads_by_name(connection) -> None:
     request = datasets_pb2.ListDatasetsRequest(page_size=20)
-    request.page_token = to_token(list_datasets._bound(request), ["name 1000"])
-    found = await head(connection, list_datasets.list_statement("p", request))
+    request.page_token = to_token(without_paging(request), ["name 1000"])
+    found = await head(connection, list_datasets_statement("p", request))
     assert "datasets_by_name" in found.scans
     assert not set(found.scans) & {"datasets", "dataset_items", "experiment_runs", "dataset_descriptions"}
     assert found.rows < 200
@@ -94,15 +98,15 @@ async def test_a_page_of_datasets_reads_by_name(connection) -> None:
 async def test_a_page_of_present_items_passes_over_no_others(connection) -> None:
     """Neither what they were before nor what was archived."""
     request = datasets_pb2.ListItemsRequest(dataset=DatasetSelector(name="big"))
-    found = await head(connection, list_items.list_statement("p", request, big(2 * ITEMS + ITEMS // 2)))
+    found = await head(connection, list_items_statement("p", request, big(2 * ITEMS + ITEMS // 2)))
     assert (*reads(found), found.rows) == (("dataset_items_that_hold",), False, 51)
 
 
 async def test_a_page_of_items_far_behind_costs_as_much_as_the_first_at_any_version(connection) -> None:
     for version, most in {ITEMS: 51, 2 * ITEMS: 102, 2 * ITEMS + ITEMS // 2: 51}.items():
         request = datasets_pb2.ListItemsRequest(dataset=DatasetSelector(name="big", version=version))
-        request.page_token = to_token(list_items._bound(request), [version, ITEMS * 3 // 4])
-        found = await head(connection, list_items.list_statement("p", request, big(version)))
+        request.page_token = to_token(without_paging(request), [version, ITEMS * 3 // 4])
+        found = await head(connection, list_items_statement("p", request, big(version)))
         assert len(found.scans) == 1
         assert found.scans[0] in {"dataset_items_in_order", "dataset_items_that_hold"}
         assert not found.sorted
@@ -111,11 +115,11 @@ async def test_a_page_of_items_far_behind_costs_as_much_as_the_first_at_any_vers
 
 async def test_a_page_of_changes_reads_as_many(connection) -> None:
     request = datasets_pb2.DatasetHistoryRequest(name="big")
-    request.page_token = to_token(dataset_history._bound(request), [ITEMS])
-    found = await head(connection, dataset_history.history_statement("p", "big", request))
+    request.page_token = to_token(without_paging(request), [ITEMS])
+    found = await head(connection, dataset_history_statement("p", "big", request))
     assert (*reads(found), found.rows) == (("dataset_items_pkey", "dataset_changes_pkey"), False, 102)
     request = datasets_pb2.DatasetHistoryRequest(name="big", item_id="c4ca4238a0b923820dcc509a6f75849b")
-    found = await head(connection, dataset_history.history_statement("p", "big", request))
+    found = await head(connection, dataset_history_statement("p", "big", request))
     assert set(found.scans) == {"dataset_items_pkey", "dataset_changes_of_item"}
     assert found.rows == 6
 
@@ -123,12 +127,12 @@ async def test_a_page_of_changes_reads_as_many(connection) -> None:
 async def test_a_page_of_runs_reads_by_time(connection) -> None:
     request = experiments_pb2.ListExperimentsRequest()
     at = int((BEGAN.timestamp() + 1_000) * 1e6)
-    request.page_token = to_token(list_experiments._bound(request), [at, "run-1000"])
-    found = await head(connection, list_experiments.list_statement("p", request))
+    request.page_token = to_token(without_paging(request), [at, "run-1000"])
+    found = await head(connection, runs.list_statement("p", request))
     assert "experiment_runs_by_time" in found.scans
     assert not set(found.scans) & {"experiment_runs", "datasets"}
     assert found.rows <= 102
-    found = await head(connection, list_experiments.list_statement("p", request, dataset_id="big"))
+    found = await head(connection, runs.list_statement("p", request, dataset_id="big"))
     assert "experiment_runs_of_dataset" in found.scans
     assert found.rows <= 102
 
@@ -137,25 +141,25 @@ async def test_a_page_of_results_reads_in_the_order_of_the_dataset(connection) -
     request = experiments_pb2.ListExperimentItemsRequest(run_id="run-1999", with_dataset_items=True)
     for now in (2 * ITEMS, 2 * ITEMS + ITEMS // 2):
         run = {"run_id": "run-1999", "dataset_id": "big", "dataset_version": 2 * ITEMS, "dataset_now": now}
-        place = Place(Part.OF_DATASET, ITEMS // 2, "", 0)
-        found = await head(connection, list_experiment_items.list_statement("p", request, run, place))
+        place = ItemPosition(ItemOrder.OF_DATASET, ITEMS // 2, "", 0)
+        found = await head(connection, items.list_statement("p", request, run, place))
         assert set(found.scans) == {"dataset_items_in_order", "experiment_items_pkey"}, now
         assert found.rows <= 4 * 51
-        place = Place(Part.ALL, 0, "8", 0)
-        found = await head(connection, list_experiment_items.list_statement("p", request, run, place))
+        place = ItemPosition(ItemOrder.ALL, 0, "8", 0)
+        found = await head(connection, items.list_statement("p", request, run, place))
         assert (*reads(found), found.rows) == (("experiment_items_pkey",), False, 51)
 
 
 async def test_what_watchers_ask_reads_what_is_new(connection) -> None:
-    since = Statement(load_sql(SQL / "items_since.sql"), ["p", "run-1995", THE_BEGINNING, 51])
+    since = Statement(QUERIES["items_since"], ["p", "run-1995", THE_BEGINNING, 51])
     found = await head(connection, since)
     assert (*reads(found), found.rows) == (("experiment_items_by_time",), False, 51)
-    looks = Statement(load_sql(SQL / "look_at_runs.sql"), [["p"] * 3, ["run-7", "run-1995", "no"]])
+    looks = Statement(QUERIES["look_at_runs"], [["p"] * 3, ["run-7", "run-1995", "no"]])
     found = await head(connection, looks)
     assert "experiment_runs_pkey" in found.scans
     assert found.rows <= 3
 
 
-def big(version: int) -> Selected:
+def big(version: int) -> SelectedDataset:
     """The dataset at a version."""
-    return Selected({"dataset_id": "big", "version": 2 * ITEMS + ITEMS // 2}, version)
+    return SelectedDataset({"dataset_id": "big", "version": 2 * ITEMS + ITEMS // 2}, version)

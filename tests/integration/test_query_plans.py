@@ -13,8 +13,8 @@ from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, LEVEL_WARNING
 from benchmarks.reads.plans import Head, head_of
 from services.read.query import sessions, traces
 from services.read.query.database import Database
+from services.read.query.filters import Statement
 from services.read.query.trace_spans import GET_ALL
-from services.read.query.traces import Statement
 from shared.read_model.postgres import SEARCH_PATH
 
 BEGAN = datetime(2026, 5, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ from lodestream_proto.v1 import query_pb2 as pb
 from benchmarks.reads.plans import Head, head_of
 from services.read.query import traces
 from services.read.query.database import Database
-from services.read.query.traces import Statement
+from services.read.query.filters import Statement
 from shared.read_model.postgres import SEARCH_PATH
 from tests.gateway import refusal
 from tests.integration.test_query_plans import BEGAN, MAKE_TRACES

@@ -15,13 +15,11 @@ from lodestream_proto.v1.score_event_pb2 import (
     SCORE_TYPE_TEXT,
 )
 
-from services.read.query.datasets import list_datasets, list_items
-from services.read.query.datasets.selected import Selected
-from services.read.query.experiments import list_experiment_items, list_experiments
-from services.read.query.experiments.list_experiment_items import Part, Place
-from services.read.query.experiments.memory import Memory
-from services.read.query.experiments.summaries import _batches, evaluation_summary
-from services.read.query.paging import to_token
+from services.read.query.datasets import SelectedDataset, list_datasets_statement, list_items_statement
+from services.read.query.experiments import items, runs
+from services.read.query.experiments.items import ItemOrder, ItemPosition
+from services.read.query.experiments.summaries import ExpiringCache, _batches, evaluation_summary
+from services.read.query.paging import to_token, without_paging
 from shared.runtime.refusal import InvalidError
 
 RUN = {"run_id": "r", "dataset_id": "d", "dataset_version": 7, "dataset_now": 9}
@@ -38,24 +36,22 @@ def ask(request: Any) -> Any:
     """The statement of a request's page."""
     match request:
         case datasets_pb2.ListDatasetsRequest():
-            return list_datasets.list_statement("p", request)
+            return list_datasets_statement("p", request)
         case datasets_pb2.ListItemsRequest():
-            return list_items.list_statement("p", request, Selected({"dataset_id": "d", "version": 9}, 7))
+            return list_items_statement("p", request, SelectedDataset({"dataset_id": "d", "version": 9}, 7))
         case experiments_pb2.ListExperimentsRequest():
-            return list_experiments.list_statement("p", request)
+            return runs.list_statement("p", request)
         case _:
-            place = list_experiment_items._last(request) or Place(Part.OF_DATASET)
-            return list_experiment_items.list_statement("p", request, RUN, place)
+            position = items._position(items._page(request)) or ItemPosition(ItemOrder.OF_DATASET)
+            return items.list_statement("p", request, RUN, position)
 
 
-@given(st.sampled_from([(list_datasets, DATASETS), (list_items, ITEMS), (list_experiments, RUNS),
-                        (list_experiment_items, RESULTS)]), st.lists(KEYS, max_size=4))  # fmt: skip
-def test_a_made_up_token_is_refused_or_is_one_that_the_database_can_take(asked, keys: list[Any]) -> None:
+@given(st.sampled_from([DATASETS, ITEMS, RUNS, RESULTS]), st.lists(KEYS, max_size=4))
+def test_a_made_up_token_is_refused_or_is_one_that_the_database_can_take(made_for: Any, keys: list[Any]) -> None:
     """Tokens are not secret: whoever makes one up learns nothing and breaks nothing."""
-    module, request = asked
-    request = type(request).FromString(request.SerializeToString())
+    request = type(made_for).FromString(made_for.SerializeToString())
     try:
-        request.page_token = to_token(module._bound(request), keys)
+        request.page_token = to_token(without_paging(request), keys)
     except TypeError:
         return  # no JSON
     try:
@@ -72,16 +68,16 @@ def test_a_made_up_token_is_refused_or_is_one_that_the_database_can_take(asked, 
 def test_a_token_goes_on_where_its_page_ended_in_the_same_list_alone() -> None:
     request = experiments_pb2.ListExperimentItemsRequest(run_id="r", failed=True)
     row = {"first_version": 3, "item_id": "i", "repetition": 2}
-    for part, first_version in {Part.OF_DATASET: 3, Part.OTHERS: 0, Part.ALL: 0}.items():
-        request.page_token = list_experiment_items._token(request, part, row)
-        assert list_experiment_items._last(request) == Place(part, first_version, "i", 2)
+    for order, first_version in {ItemOrder.OF_DATASET: 3, ItemOrder.OTHERS: 0, ItemOrder.ALL: 0}.items():
+        request.page_token = items._token(items._page(request), order, row)
+        assert items._position(items._page(request)) == ItemPosition(order, first_version, "i", 2)
     request.failed = False
     with pytest.raises(InvalidError, match="another filter or sort"):
         ask(request)
-    request.page_token = to_token(list_experiment_items._bound(request), [3, 0, "i", 0])
+    request.page_token = to_token(without_paging(request), [3, 0, "i", 0])
     with pytest.raises(InvalidError, match="page_token: it is not a token of this service"):
         ask(request)
-    request.page_token = to_token(list_experiment_items._bound(request), [0, 0, "i", 2**31])
+    request.page_token = to_token(without_paging(request), [0, 0, "i", 2**31])
     with pytest.raises(InvalidError, match="page_token: it is not a token of this service"):
         ask(request)
 
@@ -101,7 +97,7 @@ def test_the_size_of_a_page_is_bounded() -> None:
 
 
 def said(kind: int, given_: int, *, label: str | None = None, total: float | None = None) -> dict[str, Any]:
-    """A row of summarize_evaluations.sql."""
+    """A row of summarize_evaluations."""
     return {"type": kind, "given": given_, "label": label, "total": None if total is None else Decimal(str(total))}
 
 
@@ -126,16 +122,16 @@ def test_an_evaluation_is_summed_up_over_all_types_that_it_had() -> None:
 
 def test_what_is_remembered_is_forgotten_by_age_and_by_use() -> None:
     now = 0.0
-    memory = Memory[str](lambda: now, most=2, seconds=10)
-    memory.put("a", "1")
-    memory.put("b", "2")
-    assert memory.get("a") == "1"
-    memory.put("c", "3")
-    assert [memory.get(key) for key in "abc"] == ["1", None, "3"]
+    cache = ExpiringCache[str](lambda: now, size=2, seconds=10)
+    cache.put("a", "1")
+    cache.put("b", "2")
+    assert cache.get("a") == "1"
+    cache.put("c", "3")
+    assert [cache.get(key) for key in "abc"] == ["1", None, "3"]
     now = 9.0
-    memory.put("a", "4")
+    cache.put("a", "4")
     now = 11.0
-    assert [memory.get(key) for key in "abc"] == ["4", None, None]
+    assert [cache.get(key) for key in "abc"] == ["4", None, None]
 
 
 def test_runs_are_summed_up_in_batches_of_so_many_items() -> None:

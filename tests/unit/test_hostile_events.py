@@ -25,8 +25,8 @@ from services.projections.experiments.decide import Known, decide_all
 from services.projections.prompts.commands import command_of as prompt_command_of
 from services.projections.prompts.decide import Prompt, decide
 from services.projections.scores.fold import Folded, fold
-from services.read.query.datasets.messages import item as dataset_item
-from services.read.query.scores import messages
+from services.read.query.datasets import item_message
+from services.read.query.scores import score_message
 from services.write.gateway.datasets.items import kept_item
 from services.write.gateway.scores.checks import check_retraction, kept_score
 from services.write.gateway.scores.config_checks import kept_config
@@ -88,7 +88,7 @@ def fold_beside(payload: ScorePayload) -> Folded:
     for _, row in (*folded.scores, *folded.configs):
         assert storable(tuple(row))
     for _, given in folded.scores:
-        messages.score(given._asdict()).SerializeToString()
+        score_message(given._asdict()).SerializeToString()
     for _, defined in folded.configs:
         config_of(defined._asdict()).SerializeToString()
     return folded
@@ -191,7 +191,7 @@ def rows_of(events: Sequence[Event]) -> list[Any]:
     decided = decide_all(Known(), [experiment_command_of(record) for record in experiment_records.records(*events)])
     datasets, runs = dataset_rows.rows_of(decided.changes), run_rows.rows_of(decided.steps)
     for row in datasets.items:
-        dataset_item(row._asdict()).SerializeToString()
+        item_message(row._asdict()).SerializeToString()
     heads = [*map(astuple, datasets.heads.values()), *map(astuple, runs.heads.values())]
     return [*heads, *(row for its in (datasets, runs) for each in fields(its) for row in getattr(its, each.name))]
 

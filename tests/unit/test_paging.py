@@ -10,8 +10,19 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lodestream_proto.v1.query_pb2 import GetTraceRequest, WaitFor
 
-from services.read.query.paging import MAX_SIZE, Int4, from_token, page_size, to_token
+from services.read.query.filters import Conditions
+from services.read.query.paging import (
+    MAX_SIZE,
+    Int4,
+    PageRequest,
+    Sort,
+    from_token,
+    page_size,
+    to_token,
+    without_paging,
+)
 from shared.runtime.refusal import InvalidError, RefusedError
 
 
@@ -87,3 +98,21 @@ def test_page_sizes_have_a_default_and_a_bound() -> None:
     assert (page_size(0), page_size(7), page_size(MAX_SIZE)) == (50, 7, MAX_SIZE)
     with pytest.raises(RefusedError, match="page_size: 1001"):
         page_size(MAX_SIZE + 1)
+
+
+def test_what_binds_a_token_is_the_request_without_its_page() -> None:
+    request = GetTraceRequest(trace_id="a", page_size=5, page_token="t", wait_for=WaitFor(position="p"))
+    assert without_paging(request) == GetTraceRequest(trace_id="a").SerializeToString(deterministic=True)
+    assert request.page_token == "t"
+
+
+def test_a_page_is_cut_where_the_next_one_goes_on() -> None:
+    rows = [{"at": n, "id": str(n)} for n in range(3)]
+    request = GetTraceRequest(trace_id="a", page_size=2)
+    assert PageRequest.of(request, int, str).cut(rows[:2], "at", "id") == (rows[:2], "")
+    shown, request.page_token = PageRequest.of(request, int, str).cut(rows, "at", "id")
+    assert shown == rows[:2]
+    conditions, page = Conditions("p"), PageRequest.of(request, int, str)
+    Sort((("at", "at", int), ("id", "id", str))).add_after(conditions, page, ascending=True)
+    assert (conditions.sql(), conditions.parameters) == (" AND (at, id) > ($2, $3)", ["p", 1, "1"])
+    assert page.limit(conditions) == "$4"

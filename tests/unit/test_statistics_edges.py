@@ -13,9 +13,9 @@ from lodestream_proto.v1.experiments_pb2 import (
 )
 
 from services.read.query.experiments.statistics.comparison import Metric, Run, compare
-from services.read.query.experiments.statistics.figures import Unit, change, figure, probability
 from services.read.query.experiments.statistics.finding import Rules
 from services.read.query.experiments.statistics.pairing import Kind, Values
+from services.read.query.experiments.statistics.wording import Unit, change, figure, probability
 from tests.statistics import booleans, categories, compared, numbers
 
 LESS = Metric("m", lower_is_better=True)

@@ -9,11 +9,11 @@ import pytest
 from lodestream_proto.v1.experiments_pb2 import METRIC_VERDICT_BETTER, METRIC_VERDICT_WORSE
 
 from services.read.query.experiments.statistics import comparison
-from services.read.query.experiments.statistics.binary import compare_proportions
 from services.read.query.experiments.statistics.comparison import Metric, Run, compare
 from services.read.query.experiments.statistics.continuous import compare_numbers
 from services.read.query.experiments.statistics.finding import Rules
 from services.read.query.experiments.statistics.power import smallest_mean, smallest_of_proportions
+from services.read.query.experiments.statistics.proportions import compare_proportions
 from tests.statistics import booleans, numbers
 
 RULES = Rules()

@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from services.read.query.experiments.statistics.binary import compare_proportions
 from services.read.query.experiments.statistics.categorical import stuart_maxwell
-from services.read.query.experiments.statistics.continuous import compare_numbers
-from services.read.query.experiments.statistics.correction import adjusted
+from services.read.query.experiments.statistics.comparison import adjusted
+from services.read.query.experiments.statistics.continuous import compare_numbers, compare_ranks
 from services.read.query.experiments.statistics.finding import Finding, Rules
-from services.read.query.experiments.statistics.melded import melded_interval
 from services.read.query.experiments.statistics.power import items_for_mean, mcnemar_power, smallest_mean
-from services.read.query.experiments.statistics.ranks import compare_ranks
+from services.read.query.experiments.statistics.proportions import compare_proportions, melded_interval
 
 RULES = Rules()
 # Darwin 1876, The Effects of Cross and Self Fertilisation: 15 pairs of maize, crossed less selfed; eighths of an inch.

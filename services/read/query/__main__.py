@@ -12,15 +12,15 @@ from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceServicer, add_Prom
 from lodestream_proto.v1.scores_pb2_grpc import ScoreServiceServicer, add_ScoreServiceServicer_to_server
 
 from services.read.query.database import Database
-from services.read.query.datasets.service import DatasetService
+from services.read.query.datasets import DatasetService
 from services.read.query.experiments.service import ExperimentService
 from services.read.query.freshness import LogEnds
 from services.read.query.get_trace import TraceReader
 from services.read.query.health import tell_health
-from services.read.query.prompts.service import PromptCacheService, PromptService
+from services.read.query.prompts import PromptCacheService, PromptService
 from services.read.query.reading import Admission, Reads
 from services.read.query.refusal import leave_to_gateway
-from services.read.query.scores.service import ScoreService
+from services.read.query.scores import ScoreService
 from services.read.query.service import QueryService
 from shared.read_model.authentication import Authenticator
 from shared.read_model.caller import KeyInterceptor

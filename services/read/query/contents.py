@@ -5,7 +5,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
+from pathlib import Path
 from typing import Any, Self
 
 import asyncpg
@@ -13,16 +14,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.trace_pb2 import SpanContent, SpanEvent, SpanLink
 
 from services.read.query.database import Database
-from services.read.query.traces import SQL
+from services.read.query.messages import datetime_of
 from shared.read_model.blocks import Located, ReceivedSpan, UnreadableBlockError, decompress, locate, opened_bytes
 from shared.read_model.dialects import read_content
 from shared.read_model.dialects.values import plain, to_json
-from shared.read_model.postgres import load_sql
+from shared.read_model.named_queries import load_queries
 from shared.runtime.fairness import FairLimiter, Turn
 from shared.runtime.settings import MIB
 
-_GET_BLOCKS = load_sql(SQL / "get_blocks.sql")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_GET_BLOCKS = load_queries(Path(__file__).with_name("traces.sql"))["get_blocks"]
 _MAX_NS = 253_402_300_799 * 10**9  # the end of the year 9999, the last that a Timestamp holds
 _FETCHED_AT_ONCE = 4  # records of the log, of at most about 1 MB each
 _KEPT_BYTES = 16 * MIB  # opened, for the spans that come next
@@ -195,7 +195,7 @@ def parts_of(row: Mapping[str, Any]) -> Sequence[tuple[Place, int]]:
         place = row["received_at"].date(), row["block_partition"], row["block_offset"]
         return [(place, row["block_index"])]
     return [
-        (((_EPOCH + timedelta(microseconds=received)).date(), partition, offset), index)
+        ((datetime_of(received).date(), partition, offset), index)
         for received, partition, offset, index in zip(*[iter(numbers[-4 * MAX_PARTS :])] * 4, strict=True)
     ]
 

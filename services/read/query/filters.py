@@ -1,6 +1,10 @@
-"""A TraceFilter as a condition over the traces table. Columns are ours, values are always parameters."""
+"""Conditions of statements, and a TraceFilter as one over the traces table.
+
+Columns are never a caller's text; values are always parameters.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,9 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.query_pb2 import TraceFilter
 from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, LEVEL_UNSPECIFIED
 
+from shared.read_model.money import to_picodollars
 from shared.runtime.refusal import InvalidError
 
-_PICOS = 10**12
 _MAX_VALUES = 100
 # As the indexes have them: migrations/traces/0003_pre_read_indexes.sql.
 NAME, LATENCY = "coalesce(name, '')", "coalesce(latency_us, -1)"
@@ -30,6 +34,14 @@ _BOUNDS = {
 _COSTS = {"min_cost_usd": "cost_picos >= {}", "max_cost_usd": "cost_picos <= {}"}
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A query and its parameters."""
+
+    sql: str
+    parameters: list[Any]
+
+
 class Conditions:
     """Conditions joined by AND, and their parameters in order."""
 
@@ -39,38 +51,38 @@ class Conditions:
         self._conditions: list[str] = []
 
     def parameter(self, value: Any) -> str:
-        """The placeholder of a new parameter."""
+        """Add a parameter and return its placeholder."""
         self.parameters.append(value)
         return f"${len(self.parameters)}"
 
     def add(self, condition: str, value: Any) -> None:
-        """A condition with one `{}` where the value goes."""
+        """Add a condition with one `{}` where the value goes."""
         self._conditions.append(condition.format(self.parameter(value)))
 
     def add_any_of(self, column: str, values: Sequence[str]) -> None:
-        """One value is compared, for its index gives rows in order; of several any will do."""
+        """Add that a column has one of some values; a single one is compared, for its index gives rows in order."""
         if len(values) == 1:
             self.add(f"{column} = {{}}", values[0])
         else:
             self.add(f"{column} = ANY({{}}::text[])", list(values))
 
     def add_raw(self, condition: str) -> None:
-        """A condition that has its placeholders already."""
+        """Add a condition that has its placeholders already."""
         self._conditions.append(condition)
 
     def take(self) -> str:
-        """The conditions so far as `sql()` has them, which are then no longer here; their parameters stay."""
+        """Remove the conditions so far and return them as `sql()` does; their parameters stay."""
         taken = self.sql()
         self._conditions.clear()
         return taken
 
     def sql(self) -> str:
-        """`AND …`, or nothing."""
+        """Return `AND …` for all conditions, or nothing where there are none."""
         return "".join(f" AND {condition}" for condition in self._conditions)
 
 
 def add_filter(conditions: Conditions, wanted: TraceFilter) -> None:
-    """Everything a filter asks for.
+    """Add everything that a filter asks for.
 
     Raises RefusedError naming the field that can't be used.
     """
@@ -90,7 +102,7 @@ def add_filter(conditions: Conditions, wanted: TraceFilter) -> None:
             conditions.add(condition, getattr(wanted, field))
     for field, condition in _COSTS.items():
         if wanted.HasField(field):  # type: ignore[arg-type]
-            conditions.add(condition, _picos(f"filter.{field}", getattr(wanted, field)))
+            conditions.add(condition, _picodollars(f"filter.{field}", getattr(wanted, field)))
     if wanted.HasField("has_error"):
         conditions.add_raw(f"level {'>=' if wanted.has_error else '<'} {LEVEL_ERROR}")
     if wanted.name_contains:
@@ -98,7 +110,7 @@ def add_filter(conditions: Conditions, wanted: TraceFilter) -> None:
 
 
 def containing(text: str, field: str = "filter.name_contains") -> str:
-    """The pattern of names that contain a text.
+    """Return the LIKE pattern of names that contain a text.
 
     Raises InvalidError for a text that no name can contain.
     """
@@ -106,9 +118,9 @@ def containing(text: str, field: str = "filter.name_contains") -> str:
 
 
 def lookable(field: str, text: str) -> str:
-    """A text that the database can look for.
+    """Return a text, checked to be one that the database can look for.
 
-    Raises InvalidError.
+    Raises InvalidError naming the field.
     """
     if "\0" in text:
         raise InvalidError(field, "a NUL character can't be looked for")
@@ -116,9 +128,9 @@ def lookable(field: str, text: str) -> str:
 
 
 def required(field: str, text: str) -> str:
-    """A text that must be given.
+    """Return a text, checked to be given.
 
-    Raises InvalidError.
+    Raises InvalidError naming the field.
     """
     if not text:
         raise InvalidError(field, "is missing")
@@ -126,7 +138,7 @@ def required(field: str, text: str) -> str:
 
 
 def to_datetime(field: str, timestamp: Timestamp) -> datetime:
-    """A time the database can compare.
+    """Return a time that the database can compare.
 
     Raises RefusedError for one out of range.
     """
@@ -142,10 +154,10 @@ def _values(field: str, values: Sequence[str]) -> list[str]:
     return [lookable(f"filter.{field}", value) for value in values]
 
 
-def _picos(field: str, dollars: float) -> int:
+def _picodollars(field: str, dollars: float) -> int:
     if not 0 <= dollars < 9_000_000:
         raise InvalidError(field, "must be a number of at least 0 and below 9,000,000")
-    return round(dollars * _PICOS)
+    return to_picodollars(dollars)
 
 
 def _escaped(text: str) -> str:

@@ -2,20 +2,24 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from grpc import StatusCode
+from lodestream_proto.v1 import query_pb2 as pb
 from lodestream_proto.v1.query_pb2 import Freshness, WaitFor
 
 from services.read.query.database import Database
-from services.read.query.nouns import timestamp
+from services.read.query.messages import timestamp
 from shared.event_log.position import InvalidPositionError, Position, from_token
 from shared.event_log.topics import TOPICS, TRACES
+from shared.read_model.named_queries import load_queries
 from shared.read_model.projecting import specs
 from shared.runtime.refusal import InvalidError, RefusedError
 from shared.runtime.settings import KafkaSettings
@@ -28,11 +32,10 @@ _PARTITIONS = {topic.name: topic.partitions for topic in TOPICS}
 _LOOK_SECONDS = 0.25
 _DEFAULT_WAIT_MS, _MAX_WAIT_MS = 5_000, 30_000
 _LONGEST_PAUSE = 0.1
-# A row for each partition of the log: few enough that it may be a look-up with a list of keys.
-_POSITIONS = """
-SELECT topic, partition, next_offset, last_record_at FROM projection_positions
-WHERE (projection, topic) IN (SELECT * FROM unnest($1::text[], $2::text[]))
-"""
+_QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
+_POSITIONS = _QUERIES["get_positions"]
+_GET_STATUS = _QUERIES["get_status"]
+_COUNT_DEAD_LETTERS = _QUERIES["count_dead_letters"]
 _Place = tuple[str, int]  # topic, partition
 
 
@@ -108,6 +111,24 @@ async def wait_for(database: Database, wanted: WaitFor, time_left: float | None)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+async def get_status(
+    log_ends: LogEnds, database: Database, project_id: str, _request: pb.GetStatusRequest
+) -> pb.GetStatusResponse:
+    """Every projection's state and lag, and the project's dead letters.
+
+    No offsets and no reasons: those are about all projects, and their operator sees them in Postgres and the metrics.
+    """
+    positions: dict[tuple[str, str], dict[tuple[str, int], asyncpg.Record]] = defaultdict(dict)
+    for topic in dict.fromkeys(topic for topic, _ in log_ends.ends):
+        positions[PROJECTIONS[topic], topic]  # one that has not begun has all of the log before it
+    for row in await database.searches.fetch(_GET_STATUS):
+        positions[row["projection"], row["topic"]][row["topic"], row["partition"]] = row
+    return pb.GetStatusResponse(
+        projections=[_status(log_ends, projection, topic, rows) for (projection, topic), rows in positions.items()],
+        dead_letters=await database.searches.fetchval(_COUNT_DEAD_LETTERS, project_id),
+    )
+
+
 def _positions(token: str) -> Sequence[Position]:
     try:
         positions = from_token(token)
@@ -132,3 +153,13 @@ async def _missing(database: Database, positions: Sequence[Position]) -> list[st
 async def _positions_of(database: Database, topics: Sequence[str]) -> dict[_Place, asyncpg.Record]:
     rows = await database.look_ups.fetch(_POSITIONS, [PROJECTIONS[topic] for topic in topics], topics)
     return {(row["topic"], row["partition"]): row for row in rows}
+
+
+def _status(
+    log_ends: LogEnds, projection: str, topic: str, rows: Mapping[tuple[str, int], asyncpg.Record]
+) -> pb.ProjectionStatus:
+    fresh = completeness(log_ends, rows, (topic,))
+    state = pb.PROJECTION_STATE_BEHIND if fresh.lag_ms else pb.PROJECTION_STATE_CURRENT
+    if any(row["halted_reason"] for row in rows.values()):
+        state = pb.PROJECTION_STATE_HALTED
+    return pb.ProjectionStatus(projection=projection, topic=topic, state=state, freshness=fresh)

@@ -9,12 +9,12 @@ import asyncpg
 from lodestream_proto.v1.query_pb2 import Freshness, GetTraceRequest, GetTraceResponse
 from lodestream_proto.v1.trace_pb2 import AttachedScore
 
-from services.read.query import nouns
+from services.read.query import messages
 from services.read.query.contents import Contents, OpenedEnoughError
 from services.read.query.database import Database
-from services.read.query.paging import PAGE_BYTES, from_token, to_token
-from services.read.query.scores.of_traces import attached_scores, show_columns
+from services.read.query.paging import PAGE_BYTES, foreign_token, from_token, to_token, without_paging
 from services.read.query.span_tree import SpanTree
+from services.read.query.trace_scores import attached_scores, show_columns
 from services.read.query.trace_spans import (
     AT_ONCE,
     BYTES_OF_A_SPAN,
@@ -115,7 +115,7 @@ class TraceReader:
         Raises RefusedError: a field can't be used, the project has no such trace, or it has too much under way.
         """
         trace_id = parse_id("trace_id", request.trace_id, size=16)
-        bound, after = _bound(request), _position(request)
+        bound, after = without_paging(request), _position(request)
         answer, size, limit = TraceAnswer(), _page_size(request), self._settings.answer_bytes
         if request.page_size:
             limit = min(limit, PAGE_BYTES)
@@ -126,7 +126,7 @@ class TraceReader:
         if row is None:
             raise NotFoundError(f"trace {request.trace_id}")
         if after is None:
-            answer.message.MergeFrom(GetTraceResponse(trace=nouns.trace_summary(row)))
+            answer.message.MergeFrom(GetTraceResponse(trace=messages.trace_summary(row)))
         trace = Trace.of(project_id, trace_id, row)
         chunks = self._chunks(database, trace, _span_ids(request), after, at_once=min(size + 1, AT_ONCE))
         async with AsyncExitStack() as stack:
@@ -212,7 +212,7 @@ class _Page:
         if self.spans == self.size:
             return False
         spans, room = self.answer.message.spans, self.limit - self.answer.nbytes
-        span = spans.add(**nouns.span(row, critical=row["span_id"] in critical))
+        span = spans.add(**messages.span(row, critical=row["span_id"] in critical))
         span.scores.extend(scores)
         try:
             if self.contents and span.ByteSize() <= room:
@@ -253,18 +253,12 @@ def _page_size(request: GetTraceRequest) -> int:
     return request.page_size or sys.maxsize
 
 
-def _bound(request: GetTraceRequest) -> bytes:
-    """What must be the same from page to page."""
-    kept = GetTraceRequest(trace_id=request.trace_id, with_content=request.with_content, span_ids=request.span_ids)
-    return kept.SerializeToString(deterministic=True)
-
-
 def _position(request: GetTraceRequest) -> Position | None:
-    keys = from_token(_bound(request), request.page_token, int, str)
+    keys = from_token(without_paging(request), request.page_token, int, str)
     try:
         return (keys[0], parse_id("page_token", keys[1], size=8)) if keys else None
     except InvalidError:
-        raise InvalidError("page_token", "it is not a token of this service") from None
+        raise foreign_token() from None
 
 
 def _is_wanted(row: asyncpg.Record, ids: frozenset[bytes], after: Position | None) -> bool:

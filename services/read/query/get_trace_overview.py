@@ -1,6 +1,7 @@
 """GetTraceOverview: what matters of a trace, and how much there is besides."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -8,19 +9,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.query_pb2 import GetTraceOverviewRequest, GetTraceOverviewResponse
 from lodestream_proto.v1.trace_pb2 import SpanType
 
-from services.read.query import nouns
+from services.read.query import messages
 from services.read.query.database import Database
 from services.read.query.folding import Group, choose, fold
 from services.read.query.get_trace import TraceReader, parse_id
 from services.read.query.paging import PAGE_BYTES
-from services.read.query.scores.of_traces import attached_scores, show_columns
 from services.read.query.span_tree import NONE, RUNNING, Positions, SpanTree
+from services.read.query.trace_scores import attached_scores, show_columns
 from services.read.query.trace_spans import Trace, read_some
-from services.read.query.traces import SQL, find_trace
-from shared.read_model.postgres import load_sql
+from services.read.query.traces import find_trace
+from shared.read_model.named_queries import load_queries
 from shared.runtime.refusal import InvalidError, NotFoundError, RefusedError
 
-_GET_NAMES = load_sql(SQL / "get_span_names.sql")
+_GET_NAMES = load_queries(Path(__file__).with_name("traces.sql"))["get_span_names"]
 _DEFAULT_SPANS, _MAX_SPANS = 200, 2_000
 _AT_ONCE = 50
 _LARGE = 5_000  # spans: folding so many takes more than some milliseconds
@@ -52,7 +53,7 @@ async def get_trace_overview(
                 raise NotFoundError(f"span {request.span_id} in trace {request.trace_id}")
             tree = await _computed(whole, whole.below, int(places[0]))
         shown, groups = await _computed(tree, _shown_and_folded, tree, request, most)
-        response = GetTraceOverviewResponse(trace=nouns.trace_summary(row))
+        response = GetTraceOverviewResponse(trace=messages.trace_summary(row))
         await _add_spans(response, database, trace, tree, shown)
         await _add_groups(response, database, trace, tree, groups)
     return response
@@ -77,7 +78,7 @@ async def _add_spans(
     response.scores.extend(scores.get(None, ()))
     size = 0
     for number, row in enumerate(rows, start=1):
-        span = response.spans.add(**nouns.span(row, critical=row["span_id"] in critical))
+        span = response.spans.add(**messages.span(row, critical=row["span_id"] in critical))
         span.scores.extend(scores.get(row["span_id"], ()))
         size += span.ByteSize()
         if size > 2 * PAGE_BYTES:

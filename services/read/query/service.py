@@ -7,12 +7,12 @@ import grpc
 from lodestream_proto.v1 import query_pb2 as pb
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceServicer, add_QueryServiceServicer_to_server
 
+from services.read.query.freshness import get_status
 from services.read.query.get_trace import TraceAnswer, TraceReader
 from services.read.query.get_trace_overview import get_trace_overview
 from services.read.query.reading import Reads
 from services.read.query.refusal import answering
 from services.read.query.sessions import get_session, list_sessions
-from services.read.query.status import get_status
 from services.read.query.tail import Looks, current_snapshot, tail_traces
 from services.read.query.traces import list_traces
 from shared.event_log.topics import SCORES, TRACES

@@ -11,8 +11,8 @@ from lodestream_proto.v1.query_pb2 import TailTracesRequest, TailTracesResponse
 
 from services.read.query.database import Database
 from services.read.query.filters import Conditions, add_filter
-from services.read.query.nouns import trace_summary
-from services.read.query.scores.of_traces import add_score_conditions
+from services.read.query.messages import trace_summary
+from services.read.query.trace_scores import add_score_conditions
 from services.read.query.traces import fetch_traces
 
 _LOOK_SECONDS = 0.2

@@ -4,7 +4,8 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -12,27 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.read.query.database import Database
-from services.read.query.nouns import microseconds_since_1970
+from services.read.query.messages import datetime_of, microseconds_since_1970
 from services.read.query.span_tree import COLUMNS, RUNNING, SpanTree
-from services.read.query.traces import SQL
-from shared.read_model.postgres import load_sql
+from shared.read_model.named_queries import load_queries
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.settings import MIB
 
-_GET_SPANS = load_sql(SQL / "get_spans.sql")
+_QUERIES = load_queries(Path(__file__).with_name("traces.sql"))
+_GET_SPANS = _QUERIES["get_spans"]
 GET_ALL = _GET_SPANS.format(conditions="", limit="")
 GET_SOME = _GET_SPANS.format(conditions="AND span_id = ANY($5::bytea[])", limit="")
 GET_NEXT = _GET_SPANS.format(conditions="AND (start_at, span_id) > ($5, $6)", limit="LIMIT $7")
-FIND_DAYS = load_sql(SQL / "find_trace_days.sql")
-_GET_TREE = load_sql(SQL / "get_span_tree.sql")
+FIND_DAYS = _QUERIES["find_trace_days"]
+_GET_TREE = _QUERIES["get_span_tree"]
 SMALL = 1_000
 """Spans of a trace that is read at once."""
 AT_ONCE = 500
 """Rows of a larger one: 5 ms of the event loop until asyncpg has read them."""
-_EPOCH, _FIRST = datetime(1970, 1, 1, tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
+_FIRST = datetime.min.replace(tzinfo=UTC)
 _2000 = 946_684_800_000_000  # µs since 1970: where Postgres begins to count
 _COPY_HEAD, _COPY_TAIL = 19, 2  # bytes around the rows of a binary COPY without extensions
-# A row of get_span_tree.sql: how many columns, then each with its length before it.
+# A row of get_span_tree: how many columns, then each with its length before it.
 _COPIED = np.dtype(
     [("columns", ">i2")]
     + [
@@ -66,7 +67,7 @@ class Trace:
 
     @classmethod
     def of(cls, project_id: str, trace_id: bytes, row: Mapping[str, Any]) -> "Trace":
-        """From a row of list_traces.sql or find_trace_days.sql."""
+        """Return the trace of a row of list_traces or find_trace_days."""
         days = row["start_at"].date(), row["last_start_at"].date()
         return cls(project_id, trace_id, days, row["span_count"], row["last_received_at"])
 
@@ -152,7 +153,7 @@ async def read_behind(
 
     A span that was told with starts on two days may come twice.
     """
-    start, span_id = (_EPOCH + timedelta(microseconds=after[0]), after[1]) if after else (_FIRST, b"")
+    start, span_id = (datetime_of(after[0]), after[1]) if after else (_FIRST, b"")
     while True:
         rows = await database.searches.fetch(GET_NEXT, *trace.key, start, span_id, at_once)
         if rows:

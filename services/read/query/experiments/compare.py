@@ -1,23 +1,104 @@
-"""CompareExperiments: is one run better than another, and by how much."""
+"""CompareExperiments: whether a run is better than another, and by how much."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
+import asyncpg
+import orjson
+from lodestream_proto.v1.experiment_event_pb2 import ExperimentItemFinished, ExperimentRequested
 from lodestream_proto.v1.experiments_pb2 import CompareExperimentsRequest, CompareExperimentsResponse, ExperimentRun
 
 from services.read.query.database import Database
-from services.read.query.experiments.comparing.asked import Asked, read_request
-from services.read.query.experiments.comparing.reading import RunRead, evaluation_names, read_run
 from services.read.query.experiments.runs import find_run, messages_of
-from services.read.query.experiments.summaries import Summaries
+from services.read.query.experiments.summaries import QUERIES, Row, Summaries
+from services.read.query.filters import lookable, required
 from services.read.query.paging import snapshot
 from services.read.query.reading import COMPARISONS
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import InvalidError
 
+_ITEMS = QUERIES["compare_items"]
+_EVALUATIONS = QUERIES["compare_evaluations"]
+_NAMES = QUERIES["compare_names"]
+_DATASET_ITEMS = QUERIES["compare_dataset_items"]
+_OWN_ITEMS = QUERIES["compare_own_items"]
+_FAILURES = QUERIES["compare_failures"]
+_FIRST_AND_LAST = QUERIES["compare_first_and_last"]
+_AT_ONCE, _LARGE_AT_ONCE = 2_000, 50
+_MOST_FAILURES = 1_000
+_SAMPLE = 50
+PREVIEW = 200
+"""Characters of an input or an error that are shown."""
 _MOST_VALUES = 2_000_000
 """Of all items, repetitions and metrics of an answer: more would not fit the memory of a small process."""
+MOST_RUNS, MOST_NAMES = 10, 200
+OWN = ("errors", "latency", "cost")
+"""Metrics that every run has, without an evaluator."""
+_LEAST_CONFIDENCE, _MOST_CONFIDENCE, _USUAL_CONFIDENCE = 0.5, 0.9999, 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that can be answered, as far as can be told without looking."""
+
+    baseline_id: str
+    run_ids: tuple[str, ...]
+    metrics: tuple[str, ...]
+    lower_is_better: tuple[str, ...]
+    segment_by: tuple[str, ...]
+    confidence: float
+    seed: int
+
+    def wanted_of(self, names: AbstractSet[str]) -> list[str]:
+        """Of the names that evaluators used in any run, those whose values are compared.
+
+        Raises InvalidError for a metric that no run has: a slip of the pen must not look like no difference.
+        """
+        there = {metric_name(name) for name in names} | set(OWN)
+        for name_field, asked in (("metrics", self.metrics), ("lower_is_better", self.lower_is_better)):
+            for n, name in enumerate(asked):
+                if name not in there:
+                    raise InvalidError(
+                        f"{name_field}[{n}]", f"no run has {name!r}; there are {', '.join(sorted(there))}"
+                    )
+        return sorted(name for name in names if not self.metrics or metric_name(name) in self.metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetItem:
+    """What an item of a run's data is."""
+
+    metadata: str
+    input_preview: str
+    digest: str = ""
+    """Of what was asked and expected; empty where it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRead:
+    """A run, and what came of it."""
+
+    run_id: str
+    request: ExperimentRequested
+    row: Row
+    items: Mapping[str, Row]
+    """Rows of compare_items."""
+    evaluations: Sequence[Row]
+    """Rows of compare_evaluations."""
+    dataset_items: Mapping[str, DatasetItem] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Why items failed; of many only some."""
+    revisions: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Of evaluators, by the name of what they said, among the first and the last results."""
+
+    @property
+    def name(self) -> str:
+        """As it is named in sentences."""
+        return repr(self.request.name or self.run_id)
 
 
 class Comparisons:
@@ -58,8 +139,112 @@ class Comparisons:
             return runs, [await read_run(connection, project_id, row, wanted) for row in rows]
 
 
+def metric_name(name: str) -> str:
+    """What an evaluation is compared as: one that has the name of a run's own figure is told apart."""
+    return f"{name} evaluation" if name in OWN else name
+
+
+def read_request(request: CompareExperimentsRequest) -> Asked:
+    """Raises InvalidError naming the field that can't be used."""
+    baseline_id = required("baseline_run_id", request.baseline_run_id)
+    if not 1 <= len(request.run_ids) <= MOST_RUNS:
+        raise InvalidError("run_ids", f"{len(request.run_ids)} runs; 1 to {MOST_RUNS} can be compared with a baseline")
+    for n, run_id in enumerate(request.run_ids):
+        required(f"run_ids[{n}]", run_id)
+        if run_id == baseline_id:
+            raise InvalidError(f"run_ids[{n}]", "it is the baseline")
+        if run_id in request.run_ids[:n]:
+            raise InvalidError(f"run_ids[{n}]", f"{run_id!r} is there twice")
+    confidence = request.confidence or _USUAL_CONFIDENCE
+    if not _LEAST_CONFIDENCE <= confidence <= _MOST_CONFIDENCE:  # nor is NaN
+        raise InvalidError("confidence", f"{confidence} is not from {_LEAST_CONFIDENCE} to {_MOST_CONFIDENCE}")
+    return Asked(
+        baseline_id,
+        tuple(request.run_ids),
+        _names(request.metrics, "metrics"),
+        _names(request.lower_is_better, "lower_is_better"),
+        _names(request.segment_by, "segment_by"),
+        confidence,
+        request.seed,
+    )
+
+
+def _names(names: object, field: str) -> tuple[str, ...]:
+    told = tuple(dict.fromkeys(names))  # type: ignore[call-overload]
+    if len(told) > MOST_NAMES:
+        raise InvalidError(field, f"{len(told)} names; at most {MOST_NAMES}")
+    return tuple(lookable(f"{field}[{n}]", required(f"{field}[{n}]", name)) for n, name in enumerate(told))
+
+
+async def evaluation_names(connection: asyncpg.Connection, project_id: str, run_ids: Sequence[str]) -> set[str]:
+    """Under which evaluators said something of any of the runs' items."""
+    return {row["name"] for row in await connection.fetch(_NAMES, project_id, list(run_ids))}
+
+
+async def read_run(connection: asyncpg.Connection, project_id: str, row: Row, names: Sequence[str]) -> RunRead:
+    """All that is compared of a run: what evaluators said under these names, or under all."""
+    run_id, request = row["run_id"], ExperimentRequested.FromString(row["request"])
+    items = {each["item_id"]: each for each in await _rows(connection, _ITEMS, project_id, run_id)}
+    evaluations = await _rows(connection, _EVALUATIONS, project_id, run_id, list(names))
+    return RunRead(
+        run_id,
+        request,
+        row,
+        items,
+        evaluations,
+        await _dataset_items(connection, project_id, row),
+        await _failures(connection, project_id, run_id),
+        await _revisions(connection, project_id, run_id),
+    )
+
+
+async def _rows(connection: asyncpg.Connection, statement: str, *parameters: Any) -> list[asyncpg.Record]:
+    """All rows; others are served between those of one fetch and the next."""
+    return [row async for row in connection.cursor(statement, *parameters, prefetch=_AT_ONCE)]
+
+
+async def _dataset_items(connection: asyncpg.Connection, project_id: str, row: Row) -> dict[str, DatasetItem]:
+    if row["dataset_id"]:
+        found = await _rows(connection, _DATASET_ITEMS, project_id, row["dataset_id"], row["dataset_version"], PREVIEW)
+        return {each["item_id"]: DatasetItem(each["metadata"], each["input_preview"], each["digest"]) for each in found}
+    own = {}
+    async for each in connection.cursor(_OWN_ITEMS, project_id, row["run_id"], prefetch=_LARGE_AT_ONCE):
+        result = ExperimentItemFinished.FromString(each["result"])
+        own[each["item_id"]] = DatasetItem(result.metadata_json, result.input_json[:PREVIEW])
+    return own
+
+
+async def _failures(connection: asyncpg.Connection, project_id: str, run_id: str) -> dict[str, str]:
+    failures = {}
+    async for row in connection.cursor(_FAILURES, project_id, run_id, _MOST_FAILURES, prefetch=_LARGE_AT_ONCE):
+        failures[row["item_id"]] = ExperimentItemFinished.FromString(row["result"]).error[:PREVIEW]
+    return failures
+
+
+async def _revisions(connection: asyncpg.Connection, project_id: str, run_id: str) -> dict[str, frozenset[str]]:
+    revisions: dict[str, frozenset[str]] = {}
+    async for row in connection.cursor(_FIRST_AND_LAST, project_id, run_id, _SAMPLE, prefetch=_LARGE_AT_ONCE):
+        for said in ExperimentItemFinished.FromString(row["result"]).evaluations:
+            if said.evaluator_version:
+                revisions[said.name] = revisions.get(said.name, frozenset()) | {said.evaluator_version}
+    return revisions
+
+
+def metadata_of(item: DatasetItem) -> dict[str, str]:
+    """What an item can be looked at by: texts as they are, other single values as JSON; no lists, no objects."""
+    try:
+        told = orjson.loads(item.metadata or "{}")
+    except orjson.JSONDecodeError:
+        return {}
+    return {
+        key: value if isinstance(value, str) else orjson.dumps(value).decode()
+        for key, value in (told.items() if isinstance(told, dict) else ())
+        if not isinstance(value, list | dict)
+    }
+
+
 def _answer(asked: Asked, runs: Sequence[ExperimentRun], read: Sequence[RunRead]) -> CompareExperimentsResponse:
-    from services.read.query.experiments.comparing.answer import (
+    from services.read.query.experiments.comparison_response import (
         answer,
     )  # SciPy takes seconds: with the first comparison
 

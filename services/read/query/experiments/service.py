@@ -7,9 +7,8 @@ from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiments_pb2_grpc import ExperimentServiceServicer
 
 from services.read.query.experiments.compare import Comparisons
-from services.read.query.experiments.get_experiment import get_experiment
-from services.read.query.experiments.list_experiment_items import list_experiment_items
-from services.read.query.experiments.list_experiments import list_experiments
+from services.read.query.experiments.items import list_experiment_items
+from services.read.query.experiments.runs import get_experiment, list_experiments
 from services.read.query.experiments.summaries import Summaries
 from services.read.query.experiments.watch import Watching
 from services.read.query.reading import Reads

@@ -1,35 +1,37 @@
 """What a run's finished items come to: latencies and evaluations. Remembered, for a large run's take a while."""
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import asyncpg
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 from lodestream_proto.v1.experiments_pb2 import EvaluationSummary
 from lodestream_proto.v1.score_event_pb2 import SCORE_TYPE_BOOLEAN, SCORE_TYPE_NUMERIC
 
-from services.read.query.experiments.memory import Memory
-from shared.read_model.postgres import load_sql
+from shared.read_model.named_queries import load_queries
 
-SQL = Path(__file__).parent / "sql"
-_COUNT_ITEMS = load_sql(SQL / "count_items.sql")
-_SUMMARIZE_ITEMS = load_sql(SQL / "summarize_items.sql")
-_SUMMARIZE_EVALUATIONS = load_sql(SQL / "summarize_evaluations.sql")
+QUERIES = load_queries(Path(__file__).with_name("experiments.sql"))
+"""The queries of this folder."""
+_COUNT_ITEMS = QUERIES["count_items"]
+_SUMMARIZE_ITEMS = QUERIES["summarize_items"]
+_SUMMARIZE_EVALUATIONS = QUERIES["summarize_evaluations"]
 _ITEMS_AT_ONCE = 100_000
-"""Finished ones of several runs, in one statement."""
+"""Finished items of several runs that one statement summarizes."""
 _FAILED = 0
 """The type of an evaluation whose evaluator failed."""
 Row = Mapping[str, Any]
+T = TypeVar("T")
+_CACHE_SIZE, _CACHE_SECONDS = 2_000, 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Of the finished items of a run."""
+    """What the finished items of a run come to."""
 
     latency_p50_us: int = 0
     latency_p95_us: int = 0
@@ -38,37 +40,62 @@ class Summary:
     evaluations: Sequence[EvaluationSummary] = ()
 
 
+class ExpiringCache(Generic[T]):
+    """The values that were used last: at most so many, each for at most so many seconds."""
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, size: int = _CACHE_SIZE, seconds: float = _CACHE_SECONDS
+    ) -> None:
+        self._clock, self._size, self._seconds = clock, size, seconds
+        self._entries: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
+
+    def get(self, key: Hashable) -> T | None:
+        """Return the value of a key; None if it was never put, has expired or had to make room."""
+        since, value = self._entries.get(key, (None, None))
+        if since is None or self._clock() - since > self._seconds:
+            return None
+        self._entries.move_to_end(key)
+        return value
+
+    def put(self, key: Hashable, value: T) -> None:
+        """Keep a value; the one that was used the longest ago makes room for it."""
+        self._entries[key] = self._clock(), value
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+
+
 class Summaries:
     """Summaries of the runs of one database.
 
-    A run's items are told in one partition, so that their number tells which they are; and a dataset's version is exact
-    for ever. So what is remembered stays true; it is forgotten all the same, for a read model may be rebuilt.
+    A run's items come in one partition, so that their number says which they are; and what a dataset's version holds
+    never changes. So what is cached stays true; it expires all the same, for a read model may be rebuilt.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._summaries = Memory[Summary](clock)
-        self._totals = Memory[int](clock)
+        self._summaries = ExpiringCache[Summary](clock)
+        self._totals = ExpiringCache[int](clock)
 
     async def of_runs(self, connection: asyncpg.Connection, project_id: str, rows: Sequence[Row]) -> dict[str, Summary]:
-        """By run, of rows that were read in the same snapshot."""
-        found: dict[str, Summary] = {}
+        """Return the summaries by run, given rows that were read in the same snapshot."""
+        by_run: dict[str, Summary] = {}
         missing = []
         for row in rows:
-            if known := self._summaries.get(_key(project_id, row)):
-                found[row["run_id"]] = known
+            if cached := self._summaries.get(_key(project_id, row)):
+                by_run[row["run_id"]] = cached
             else:
                 missing.append(row)
         for batch in _batches(missing):  # each within a statement's time; what is done then is remembered if one is not
             summaries = await _summarize(connection, project_id, [row["run_id"] for row in batch])
             for row in batch:
-                found[row["run_id"]] = summary = summaries[row["run_id"]]
+                by_run[row["run_id"]] = summary = summaries[row["run_id"]]
                 self._summaries.put(_key(project_id, row), summary)
-        return found
+        return by_run
 
     async def items_total(
         self, connection: asyncpg.Connection, project_id: str, row: Row, request: ExperimentRequested
     ) -> int:
-        """Items by repetitions of a run; 0 while it is not known."""
+        """Return the number of items times repetitions that a run has; 0 while it is not known."""
         if not row["dataset_id"]:
             return int(row["items_finished"]) if row["ended_at"] else 0
         if not is_dataset_known(row):
@@ -98,26 +125,26 @@ def _batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 
 def is_dataset_known(row: Row) -> bool:
-    """Whether the run is over a dataset, and that is folded up to the run's version; it is folded apart from runs."""
+    """Return whether a run is over a dataset that is folded up to the run's version; it is folded apart from runs."""
     return bool(row["dataset_now"] and row["dataset_now"] >= row["dataset_version"])
 
 
 async def _summarize(connection: asyncpg.Connection, project_id: str, run_ids: list[str]) -> dict[str, Summary]:
     items = {row["run_id"]: row for row in await connection.fetch(_SUMMARIZE_ITEMS, project_id, run_ids)}
-    said: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    evaluations: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in await connection.fetch(_SUMMARIZE_EVALUATIONS, project_id, run_ids):
-        said[row["run_id"]][row["name"]].append(row)
-    found = {}
+        evaluations[row["run_id"]][row["name"]].append(row)
+    summaries = {}
     for run_id in run_ids:
-        its = items.get(run_id)
-        p50, p95 = its["latencies"] if its else (0, 0)
-        evaluations = [evaluation_summary(name, rows) for name, rows in said[run_id].items()]
-        found[run_id] = Summary(p50, p95, bool(its and its["priced"]), evaluations)
-    return found
+        row = items.get(run_id)
+        p50, p95 = row["latencies"] if row else (0, 0)
+        of_run = [evaluation_summary(name, rows) for name, rows in evaluations[run_id].items()]
+        summaries[run_id] = Summary(p50, p95, bool(row and row["priced"]), of_run)
+    return summaries
 
 
 def evaluation_summary(name: str, rows: Sequence[Row]) -> EvaluationSummary:
-    """Rows of summarize_evaluations.sql of one name."""
+    """Return the summary of one name's rows of summarize_evaluations."""
     summary = EvaluationSummary(name=name)
     total, numbers = Decimal(0), 0
     for row in rows:

@@ -1,21 +1,27 @@
 """Runs compared with a baseline, metric by metric: the whole of the statistics as one pure function."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lodestream_proto.v1.experiments_pb2 import METRIC_VERDICT_CANNOT_SAY, MetricComparison
+from lodestream_proto.v1.experiments_pb2 import (
+    METRIC_VERDICT_BETTER,
+    METRIC_VERDICT_CANNOT_SAY,
+    METRIC_VERDICT_NOT_SHOWN,
+    METRIC_VERDICT_WORSE,
+    MetricComparison,
+    MetricVerdict,
+    SegmentComparison,
+)
+from statsmodels.stats.multitest import multipletests
 
-from services.read.query.experiments.statistics.binary import compare_proportions
 from services.read.query.experiments.statistics.categorical import compare_categories
 from services.read.query.experiments.statistics.continuous import compare_numbers
-from services.read.query.experiments.statistics.correction import adjusted
-from services.read.query.experiments.statistics.figures import Unit
 from services.read.query.experiments.statistics.finding import Finding, Rules
-from services.read.query.experiments.statistics.noise import noise_floor
-from services.read.query.experiments.statistics.pairing import Kind, Pairs, Values, mean, pair
-from services.read.query.experiments.statistics.sentence import silent_summary, summary_of
-from services.read.query.experiments.statistics.verdict import verdict_of
+from services.read.query.experiments.statistics.pairing import Kind, Pairs, Values, mean, noise_floor, pair
+from services.read.query.experiments.statistics.proportions import compare_proportions
+from services.read.query.experiments.statistics.wording import Unit, silent_summary, summary_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,3 +180,90 @@ def _too_few(rules: Rules) -> str:
 def _finite(figure: float | None) -> float | None:
     """The figure if it is a number: nothing else is ever answered."""
     return figure if figure is not None and math.isfinite(figure) else None
+
+
+def adjusted(tests: Sequence[Finding]) -> list[float | None]:
+    """Each test's p-value after Holm (1979) over all of them.
+
+    Tests in which no item differs are not counted: their p is 1 whatever happens, so they take no chance of being wrong
+    (Tarone 1990), and a metric that is the same in all runs costs the others nothing.
+    """
+    counted = [n for n, finding in enumerate(tests) if finding.p_value is not None and finding.informative]
+    answer = [finding.p_value for finding in tests]
+    if counted:
+        _, corrected, *_ = multipletests([answer[n] for n in counted], method="holm")
+        for n, p_value in zip(counted, corrected, strict=True):
+            answer[n] = float(p_value)
+    return answer
+
+
+def verdict_of(
+    finding: Finding, p_adjusted: float | None, means_differ_by: float, rules: Rules, *, lower_is_better: bool
+) -> MetricVerdict.ValueType:
+    """Better or worse only when the corrected test and the interval both say so, and no mean the contrary.
+
+    Categories that differ are neither: they have no order.
+    """
+    if p_adjusted is None:
+        return METRIC_VERDICT_CANNOT_SAY
+    if p_adjusted >= rules.alpha:
+        return METRIC_VERDICT_NOT_SHOWN
+    if finding.difference is None:
+        return METRIC_VERDICT_CANNOT_SAY
+    if contradicted(finding, means_differ_by):
+        return METRIC_VERDICT_NOT_SHOWN
+    return METRIC_VERDICT_BETTER if (finding.difference < 0) == lower_is_better else METRIC_VERDICT_WORSE
+
+
+def contradicted(finding: Finding, means_differ_by: float) -> bool:
+    """The interval holds 0, or the typical item goes one way and the mean the other."""
+    if not finding.difference or (finding.interval and finding.interval[0] <= 0 <= finding.interval[1]):
+        return True
+    return finding.typical and finding.difference * means_differ_by < 0
+
+
+MOST_BY_ITSELF, MOST_ASKED = 20, 1_000
+"""Values of a key, to look at the items by it unasked, and when asked."""
+Metadata = Mapping[str, Mapping[str, str]]
+"""By item, by key."""
+
+
+def keys_to_look_by(metadata: Metadata, asked: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The keys, and for those that were asked for in vain: why."""
+    values: dict[str, set[str]] = defaultdict(set)
+    for its in metadata.values():
+        for key, value in its.items():
+            values[key].add(value)
+    if not asked:
+        return sorted(key for key, known in values.items() if len(known) <= MOST_BY_ITSELF), []
+    unknown = [
+        f"no item has {key!r} in its metadata, so there are no segments by it" for key in asked if key not in values
+    ]
+    many = [
+        f"the metadata's {key!r} has {len(values[key]):,} values; segments are of at most {MOST_ASKED:,}"
+        for key in asked
+        if len(values[key]) > MOST_ASKED
+    ]
+    return [key for key in dict.fromkeys(asked) if 0 < len(values[key]) <= MOST_ASKED], unknown + many
+
+
+def segments(compared: Iterable[Compared], metadata: Metadata, keys: Sequence[str]) -> Iterator[SegmentComparison]:
+    """By comparison, key and value. Means only: a test of each would show differences by chance."""
+    for each in compared:
+        if not each.pairs.baseline:
+            continue
+        for key in keys:
+            places: dict[str, list[int]] = defaultdict(list)
+            for place, item in enumerate(each.pairs.items):
+                if (value := metadata.get(item, {}).get(key)) is not None:
+                    places[value].append(place)
+            for value, its in sorted(places.items()):
+                yield SegmentComparison(
+                    run_id=each.said.run_id,
+                    metric=each.said.metric,
+                    key=key,
+                    value=value,
+                    pairs=len(its),
+                    baseline_mean=mean(each.pairs.baseline[place] for place in its),
+                    run_mean=mean(each.pairs.run[place] for place in its),
+                )

@@ -1,1 +1,0 @@
-"""Scores: ScoreService's reads, and what traces show of them."""
