@@ -21,7 +21,7 @@ from lodestream_proto.v1.score_event_pb2 import (
 from services.read.query.database import Database
 from services.read.query.experiments.compare import Comparisons
 from services.read.query.experiments.summaries import Summaries
-from services.read.query.reading import Admission
+from services.read.query.read_context import Admission
 from shared.read_model.experiment_ids import dataset_id_of
 from shared.read_model.keys import create_key, create_project
 from shared.read_model.postgres import SEARCH_PATH, connect_pool

@@ -20,7 +20,7 @@ from services.all_in_one.processes import Ground
 from services.read.query.database import Database
 from services.read.query.experiments.service import ExperimentService
 from services.read.query.freshness import LogEnds
-from services.read.query.reading import Admission, Reads
+from services.read.query.read_context import Admission, ReadContext
 from shared.read_model.authentication import Authenticator
 from shared.read_model.migrate import reader_dsn
 from shared.read_model.postgres import connect_pool
@@ -197,8 +197,8 @@ async def _rests(asked: list[Any]) -> bool:
     return not asked
 
 
-def reads_of(pool: asyncpg.Pool, admission: Admission) -> Reads:
-    return Reads(Database(pool, pool), Authenticator(pool), LogEnds(KafkaSettings()), admission)
+def reads_of(pool: asyncpg.Pool, admission: Admission) -> ReadContext:
+    return ReadContext(Database(pool, pool), Authenticator(pool), LogEnds(KafkaSettings()), admission)
 
 
 @asynccontextmanager

@@ -58,7 +58,7 @@ async def test_a_plan_for_an_empty_table_does_not_walk_a_full_one(owner: asyncpg
         await freshness(reader, LogEnds(KafkaSettings()), (TRACES, SCORES))
 
     async def walks() -> dict[str, int]:
-        await reader.look_ups.execute(FLUSH)
+        await reader.point_pool.execute(FLUSH)
         await owner.execute(FLUSH)
         return {row["relname"]: row["seq_scan"] for row in await owner.fetch(WALKS)}
 

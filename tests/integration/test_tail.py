@@ -13,7 +13,7 @@ import asyncpg
 from lodestream_proto.v1.query_pb2 import TailTracesRequest, TraceFilter
 
 from services.read.query.database import Database
-from services.read.query.tail import Looks, current_snapshot, tail_traces
+from services.read.query.tail import ChangePoller, current_snapshot, tail_traces
 from shared.read_model.postgres import connect_pool
 from tests.polling import until
 from tests.projecting import projecting
@@ -54,11 +54,11 @@ async def tailing_together(
     connections = await connect_pool(dsn, application="test", max_size=2)
     pool: Any = CountingPool(connections, queries)
     database, request = Database(pool, pool), TailTracesRequest(filter=TraceFilter(**wanted))
-    looks, since = Looks(database), await current_snapshot(database)
+    poller, since = ChangePoller(database), await current_snapshot(database)
     told: list[list[Told]] = [[] for _ in projects]
 
     async def listen(project: str, told: list[Told]) -> None:
-        async for change in tail_traces(database, looks, project, request, since=since):
+        async for change in tail_traces(database, poller, project, request, since=since):
             trace = change.trace
             told.append((int(trace.trace_id, 16), trace.span_count))
 

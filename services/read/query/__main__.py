@@ -18,7 +18,7 @@ from services.read.query.freshness import LogEnds
 from services.read.query.get_trace import TraceReader
 from services.read.query.health import tell_health
 from services.read.query.prompts import PromptCacheService, PromptService
-from services.read.query.reading import Admission, Reads
+from services.read.query.read_context import Admission, ReadContext
 from services.read.query.refusal import leave_to_gateway
 from services.read.query.scores import ScoreService
 from services.read.query.service import QueryService
@@ -40,25 +40,25 @@ async def run(settings: QuerySettings) -> None:
     dsn = postgres.reader_dsn or reader_dsn(postgres.dsn)
     database = await Database.connect(dsn, settings)
     log_ends = LogEnds(KafkaSettings())
-    keys = Authenticator(database.searches)
+    keys = Authenticator(database.search_pool)
     server = grpc.aio.server(
         interceptors=[KeyInterceptor(keys)],
         options=[("grpc.so_reuseport", 0), ("grpc.max_metadata_size", 16 * 1024)],
     )
-    reads = Reads(database, keys, log_ends, Admission.of(settings))
-    turns = Turns(has_others=reads.admission.bulk.tenants.has_others)
-    QueryService(reads, TraceReader(settings, turns)).add_to(server)
-    scores = ScoreService(reads)  # type: ignore[abstract] # what writes is the gateway's
+    read_context = ReadContext(database, keys, log_ends, Admission.of(settings))
+    turns = Turns(has_others=read_context.admission.bulk.tenants.has_others)
+    QueryService(read_context, TraceReader(settings, turns)).add_to(server)
+    scores = ScoreService(read_context)  # type: ignore[abstract] # what writes is the gateway's
     leave_to_gateway(scores, ScoreServiceServicer)
     add_ScoreServiceServicer_to_server(scores, server)
-    prompts = PromptService(reads)  # type: ignore[abstract]
+    prompts = PromptService(read_context)  # type: ignore[abstract]
     leave_to_gateway(prompts, PromptServiceServicer)
     add_PromptServiceServicer_to_server(prompts, server)
-    add_PromptCacheServiceServicer_to_server(PromptCacheService(reads), server)
-    datasets = DatasetService(reads)  # type: ignore[abstract]
+    add_PromptCacheServiceServicer_to_server(PromptCacheService(read_context), server)
+    datasets = DatasetService(read_context)  # type: ignore[abstract]
     leave_to_gateway(datasets, DatasetServiceServicer)
     add_DatasetServiceServicer_to_server(datasets, server)
-    experiments = ExperimentService(reads)  # type: ignore[abstract]
+    experiments = ExperimentService(read_context)  # type: ignore[abstract]
     leave_to_gateway(experiments, ExperimentServiceServicer)
     add_ExperimentServiceServicer_to_server(experiments, server)
     health = Health(server)

@@ -167,7 +167,7 @@ class Contents:
             places = [each for each in at if each not in self._opened][:_FETCHED_AT_ONCE]
             days = {(partition, offset): day for day, partition, offset in places}
             columns = [list(column) for column in zip(*places, strict=True)]
-            rows = await self._database.searches.fetch(_GET_BLOCKS, self._project_id, *columns)
+            rows = await self._database.search_pool.fetch(_GET_BLOCKS, self._project_id, *columns)
             found = {(days[row["partition"], row["offset"]], row["partition"], row["offset"]): row for row in rows}
             self._fetched = {each: found.get(each) for each in places}
         return self._fetched.pop(place)

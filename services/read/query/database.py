@@ -13,19 +13,19 @@ from shared.runtime.settings import QuerySettings
 
 log = structlog.get_logger()
 
-# What few have and what most have need different plans; half a millisecond each is well spent.
-_SEARCHES = {"plan_cache_mode": "force_custom_plan"}
-# A primary key finds its row the same way whatever it is; only a table that was empty at first must not be walked.
-_LOOK_UPS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+# A value that is rare and one that is frequent need different plans; half a millisecond for each call is well spent.
+_SEARCH_SETTINGS = {"plan_cache_mode": "force_custom_plan"}
+# A primary key finds its row the same way whatever its value; only a table that was empty at first must not be scanned.
+_POINT_SETTINGS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A statement says which kind it is by the pool it goes to."""
+    """Two pools of connections: a statement goes to the one that plans it as it needs to be planned."""
 
-    searches: asyncpg.Pool
+    search_pool: asyncpg.Pool
     """Statements whose best plan depends on their parameters: planned for each call."""
-    look_ups: asyncpg.Pool
+    point_pool: asyncpg.Pool
     """Statements that find rows by their primary key: planned once a connection, which is two thirds of what they cost.
 
     Only those. Where there are several indexes to choose from, or a list of keys is joined, a plan that was good for
@@ -34,13 +34,13 @@ class Database:
 
     @classmethod
     async def connect(cls, dsn: str, settings: QuerySettings) -> Self:
-        """As soon as Postgres answers for the first time."""
-        return cls(await _pool(dsn, settings, _SEARCHES), await _pool(dsn, settings, _LOOK_UPS))
+        """Connect, and wait until Postgres answers for the first time."""
+        return cls(await _pool(dsn, settings, _SEARCH_SETTINGS), await _pool(dsn, settings, _POINT_SETTINGS))
 
     def terminate(self) -> None:
         """Close all connections at once."""
-        self.searches.terminate()
-        self.look_ups.terminate()
+        self.search_pool.terminate()
+        self.point_pool.terminate()
 
 
 async def _pool(dsn: str, settings: QuerySettings, planning: Mapping[str, str]) -> asyncpg.Pool:
@@ -51,7 +51,7 @@ async def _pool(dsn: str, settings: QuerySettings, planning: Mapping[str, str]) 
                 application="query",
                 max_size=settings.connections,
                 command_timeout=settings.statement_seconds + 2,
-                reset=_keep,
+                reset=_keep_session,
                 server_settings={
                     "statement_timeout": str(round(settings.statement_seconds * 1000)),
                     "default_transaction_read_only": "on",
@@ -66,5 +66,5 @@ async def _pool(dsn: str, settings: QuerySettings, planning: Mapping[str, str]) 
             await asyncio.sleep(1)
 
 
-async def _keep(_connection: asyncpg.Connection) -> None:
-    """Nothing to reset between calls: single statements change no session. Saves a roundtrip each."""
+async def _keep_session(_connection: asyncpg.Connection) -> None:
+    """Leave the session as it is between calls: single statements don't change it, and a reset costs a roundtrip."""

@@ -14,7 +14,7 @@ from services.read.query.database import Database
 from services.read.query.filters import Conditions, Statement, containing, lookable, required, to_datetime
 from services.read.query.messages import timestamp
 from services.read.query.paging import MAX_SIZE, PageRequest, fetch_page, snapshot
-from services.read.query.reading import Reads
+from services.read.query.read_context import ReadContext
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.named_queries import load_queries
 from shared.runtime.refusal import Context, InvalidError, NotFoundError
@@ -35,22 +35,22 @@ Row = Mapping[str, Any]
 class DatasetService(DatasetServiceServicer):
     """The reads of datasets; the methods that change them are the gateway's and are not served here."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, read_context: ReadContext) -> None:
+        self._read_context = read_context
 
     async def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.GetDatasetResponse:  # noqa: N802 - gRPC's name
-        return await self._reads.answer(get_dataset, request, context, _TOPICS)
+        return await self._read_context.run(get_dataset, request, context, _TOPICS)
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:  # noqa: N802
-        return await self._reads.answer(list_datasets, request, context, _TOPICS)
+        return await self._read_context.run(list_datasets, request, context, _TOPICS)
 
     async def ListItems(self, request: pb.ListItemsRequest, context: Context) -> pb.ListItemsResponse:  # noqa: N802
-        return await self._reads.answer(list_items, request, context, _TOPICS)
+        return await self._read_context.run(list_items, request, context, _TOPICS)
 
     async def DatasetHistory(  # noqa: N802
         self, request: pb.DatasetHistoryRequest, context: Context
     ) -> pb.DatasetHistoryResponse:
-        return await self._reads.answer(dataset_history, request, context, _TOPICS)
+        return await self._read_context.run(dataset_history, request, context, _TOPICS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,11 +121,11 @@ async def get_status(
     positions: dict[tuple[str, str], dict[tuple[str, int], asyncpg.Record]] = defaultdict(dict)
     for topic in dict.fromkeys(topic for topic, _ in log_ends.ends):
         positions[PROJECTIONS[topic], topic]  # one that has not begun has all of the log before it
-    for row in await database.searches.fetch(_GET_STATUS):
+    for row in await database.search_pool.fetch(_GET_STATUS):
         positions[row["projection"], row["topic"]][row["topic"], row["partition"]] = row
     return pb.GetStatusResponse(
         projections=[_status(log_ends, projection, topic, rows) for (projection, topic), rows in positions.items()],
-        dead_letters=await database.searches.fetchval(_COUNT_DEAD_LETTERS, project_id),
+        dead_letters=await database.search_pool.fetchval(_COUNT_DEAD_LETTERS, project_id),
     )
 
 
@@ -151,7 +151,7 @@ async def _missing(database: Database, positions: Sequence[Position]) -> list[st
 
 
 async def _positions_of(database: Database, topics: Sequence[str]) -> dict[_Place, asyncpg.Record]:
-    rows = await database.look_ups.fetch(_POSITIONS, [PROJECTIONS[topic] for topic in topics], topics)
+    rows = await database.point_pool.fetch(_POSITIONS, [PROJECTIONS[topic] for topic in topics], topics)
     return {(row["topic"], row["partition"]): row for row in rows}
 
 

@@ -122,7 +122,7 @@ class TraceReader:
         if after is None:
             row = await find_trace(database, project_id, trace_id)
         else:
-            row = await database.look_ups.fetchrow(FIND_DAYS, project_id, trace_id)
+            row = await database.point_pool.fetchrow(FIND_DAYS, project_id, trace_id)
         if row is None:
             raise NotFoundError(f"trace {request.trace_id}")
         if after is None:

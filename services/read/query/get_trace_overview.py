@@ -95,7 +95,7 @@ async def _add_groups(
     examples = {
         group: tree.ids(slice(group.example, group.example + 1))[0] for group in groups if group.example is not None
     }
-    rows = await database.searches.fetch(_GET_NAMES, *trace.key, list(examples.values())) if examples else ()
+    rows = await database.search_pool.fetch(_GET_NAMES, *trace.key, list(examples.values())) if examples else ()
     names = {row["span_id"]: row["name"] for row in rows}
     for group in groups:
         response.folded.add(

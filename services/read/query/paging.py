@@ -173,7 +173,7 @@ def foreign_token() -> InvalidError:
 async def snapshot(database: Database) -> AsyncIterator[asyncpg.Connection]:
     """Acquire a connection whose statements all see the same moment."""
     async with (
-        database.searches.acquire() as connection,
+        database.search_pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         yield connection

@@ -18,7 +18,7 @@ from services.read.query.database import Database
 from services.read.query.filters import Conditions, to_datetime
 from services.read.query.messages import timestamp
 from services.read.query.paging import PAGE_BYTES, Int4, PageRequest
-from services.read.query.reading import Reads
+from services.read.query.read_context import ReadContext
 from shared.event_log.topics import PROMPTS, TRACES
 from shared.read_model.money import to_dollars
 from shared.read_model.named_queries import load_queries
@@ -48,41 +48,41 @@ _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 class PromptService(PromptServiceServicer):
     """The reads of prompts; the methods that change them are the gateway's and are not served here."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, read_context: ReadContext) -> None:
+        self._read_context = read_context
 
     async def GetPrompt(self, request: pb.GetPromptRequest, context: Context) -> pb.GetPromptResponse:  # noqa: N802 - gRPC's name
-        return await self._reads.answer(get_prompt, request, context, _WITHOUT_FRESHNESS)
+        return await self._read_context.run(get_prompt, request, context, _WITHOUT_FRESHNESS)
 
     async def GetPrompts(self, request: pb.GetPromptsRequest, context: Context) -> pb.GetPromptsResponse:  # noqa: N802
-        return await self._reads.answer(get_prompts, request, context, _WITHOUT_FRESHNESS)
+        return await self._read_context.run(get_prompts, request, context, _WITHOUT_FRESHNESS)
 
     async def ListPrompts(self, request: pb.ListPromptsRequest, context: Context) -> pb.ListPromptsResponse:  # noqa: N802
-        return await self._reads.answer(list_prompts, request, context, (PROMPTS,))
+        return await self._read_context.run(list_prompts, request, context, (PROMPTS,))
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ListVersionsResponse:  # noqa: N802
-        return await self._reads.answer(list_versions, request, context, (PROMPTS,))
+        return await self._read_context.run(list_versions, request, context, (PROMPTS,))
 
     async def LabelHistory(self, request: pb.LabelHistoryRequest, context: Context) -> pb.LabelHistoryResponse:  # noqa: N802
-        return await self._reads.answer(label_history, request, context, (PROMPTS,))
+        return await self._read_context.run(label_history, request, context, (PROMPTS,))
 
     async def PromptMetrics(self, request: pb.PromptMetricsRequest, context: Context) -> pb.PromptMetricsResponse:  # noqa: N802
-        return await self._reads.answer(prompt_metrics, request, context, (TRACES,))
+        return await self._read_context.run(prompt_metrics, request, context, (TRACES,))
 
     async def GetVerdict(self, request: pb.GetVerdictRequest, context: Context) -> pb.GetVerdictResponse:  # noqa: N802
-        return await self._reads.answer(get_verdict, request, context, _WITHOUT_FRESHNESS)
+        return await self._read_context.run(get_verdict, request, context, _WITHOUT_FRESHNESS)
 
 
 class PromptCacheService(PromptCacheServiceServicer):
     """What the caches of gateways read."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, read_context: ReadContext) -> None:
+        self._read_context = read_context
 
     async def GetPromptHeads(  # noqa: N802 - gRPC's name
         self, request: cache_pb.GetPromptHeadsRequest, context: Context
     ) -> cache_pb.GetPromptHeadsResponse:
-        return await self._reads.answer(get_prompt_heads, request, context, _WITHOUT_FRESHNESS)
+        return await self._read_context.run(get_prompt_heads, request, context, _WITHOUT_FRESHNESS)
 
 
 async def get_prompt(database: Database, project_id: str, request: pb.GetPromptRequest) -> pb.GetPromptResponse:
@@ -143,7 +143,7 @@ async def list_prompts(database: Database, project_id: str, request: pb.ListProm
     if page.last:
         conditions.add("prompts.name > {}", page.last[0])
     statement = _LIST_PROMPTS.format(conditions=conditions.sql(), limit=page.limit(conditions))
-    rows = await database.searches.fetch(statement, *conditions.parameters)
+    rows = await database.search_pool.fetch(statement, *conditions.parameters)
     rows, token = page.cut(rows, "name")
     return pb.ListPromptsResponse(prompts=[_summary(row) for row in rows], next_page_token=token)
 
@@ -161,7 +161,7 @@ async def list_versions(
     if not head.revision:
         raise NotFoundError(f"prompt {request.name!r}")
     before = page.last[0] if page.last else head.latest_version + 1
-    rows = await database.searches.fetch(_LIST_VERSIONS, project_id, request.name, before, page.size, PAGE_BYTES)
+    rows = await database.search_pool.fetch(_LIST_VERSIONS, project_id, request.name, before, page.size, PAGE_BYTES)
     more = rows and rows[-1]["version"] > 1
     return pb.ListVersionsResponse(
         versions=[shown(pb.PromptVersion.FromString(row["body"]), head) for row in rows],
@@ -186,8 +186,8 @@ async def label_history(
         revision, label = map(conditions.parameter, page.last)
         conditions.add_raw(f"revision <= {revision} AND (revision < {revision} OR label > {label})")
     statement = _LABEL_HISTORY.format(conditions=conditions.sql(), limit=page.limit(conditions))
-    rows = await database.searches.fetch(statement, *conditions.parameters)
-    if not rows and not await database.searches.fetchval(_PROMPT_EXISTS, project_id, request.name):
+    rows = await database.search_pool.fetch(statement, *conditions.parameters)
+    if not rows and not await database.search_pool.fetchval(_PROMPT_EXISTS, project_id, request.name):
         raise NotFoundError(f"prompt {request.name!r}")
     rows, token = page.cut(rows, "revision", "label")
     return pb.LabelHistoryResponse(moves=[_move(row) for row in rows], next_page_token=token)
@@ -210,9 +210,9 @@ async def prompt_metrics(
         conditions.add("start_at >= {}", since)
     if before:
         conditions.add("start_at < {}", before)
-    rows = await database.searches.fetch(_PROMPT_METRICS.format(conditions=conditions.sql()), *conditions.parameters)
+    rows = await database.search_pool.fetch(_PROMPT_METRICS.format(conditions=conditions.sql()), *conditions.parameters)
     scores: dict[int, list[pb.ScoreAverage]] = defaultdict(list)
-    for score in await database.searches.fetch(_SCORE_AVERAGES, project_id, request.name, since, before):
+    for score in await database.search_pool.fetch(_SCORE_AVERAGES, project_id, request.name, since, before):
         average = pb.ScoreAverage(name=score["score_name"], count=score["score_count"], average=score["score_average"])
         scores[score["version"]].append(average)
     return pb.PromptMetricsResponse(versions=[_metrics(row, scores[row["prompt_version"]]) for row in rows])
@@ -226,7 +226,7 @@ async def get_verdict(database: Database, project_id: str, request: pb.GetVerdic
     identity = uuid.UUID(command_id(request.command_id))
     if request.prompt_name:
         check_name(request.prompt_name, "prompt_name")
-    row = await database.look_ups.fetchrow(_GET_VERDICT, project_id, identity, request.prompt_name or None)
+    row = await database.point_pool.fetchrow(_GET_VERDICT, project_id, identity, request.prompt_name or None)
     if row is None:
         raise NotFoundError(f"verdict on command {request.command_id}: wait for its position")
     return pb.GetVerdictResponse(
@@ -250,13 +250,13 @@ async def get_prompt_heads(
 
 async def heads_of(database: Database, project_id: str, names: Sequence[str]) -> dict[str, PromptHead]:
     """Return the heads of prompts as they are now, by name."""
-    heads = await read_heads(database.searches, [(project_id, name) for name in names])
+    heads = await read_heads(database.search_pool, [(project_id, name) for name in names])
     return {name: head for (_, name), head in heads.items()}
 
 
 async def head_as_of(database: Database, project_id: str, name: str, instant: datetime) -> PromptHead:
     """Return the head that a prompt had at an instant, without contents; revision 0 if there was no such prompt."""
-    row = await database.searches.fetchrow(_HEAD_AS_OF, project_id, name, instant)
+    row = await database.search_pool.fetchrow(_HEAD_AS_OF, project_id, name, instant)
     if row is None:
         return PromptHead(name=name)
     return PromptHead(
@@ -277,7 +277,7 @@ async def _versions(
     if missing:
         names, numbers = (list(column) for column in zip(*missing, strict=True))
         size = 0
-        async with database.searches.acquire() as connection, connection.transaction():
+        async with database.search_pool.acquire() as connection, connection.transaction():
             async for row in connection.cursor(_GET_VERSIONS, project_id, names, numbers, prefetch=16):
                 size += len(row["body"])
                 if size > _MAX_ANSWER_BYTES:

@@ -25,7 +25,7 @@ from services.read.query.database import Database
 from services.read.query.filters import Conditions, Statement, to_datetime
 from services.read.query.messages import timestamp
 from services.read.query.paging import PageRequest, fetch_page, snapshot
-from services.read.query.reading import Reads
+from services.read.query.read_context import ReadContext
 from shared.event_log.topics import SCORES, TRACES
 from shared.read_model.named_queries import load_queries
 from shared.read_model.score_configs import COLUMNS, config_of
@@ -67,28 +67,28 @@ Row = Mapping[str, Any]
 class ScoreService(ScoreServiceServicer):
     """The reads of scores; DefineScoreConfig, which writes, is the gateway's and is not served here."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, read_context: ReadContext) -> None:
+        self._read_context = read_context
 
     async def ListScoreConfigs(  # noqa: N802 - gRPC's name
         self, request: pb.ListScoreConfigsRequest, context: Context
     ) -> pb.ListScoreConfigsResponse:
-        return await self._reads.answer(list_score_configs, request, context, _TOPICS)
+        return await self._read_context.run(list_score_configs, request, context, _TOPICS)
 
     async def ListScores(self, request: pb.ListScoresRequest, context: Context) -> pb.ListScoresResponse:  # noqa: N802
-        return await self._reads.answer(list_scores, request, context, _TOPICS)
+        return await self._read_context.run(list_scores, request, context, _TOPICS)
 
     async def GetScoreHistory(  # noqa: N802
         self, request: pb.GetScoreHistoryRequest, context: Context
     ) -> pb.GetScoreHistoryResponse:
-        return await self._reads.answer(get_score_history, request, context, _TOPICS)
+        return await self._read_context.run(get_score_history, request, context, _TOPICS)
 
     async def AggregateScores(  # noqa: N802
         self, request: pb.AggregateScoresRequest, context: Context
     ) -> pb.AggregateScoresResponse:
         reads_traces = request.grouping in (pb.SCORE_GROUPING_PROMPT_VERSION, pb.SCORE_GROUPING_RELEASE)
         topics = (TRACES, SCORES) if reads_traces else (SCORES,)
-        return await self._reads.answer(aggregate_scores, request, context, topics)
+        return await self._read_context.run(aggregate_scores, request, context, topics)
 
 
 async def list_scores(database: Database, project_id: str, request: pb.ListScoresRequest) -> pb.ListScoresResponse:
@@ -120,7 +120,7 @@ async def get_score_history(
     """
     if not request.score_id or "\0" in request.score_id:
         raise InvalidError("score_id", "must be a score's id")
-    rows = await database.searches.fetch(_GET_SCORE_HISTORY, project_id, request.score_id)
+    rows = await database.search_pool.fetch(_GET_SCORE_HISTORY, project_id, request.score_id)
     if not rows:
         raise NotFoundError(f"score {request.score_id!r}")
     return pb.GetScoreHistoryResponse(scores=[score_message(row, superseded=n > 0) for n, row in enumerate(rows)])
@@ -130,7 +130,7 @@ async def list_score_configs(
     database: Database, project_id: str, request: pb.ListScoreConfigsRequest
 ) -> pb.ListScoreConfigsResponse:
     """Return the score configs by name; archived ones only where the request says so."""
-    rows = await database.searches.fetch(_LIST_CONFIGS, project_id, request.with_archived)
+    rows = await database.search_pool.fetch(_LIST_CONFIGS, project_id, request.with_archived)
     return pb.ListScoreConfigsResponse(configs=map(config_of, rows))
 
 
@@ -148,7 +148,7 @@ async def aggregate_scores(
     add_score_filter(conditions, request.filter)
     limit = conditions.parameter(MAX_GROUPS + 1)
     statement = _AGGREGATE_SCORES.format(conditions=conditions.sql(), keys=keys, limit=limit)
-    rows = await database.searches.fetch(statement, *conditions.parameters)
+    rows = await database.search_pool.fetch(statement, *conditions.parameters)
     if len(rows) > MAX_GROUPS:
         raise InvalidError("filter", f"more than {MAX_GROUPS} groups; ask for fewer names or less time")
     return pb.AggregateScoresResponse(groups=map(_group, rows))

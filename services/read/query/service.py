@@ -10,10 +10,10 @@ from lodestream_proto.v1.query_pb2_grpc import QueryServiceServicer, add_QuerySe
 from services.read.query.freshness import get_status
 from services.read.query.get_trace import TraceAnswer, TraceReader
 from services.read.query.get_trace_overview import get_trace_overview
-from services.read.query.reading import Reads
+from services.read.query.read_context import ReadContext
 from services.read.query.refusal import answering
 from services.read.query.sessions import get_session, list_sessions
-from services.read.query.tail import Looks, current_snapshot, tail_traces
+from services.read.query.tail import ChangePoller, current_snapshot, tail_traces
 from services.read.query.traces import list_traces
 from shared.event_log.topics import SCORES, TRACES
 from shared.read_model.caller import project_of
@@ -25,9 +25,9 @@ _WITH_SCORES = (TRACES, SCORES)
 class QueryService(QueryServiceServicer):
     """The reads of one database."""
 
-    def __init__(self, reads: Reads, traces: TraceReader) -> None:
-        self._reads, self._traces = reads, traces
-        self._looks = Looks(reads.database)
+    def __init__(self, read_context: ReadContext, traces: TraceReader) -> None:
+        self._read_context, self._traces = read_context, traces
+        self._poller = ChangePoller(read_context.database)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register all methods, GetTrace in the place of the generated one: its answer is written already."""
@@ -44,32 +44,32 @@ class QueryService(QueryServiceServicer):
         return (await self._get_trace(request, context)).to_message()
 
     async def _get_trace(self, request: pb.GetTraceRequest, context: Context) -> TraceAnswer:
-        return await self._reads.answer(self._traces.get_trace, request, context, _WITH_SCORES)
+        return await self._read_context.run(self._traces.get_trace, request, context, _WITH_SCORES)
 
     async def GetTraceOverview(  # noqa: N802
         self, request: pb.GetTraceOverviewRequest, context: Context
     ) -> pb.GetTraceOverviewResponse:
-        return await self._reads.answer(partial(get_trace_overview, self._traces), request, context, _WITH_SCORES)
+        return await self._read_context.run(partial(get_trace_overview, self._traces), request, context, _WITH_SCORES)
 
     async def ListTraces(self, request: pb.ListTracesRequest, context: Context) -> pb.ListTracesResponse:  # noqa: N802
-        return await self._reads.answer(list_traces, request, context, _WITH_SCORES)
+        return await self._read_context.run(list_traces, request, context, _WITH_SCORES)
 
     async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:  # noqa: N802
-        return await self._reads.answer(list_sessions, request, context)
+        return await self._read_context.run(list_sessions, request, context)
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:  # noqa: N802
-        return await self._reads.answer(get_session, request, context, _WITH_SCORES)
+        return await self._read_context.run(get_session, request, context, _WITH_SCORES)
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: N802
-        return await self._reads.answer(partial(get_status, self._reads.log_ends), request, context)
+        return await self._read_context.run(partial(get_status, self._read_context.log_ends), request, context)
 
     async def TailTraces(self, request: pb.TailTracesRequest, context: Context) -> AsyncIterator[pb.TailTracesResponse]:  # noqa: N802
-        async for change in self._reads.stream("TailTraces", context, self._tail(request, context)):
+        async for change in self._read_context.stream("TailTraces", context, self._tail(request, context)):
             yield change
 
     async def _tail(self, request: pb.TailTracesRequest, context: Context) -> AsyncIterator[pb.TailTracesResponse]:
-        project_id = await answering("TailTraces.open", context, lambda: project_of(self._reads.keys, context))
-        since = await answering("TailTraces.open", context, lambda: current_snapshot(self._reads.database))
-        changes = tail_traces(self._reads.database, self._looks, project_id, request, since=since)
+        project_id = await answering("TailTraces.open", context, lambda: project_of(self._read_context.keys, context))
+        since = await answering("TailTraces.open", context, lambda: current_snapshot(self._read_context.database))
+        changes = tail_traces(self._read_context.database, self._poller, project_id, request, since=since)
         while True:
             yield await answering("TailTraces", context, changes.__anext__)

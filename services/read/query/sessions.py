@@ -38,7 +38,7 @@ async def list_sessions(database: Database, project_id: str, request: ListSessio
     """
     statement = list_statement(project_id, request)
     try:
-        rows = await database.searches.fetch(statement.sql, *statement.parameters)
+        rows = await database.search_pool.fetch(statement.sql, *statement.parameters)
     except asyncpg.QueryCanceledError:
         raise too_long("user_ids or environments") from None
     rows, token = _page(request).cut(rows, *_BY_ACTIVITY.columns)
@@ -55,10 +55,10 @@ async def get_session(database: Database, project_id: str, request: GetSessionRe
     conditions = Conditions(project_id)
     conditions.add("session_id = {}", request.session_id)
     statement = _statement(conditions, limit=1)
-    row = await database.searches.fetchrow(statement.sql, *statement.parameters)
+    row = await database.search_pool.fetchrow(statement.sql, *statement.parameters)
     if row is None:
         raise NotFoundError(f"session {request.session_id!r}")
-    rows, token = await traces_of_session(database.searches, project_id, request.session_id, request)
+    rows, token = await traces_of_session(database.search_pool, project_id, request.session_id, request)
     response = GetSessionResponse(session=_summary(row), next_page_token=token)
     await add_each(response.traces, rows, trace_summary)
     await show_columns(database, project_id, response.traces)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 from lodestream_proto.v1.query_pb2 import TailTracesRequest, TailTracesResponse
@@ -14,53 +15,45 @@ from services.read.query.filters import Conditions, add_filter
 from services.read.query.messages import trace_summary
 from services.read.query.trace_scores import add_score_conditions
 from services.read.query.traces import fetch_traces
+from shared.read_model.named_queries import load_queries
 
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _MOST_AT_ONCE = 500
-_SNAPSHOT = "SELECT pg_current_snapshot()::text"
-_CHANGED = """
-SELECT tailed.project_id FROM unnest($1::text[]) AS tailed (project_id)
-WHERE EXISTS (
-    SELECT FROM traces
-    WHERE
-        traces.project_id = tailed.project_id
-        AND traces.changed_by >= pg_snapshot_xmin($2::text::pg_snapshot)
-        AND NOT pg_visible_in_snapshot(traces.changed_by, $2::text::pg_snapshot)
-        AND pg_visible_in_snapshot(traces.changed_by, $3::text::pg_snapshot)
-)
-"""
+_QUERIES = load_queries(Path(__file__).with_name("traces.sql"))
+_CURRENT_SNAPSHOT = _QUERIES["current_snapshot"]
+_CHANGED_PROJECTS = _QUERIES["changed_projects"]
 _ORDER = "traces.changed_by, trace_id"
 
 
 async def current_snapshot(database: Database) -> str:
-    """Which transactions are visible now, as Postgres writes it (`pg_snapshot`)."""
-    snapshot: str = await database.searches.fetchval(_SNAPSHOT)
+    """Return which transactions are visible now, as Postgres writes it (`pg_snapshot`)."""
+    snapshot: str = await database.search_pool.fetchval(_CURRENT_SNAPSHOT)
     return snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What all tails of a process share of a look at the database."""
+class Poll:
+    """What all tails of a process share of one poll of the database."""
 
     before: str | None
-    """The snapshot of the look before; None: this is the first."""
+    """The snapshot of the poll before; None: this is the first."""
     now: str
     unchanged: frozenset[str] = frozenset()
     """Projects none of whose traces has changed between the two."""
 
 
-class Looks:
-    """Looks at the database five times a second while somebody waits, once for all tails of a process."""
+class ChangePoller:
+    """Polls the database five times a second while somebody waits, once for all tails of a process."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._tailed: Counter[str] = Counter()
         self._last: str | None = None
-        self._under_way: asyncio.Task[Look] | None = None
+        self._under_way: asyncio.Task[Poll] | None = None
 
     @contextmanager
     def tail(self, project_id: str) -> Iterator[None]:
-        """While this is entered, looks say whether the project's traces have changed."""
+        """Have polls say whether the project's traces have changed, while this is entered."""
         self._tailed[project_id] += 1
         try:
             yield
@@ -69,18 +62,18 @@ class Looks:
             if not self._tailed[project_id]:
                 del self._tailed[project_id]
 
-    async def next(self) -> Look:
-        """The look that begins in a fifth of a second, or that somebody waits for already.
+    async def next(self) -> Poll:
+        """Return the poll that begins in a fifth of a second, or that somebody waits for already.
 
-        Raises what the database does.
+        Raises what the database raises.
         """
         if self._under_way is None or self._under_way.done():
-            self._under_way = asyncio.create_task(self._look())
-            self._under_way.add_done_callback(_retrieved)
+            self._under_way = asyncio.create_task(self._poll())
+            self._under_way.add_done_callback(_retrieve_exception)
         return await asyncio.shield(self._under_way)
 
-    async def _look(self) -> Look:
-        await asyncio.sleep(_LOOK_SECONDS)
+    async def _poll(self) -> Poll:
+        await asyncio.sleep(_POLL_SECONDS)
         before, projects = self._last, frozenset(self._tailed)
         now = await current_snapshot(self._database)
         if before is None:
@@ -88,35 +81,35 @@ class Looks:
         elif before == now:
             unchanged = projects
         else:
-            rows = await self._database.searches.fetch(_CHANGED, list(projects), before, now)
+            rows = await self._database.search_pool.fetch(_CHANGED_PROJECTS, list(projects), before, now)
             unchanged = projects - {row["project_id"] for row in rows}
         self._last = now
-        return Look(before, now, unchanged)
+        return Poll(before, now, unchanged)
 
 
-def _retrieved(look: "asyncio.Task[Look]") -> None:
-    """Nobody may wait any more when it fails."""
-    if not look.cancelled():
-        look.exception()
+def _retrieve_exception(poll: "asyncio.Task[Poll]") -> None:
+    """Retrieve the exception of a poll: when it fails, nobody may wait for it any more."""
+    if not poll.cancelled():
+        poll.exception()
 
 
 async def tail_traces(
-    database: Database, looks: Looks, project_id: str, request: TailTracesRequest, *, since: str
+    database: Database, poller: ChangePoller, project_id: str, request: TailTracesRequest, *, since: str
 ) -> AsyncIterator[TailTracesResponse]:
-    """Every trace as it is after each look that finds it changed since a snapshot, as long as the caller listens.
+    """Yield a trace after each poll that finds it changed since a snapshot, as long as the caller listens.
 
-    A trace has changed when the transaction that changed it last is visible in Postgres' snapshot of this look and was
-    not in that of the look before. So nothing is missed or told twice, however late a transaction commits and whatever
+    A trace has changed when the transaction that changed it last is visible in Postgres' snapshot of this poll and was
+    not in that of the poll before. So nothing is missed or yielded twice, however late a transaction commits and whatever
     the clocks of gateways say.
     """
     before = since
-    with looks.tail(project_id):
+    with poller.tail(project_id):
         while True:
-            look = await looks.next()
-            if look.before != before or project_id not in look.unchanged:
-                async for row in _changed_traces(database, project_id, request, before, look.now):
+            poll = await poller.next()
+            if poll.before != before or project_id not in poll.unchanged:
+                async for row in _changed_traces(database, project_id, request, before, poll.now):
                     yield TailTracesResponse(trace=trace_summary(row))
-            before = look.now
+            before = poll.now
 
 
 async def _changed_traces(
@@ -128,7 +121,7 @@ async def _changed_traces(
         add_filter(conditions, request.filter)
         add_score_conditions(conditions, request.filter.scores)
         _add_changed(conditions, before, now, after=rows[-1] if rows else None)
-        rows = await fetch_traces(database.searches, conditions, order=_ORDER, limit=_MOST_AT_ONCE)
+        rows = await fetch_traces(database.search_pool, conditions, order=_ORDER, limit=_MOST_AT_ONCE)
         for row in rows:
             yield row
         if len(rows) < _MOST_AT_ONCE:
@@ -136,7 +129,7 @@ async def _changed_traces(
 
 
 def _add_changed(conditions: Conditions, before: str, now: str, *, after: asyncpg.Record | None) -> None:
-    """Only traces that were changed between two snapshots, after this row. The first condition is for the index."""
+    """Leave only traces that were changed between two snapshots, after a row. The first condition is for the index."""
     conditions.add("traces.changed_by >= pg_snapshot_xmin({}::text::pg_snapshot)", before)
     conditions.add("NOT pg_visible_in_snapshot(traces.changed_by, {}::text::pg_snapshot)", before)
     conditions.add("pg_visible_in_snapshot(traces.changed_by, {}::text::pg_snapshot)", now)

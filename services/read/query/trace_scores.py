@@ -62,7 +62,7 @@ async def show_columns(database: Database, project_id: str, summaries: Iterable[
         return
     columns: dict[tuple[bytes, str], ScoreColumn] = {}
     sums: dict[tuple[bytes, str], tuple[Decimal, int]] = defaultdict(lambda: (Decimal(0), 0))
-    for row in await database.searches.fetch(_SCORE_COLUMNS, project_id, list(by_id)):
+    for row in await database.search_pool.fetch(_SCORE_COLUMNS, project_id, list(by_id)):
         key = row["trace_id"], row["name"]
         column = columns.setdefault(key, ScoreColumn(name=row["name"]))
         column.count += row["given"]
@@ -81,7 +81,7 @@ async def attached_scores(
     database: Database, project_id: str, trace_id: bytes, span_ids: Sequence[bytes], *, of_trace: bool
 ) -> tuple[dict[bytes | None, list[AttachedScore]], bool]:
     """Return the scores of some spans by their ids, those of the trace itself by None; and whether there are more."""
-    rows = await database.searches.fetch(
+    rows = await database.search_pool.fetch(
         _GET_TRACE_SCORES, project_id, trace_id, span_ids, of_trace, MAX_ATTACHED + 1
     )  # fmt: skip
     scores: dict[bytes | None, list[AttachedScore]] = {}

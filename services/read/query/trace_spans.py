@@ -106,7 +106,7 @@ class Trees:
             async def collect(piece: bytes) -> None:
                 copied.extend(piece)
 
-            async with database.searches.acquire() as connection:
+            async with database.search_pool.acquire() as connection:
                 await connection.copy_from_query(_GET_TREE, *trace.key, output=collect, format="binary")
             return await asyncio.to_thread(lambda: SpanTree.of(_read_copy(copied)))
 
@@ -125,7 +125,7 @@ class Trees:
 
 async def read_small(database: Database, trace: Trace) -> tuple[Rows, SpanTree]:
     """All spans, in start order, and their tree."""
-    rows = one_each(await database.look_ups.fetch(GET_ALL, *trace.key))
+    rows = one_each(await database.point_pool.fetch(GET_ALL, *trace.key))
     columns = [
         (
             int.from_bytes(row["span_id"]),
@@ -143,7 +143,7 @@ async def read_small(database: Database, trace: Trace) -> tuple[Rows, SpanTree]:
 
 async def read_some(database: Database, trace: Trace, span_ids: Collection[bytes]) -> Rows:
     """These spans, in start order; those that the trace does not have are left out."""
-    return one_each(await database.searches.fetch(GET_SOME, *trace.key, list(span_ids)))
+    return one_each(await database.search_pool.fetch(GET_SOME, *trace.key, list(span_ids)))
 
 
 async def read_behind(
@@ -155,7 +155,7 @@ async def read_behind(
     """
     start, span_id = (datetime_of(after[0]), after[1]) if after else (_FIRST, b"")
     while True:
-        rows = await database.searches.fetch(GET_NEXT, *trace.key, start, span_id, at_once)
+        rows = await database.search_pool.fetch(GET_NEXT, *trace.key, start, span_id, at_once)
         if rows:
             yield rows
         if len(rows) < at_once:

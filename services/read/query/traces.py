@@ -58,9 +58,9 @@ async def list_traces(database: Database, project_id: str, request: ListTracesRe
     try:
         names = None
         if request.filter.name_contains:
-            names = await names_containing(database.searches, project_id, request.filter.name_contains)
+            names = await names_containing(database.search_pool, project_id, request.filter.name_contains)
         statement = list_statement(project_id, request, names=names)
-        rows = await database.searches.fetch(statement.sql, *statement.parameters)
+        rows = await database.search_pool.fetch(statement.sql, *statement.parameters)
         rows, token = page.cut(rows, *sort.columns)
         response = ListTracesResponse(next_page_token=token)
         await add_each(response.traces, rows, trace_summary)
@@ -116,7 +116,7 @@ async def find_trace(database: Database, project_id: str, trace_id: bytes) -> as
     """Return a trace's row of list_traces; None if the project has no such trace."""
     conditions = Conditions(project_id)
     conditions.add("trace_id = {}", trace_id)
-    rows = await fetch_traces(database.look_ups, conditions, order="trace_id", limit=1)
+    rows = await fetch_traces(database.point_pool, conditions, order="trace_id", limit=1)
     return rows[0] if rows else None
 
 

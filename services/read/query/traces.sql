@@ -89,6 +89,21 @@ JOIN unnest($2::date[], $3::integer[], $4::bigint[]) AS wanted (received_day, pa
     USING (received_day, partition, "offset")
 WHERE project_id = $1
 
+-- name: current_snapshot
+SELECT pg_current_snapshot()::text
+
+-- name: changed_projects
+-- Those of some projects that have a trace which was changed between two snapshots.
+SELECT tailed.project_id FROM unnest($1::text[]) AS tailed (project_id)
+WHERE EXISTS (
+    SELECT FROM traces
+    WHERE
+        traces.project_id = tailed.project_id
+        AND traces.changed_by >= pg_snapshot_xmin($2::text::pg_snapshot)
+        AND NOT pg_visible_in_snapshot(traces.changed_by, $2::text::pg_snapshot)
+        AND pg_visible_in_snapshot(traces.changed_by, $3::text::pg_snapshot)
+)
+
 -- name: list_sessions
 -- A page of sessions. Conditions, order and limit are put in; they hold no text of a caller's.
 SELECT

@@ -17,7 +17,7 @@ from services.read.query.experiments.runs import find_run, messages_of
 from services.read.query.experiments.summaries import QUERIES, Row, Summaries
 from services.read.query.filters import lookable, required
 from services.read.query.paging import snapshot
-from services.read.query.reading import COMPARISONS
+from services.read.query.read_context import COMPARISONS
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import InvalidError
 

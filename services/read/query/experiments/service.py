@@ -11,7 +11,7 @@ from services.read.query.experiments.items import list_experiment_items
 from services.read.query.experiments.runs import get_experiment, list_experiments
 from services.read.query.experiments.summaries import Summaries
 from services.read.query.experiments.watch import Watching
-from services.read.query.reading import Reads
+from services.read.query.read_context import ReadContext
 from shared.event_log.topics import EXPERIMENTS
 from shared.runtime.refusal import Context
 
@@ -21,35 +21,35 @@ _TOPICS = (EXPERIMENTS,)
 class ExperimentService(ExperimentServiceServicer):
     """The reads of one database."""
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
+    def __init__(self, read_context: ReadContext) -> None:
+        self._read_context = read_context
         self._summaries = Summaries()
-        self._comparisons = Comparisons(self._summaries, reads.admission.comparisons)
-        self.watching = Watching(reads, self._summaries)
+        self._comparisons = Comparisons(self._summaries, read_context.admission.comparisons)
+        self.watching = Watching(read_context, self._summaries)
 
     async def GetExperiment(  # noqa: N802 - gRPC's name
         self, request: pb.GetExperimentRequest, context: Context
     ) -> pb.GetExperimentResponse:
-        return await self._reads.answer(partial(get_experiment, self._summaries), request, context, _TOPICS)
+        return await self._read_context.run(partial(get_experiment, self._summaries), request, context, _TOPICS)
 
     async def ListExperiments(  # noqa: N802
         self, request: pb.ListExperimentsRequest, context: Context
     ) -> pb.ListExperimentsResponse:
-        return await self._reads.answer(partial(list_experiments, self._summaries), request, context, _TOPICS)
+        return await self._read_context.run(partial(list_experiments, self._summaries), request, context, _TOPICS)
 
     async def ListExperimentItems(  # noqa: N802
         self, request: pb.ListExperimentItemsRequest, context: Context
     ) -> pb.ListExperimentItemsResponse:
-        return await self._reads.answer(list_experiment_items, request, context, _TOPICS)
+        return await self._read_context.run(list_experiment_items, request, context, _TOPICS)
 
     async def CompareExperiments(  # noqa: N802
         self, request: pb.CompareExperimentsRequest, context: Context
     ) -> pb.CompareExperimentsResponse:
-        return await self._reads.answer(self._comparisons.compare_experiments, request, context, _TOPICS)
+        return await self._read_context.run(self._comparisons.compare_experiments, request, context, _TOPICS)
 
     async def WatchExperiment(  # noqa: N802
         self, request: pb.WatchExperimentRequest, context: Context
     ) -> AsyncIterator[pb.WatchExperimentResponse]:
         changes = self.watching.stream(request, context)
-        async for response in self._reads.stream("WatchExperiment", context, changes):
+        async for response in self._read_context.stream("WatchExperiment", context, changes):
             yield response

@@ -26,7 +26,7 @@ from services.read.query.experiments.runs import find_run, messages_of
 from services.read.query.experiments.summaries import QUERIES, Row, Summaries
 from services.read.query.filters import Statement, required
 from services.read.query.paging import fetch_page, snapshot
-from services.read.query.reading import Reads
+from services.read.query.read_context import ReadContext
 from services.read.query.refusal import AWAY, answering
 from shared.read_model.caller import project_of
 from shared.runtime.fairness import FairLimiter
@@ -151,8 +151,10 @@ def _state(row: Row) -> tuple[object, ...]:
 class Watching:
     """All streams of this process."""
 
-    def __init__(self, reads: Reads, summaries: Summaries, clock: Callable[[], float] = time.monotonic) -> None:
-        self._reads, self._summaries, self._clock = reads, summaries, clock
+    def __init__(
+        self, read_context: ReadContext, summaries: Summaries, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read_context, self._summaries, self._clock = read_context, summaries, clock
         self._watched: dict[Key, Watched] = {}
         self._somebody = asyncio.Event()
         self._readings: set[asyncio.Task[None]] = set()
@@ -201,11 +203,11 @@ class Watching:
             self._close(watched)
 
     async def _open(self, request: WatchExperimentRequest, context: Context) -> Watched:
-        key = await project_of(self._reads.keys, context), required("run_id", request.run_id)
+        key = await project_of(self._read_context.keys, context), required("run_id", request.run_id)
         watched = self._watched.get(key)
         if watched is None:
             watched = self._watched[key] = Watched(
-                key, self._reads.database, self._summaries, self._reads.admission.watched, self._clock
+                key, self._read_context.database, self._summaries, self._read_context.admission.watched, self._clock
             )
         watched.streams += 1
         try:
@@ -253,7 +255,7 @@ class Watching:
         if not self._watched:
             return
         projects, runs = (list(column) for column in zip(*self._watched, strict=True))
-        rows = await self._reads.database.searches.fetch(_LOOK_AT_RUNS, projects, runs, timeout=_LOOK_TIMEOUT)
+        rows = await self._read_context.database.search_pool.fetch(_LOOK_AT_RUNS, projects, runs, timeout=_LOOK_TIMEOUT)
         self._answered_at = self._clock()
         for row in rows:
             watched = self._watched.get((row["project_id"], row["run_id"]))

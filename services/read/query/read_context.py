@@ -1,4 +1,4 @@
-"""What every read does: the project of its key, its turn, the wait it asks for, the answer, and how fresh that is."""
+"""What every read goes through: its project, its turn, the wait that it requests, the answer, and how fresh that is."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -75,7 +75,7 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
-class Reads:
+class ReadContext:
     """The reads of one database."""
 
     database: Database
@@ -83,7 +83,7 @@ class Reads:
     log_ends: LogEnds
     admission: Admission = field(default_factory=lambda: Admission.of(QuerySettings()))
 
-    async def answer(
+    async def run(
         self,
         read: Callable[[Database, str, Any], Awaitable[Answer]],
         request: Any,
