@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lodestream_proto.v1.experiments_pb2 import MetricComparison
 
-from services.read.query.experiments.statistics.comparison import Metric, Run, compare
+from services.read.query.experiments.statistics.comparison import Metric, RunMetrics, compare
 from services.read.query.experiments.statistics.finding import Rules
-from services.read.query.experiments.statistics.pairing import Kind, Values
+from services.read.query.experiments.statistics.pairing import ValueKind, Values
 
 METRIC = Metric("m")
 
 
-def numbers(told: Iterable[float | Sequence[float]], kind: Kind = Kind.NUMBER) -> Values:
+def numbers(told: Iterable[float | Sequence[float]], kind: ValueKind = ValueKind.NUMBER) -> Values:
     """Of the items 0, 1 …: a value, or one a repetition."""
     return Values(
         kind,
@@ -20,12 +20,12 @@ def numbers(told: Iterable[float | Sequence[float]], kind: Kind = Kind.NUMBER) -
 
 
 def booleans(told: Iterable[float | Sequence[float]]) -> Values:
-    return numbers(told, Kind.BOOLEAN)
+    return numbers(told, ValueKind.BOOLEAN)
 
 
 def categories(told: Iterable[str | Sequence[str]]) -> Values:
     labels = {f"{n:05}": (each,) if isinstance(each, str) else tuple(each) for n, each in enumerate(told)}
-    return Values(Kind.CATEGORY, labels=labels)
+    return Values(ValueKind.CATEGORY, labels=labels)
 
 
 def compared(
@@ -36,8 +36,8 @@ def compared(
 ) -> MetricComparison:
     """What is said of one metric "m"."""
     (found,) = compare(_run("b", baseline), [_run("r", run)], [metric], rules or Rules())
-    return found.said
+    return found.message
 
 
-def _run(run_id: str, values: Values | Mapping[str, Values]) -> Run:
-    return Run(run_id, {"m": values} if isinstance(values, Values) else values)
+def _run(run_id: str, values: Values | Mapping[str, Values]) -> RunMetrics:
+    return RunMetrics(run_id, {"m": values} if isinstance(values, Values) else values)

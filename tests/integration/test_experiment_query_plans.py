@@ -154,7 +154,7 @@ async def test_what_watchers_ask_reads_what_is_new(connection) -> None:
     since = Statement(QUERIES["items_since"], ["p", "run-1995", THE_BEGINNING, 51])
     found = await head(connection, since)
     assert (*reads(found), found.rows) == (("experiment_items_by_time",), False, 51)
-    looks = Statement(QUERIES["look_at_runs"], [["p"] * 3, ["run-7", "run-1995", "no"]])
+    looks = Statement(QUERIES["poll_runs"], [["p"] * 3, ["run-7", "run-1995", "no"]])
     found = await head(connection, looks)
     assert "experiment_runs_pkey" in found.scans
     assert found.rows <= 3

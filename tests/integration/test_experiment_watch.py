@@ -212,7 +212,7 @@ async def counting(reading: Reading, admission: Admission | None = None) -> Asyn
 
     pool = await connect_pool(reader_dsn(reading.dsn), application="test", setup=listen)
     service = ExperimentService(reads_of(pool, limits))  # type: ignore[abstract]
-    server, looking = grpc.aio.server(), asyncio.create_task(service.watching.run())
+    server, looking = grpc.aio.server(), asyncio.create_task(service.watcher.run())
     add_ExperimentServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -18,7 +18,7 @@ class Answering:
     def __init__(self, answer: TraceAnswer) -> None:
         self._answer = answer
 
-    async def answer(self, *_: object) -> TraceAnswer:
+    async def run(self, *_: object) -> TraceAnswer:
         return self._answer
 
 

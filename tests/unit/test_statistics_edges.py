@@ -12,9 +12,9 @@ from lodestream_proto.v1.experiments_pb2 import (
     METRIC_VERDICT_WORSE,
 )
 
-from services.read.query.experiments.statistics.comparison import Metric, Run, compare
+from services.read.query.experiments.statistics.comparison import Metric, RunMetrics, compare
 from services.read.query.experiments.statistics.finding import Rules
-from services.read.query.experiments.statistics.pairing import Kind, Values
+from services.read.query.experiments.statistics.pairing import ValueKind, Values
 from services.read.query.experiments.statistics.wording import Unit, change, figure, probability
 from tests.statistics import booleans, categories, compared, numbers
 
@@ -77,7 +77,7 @@ def test_huge_values_are_reckoned_with_or_said_to_be_too_far_apart(large) -> Non
 
 def test_a_metric_of_one_run_only_or_of_other_types_cannot_be_compared() -> None:
     one, other = numbers(range(9)), booleans([1.0] * 9)
-    texts, mixed = Values(Kind.TEXT), Values(Kind.MIXED)
+    texts, mixed = Values(ValueKind.TEXT), Values(ValueKind.MIXED)
     for baseline, run, why in (
         (one, {}, "the run has no value of it"),
         ({}, other, "the baseline has no value of it"),
@@ -113,12 +113,12 @@ def test_one_of_many_metrics_that_differs_by_chance_is_not_shown() -> None:
     noise = {f"n{n}": numbers(random.normal(0, 1, 12)) for n in range(9)}
     again = {f"n{n}": numbers(random.normal(0, 1, 12)) for n in range(9)}
     passed = booleans([0.0] * 12), booleans([1.0] * 6 + [0.0] * 6)
-    runs = Run("b", noise | {"m": passed[0]}), Run("r", again | {"m": passed[1]})
+    runs = RunMetrics("b", noise | {"m": passed[0]}), RunMetrics("r", again | {"m": passed[1]})
     (alone,) = compare(runs[0], [runs[1]], [Metric("m")], Rules())
     beside = compare(runs[0], [runs[1]], [Metric("m"), *map(Metric, noise)], Rules(resamples=99))[0]
-    assert (alone.said.verdict, beside.said.verdict) == (METRIC_VERDICT_BETTER, METRIC_VERDICT_NOT_SHOWN)
-    assert "one of as many tests comes to this by chance" in beside.said.summary
-    assert beside.said.p_adjusted >= 9 * beside.said.p_value
+    assert (alone.message.verdict, beside.message.verdict) == (METRIC_VERDICT_BETTER, METRIC_VERDICT_NOT_SHOWN)
+    assert "one of as many tests comes to this by chance" in beside.message.summary
+    assert beside.message.p_adjusted >= 9 * beside.message.p_value
 
 
 def test_categories_that_move_in_a_circle_are_as_frequent_as_before() -> None:

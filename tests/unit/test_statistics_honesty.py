@@ -9,7 +9,7 @@ import pytest
 from lodestream_proto.v1.experiments_pb2 import METRIC_VERDICT_BETTER, METRIC_VERDICT_WORSE
 
 from services.read.query.experiments.statistics import comparison
-from services.read.query.experiments.statistics.comparison import Metric, Run, compare
+from services.read.query.experiments.statistics.comparison import Metric, RunMetrics, compare
 from services.read.query.experiments.statistics.continuous import compare_numbers
 from services.read.query.experiments.statistics.finding import Rules
 from services.read.query.experiments.statistics.power import smallest_mean, smallest_of_proportions
@@ -34,14 +34,14 @@ def test_two_runs_of_the_same_are_rarely_told_apart() -> None:
     random = np.random.default_rng(20)
     metrics = [Metric("passed"), Metric("grade")]
 
-    def run() -> Run:
+    def run() -> RunMetrics:
         passed = booleans((random.random(20) < easy).astype(float))
-        return Run("", {"passed": passed, "grade": numbers(random.normal(hard, 1))})
+        return RunMetrics("", {"passed": passed, "grade": numbers(random.normal(hard, 1))})
 
     told_apart = 0
     for _ in range(400):
         easy, hard = random.random(20), random.normal(0, 2, 8)
-        verdicts = {each.said.verdict for each in compare(run(), [run()], metrics, Rules(resamples=199))}
+        verdicts = {each.message.verdict for each in compare(run(), [run()], metrics, Rules(resamples=199))}
         told_apart += bool(verdicts & {METRIC_VERDICT_BETTER, METRIC_VERDICT_WORSE})
     assert told_apart <= 28
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lodestream_proto.v1.experiments_pb2 import MetricComparison
 
-from services.read.query.experiments.statistics.comparison import Metric, Run, compare
+from services.read.query.experiments.statistics.comparison import Metric, RunMetrics, compare
 from services.read.query.experiments.statistics.finding import Rules
-from services.read.query.experiments.statistics.pairing import Kind, Values
+from services.read.query.experiments.statistics.pairing import ValueKind, Values
 from tests.statistics import booleans, categories, compared, numbers
 
 RULES = Rules(seed=7, resamples=999)
@@ -26,12 +26,14 @@ NAMES = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd")), ma
 FIGURES = ("difference", "interval_low", "interval_high", "p_value", "effect_size", "smallest_detectable_difference")
 
 
-def values_of(told: Sequence[tuple[Any, Any]], which: int, kind: Kind) -> Values:
-    its = [each[which] for each in told]
-    return categories(its) if kind is Kind.CATEGORY else numbers(its) if kind is Kind.NUMBER else booleans(its)
+def values_of(told: Sequence[tuple[Any, Any]], which: int, kind: ValueKind) -> Values:
+    values = [each[which] for each in told]
+    if kind is ValueKind.CATEGORY:
+        return categories(values)
+    return numbers(values) if kind is ValueKind.NUMBER else booleans(values)
 
 
-def both_ways(told: Sequence[tuple[Any, Any]], kind: Kind) -> tuple[MetricComparison, MetricComparison]:
+def both_ways(told: Sequence[tuple[Any, Any]], kind: ValueKind) -> tuple[MetricComparison, MetricComparison]:
     first, second = values_of(told, 0, kind), values_of(told, 1, kind)
     return compared(first, second, RULES), compared(second, first, RULES)
 
@@ -73,7 +75,7 @@ def assert_sound(said: MetricComparison) -> None:
 @LIMIT
 @given(PAIRS)
 def test_swapping_the_runs_mirrors_what_is_said_of_numbers(told) -> None:
-    there, back = both_ways(told, Kind.NUMBER)
+    there, back = both_ways(told, ValueKind.NUMBER)
     assert_sound(there)
     assert_mirrored(there, back)
 
@@ -81,7 +83,7 @@ def test_swapping_the_runs_mirrors_what_is_said_of_numbers(told) -> None:
 @LIMIT
 @given(TRUTHS)
 def test_swapping_the_runs_mirrors_what_is_said_of_truths(told) -> None:
-    there, back = both_ways(told, Kind.BOOLEAN)
+    there, back = both_ways(told, ValueKind.BOOLEAN)
     assert_sound(there)
     assert_mirrored(there, back)
 
@@ -89,7 +91,7 @@ def test_swapping_the_runs_mirrors_what_is_said_of_truths(told) -> None:
 @LIMIT
 @given(SHARES)
 def test_swapping_the_runs_mirrors_what_is_said_of_repeated_truths(told) -> None:
-    there, back = both_ways(told, Kind.BOOLEAN)
+    there, back = both_ways(told, ValueKind.BOOLEAN)
     assert_sound(there)
     assert_mirrored(there, back)
 
@@ -97,7 +99,7 @@ def test_swapping_the_runs_mirrors_what_is_said_of_repeated_truths(told) -> None
 @LIMIT
 @given(NAMES)
 def test_swapping_the_runs_changes_nothing_that_is_said_of_categories(told) -> None:
-    there, back = both_ways(told, Kind.CATEGORY)
+    there, back = both_ways(told, ValueKind.CATEGORY)
     assert_sound(there)
     assert_mirrored(there, back)
 
@@ -105,7 +107,7 @@ def test_swapping_the_runs_changes_nothing_that_is_said_of_categories(told) -> N
 @settings(LIMIT, max_examples=8)
 @given(SHARES, st.randoms(use_true_random=False))
 def test_the_order_of_items_and_repetitions_does_not_matter(told, random) -> None:
-    first, second = values_of(told, 0, Kind.NUMBER), values_of(told, 1, Kind.NUMBER)
+    first, second = values_of(told, 0, ValueKind.NUMBER), values_of(told, 1, ValueKind.NUMBER)
 
     def shuffled(values: Values) -> Values:
         items = [(item, random.sample(list(its), len(its))) for item, its in values.numbers.items()]
@@ -129,13 +131,17 @@ def test_the_same_seed_gives_the_same_answer_and_another_one_another() -> None:
 def test_more_metrics_make_nothing_more_certain(truths, told) -> None:
     """What Holm's correction is for; and a metric in which nothing differs costs the others nothing."""
 
-    def run(which: int) -> Run:
-        same = values_of(told, 0, Kind.NUMBER)
-        its = {"m": values_of(truths, which, Kind.BOOLEAN), "n": values_of(told, which, Kind.NUMBER), "same": same}
-        return Run(str(which), its)
+    def run(which: int) -> RunMetrics:
+        same = values_of(told, 0, ValueKind.NUMBER)
+        its = {
+            "m": values_of(truths, which, ValueKind.BOOLEAN),
+            "n": values_of(told, which, ValueKind.NUMBER),
+            "same": same,
+        }
+        return RunMetrics(str(which), its)
 
     alone, with_same, with_all = (
-        compare(run(0), [run(1)], [Metric(name) for name in names], RULES)[0].said
+        compare(run(0), [run(1)], [Metric(name) for name in names], RULES)[0].message
         for names in (["m"], ["m", "same"], ["m", "n", "same"])
     )
     assert alone.p_adjusted == with_same.p_adjusted <= with_all.p_adjusted

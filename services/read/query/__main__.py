@@ -16,7 +16,7 @@ from services.read.query.datasets import DatasetService
 from services.read.query.experiments.service import ExperimentService
 from services.read.query.freshness import LogEnds
 from services.read.query.get_trace import TraceReader
-from services.read.query.health import tell_health
+from services.read.query.health import report_health
 from services.read.query.prompts import PromptCacheService, PromptService
 from services.read.query.read_context import Admission, ReadContext
 from services.read.query.refusal import leave_to_gateway
@@ -65,11 +65,11 @@ async def run(settings: QuerySettings) -> None:
     port = server.add_insecure_port(f"{settings.host}:{settings.port}")
     log.info("listening", address=f"{settings.host}:{port}")
     beside = [
-        asyncio.create_task(work) for work in (log_ends.run(), tell_health(health, dsn), experiments.watching.run())
+        asyncio.create_task(work) for work in (log_ends.run(), report_health(health, dsn), experiments.watcher.run())
     ]
     freeze_start()
     try:
-        await serve(server, health, grace=settings.grace_seconds, at_drain=experiments.watching.drain)
+        await serve(server, health, grace=settings.grace_seconds, at_drain=experiments.watcher.drain)
     finally:
         for task in beside:
             task.cancel()

@@ -1,4 +1,4 @@
-"""What spans carry besides their rows, from the records they came in: opened one after another, within bounds."""
+"""The content of spans, from the records that they came in, which are opened one after another, within bounds."""
 
 import asyncio
 from collections import OrderedDict
@@ -28,12 +28,12 @@ _FETCHED_AT_ONCE = 4  # records of the log, of at most about 1 MB each
 _KEPT_BYTES = 16 * MIB  # opened, for the spans that come next
 _LARGE_BYTES = 256 * 1024  # opening and reading so much takes some milliseconds: beside the event loop
 MAX_PARTS = 100
-"""Of a span that was told in more parts the newest are read."""
+"""Of a span with more revisions the newest are read."""
 MAX_CONTENT_BYTES = 32 * MIB
-"""Of one span; the gateway forwards answers of 64 MiB."""
+"""The content of one span, at most; the gateway forwards answers of 64 MiB."""
 
 Place = tuple[date, int, int]
-"""Where a record is: the day it was received, its partition, its offset."""
+"""A record of the log: the day when it was received, its partition, its offset."""
 
 
 class OpenedEnoughError(Exception):
@@ -44,7 +44,7 @@ class OpenedEnoughError(Exception):
 class _Opened:
     request: bytes
     held: int
-    """Of the memory that projects share."""
+    """Bytes held of the memory that projects share."""
     spans: Mapping[int, Located]
 
 
@@ -59,14 +59,14 @@ class Contents:
         self._wanted: dict[Place, set[int]] = {}
         self._fetched: dict[Place, asyncpg.Record | None] = {}
         self._opened: OrderedDict[Place, _Opened | str] = OrderedDict()
-        """What was opened last, or why it could not be."""
+        """The records that were opened last, or why they could not be."""
 
     @classmethod
     @asynccontextmanager
     async def opening(
         cls, database: Database, project_id: str, turn: Turn, memory: FairLimiter, *, max_opened_bytes: int
     ) -> AsyncIterator[Self]:
-        """For one answer; what is open at the end is closed."""
+        """Open the contents of one answer; what is open at the end is closed."""
         contents = cls(database, project_id, turn, memory, max_opened_bytes=max_opened_bytes)
         try:
             yield contents
@@ -74,7 +74,7 @@ class Contents:
             contents._close_all()
 
     def expect(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """These spans come next; forget those before."""
+        """Expect the spans of some rows next, and forget those before."""
         self._close_all()
         self._fetched.clear()
         self._wanted = {}
@@ -83,7 +83,7 @@ class Contents:
                 self._wanted.setdefault(place, set()).add(index)
 
     async def of(self, row: Mapping[str, Any], *, is_first: bool) -> SpanContent:
-        """The content of a span that is expected. Of the first span of an answer as much is read as may be opened.
+        """Return the content of an expected span. Of the first span of an answer as much is read as may be opened.
 
         Raises OpenedEnoughError: the span is not the first, and as much as may be opened was.
         Raises OverloadedError: too much is open in this process.
@@ -102,10 +102,10 @@ class Contents:
             if isinstance(block, str):
                 why = block
                 continue
-            if found := block.spans.get(index):
-                size += found.end - found.begin
+            if located := block.spans.get(index):
+                size += located.end - located.begin
                 try:
-                    sources.append(await self._beside_if(size, found.read, block.request))
+                    sources.append(await self._beside_if(size, located.read, block.request))
                 except UnreadableBlockError as error:
                     why = str(error)
         merged = await self._beside_if(size, span_content, sources[::-1]) if sources else SpanContent()
@@ -135,9 +135,9 @@ class Contents:
         try:
             request = await self._beside_if(held, decompress, row["compression"], row["otlp_request"])
             names = {"sdk_name": row["sdk_name"], "sdk_version": row["sdk_version"]}
-            for found in locate(request, self._wanted[place], **names):
-                if found:
-                    spans[found.index] = found
+            for located in locate(request, self._wanted[place], **names):
+                if located:
+                    spans[located.index] = located
                 await self._turn.give()
         except UnreadableBlockError as error:
             self._memory.release(self._project_id, held)
@@ -168,8 +168,8 @@ class Contents:
             days = {(partition, offset): day for day, partition, offset in places}
             columns = [list(column) for column in zip(*places, strict=True)]
             rows = await self._database.search_pool.fetch(_GET_BLOCKS, self._project_id, *columns)
-            found = {(days[row["partition"], row["offset"]], row["partition"], row["offset"]): row for row in rows}
-            self._fetched = {each: found.get(each) for each in places}
+            records = {(days[row["partition"], row["offset"]], row["partition"], row["offset"]): row for row in rows}
+            self._fetched = {each: records.get(each) for each in places}
         return self._fetched.pop(place)
 
     async def _beside_if(self, size: int, work: Any, *arguments: Any) -> Any:
@@ -189,7 +189,7 @@ class Contents:
 
 
 def parts_of(row: Mapping[str, Any]) -> Sequence[tuple[Place, int]]:
-    """Where a span was told: records, and which span of each; the newest last."""
+    """Return where the revisions of a span are: records, and the index in each; the newest last."""
     numbers = row["parts"]
     if not numbers:
         place = row["received_at"].date(), row["block_partition"], row["block_offset"]
@@ -201,7 +201,7 @@ def parts_of(row: Mapping[str, Any]) -> Sequence[tuple[Place, int]]:
 
 
 def span_content(sources: Sequence[ReceivedSpan]) -> SpanContent:
-    """What a span carries: as for the rows, later beats earlier, and nothing beats a value with silence."""
+    """Merge the revisions of a span into its content: as for the rows, a later value wins, an absent one never does."""
     in_order = sorted(sources, key=lambda source: source.span.end_time_unix_nano or source.span.start_time_unix_nano)
     merged = SpanContent()
     metadata: dict[str, Any] = {}

@@ -81,32 +81,32 @@ class Conditions:
         return "".join(f" AND {condition}" for condition in self._conditions)
 
 
-def add_filter(conditions: Conditions, wanted: TraceFilter) -> None:
+def add_filter(conditions: Conditions, trace_filter: TraceFilter) -> None:
     """Add everything that a filter asks for.
 
     Raises RefusedError naming the field that can't be used.
     """
-    if wanted.HasField("start_from"):
-        conditions.add("start_at >= {}", to_datetime("filter.start_from", wanted.start_from))
-    if wanted.HasField("start_before"):
-        conditions.add("start_at < {}", to_datetime("filter.start_before", wanted.start_before))
+    if trace_filter.HasField("start_from"):
+        conditions.add("start_at >= {}", to_datetime("filter.start_from", trace_filter.start_from))
+    if trace_filter.HasField("start_before"):
+        conditions.add("start_at < {}", to_datetime("filter.start_before", trace_filter.start_before))
     for field, column in _ANY_OF.items():
-        if values := _values(field, getattr(wanted, field)):
+        if values := _values(field, getattr(trace_filter, field)):
             conditions.add_any_of(column, values)
-    if tags := _values("tags", wanted.tags):
+    if tags := _values("tags", trace_filter.tags):
         conditions.add("tags @> {}::text[] AND tags <> '{{}}'", tags)
-    if wanted.min_level != LEVEL_UNSPECIFIED:
-        conditions.add_raw(f"level >= {int(wanted.min_level)}")  # a constant: the index holds only some levels
+    if trace_filter.min_level != LEVEL_UNSPECIFIED:
+        conditions.add_raw(f"level >= {int(trace_filter.min_level)}")  # a constant: the index holds only some levels
     for field, condition in _BOUNDS.items():
-        if wanted.HasField(field):  # type: ignore[arg-type]
-            conditions.add(condition, getattr(wanted, field))
+        if trace_filter.HasField(field):  # type: ignore[arg-type]
+            conditions.add(condition, getattr(trace_filter, field))
     for field, condition in _COSTS.items():
-        if wanted.HasField(field):  # type: ignore[arg-type]
-            conditions.add(condition, _picodollars(f"filter.{field}", getattr(wanted, field)))
-    if wanted.HasField("has_error"):
-        conditions.add_raw(f"level {'>=' if wanted.has_error else '<'} {LEVEL_ERROR}")
-    if wanted.name_contains:
-        conditions.add(f"{NAME} ILIKE {{}}", containing(wanted.name_contains))
+        if trace_filter.HasField(field):  # type: ignore[arg-type]
+            conditions.add(condition, _picodollars(f"filter.{field}", getattr(trace_filter, field)))
+    if trace_filter.HasField("has_error"):
+        conditions.add_raw(f"level {'>=' if trace_filter.has_error else '<'} {LEVEL_ERROR}")
+    if trace_filter.name_contains:
+        conditions.add(f"{NAME} ILIKE {{}}", containing(trace_filter.name_contains))
 
 
 def containing(text: str, field: str = "filter.name_contains") -> str:

@@ -1,4 +1,4 @@
-"""What matters of a trace, however large: which spans are shown, and in which groups the others are counted. Pure.
+"""The overview of a trace, however large: which spans are shown, and in which groups the others are counted. Pure.
 
 Shown are errors, the critical path, the slowest and the first levels, each with the spans above it, up to a number.
 """
@@ -38,9 +38,13 @@ class Group:
 
 
 def choose(tree: SpanTree, *, most: int, depth: int, errors_only: bool) -> Positions:
-    """The positions of the spans to show, in start order: at most `most`, each with its parent.
+    """Return the positions of the spans to show, in start order, each with its parent.
 
-    `depth`: only the first levels, 0 for all. `errors_only`: only spans with an error, and those above them.
+    Args:
+        tree: The trace.
+        most: Spans, at most.
+        depth: Only the first levels; 0 for all.
+        errors_only: Only spans with an error, and those above them.
     """
     shown, alike = _Shown(tree, most), _numbers_among_alike(tree)
     errors = tree.spans["level"] == LEVEL_ERROR
@@ -66,12 +70,12 @@ def choose(tree: SpanTree, *, most: int, depth: int, errors_only: bool) -> Posit
 
 
 def _sorted(places: Positions, by: NDArray[np.int64]) -> Positions:
-    """By this, then in start order."""
+    """Return positions sorted by a key, then in start order."""
     return places[np.argsort(by[places], kind="stable")]
 
 
 def fold(tree: SpanTree, shown: Positions) -> list[Group]:
-    """The spans that are not shown, in groups by parent, name and type; the largest groups of a parent first."""
+    """Return the spans that are not shown, in groups by parent, name and type; the largest groups of a parent first."""
     size = len(tree)
     is_shown = np.zeros(size + 1, np.bool_)
     is_shown[shown] = True
@@ -110,7 +114,7 @@ def _groups(tree: SpanTree, owner: Positions, heads: Positions, hidden: Position
     first = np.full(groups, len(order))
     np.minimum.at(first, number, np.arange(len(order)))
     examples = order[first]
-    found = [
+    folded = [
         Group(
             parent=NONE if owner[example] == len(tree) else int(owner[example]),
             example=None if several[group] else int(example),
@@ -125,11 +129,11 @@ def _groups(tree: SpanTree, owner: Positions, heads: Positions, hidden: Position
         )
         for group, example in enumerate(examples)
     ]
-    return sorted(found, key=lambda group: (group.parent, group.example is None, -group.span_count, group.start))
+    return sorted(folded, key=lambda group: (group.parent, group.example is None, -group.span_count, group.start))
 
 
 def _merged(owner: Positions, number: Positions) -> tuple[Positions, Flags]:
-    """Numbers of groups, of each parent's the largest, then one for all others; and which ones are for others."""
+    """Renumber groups: of each parent the largest, then one for all others; and return which ones are for others."""
     groups = int(number.max()) + 1
     parent = np.empty(groups, np.int64)
     parent[number] = owner
@@ -180,7 +184,7 @@ def _origins(tree: SpanTree, marked: Flags) -> Flags:
 
 
 def _numbers_among_alike(tree: SpanTree) -> Positions:
-    """How many siblings with the same name and type come before each."""
+    """Return how many siblings with the same name and type come before each span."""
     spans = tree.spans
     order = np.lexsort((spans["type"], spans["name"], tree.parents))
     keys = np.stack((tree.parents[order], spans["name"][order], spans["type"][order]))

@@ -1,4 +1,4 @@
-"""Up to when answers are complete, and waiting until they hold a certain write."""
+"""Up to when answers are complete, waiting until they hold a certain write, and GetStatus."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ from shared.runtime.settings import KafkaSettings
 log = structlog.get_logger()
 
 PROJECTIONS = {projection.topic: projection.name for projection in specs.PROJECTIONS}
-"""Which projection reads a topic."""
+"""The projection of each topic, by name."""
 _PARTITIONS = {topic.name: topic.partitions for topic in TOPICS}
 _LOOK_SECONDS = 0.25
 _DEFAULT_WAIT_MS, _MAX_WAIT_MS = 5_000, 30_000
@@ -40,7 +40,7 @@ _Place = tuple[str, int]  # topic, partition
 
 
 class LogEnds:
-    """The offsets the log writes next, asked for a few times a second; as last known while Kafka is away."""
+    """The offsets that the log writes next, polled a few times a second; as last known while Kafka is away."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -48,7 +48,7 @@ class LogEnds:
         self.known_at = datetime.fromtimestamp(0, UTC)
 
     async def run(self) -> None:
-        """Keep asking until cancelled."""
+        """Poll until cancelled."""
         partitions = [TopicPartition(topic, n) for topic in PROJECTIONS for n in range(_PARTITIONS[topic])]
         while True:
             consumer = AIOKafkaConsumer(
@@ -72,12 +72,15 @@ class LogEnds:
 
 
 async def freshness(database: Database, log_ends: LogEnds, topics: Sequence[str] = (TRACES,)) -> Freshness:
-    """Up to when an answer that is read from these topics' projections after this call is complete."""
+    """Return up to when an answer that is read from some topics' projections after this call is complete."""
     return completeness(log_ends, await _positions_of(database, topics), topics)
 
 
 def completeness(log_ends: LogEnds, folded: Mapping[_Place, asyncpg.Record], topics: Sequence[str]) -> Freshness:
-    """The same, of these positions. It tells times only: counts of records would tell how much other projects send."""
+    """Return up to when some positions are complete.
+
+    Times only: counts of records would say how much other projects send.
+    """
     complete_until, is_behind = log_ends.known_at, False
     for place, end in log_ends.ends.items():
         row = folded.get(place)
@@ -89,15 +92,15 @@ def completeness(log_ends: LogEnds, folded: Mapping[_Place, asyncpg.Record], top
     return Freshness(complete_until=timestamp(complete_until), lag_ms=lag // timedelta(milliseconds=1))
 
 
-async def wait_for(database: Database, wanted: WaitFor, time_left: float | None) -> None:
-    """Return when the read model holds what was written at a position; `time_left` is the call's, in seconds.
+async def wait_for(database: Database, request: WaitFor, time_left: float | None) -> None:
+    """Wait until the read model holds what was written at a position; `time_left` is the call's, in seconds.
 
-    Raises RefusedError: the position is none, or was not reached in time.
+    Raises RefusedError: the position can't be used, or was not reached in time.
     """
-    positions = _positions(wanted.position)
+    positions = _positions(request.position)
     if not positions:
         return
-    timeout = min(wanted.timeout_ms or _DEFAULT_WAIT_MS, _MAX_WAIT_MS) / 1000
+    timeout = min(request.timeout_ms or _DEFAULT_WAIT_MS, _MAX_WAIT_MS) / 1000
     if time_left is not None:
         timeout = min(timeout, max(0.0, time_left - 0.1))
     end, pause = time.monotonic() + timeout, 0.005
@@ -114,7 +117,7 @@ async def wait_for(database: Database, wanted: WaitFor, time_left: float | None)
 async def get_status(
     log_ends: LogEnds, database: Database, project_id: str, _request: pb.GetStatusRequest
 ) -> pb.GetStatusResponse:
-    """Every projection's state and lag, and the project's dead letters.
+    """Return every projection's state and lag, and the number of the project's dead letters.
 
     No offsets and no reasons: those are about all projects, and their operator sees them in Postgres and the metrics.
     """

@@ -23,7 +23,7 @@ from services.read.query.trace_spans import (
     Position,
     Rows,
     Trace,
-    Trees,
+    TreeCache,
     position_of,
     read_behind,
     read_small,
@@ -38,7 +38,7 @@ MAX_PAGE, MAX_IDS = 10_000, 1_000
 _PIECE_BYTES = 64 * 1024  # of the answer; written one after another, so that none takes long
 _SCORES_BYTES = PAGE_BYTES // 2
 _Chunks = AsyncIterator[tuple[Rows, Collection[bytes] | None]]
-"""Rows of spans in start order, and the ids of the critical ones; None: nobody knows."""
+"""Rows of spans in start order, and the ids of the critical ones; None where they are not known."""
 
 
 @dataclass(slots=True)
@@ -46,22 +46,22 @@ class TraceAnswer:
     """A GetTraceResponse that is written piece by piece: written at once, a large one would stop the event loop."""
 
     message: GetTraceResponse = field(default_factory=GetTraceResponse)
-    """All but the spans that are written already."""
+    """The response without the spans that are written already."""
     nbytes: int = 0
     _written: list[bytes] = field(default_factory=list)
     _unwritten: int = 0
 
     @property
     def freshness(self) -> Freshness:
-        """Of the answer."""
+        """How fresh the answer is."""
         return self.message.freshness
 
     def ByteSize(self) -> int:  # noqa: N802 - as messages have it
-        """Bytes of the spans and scores; what is besides is small."""
+        """Return the bytes of the spans and scores; what else there is is small."""
         return self.nbytes
 
     def count(self, nbytes: int) -> None:
-        """The last span, or what else came last, has so many bytes."""
+        """Count the bytes of the last span, or of what else was added last."""
         self.nbytes += nbytes
         self._unwritten += nbytes
         if self._unwritten > _PIECE_BYTES:
@@ -70,16 +70,16 @@ class TraceAnswer:
             self._unwritten = 0
 
     def to_bytes(self) -> bytes:
-        """The message: pieces of a message one after another are the message."""
+        """Return the serialized message: its pieces, one after another, are the message."""
         return b"".join((*self._written, self.message.SerializeToString()))
 
     def to_message(self) -> GetTraceResponse:
-        """The message as its reader sees it."""
+        """Return the message as its reader sees it."""
         return GetTraceResponse.FromString(self.to_bytes())
 
 
 class TraceReader:
-    """The traces that one process reads: what its calls share."""
+    """Reads the traces of one process: what its calls share."""
 
     def __init__(self, settings: QuerySettings, turns: Turns) -> None:
         self._settings, self._turns = settings, turns
@@ -89,18 +89,18 @@ class TraceReader:
             per_tenant=settings.memory_bytes_per_project,
             wait_seconds=settings.wait_seconds,
         )
-        self._trees = Trees(self._memory)
+        self._trees = TreeCache(self._memory)
 
     @property
     def max_spans(self) -> int:
-        """Of a trace whose tree is made."""
+        """The largest number of spans of which a tree is made."""
         return self._settings.trace_spans
 
     @asynccontextmanager
     async def open_tree(self, database: Database, trace: Trace) -> AsyncIterator[SpanTree]:
-        """The tree of a trace that is not larger than `max_spans`, with memory to compute something of it.
+        """Open the tree of a trace that is not larger than `max_spans`, with memory to compute something of it.
 
-        Raises OverloadedError.
+        Raises OverloadedError: too much memory is in use.
         """
         if trace.span_count <= SMALL:
             yield (await read_small(database, trace))[1]
@@ -110,7 +110,7 @@ class TraceReader:
             yield tree
 
     async def get_trace(self, database: Database, project_id: str, request: GetTraceRequest) -> TraceAnswer:
-        """One trace, or a page of it.
+        """Return a trace, or a page of it.
 
         Raises RefusedError: a field can't be used, the project has no such trace, or it has too much under way.
         """
@@ -179,7 +179,7 @@ class _Page:
     has_scores: bool = False
 
     async def fill(self, database: Database, trace: Trace, chunks: _Chunks, *, first: bool) -> Position | None:
-        """Write spans as long as there is room. Gives where that ended; None: at the end of the trace."""
+        """Write spans as long as there is room, and return where that ended; None is the end of the trace."""
         last = None
         async for rows, critical in chunks:
             self.answer.message.critical_path_unknown = critical is None
@@ -208,7 +208,7 @@ class _Page:
             self.answer.count(nbytes)
 
     async def _add(self, row: asyncpg.Record, scores: Collection[AttachedScore], critical: Collection[bytes]) -> bool:
-        """Write one span; False: it has no room."""
+        """Write one span, and return whether there was room for it."""
         if self.spans == self.size:
             return False
         spans, room = self.answer.message.spans, self.limit - self.answer.nbytes
@@ -228,17 +228,17 @@ class _Page:
 
 
 def parse_id(name: str, text: str, *, size: int) -> bytes:
-    """The bytes of an id in hex digits; `name` is that of its field.
+    """Return the bytes of an id in hex digits; `name` is that of its field.
 
-    Raises RefusedError.
+    Raises RefusedError naming the field.
     """
     try:
-        found = bytes.fromhex(text)
+        raw = bytes.fromhex(text)
     except ValueError:
-        found = b""
-    if len(found) != size or len(text) != 2 * size:
+        raw = b""
+    if len(raw) != size or len(text) != 2 * size:
         raise InvalidError(name, f"must be {2 * size} hex digits")
-    return found
+    return raw
 
 
 def _span_ids(request: GetTraceRequest) -> frozenset[bytes]:

@@ -1,4 +1,4 @@
-"""GetTraceOverview: what matters of a trace, and how much there is besides."""
+"""GetTraceOverview: the spans of a trace that matter, and how many others there are in which groups."""
 
 import asyncio
 from pathlib import Path
@@ -30,7 +30,7 @@ _LARGE = 5_000  # spans: folding so many takes more than some milliseconds
 async def get_trace_overview(
     reader: TraceReader, database: Database, project_id: str, request: GetTraceOverviewRequest
 ) -> GetTraceOverviewResponse:
-    """The overview of a trace, or of what is below one of its spans.
+    """Return the overview of a trace, or of what is below one of its spans.
 
     Raises RefusedError: a field can't be used, there is no such trace or span, or the trace is too large for that.
     """

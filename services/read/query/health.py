@@ -1,4 +1,4 @@
-"""What the query service says of itself: whether Postgres answers. The process as a whole serves as long as it runs."""
+"""The health of the query service: whether Postgres answers. The process as a whole serves as long as it runs."""
 
 import asyncio
 from typing import NoReturn
@@ -17,13 +17,13 @@ _LOOK_SECONDS = 1.0
 _PATIENCE = 3.0
 
 
-async def tell_health(health: Health, dsn: str) -> NoReturn:
-    """Say it for ever. The question has a connection of its own: busy ones are no illness."""
+async def report_health(health: Health, dsn: str) -> NoReturn:
+    """Report it for ever. The check has a connection of its own: a service whose connections are busy is healthy."""
     connection: asyncpg.Connection | None = None
-    told: str | None = "not asked yet"
+    last_error: str | None = "not asked yet"
     try:
         while True:
-            why_not: str | None = None
+            error_text: str | None = None
             try:
                 async with asyncio.timeout(_PATIENCE):
                     connection = connection or await asyncpg.connect(
@@ -31,14 +31,14 @@ async def tell_health(health: Health, dsn: str) -> NoReturn:
                     )
                     await connection.execute("SELECT 1")
             except DATABASE_ERRORS as error:
-                why_not = f"{type(error).__name__}: {error}"
+                error_text = f"{type(error).__name__}: {error}"
                 if connection:
                     connection.terminate()
                 connection = None
-            if why_not and not told:
-                log.warning("Postgres does not answer", error=why_not)
-            told = why_not
-            await health.set(SERVICE, serving=why_not is None)
+            if error_text and not last_error:
+                log.warning("Postgres does not answer", error=error_text)
+            last_error = error_text
+            await health.set(SERVICE, serving=error_text is None)
             await asyncio.sleep(_LOOK_SECONDS)
     finally:
         if connection:

@@ -28,7 +28,7 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """How much the projects have under way in this process. What is too much is refused with RESOURCE_EXHAUSTED."""
+    """Limits of what projects have under way in this process; what is beyond is refused with RESOURCE_EXHAUSTED."""
 
     requests: FairLimiter
     """Reads until their answers have been read, those included that wait for a write or for their turn."""
@@ -76,7 +76,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class ReadContext:
-    """The reads of one database."""
+    """What all reads of a process share: the database, the keys, the ends of the log and the limits."""
 
     database: Database
     keys: Authenticator
@@ -90,10 +90,14 @@ class ReadContext:
         context: Context,
         topics: Sequence[str] = (TRACES,),
     ) -> Answer:
-        """A read's answer; or its refusal as a status.
+        """Answer a read after the wait that it requests, or end the call with its refusal.
 
-        With the freshness of the topics it is folded from, and after the wait it asks for. Some messages have no place
-        for the one (then there are no `topics`) or the other.
+        Args:
+            read: The function that reads, given the database, the project and the request.
+            request: The request; only some have a field for a wait.
+            context: The call.
+            topics: Those whose projections are read, for the freshness of the answer; none where the answer has no
+                field for it.
         """
 
         async def ask() -> Answer:
@@ -115,7 +119,7 @@ class ReadContext:
         return await answering(type(request).__name__.removesuffix("Request"), context, ask)
 
     async def stream(self, method: str, context: Context, parts: AsyncIterator[Part]) -> AsyncIterator[Part]:
-        """The parts of a stream, when its project has not too many; or its refusal as a status."""
+        """Yield the parts of a stream, if its project has not too many, or end the call with its refusal."""
 
         async def admit() -> str:
             project_id = await project_of(self.keys, context)
@@ -150,5 +154,5 @@ class ReadContext:
 
 
 def _size(answer: Any) -> int:
-    """The bytes of a message, or of an answer that is written in pieces."""
+    """Return the bytes of a message, or of an answer that is written in pieces."""
     return int(answer.ByteSize())

@@ -1,4 +1,4 @@
-"""What is the query service's own in refusing: a database that is slow or away."""
+"""Refusals of the query service: a database that is slow or away, and methods that write."""
 
 from collections.abc import Awaitable, Callable
 
@@ -17,11 +17,11 @@ AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
 )
-"""What is raised when the database does not answer."""
+"""The errors that are raised when the database does not answer."""
 
 
 async def answering(method: str, context: Context, call: Callable[[], Awaitable[Answer]]) -> Answer:
-    """The call's answer, or its refusal as a status; the database away is UNAVAILABLE with RetryInfo."""
+    """Return a call's answer, or end it with its refusal; a database that is away is UNAVAILABLE with RetryInfo."""
 
     async def ask() -> Answer:
         try:

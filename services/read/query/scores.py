@@ -154,40 +154,40 @@ async def aggregate_scores(
     return pb.AggregateScoresResponse(groups=map(_group, rows))
 
 
-def add_score_filter(conditions: Conditions, wanted: pb.ScoreFilter) -> None:
+def add_score_filter(conditions: Conditions, score_filter: pb.ScoreFilter) -> None:
     """Add everything that a ScoreFilter asks for, over the columns of scores.
 
     Raises InvalidError naming the field that can't be used.
     """
     for field, (column, size) in _IDS.items():
-        if ids := [_id(f"filter.{field}", text, size) for text in few(f"filter.{field}", getattr(wanted, field))]:
+        if ids := [_id(f"filter.{field}", text, size) for text in few(f"filter.{field}", getattr(score_filter, field))]:
             conditions.add(f"{column} = ANY({{}}::bytea[])", ids)
     for field, column in _TEXTS.items():
-        if values := texts(f"filter.{field}", getattr(wanted, field)):
+        if values := texts(f"filter.{field}", getattr(score_filter, field)):
             conditions.add(f"{column} = ANY({{}}::text[])", values)
-    if sources := few("filter.sources", wanted.sources):
+    if sources := few("filter.sources", score_filter.sources):
         if unknown := set(sources) - set(ScoreSource.values()):
             raise InvalidError("filter.sources", f"{min(unknown)} is no source")
         conditions.add("source = ANY({}::smallint[])", list(sources))
-    if wanted.HasField("scored_from"):
-        conditions.add("scored_at >= {}", to_datetime("filter.scored_from", wanted.scored_from))
-    if wanted.HasField("scored_before"):
-        conditions.add("scored_at < {}", to_datetime("filter.scored_before", wanted.scored_before))
-    add_values(conditions, wanted, "filter")
+    if score_filter.HasField("scored_from"):
+        conditions.add("scored_at >= {}", to_datetime("filter.scored_from", score_filter.scored_from))
+    if score_filter.HasField("scored_before"):
+        conditions.add("scored_at < {}", to_datetime("filter.scored_before", score_filter.scored_before))
+    add_values(conditions, score_filter, "filter")
 
 
-def add_values(conditions: Conditions, wanted: Any, path: str) -> None:
-    """Add the bounds and categories of a ScoreFilter or a ScoreCondition, which is at `path` in the request.
+def add_values(conditions: Conditions, bounds: Any, path: str) -> None:
+    """Add the bounds and categories of a ScoreFilter or a ScoreCondition, which stands at `path` in the request.
 
     Raises InvalidError naming the field that can't be used.
     """
     for field, sign in (("min_value", ">="), ("max_value", "<=")):
-        if wanted.HasField(field):
-            bound = getattr(wanted, field)
-            if isnan(bound):
+        if bounds.HasField(field):
+            value = getattr(bounds, field)
+            if isnan(value):
                 raise InvalidError(f"{path}.{field}", "is no number")
-            conditions.add(f"number {sign} {{}}", bound)
-    if categories := texts(f"{path}.categories", wanted.categories):
+            conditions.add(f"number {sign} {{}}", value)
+    if categories := texts(f"{path}.categories", bounds.categories):
         conditions.add(f"{OF_A_CATEGORY} AND label = ANY({{}}::text[])", categories)
 
 

@@ -32,14 +32,14 @@ class SpanTree:
     """The spans of one trace. A span is its position: they are ordered by start, then id."""
 
     spans: NDArray[Any]
-    """Of COLUMNS."""
+    """Rows of COLUMNS, in start order."""
     parents: Positions
-    """NONE where there is none in the trace; of spans in a circle, too."""
+    """The position of each span's parent; NONE where it is not in the trace, or the span is in a circle."""
     critical: Flags
 
     @classmethod
     def of(cls, spans: NDArray[Any]) -> Self:
-        """The tree of rows of COLUMNS, in any order. Of several rows with one id the last to start counts."""
+        """Make the tree of rows of COLUMNS, in any order. Of several rows with one id the last to start counts."""
         spans = _one_each(spans[np.lexsort((spans["span_id"], spans["start"]))])
         parents = _parents(spans)
         return cls(spans, parents, critical_path(parents, spans["start"], spans["end"]))
@@ -49,34 +49,34 @@ class SpanTree:
 
     @property
     def nbytes(self) -> int:
-        """Of memory, about."""
+        """Bytes of memory that the tree takes, about."""
         return int(self.spans.nbytes + self.parents.nbytes + self.critical.nbytes)
 
     def ids(self, positions: Positions | slice) -> list[bytes]:
-        """The ids of these spans."""
+        """Return the ids of some spans."""
         raw = self.spans["span_id"][positions].astype(">u8").tobytes()
         return [raw[at : at + 8] for at in range(0, len(raw), 8)]
 
     def places(self, span_ids: Collection[bytes] | None = None) -> Positions:
-        """Where these spans are, in start order; None: all. Those that are not in the trace are left out."""
+        """Return the positions of some spans, or of all, in start order; those not in the trace are left out."""
         if span_ids is None:
             return np.arange(len(self))
-        wanted = np.array([int.from_bytes(span_id) for span_id in span_ids], np.uint64)
-        return np.flatnonzero(np.isin(self.spans["span_id"], wanted))
+        numbers = np.array([int.from_bytes(span_id) for span_id in span_ids], np.uint64)
+        return np.flatnonzero(np.isin(self.spans["span_id"], numbers))
 
     def after(self, start: int, span_id: bytes) -> int:
-        """The position of the first span that comes after this start and id."""
+        """Return the position of the first span that comes after a start and an id."""
         starts, ids = self.spans["start"], self.spans["span_id"]
         first, end = np.searchsorted(starts, start, "left"), np.searchsorted(starts, start, "right")
         return int(first + np.searchsorted(ids[first:end], np.uint64(int.from_bytes(span_id)), "right"))
 
     def critical_ids(self, among: Positions | slice) -> frozenset[bytes]:
-        """The ids of those of these spans that are on the critical path."""
+        """Return the ids of those of some spans that are on the critical path."""
         places = self.places()[among]
         return frozenset(self.ids(places[self.critical[places]]))
 
     def depths(self) -> Positions:
-        """How many spans are above each."""
+        """Return how many spans are above each."""
         above, depths = _with_end(self.parents), np.append(np.ones(len(self), np.int64), 0)
         depths[:-1][self.parents == NONE] = 0
         while (above != len(self)).any():
@@ -85,7 +85,7 @@ class SpanTree:
         return depths[:-1]
 
     def below(self, position: int) -> Self:
-        """The tree of this span and all that is below it."""
+        """Return the tree of a span and all that is below it."""
         above = _with_end(self.parents)
         above[position] = position
         above = fixed_point(above)
@@ -98,7 +98,7 @@ class SpanTree:
 
 
 def critical_path(parents: Positions, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Flags:
-    """Which spans decided when the trace ended.
+    """Return which spans decided when the trace ended.
 
     From the end backwards (as in Zhang et al., "CRISP: Critical Path Analysis of Large-Scale Microservice
     Architectures", 2022): of a span's children the last to end is critical, then the last of those that ended before
@@ -118,8 +118,8 @@ def critical_path(parents: Positions, starts: NDArray[np.int64], ends: NDArray[n
     # The last sibling that ended before this one began: one search for all, by family and then by time.
     times = np.unique(np.concatenate((start, end)))
     key = family * len(times) + np.searchsorted(times, end)
-    wanted = family * len(times) + np.searchsorted(times, start)
-    before = np.minimum(np.searchsorted(key, wanted, "right") - 1, places - 1)
+    start_key = family * len(times) + np.searchsorted(times, start)
+    before = np.minimum(np.searchsorted(key, start_key, "right") - 1, places - 1)
     before = np.where(before >= family, before, NONE)
     last = np.searchsorted(parent, span, "right") - 1
     last = np.where(parent[last] == span, last, NONE)
@@ -128,7 +128,7 @@ def critical_path(parents: Positions, starts: NDArray[np.int64], ends: NDArray[n
 
 
 def fixed_point(above: Positions) -> Positions:
-    """Where each position leads when it is followed to the end, which is a position that leads to itself."""
+    """Follow each position to where it leads in the end: a position that leads to itself."""
     while True:
         further = above[above]
         if np.array_equal(further, above):
@@ -154,12 +154,12 @@ def _one_each(spans: NDArray[Any]) -> NDArray[Any]:
 
 
 def _parents(spans: NDArray[Any]) -> Positions:
-    ids, wanted = spans["span_id"], spans["parent_id"]
+    ids, parent_ids = spans["span_id"], spans["parent_id"]
     if not len(spans):
         return np.empty(0, np.int64)
     by_id = np.argsort(ids)
-    at = np.minimum(np.searchsorted(ids[by_id], wanted), len(spans) - 1)
-    parents = np.where((ids[by_id][at] == wanted) & (wanted != 0), by_id[at], NONE).astype(np.int64)
+    at = np.minimum(np.searchsorted(ids[by_id], parent_ids), len(spans) - 1)
+    parents = np.where((ids[by_id][at] == parent_ids) & (parent_ids != 0), by_id[at], NONE).astype(np.int64)
     # After as many steps as there are spans only those in circles have not come to the end, and each is where one has.
     above = _with_end(parents)
     for _ in range(len(spans).bit_length()):
@@ -171,7 +171,7 @@ def _parents(spans: NDArray[Any]) -> Positions:
 
 
 def _with_end(parents: Positions) -> Positions:
-    """Parents, with one position more, which is its own parent and that of all who have none."""
+    """Return parents with one position more, which is its own parent and that of all who have none."""
     above = np.append(parents, len(parents))
     above[:-1][parents == NONE] = len(parents)
     return above

@@ -99,8 +99,8 @@ async def tail_traces(
     """Yield a trace after each poll that finds it changed since a snapshot, as long as the caller listens.
 
     A trace has changed when the transaction that changed it last is visible in Postgres' snapshot of this poll and was
-    not in that of the poll before. So nothing is missed or yielded twice, however late a transaction commits and whatever
-    the clocks of gateways say.
+    not in that of the poll before. So nothing is missed or yielded twice, however late a transaction commits and
+    whatever the clocks of gateways say.
     """
     before = since
     with poller.tail(project_id):
@@ -129,7 +129,7 @@ async def _changed_traces(
 
 
 def _add_changed(conditions: Conditions, before: str, now: str, *, after: asyncpg.Record | None) -> None:
-    """Leave only traces that were changed between two snapshots, after a row. The first condition is for the index."""
+    """Leave only traces changed between two snapshots, after a row. The first condition is for the index."""
     conditions.add("traces.changed_by >= pg_snapshot_xmin({}::text::pg_snapshot)", before)
     conditions.add("NOT pg_visible_in_snapshot(traces.changed_by, {}::text::pg_snapshot)", before)
     conditions.add("pg_visible_in_snapshot(traces.changed_by, {}::text::pg_snapshot)", now)

@@ -23,14 +23,14 @@ MAX_ATTACHED = 1_000
 """How many scores are shown on a trace and some of its spans."""
 
 
-def add_score_conditions(conditions: Conditions, wanted: Sequence[ScoreCondition]) -> None:
+def add_score_conditions(conditions: Conditions, score_conditions: Sequence[ScoreCondition]) -> None:
     """Leave only traces that meet all of some conditions on their scores.
 
     Raises InvalidError naming the field that can't be used.
     """
-    if len(wanted) > _MAX_CONDITIONS:
-        raise InvalidError("filter.scores", f"{len(wanted)} conditions; at most {_MAX_CONDITIONS}")
-    for n, condition in enumerate(wanted):
+    if len(score_conditions) > _MAX_CONDITIONS:
+        raise InvalidError("filter.scores", f"{len(score_conditions)} conditions; at most {_MAX_CONDITIONS}")
+    for n, condition in enumerate(score_conditions):
         path = f"filter.scores[{n}]"
         if not condition.name:
             raise InvalidError(f"{path}.name", "is missing")

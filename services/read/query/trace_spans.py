@@ -1,4 +1,4 @@
-"""The rows of one trace's spans, some at a time, and its tree, which is remembered for the next page."""
+"""The rows of one trace's spans, some at a time, and its tree, which is cached for the next page."""
 
 import asyncio
 from collections import OrderedDict
@@ -27,9 +27,9 @@ GET_NEXT = _GET_SPANS.format(conditions="AND (start_at, span_id) > ($5, $6)", li
 FIND_DAYS = _QUERIES["find_trace_days"]
 _GET_TREE = _QUERIES["get_span_tree"]
 SMALL = 1_000
-"""Spans of a trace that is read at once."""
+"""A trace of so many spans is read at once."""
 AT_ONCE = 500
-"""Rows of a larger one: 5 ms of the event loop until asyncpg has read them."""
+"""Rows that are read of a larger trace at a time: asyncpg takes 5 ms of the event loop for them."""
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _2000 = 946_684_800_000_000  # µs since 1970: where Postgres begins to count
 _COPY_HEAD, _COPY_TAIL = 19, 2  # bytes around the rows of a binary COPY without extensions
@@ -46,8 +46,8 @@ _COPIED = np.dtype(
     ]
 )  # fmt: skip
 BYTES_OF_A_SPAN = 250
-"""While a tree is made, or folded."""
-_REMEMBERED_BYTES = 64 * MIB
+"""Memory that a span takes while its tree is made, or folded."""
+_CACHED_BYTES = 64 * MIB
 
 Rows = Sequence[asyncpg.Record]
 Position = tuple[int, bytes]
@@ -56,12 +56,12 @@ Position = tuple[int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Which trace, and as of when."""
+    """A trace, as of when it was last changed."""
 
     project_id: str
     trace_id: bytes
     days: tuple[date, date]
-    """In which its spans start."""
+    """The first and the last day in which its spans start."""
     span_count: int
     last_received_at: datetime
 
@@ -73,12 +73,12 @@ class Trace:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Parameters of its statements."""
+        """The first parameters of the trace's statements."""
         return self.project_id, self.trace_id, *self.days
 
 
-class Trees:
-    """Trees of large traces. One that is asked for several times at once is made once."""
+class TreeCache:
+    """The trees of large traces that were used last. One that is needed several times at once is made once."""
 
     def __init__(self, memory: FairLimiter) -> None:
         self._memory = memory
@@ -86,7 +86,7 @@ class Trees:
         self._making: dict[Trace, asyncio.Task[SpanTree]] = {}
 
     async def of(self, database: Database, trace: Trace) -> SpanTree:
-        """The tree of a trace.
+        """Return the tree of a trace.
 
         Raises OverloadedError: too much memory is in use.
         """
@@ -115,16 +115,16 @@ class Trees:
         if task.cancelled() or task.exception():
             return
         self._made[trace] = task.result()
-        while sum(tree.nbytes for tree in self._made.values()) > _REMEMBERED_BYTES:
+        while sum(tree.nbytes for tree in self._made.values()) > _CACHED_BYTES:
             of_project = [each for each in self._made if each.project_id == trace.project_id]
             others = sum(tree.nbytes for each, tree in self._made.items() if each.project_id != trace.project_id)
-            # Whoever asks for much forgets his own first, until he has less than half.
-            forgotten = of_project[0] if others <= _REMEMBERED_BYTES // 2 else next(iter(self._made))
-            del self._made[forgotten]
+            # A project that fills the cache makes room of its own trees first, until it has less than half.
+            evicted = of_project[0] if others <= _CACHED_BYTES // 2 else next(iter(self._made))
+            del self._made[evicted]
 
 
 async def read_small(database: Database, trace: Trace) -> tuple[Rows, SpanTree]:
-    """All spans, in start order, and their tree."""
+    """Read all spans of a small trace, in start order, and make their tree."""
     rows = one_each(await database.point_pool.fetch(GET_ALL, *trace.key))
     columns = [
         (
@@ -142,16 +142,16 @@ async def read_small(database: Database, trace: Trace) -> tuple[Rows, SpanTree]:
 
 
 async def read_some(database: Database, trace: Trace, span_ids: Collection[bytes]) -> Rows:
-    """These spans, in start order; those that the trace does not have are left out."""
+    """Read some spans, in start order; those that the trace does not have are left out."""
     return one_each(await database.search_pool.fetch(GET_SOME, *trace.key, list(span_ids)))
 
 
 async def read_behind(
     database: Database, trace: Trace, after: Position | None, *, at_once: int = AT_ONCE
 ) -> AsyncIterator[Rows]:
-    """The spans behind a place in start order, without a tree.
+    """Read the spans behind a position in start order, without a tree.
 
-    A span that was told with starts on two days may come twice.
+    A span of which revisions start on two days may come twice.
     """
     start, span_id = (datetime_of(after[0]), after[1]) if after else (_FIRST, b"")
     while True:
@@ -164,12 +164,15 @@ async def read_behind(
 
 
 def position_of(row: Mapping[str, Any]) -> Position:
-    """Where a span is in start order."""
+    """Return the position of a span in start order."""
     return microseconds_since_1970(row["start_at"]), row["span_id"]
 
 
 def one_each(rows: Iterable[asyncpg.Record]) -> list[asyncpg.Record]:
-    """A span told with starts on two days has two rows; the later one is shown. Rows come, and go, in start order."""
+    """Return one row for each span, in start order, as the rows are.
+
+    A span of which revisions start on two days has two rows; the later one is shown.
+    """
     by_id: dict[bytes, asyncpg.Record] = {}
     for row in rows:
         by_id.pop(row["span_id"], None)

@@ -34,16 +34,16 @@ _SAMPLE = 50
 PREVIEW = 200
 """Characters of an input or an error that are shown."""
 _MOST_VALUES = 2_000_000
-"""Of all items, repetitions and metrics of an answer: more would not fit the memory of a small process."""
+"""Items by repetitions by metrics of an answer: more would not fit the memory of a small process."""
 MOST_RUNS, MOST_NAMES = 10, 200
-OWN = ("errors", "latency", "cost")
+OWN_METRICS = ("errors", "latency", "cost")
 """Metrics that every run has, without an evaluator."""
 _LEAST_CONFIDENCE, _MOST_CONFIDENCE, _USUAL_CONFIDENCE = 0.5, 0.9999, 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that can be answered, as far as can be told without looking."""
+class ComparisonRequest:
+    """A checked request; only whether its runs and metrics exist is left to check."""
 
     baseline_id: str
     run_ids: tuple[str, ...]
@@ -53,51 +53,49 @@ class Asked:
     confidence: float
     seed: int
 
-    def wanted_of(self, names: AbstractSet[str]) -> list[str]:
-        """Of the names that evaluators used in any run, those whose values are compared.
+    def names_to_compare(self, evaluations: AbstractSet[str]) -> list[str]:
+        """Return which evaluations are compared, of the names of those that any run has.
 
-        Raises InvalidError for a metric that no run has: a slip of the pen must not look like no difference.
+        Raises InvalidError for a metric that no run has: a misspelt name must not look like no difference.
         """
-        there = {metric_name(name) for name in names} | set(OWN)
-        for name_field, asked in (("metrics", self.metrics), ("lower_is_better", self.lower_is_better)):
-            for n, name in enumerate(asked):
-                if name not in there:
-                    raise InvalidError(
-                        f"{name_field}[{n}]", f"no run has {name!r}; there are {', '.join(sorted(there))}"
-                    )
-        return sorted(name for name in names if not self.metrics or metric_name(name) in self.metrics)
+        metrics = {metric_name(name) for name in evaluations} | set(OWN_METRICS)
+        for path, requested in (("metrics", self.metrics), ("lower_is_better", self.lower_is_better)):
+            for n, name in enumerate(requested):
+                if name not in metrics:
+                    raise InvalidError(f"{path}[{n}]", f"no run has {name!r}; there are {', '.join(sorted(metrics))}")
+        return sorted(name for name in evaluations if not self.metrics or metric_name(name) in self.metrics)
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetItem:
-    """What an item of a run's data is."""
+    """An item of the data that a run is over."""
 
     metadata: str
     input_preview: str
     digest: str = ""
-    """Of what was asked and expected; empty where it is not known."""
+    """A digest of the input and the expected output; empty where they are not known."""
 
 
 @dataclass(frozen=True, slots=True)
-class RunRead:
-    """A run, and what came of it."""
+class RunData:
+    """A run with its results."""
 
     run_id: str
     request: ExperimentRequested
     row: Row
     items: Mapping[str, Row]
-    """Rows of compare_items."""
+    """Rows of compare_items, by item."""
     evaluations: Sequence[Row]
     """Rows of compare_evaluations."""
     dataset_items: Mapping[str, DatasetItem] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
-    """Why items failed; of many only some."""
+    """The errors of items that failed; of many only some."""
     revisions: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Of evaluators, by the name of what they said, among the first and the last results."""
+    """The revisions of evaluators by the name of their evaluation, among the first and the last results."""
 
     @property
     def name(self) -> str:
-        """As it is named in sentences."""
+        """The run's name in sentences."""
         return repr(self.request.name or self.run_id)
 
 
@@ -111,41 +109,46 @@ class Comparisons:
     async def compare_experiments(
         self, database: Database, project_id: str, request: CompareExperimentsRequest
     ) -> CompareExperimentsResponse:
-        """The candidates beside the baseline.
+        """Compare candidates with a baseline.
 
         Raises RefusedError: a field can't be used, the project has no such run, or it compares too much at once.
         """
-        asked = read_request(request)
+        checked = read_request(request)
         async with self._turns.hold(project_id):
-            runs, read = await self._read(database, project_id, asked)
+            runs, data = await self._read(database, project_id, checked)
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, _answer, asked, runs, read)
+            return await loop.run_in_executor(self._threads, _answer, checked, runs, data)
 
     async def _read(
-        self, database: Database, project_id: str, asked: Asked
-    ) -> tuple[Sequence[ExperimentRun], Sequence[RunRead]]:
-        """All runs as they are at one moment, the baseline first."""
-        fields = {"baseline_run_id": asked.baseline_id} | {f"run_ids[{n}]": id_ for n, id_ in enumerate(asked.run_ids)}
+        self, database: Database, project_id: str, checked: ComparisonRequest
+    ) -> tuple[Sequence[ExperimentRun], Sequence[RunData]]:
+        """Read all runs as they are at one moment, the baseline first."""
+        fields = {"baseline_run_id": checked.baseline_id} | {
+            f"run_ids[{n}]": id_ for n, id_ in enumerate(checked.run_ids)
+        }
         async with snapshot(database) as connection:
             rows = [await find_run(connection, project_id, run_id, field=field) for field, run_id in fields.items()]
-            names = await evaluation_names(connection, project_id, [row["run_id"] for row in rows])
-            wanted = asked.wanted_of(names)
-            values = sum(row["items_finished"] for row in rows) * max(1, len(wanted))
+            all_evaluations = await evaluation_names(connection, project_id, [row["run_id"] for row in rows])
+            evaluations = checked.names_to_compare(all_evaluations)
+            values = sum(row["items_finished"] for row in rows) * max(1, len(evaluations))
             if values > _MOST_VALUES:
                 raise InvalidError(
                     "metrics", f"about {values:,} values; at most {_MOST_VALUES:,}: ask for fewer or fewer runs"
                 )
             runs = await messages_of(connection, project_id, rows, self._summaries)
-            return runs, [await read_run(connection, project_id, row, wanted) for row in rows]
+            return runs, [await read_run(connection, project_id, row, evaluations) for row in rows]
 
 
 def metric_name(name: str) -> str:
-    """What an evaluation is compared as: one that has the name of a run's own figure is told apart."""
-    return f"{name} evaluation" if name in OWN else name
+    """Return the metric's name of an evaluation: one with the name of a run's own metric gets another."""
+    return f"{name} evaluation" if name in OWN_METRICS else name
 
 
-def read_request(request: CompareExperimentsRequest) -> Asked:
-    """Raises InvalidError naming the field that can't be used."""
+def read_request(request: CompareExperimentsRequest) -> ComparisonRequest:
+    """Check a request.
+
+    Raises InvalidError naming the field that can't be used.
+    """
     baseline_id = required("baseline_run_id", request.baseline_run_id)
     if not 1 <= len(request.run_ids) <= MOST_RUNS:
         raise InvalidError("run_ids", f"{len(request.run_ids)} runs; 1 to {MOST_RUNS} can be compared with a baseline")
@@ -158,7 +161,7 @@ def read_request(request: CompareExperimentsRequest) -> Asked:
     confidence = request.confidence or _USUAL_CONFIDENCE
     if not _LEAST_CONFIDENCE <= confidence <= _MOST_CONFIDENCE:  # nor is NaN
         raise InvalidError("confidence", f"{confidence} is not from {_LEAST_CONFIDENCE} to {_MOST_CONFIDENCE}")
-    return Asked(
+    return ComparisonRequest(
         baseline_id,
         tuple(request.run_ids),
         _names(request.metrics, "metrics"),
@@ -170,23 +173,23 @@ def read_request(request: CompareExperimentsRequest) -> Asked:
 
 
 def _names(names: object, field: str) -> tuple[str, ...]:
-    told = tuple(dict.fromkeys(names))  # type: ignore[call-overload]
-    if len(told) > MOST_NAMES:
-        raise InvalidError(field, f"{len(told)} names; at most {MOST_NAMES}")
-    return tuple(lookable(f"{field}[{n}]", required(f"{field}[{n}]", name)) for n, name in enumerate(told))
+    unique = tuple(dict.fromkeys(names))  # type: ignore[call-overload]
+    if len(unique) > MOST_NAMES:
+        raise InvalidError(field, f"{len(unique)} names; at most {MOST_NAMES}")
+    return tuple(lookable(f"{field}[{n}]", required(f"{field}[{n}]", name)) for n, name in enumerate(unique))
 
 
 async def evaluation_names(connection: asyncpg.Connection, project_id: str, run_ids: Sequence[str]) -> set[str]:
-    """Under which evaluators said something of any of the runs' items."""
+    """Return the names of the evaluations that any of some runs has."""
     return {row["name"] for row in await connection.fetch(_NAMES, project_id, list(run_ids))}
 
 
-async def read_run(connection: asyncpg.Connection, project_id: str, row: Row, names: Sequence[str]) -> RunRead:
-    """All that is compared of a run: what evaluators said under these names, or under all."""
+async def read_run(connection: asyncpg.Connection, project_id: str, row: Row, names: Sequence[str]) -> RunData:
+    """Read what is compared of a run; of its evaluations those with these names."""
     run_id, request = row["run_id"], ExperimentRequested.FromString(row["request"])
     items = {each["item_id"]: each for each in await _rows(connection, _ITEMS, project_id, run_id)}
     evaluations = await _rows(connection, _EVALUATIONS, project_id, run_id, list(names))
-    return RunRead(
+    return RunData(
         run_id,
         request,
         row,
@@ -199,14 +202,14 @@ async def read_run(connection: asyncpg.Connection, project_id: str, row: Row, na
 
 
 async def _rows(connection: asyncpg.Connection, statement: str, *parameters: Any) -> list[asyncpg.Record]:
-    """All rows; others are served between those of one fetch and the next."""
+    """Return all rows; other calls are served between one fetch and the next."""
     return [row async for row in connection.cursor(statement, *parameters, prefetch=_AT_ONCE)]
 
 
 async def _dataset_items(connection: asyncpg.Connection, project_id: str, row: Row) -> dict[str, DatasetItem]:
     if row["dataset_id"]:
-        found = await _rows(connection, _DATASET_ITEMS, project_id, row["dataset_id"], row["dataset_version"], PREVIEW)
-        return {each["item_id"]: DatasetItem(each["metadata"], each["input_preview"], each["digest"]) for each in found}
+        rows = await _rows(connection, _DATASET_ITEMS, project_id, row["dataset_id"], row["dataset_version"], PREVIEW)
+        return {each["item_id"]: DatasetItem(each["metadata"], each["input_preview"], each["digest"]) for each in rows}
     own = {}
     async for each in connection.cursor(_OWN_ITEMS, project_id, row["run_id"], prefetch=_LARGE_AT_ONCE):
         result = ExperimentItemFinished.FromString(each["result"])
@@ -224,28 +227,29 @@ async def _failures(connection: asyncpg.Connection, project_id: str, run_id: str
 async def _revisions(connection: asyncpg.Connection, project_id: str, run_id: str) -> dict[str, frozenset[str]]:
     revisions: dict[str, frozenset[str]] = {}
     async for row in connection.cursor(_FIRST_AND_LAST, project_id, run_id, _SAMPLE, prefetch=_LARGE_AT_ONCE):
-        for said in ExperimentItemFinished.FromString(row["result"]).evaluations:
-            if said.evaluator_version:
-                revisions[said.name] = revisions.get(said.name, frozenset()) | {said.evaluator_version}
+        for evaluation in ExperimentItemFinished.FromString(row["result"]).evaluations:
+            if revision := evaluation.evaluator_version:
+                revisions[evaluation.name] = revisions.get(evaluation.name, frozenset()) | {revision}
     return revisions
 
 
 def metadata_of(item: DatasetItem) -> dict[str, str]:
-    """What an item can be looked at by: texts as they are, other single values as JSON; no lists, no objects."""
+    """Return what segments can be made by: texts as they are, other single values as JSON; no lists, no objects."""
     try:
-        told = orjson.loads(item.metadata or "{}")
+        metadata = orjson.loads(item.metadata or "{}")
     except orjson.JSONDecodeError:
         return {}
     return {
         key: value if isinstance(value, str) else orjson.dumps(value).decode()
-        for key, value in (told.items() if isinstance(told, dict) else ())
+        for key, value in (metadata.items() if isinstance(metadata, dict) else ())
         if not isinstance(value, list | dict)
     }
 
 
-def _answer(asked: Asked, runs: Sequence[ExperimentRun], read: Sequence[RunRead]) -> CompareExperimentsResponse:
-    from services.read.query.experiments.comparison_response import (
-        answer,
-    )  # SciPy takes seconds: with the first comparison
+def _answer(
+    checked: ComparisonRequest, runs: Sequence[ExperimentRun], data: Sequence[RunData]
+) -> CompareExperimentsResponse:
+    # SciPy takes seconds to import: with the first comparison.
+    from services.read.query.experiments.comparison_response import response_of
 
-    return answer(asked, runs, read)
+    return response_of(checked, runs, data)

@@ -30,46 +30,50 @@ from lodestream_proto.v1.score_event_pb2 import (
     SCORE_TYPE_TEXT,
 )
 
-from services.read.query.experiments.compare import OWN, Asked, RunRead, metadata_of, metric_name
+from services.read.query.experiments.compare import OWN_METRICS, ComparisonRequest, RunData, metadata_of, metric_name
 from services.read.query.experiments.statistics.comparison import (
-    Compared,
+    ComparedMetric,
     Metric,
-    Run,
+    RunMetrics,
     changes,
     compare,
-    keys_to_look_by,
+    segment_keys,
     segments,
 )
 from services.read.query.experiments.statistics.finding import Rules
-from services.read.query.experiments.statistics.pairing import Kind, Values, mean, most_frequent
+from services.read.query.experiments.statistics.pairing import ValueKind, Values, mean, most_frequent
 from services.read.query.experiments.statistics.wording import Unit, count
 
 _MOST_SEGMENTS = 5_000
 
 
-def answer(asked: Asked, runs: Sequence[ExperimentRun], read: Sequence[RunRead]) -> CompareExperimentsResponse:
-    """Everything but how fresh it is. The baseline comes first in `runs` and in `read`."""
-    rules = Rules(confidence=asked.confidence, seed=asked.seed)
-    values = [values_of(each) for each in read]
+def response_of(
+    request: ComparisonRequest, runs: Sequence[ExperimentRun], data: Sequence[RunData]
+) -> CompareExperimentsResponse:
+    """Return the response without its freshness. The baseline comes first in `runs` and in `data`."""
+    rules = Rules(confidence=request.confidence, seed=request.seed)
+    values = [values_of(each) for each in data]
     baseline, *candidates = [each.run for each in values]
-    compared = compare(baseline, candidates, metrics_to_compare(asked, [baseline, *candidates]), rules)
+    compared = compare(baseline, candidates, metrics_to_compare(request, [baseline, *candidates]), rules)
     by_run = {each.run.run_id: each.run.values for each in values}
-    items, left_out = changed_items(compared, {each.run_id: each for each in read}, read[0], by_run)
-    metadata = {item: metadata_of(known) for item, known in read[0].dataset_items.items() if item in read[0].items}
-    keys, in_vain = keys_to_look_by(metadata, asked.segment_by)
+    items, left_out = changed_items(compared, {each.run_id: each for each in data}, data[0], by_run)
+    metadata = {
+        item: metadata_of(item_data) for item, item_data in data[0].dataset_items.items() if item in data[0].items
+    }
+    keys, key_warnings = segment_keys(metadata, request.segment_by)
     by_segment = list(islice(segments(compared, metadata, keys), _MOST_SEGMENTS + 1))
-    cautions = [*cautions_of_runs(runs, read, values), *cautions_of_metrics(compared, rules), *in_vain]
+    warnings = [*warnings_of_runs(runs, data, values), *warnings_of_metrics(compared, rules), *key_warnings]
     if left_out:
-        cautions.append(f"{left_out:,} changed items are not listed: those that differ least, metric by metric")
+        warnings.append(f"{left_out:,} changed items are not listed: those that differ least, metric by metric")
     if len(by_segment) > _MOST_SEGMENTS:
-        cautions.append(f"only the first {_MOST_SEGMENTS:,} segments are listed; ask for fewer metrics or runs")
+        warnings.append(f"only the first {_MOST_SEGMENTS:,} segments are listed; ask for fewer metrics or runs")
     return CompareExperimentsResponse(
         baseline=runs[0],
         runs=runs[1:],
-        metrics=[each.said for each in compared],
+        metrics=[each.message for each in compared],
         items=items,
         segments=by_segment[:_MOST_SEGMENTS],
-        warnings=dict.fromkeys(cautions),
+        warnings=dict.fromkeys(warnings),
     )
 
 
@@ -77,11 +81,11 @@ _ERRORS = Metric("errors", lower_is_better=True)
 _LATENCY = Metric("latency", lower_is_better=True, unit=Unit.SECONDS)
 _COST = Metric("cost", lower_is_better=True, unit=Unit.DOLLARS, is_a_total=True)
 _MICRO, _PICO = 10**6, 10**12
-_KINDS: dict[int, Kind] = {
-    SCORE_TYPE_NUMERIC: Kind.NUMBER,
-    SCORE_TYPE_BOOLEAN: Kind.BOOLEAN,
-    SCORE_TYPE_CATEGORICAL: Kind.CATEGORY,
-    SCORE_TYPE_TEXT: Kind.TEXT,
+_KINDS: dict[int, ValueKind] = {
+    SCORE_TYPE_NUMERIC: ValueKind.NUMBER,
+    SCORE_TYPE_BOOLEAN: ValueKind.BOOLEAN,
+    SCORE_TYPE_CATEGORICAL: ValueKind.CATEGORY,
+    SCORE_TYPE_TEXT: ValueKind.TEXT,
 }
 _FAILED = 0
 """The type of an evaluation whose evaluator failed."""
@@ -89,14 +93,14 @@ _FAILED = 0
 
 @dataclass(frozen=True, slots=True)
 class RunValues:
-    """What a run has by metric, and of how many items evaluators failed, by name."""
+    """The values of a run by metric, and the number of items that evaluators failed on, by name."""
 
-    run: Run
+    run: RunMetrics
     evaluators_failed: dict[str, int]
 
 
-def values_of(read: RunRead) -> RunValues:
-    """An item whose task failed has no latency and no cost; it has what evaluators said of it nevertheless."""
+def values_of(read: RunData) -> RunValues:
+    """Return the values of a run. An item whose task failed has no latency and no cost, but it has its evaluations."""
     numbers: dict[str, dict[str, list[float]]] = defaultdict(dict)
     labels: dict[str, dict[str, list[str]]] = defaultdict(dict)
     types: dict[str, set[int]] = defaultdict(set)
@@ -110,40 +114,44 @@ def values_of(read: RunRead) -> RunValues:
     values = {
         metric_name(name): Values(_kind(types[name]), numbers[name], labels[name])
         for name in types
-        if types[name] and not _is_told_by_the_run(name, types[name])
+        if types[name] and not _repeats_own_metric(name, types[name])
     }
-    return RunValues(Run(read.run_id, values | _own(read)), {name: count for name, count in failed.items() if count})
+    return RunValues(
+        RunMetrics(read.run_id, values | _own(read)), {name: count for name, count in failed.items() if count}
+    )
 
 
-def metrics_to_compare(asked: Asked, runs: Sequence[Run]) -> list[Metric]:
-    """Those asked for, or all but texts and costs that nobody knows; failures always.
+def metrics_to_compare(request: ComparisonRequest, runs: Sequence[RunMetrics]) -> list[Metric]:
+    """Return the metrics that the request names, or all but texts and unknown costs; failures always.
 
-    A run must not look better for failing on the items that are hard.
+    A run must not look better for failing on hard items.
     """
-    known = {name for run in runs for name, values in run.values.items() if values.kind is not Kind.TEXT}
-    wanted = set(asked.metrics) or known
-    evaluated = [Metric(name, lower_is_better=name in asked.lower_is_better) for name in sorted(wanted - set(OWN))]
-    return [*evaluated, _ERRORS, *(metric for metric in (_LATENCY, _COST) if metric.name in wanted)]
+    all_metrics = {name for run in runs for name, values in run.values.items() if values.kind is not ValueKind.TEXT}
+    metrics = set(request.metrics) or all_metrics
+    evaluated = [
+        Metric(name, lower_is_better=name in request.lower_is_better) for name in sorted(metrics - set(OWN_METRICS))
+    ]
+    return [*evaluated, _ERRORS, *(metric for metric in (_LATENCY, _COST) if metric.name in metrics)]
 
 
-def _own(read: RunRead) -> dict[str, Values]:
+def _own(read: RunData) -> dict[str, Values]:
     failures, latencies, costs = {}, {}, {}
     for item, row in read.items.items():
         failures[item] = [float(each) for each in row["failed"]]
         done = [n for n, each in enumerate(row["failed"]) if not each]
         latencies[item] = [row["latencies_us"][n] / _MICRO for n in done]
         costs[item] = [cost / _PICO for n in done if (cost := row["costs_picodollars"][n]) is not None]
-    own = {_ERRORS.name: Values(Kind.BOOLEAN, failures), _LATENCY.name: Values(Kind.NUMBER, latencies)}
-    return own | ({_COST.name: Values(Kind.NUMBER, costs)} if any(costs.values()) else {})
+    own = {_ERRORS.name: Values(ValueKind.BOOLEAN, failures), _LATENCY.name: Values(ValueKind.NUMBER, latencies)}
+    return own | ({_COST.name: Values(ValueKind.NUMBER, costs)} if any(costs.values()) else {})
 
 
-def _is_told_by_the_run(name: str, types: set[int]) -> bool:
-    """The evaluators "latency" and "cost" without a bound say what is known without them."""
+def _repeats_own_metric(name: str, types: set[int]) -> bool:
+    """Return whether an evaluation only repeats a figure of the run: "latency" and "cost" without a bound do."""
     return name in {_LATENCY.name, _COST.name} and types == {SCORE_TYPE_NUMERIC}
 
 
-def _kind(types: set[int]) -> Kind:
-    return _KINDS.get(next(iter(types)), Kind.MIXED) if len(types) == 1 else Kind.MIXED
+def _kind(types: set[int]) -> ValueKind:
+    return _KINDS.get(next(iter(types)), ValueKind.MIXED) if len(types) == 1 else ValueKind.MIXED
 
 
 def _finite(numbers: Iterable[float | None]) -> list[float]:
@@ -154,25 +162,28 @@ _MOST, _FEWEST = 5_000, 10
 _MOST_BYTES = 2 * 1024 * 1024
 _ORDER = (ITEM_CHANGE_REGRESSED, ITEM_CHANGE_MISSING, ITEM_CHANGE_UNSPECIFIED, ITEM_CHANGE_IMPROVED)
 _Change = tuple[float, str, ItemChange.ValueType]
-"""How far it changed, the item, and how."""
+"""How far an item changed, its id, and in which direction."""
 
 
 def changed_items(
-    compared: Sequence[Compared],
-    runs: Mapping[str, RunRead],
-    baseline: RunRead,
+    compared: Sequence[ComparedMetric],
+    runs: Mapping[str, RunData],
+    baseline: RunData,
     values: Mapping[str, Mapping[str, Values]],
 ) -> tuple[list[ItemComparison], int]:
-    """By comparison, regressed items first, the largest changes first; and how many there are that are not listed."""
+    """Return the items that changed, by comparison, and how many are left out.
+
+    Regressed items come first, and of each direction the largest changes.
+    """
     each_at_most = max(_FEWEST, _MOST // max(1, len(compared)))
     listed: list[ItemComparison] = []
     left_out, room = 0, _MOST_BYTES
     for each in compared:
-        found = list(_changes(each))
-        kept = sorted(sorted(found, key=lambda change: (-change[0], change[1]))[:each_at_most], key=_place)
-        left_out += len(found) - len(kept)
+        all_changes = list(_changes(each))
+        kept = sorted(sorted(all_changes, key=lambda change: (-change[0], change[1]))[:each_at_most], key=_place)
+        left_out += len(all_changes) - len(kept)
         for change in kept:
-            row = _row(change, each, baseline, runs[each.said.run_id], values)
+            row = _row(change, each, baseline, runs[each.message.run_id], values)
             room -= row.ByteSize()
             if room < 0:
                 left_out += 1
@@ -181,13 +192,13 @@ def changed_items(
     return listed, left_out
 
 
-def _changes(compared: Compared) -> Iterator[_Change]:
+def _changes(compared: ComparedMetric) -> Iterator[_Change]:
     pairs = compared.pairs
     for item in pairs.missing:
         yield 0.0, item, ITEM_CHANGE_MISSING
-    if compared.kind is Kind.CATEGORY:
-        for item, theirs, ours in zip(pairs.items, pairs.baseline_labels, pairs.run_labels, strict=True):
-            if theirs != ours:
+    if compared.kind is ValueKind.CATEGORY:
+        for item, before, after in zip(pairs.items, pairs.baseline_labels, pairs.run_labels, strict=True):
+            if before != after:
                 yield 1.0, item, ITEM_CHANGE_UNSPECIFIED
         return
     for item, better_by in changes(compared):
@@ -201,97 +212,101 @@ def _place(change: _Change) -> tuple[int, float, str]:
 
 
 def _row(
-    change: _Change, compared: Compared, baseline: RunRead, run: RunRead, values: Mapping[str, Mapping[str, Values]]
+    change: _Change,
+    compared: ComparedMetric,
+    baseline: RunData,
+    run: RunData,
+    values: Mapping[str, Mapping[str, Values]],
 ) -> ItemComparison:
     _, item, how = change
-    metric = compared.said.metric
-    theirs, ours = values[baseline.run_id].get(metric), values[run.run_id].get(metric)
-    known = baseline.dataset_items.get(item) or run.dataset_items.get(item)
+    metric = compared.message.metric
+    baseline_values, run_values = values[baseline.run_id].get(metric), values[run.run_id].get(metric)
+    item_data = baseline.dataset_items.get(item) or run.dataset_items.get(item)
     return ItemComparison(
         run_id=run.run_id,
         item_id=item,
         metric=metric,
         change=how,
-        baseline_value=_number(theirs, item),
-        run_value=_number(ours, item),
-        baseline_category=_category(theirs, item),
-        run_category=_category(ours, item),
+        baseline_value=_number(baseline_values, item),
+        run_value=_number(run_values, item),
+        baseline_category=_category(baseline_values, item),
+        run_category=_category(run_values, item),
         baseline_trace_id=_trace_id(baseline, item),
         run_trace_id=_trace_id(run, item),
-        input_preview=known.input_preview if known else "",
+        input_preview=item_data.input_preview if item_data else "",
         baseline_error=baseline.failures.get(item, ""),
         run_error=run.failures.get(item, ""),
     )
 
 
 def _number(values: Values | None, item: str) -> float | None:
-    told: Iterable[float] = values.numbers.get(item, ()) if values and values.kind is not Kind.CATEGORY else ()
-    return mean(told) if told else None
+    numbers: Iterable[float] = values.numbers.get(item, ()) if values and values.kind is not ValueKind.CATEGORY else ()
+    return mean(numbers) if numbers else None
 
 
 def _category(values: Values | None, item: str) -> str:
-    told = values.labels.get(item, ()) if values and values.kind is Kind.CATEGORY else ()
-    return most_frequent(told) if told else ""
+    labels = values.labels.get(item, ()) if values and values.kind is ValueKind.CATEGORY else ()
+    return most_frequent(labels) if labels else ""
 
 
-def _trace_id(run: RunRead, item: str) -> str:
+def _trace_id(run: RunData, item: str) -> str:
     row = run.items.get(item)
     return row["trace_id"].hex() if row and row["trace_id"] else ""
 
 
-def cautions_of_runs(runs: Sequence[ExperimentRun], read: Sequence[RunRead], values: Sequence[RunValues]) -> list[str]:
-    """The baseline first, then each candidate as it is beside the baseline."""
-    told: list[str] = []
-    for run, its, has in zip(runs, read, values, strict=True):
-        told += _of_run(run, its, has)
-    for its in read[1:]:
-        told += _beside(read[0], its)
-    return list(dict.fromkeys(told))
+def warnings_of_runs(runs: Sequence[ExperimentRun], data: Sequence[RunData], values: Sequence[RunValues]) -> list[str]:
+    """Return the warnings of each run, the baseline's first, then those of each candidate and the baseline."""
+    warnings: list[str] = []
+    for run, run_data, run_values in zip(runs, data, values, strict=True):
+        warnings += _warnings_of_run(run, run_data, run_values)
+    for candidate in data[1:]:
+        warnings += _warnings_of_pair(data[0], candidate)
+    return list(dict.fromkeys(warnings))
 
 
-def cautions_of_metrics(compared: Sequence[Compared], rules: Rules) -> Iterator[str]:
-    """Metrics that can't be compared, and comparisons that too few items can decide."""
+def warnings_of_metrics(compared: Sequence[ComparedMetric], rules: Rules) -> Iterator[str]:
+    """Yield a warning for each metric that can't be compared, and for each that has too few items."""
     for each in compared:
-        said = each.said
-        if each.kind in {Kind.MIXED, Kind.TEXT}:
-            yield said.summary
-        elif 0 < said.pairs < rules.least_pairs:
-            yield f"{said.metric}: only {count(said.pairs)} in both runs, which is too few to show a difference"
+        message = each.message
+        if each.kind in {ValueKind.MIXED, ValueKind.TEXT}:
+            yield message.summary
+        elif 0 < message.pairs < rules.least_pairs:
+            yield f"{message.metric}: only {count(message.pairs)} in both runs, which is too few to show a difference"
 
 
-def _of_run(run: ExperimentRun, read: RunRead, values: RunValues) -> Iterator[str]:
+def _warnings_of_run(run: ExperimentRun, data: RunData, values: RunValues) -> Iterator[str]:
     if run.state in {EXPERIMENT_STATE_RUNNING, EXPERIMENT_STATE_PAUSED}:
         of = f" of {run.items_total:,}" if run.items_total else ""
-        yield f"{read.name} is not done: {run.items_finished:,}{of} results are there"
+        yield f"{data.name} is not done: {run.items_finished:,}{of} results are there"
     elif run.state != EXPERIMENT_STATE_COMPLETED:
         state = ExperimentState.Name(run.state).removeprefix("EXPERIMENT_STATE_").replace("_", " ").lower()
         because = f": {run.reason}" if run.reason else ""
-        yield f"{read.name} did not come to its end, {state}{because}"
-    failed = sum(any(row["failed"]) for row in read.items.values())
+        yield f"{data.name} did not come to its end, {state}{because}"
+    failed = sum(any(row["failed"]) for row in data.items.values())
     if failed:
-        yield f"the task failed on {count(failed)} of {read.name}: compared as errors, and without latency and cost"
+        yield f"the task failed on {count(failed)} of {data.name}: compared as errors, and without latency and cost"
     for name, items in sorted(values.evaluators_failed.items()):
-        yield f"the evaluator {name!r} failed on {count(items)} of {read.name}, which have no value or fewer of it"
-    for name in sorted({row["name"] for row in read.evaluations} & set(OWN)):
+        yield f"the evaluator {name!r} failed on {count(items)} of {data.name}, which have no value or fewer of it"
+    for name in sorted({row["name"] for row in data.evaluations} & set(OWN_METRICS)):
         if metric_name(name) in values.run.values:
             yield f"the evaluation {name!r} is compared as {metric_name(name)!r}: {name!r} is the run's own figure"
-    for name, revisions in sorted(read.revisions.items()):
+    for name, revisions in sorted(data.revisions.items()):
         if len(revisions) > 1:
-            yield f"the evaluator {name!r} had {len(revisions)} revisions within {read.name}"
+            yield f"the evaluator {name!r} had {len(revisions)} revisions within {data.name}"
 
 
-def _beside(baseline: RunRead, run: RunRead) -> Iterator[str]:
-    theirs, ours = baseline.request, run.request
-    if theirs.dataset_id != ours.dataset_id:
+def _warnings_of_pair(baseline: RunData, run: RunData) -> Iterator[str]:
+    baseline_request, run_request = baseline.request, run.request
+    if baseline_request.dataset_id != run_request.dataset_id:
         yield f"{baseline.name} and {run.name} are not over the same dataset; items are paired by their ids"
     elif baseline.row["dataset_version"] != run.row["dataset_version"]:
         yield _other_version(baseline, run)
-    if sorted(theirs.splits) != sorted(ours.splits):
+    if sorted(baseline_request.splits) != sorted(run_request.splits):
         yield f"{baseline.name} and {run.name} are of different splits"
-    if theirs.repetitions != ours.repetitions:
+    if baseline_request.repetitions != run_request.repetitions:
         yield (
-            f"{baseline.name} has {count(theirs.repetitions, 'repetition')} and {run.name} has "
-            f"{count(ours.repetitions, 'repetition')}; each item counts once, with the mean of its own"
+            f"{baseline.name} has {count(baseline_request.repetitions, 'repetition')} and {run.name} has "
+            f"{count(run_request.repetitions, 'repetition')}; each item counts once, with the mean of its own"
         )
     for one, other in ((baseline, run), (run, baseline)):
         if only := len(one.items.keys() - other.items.keys()):
@@ -304,14 +319,14 @@ def _beside(baseline: RunRead, run: RunRead) -> Iterator[str]:
             )
 
 
-def _other_version(baseline: RunRead, run: RunRead) -> str:
-    asked_otherwise = sum(
+def _other_version(baseline: RunData, run: RunData) -> str:
+    changed_items = sum(
         baseline.dataset_items[item].digest != run.dataset_items[item].digest
         for item in baseline.items.keys() & run.items.keys()
         if item in baseline.dataset_items and item in run.dataset_items
     )
     versions = f"{baseline.row['dataset_version']} and {run.row['dataset_version']}"
     changed = (
-        f"{count(asked_otherwise)} in both changed in between" if asked_otherwise else "the items in both are the same"
+        f"{count(changed_items)} in both changed in between" if changed_items else "the items in both are the same"
     )
     return f"{baseline.name} and {run.name} are over versions {versions} of the dataset; {changed}"

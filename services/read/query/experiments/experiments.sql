@@ -55,8 +55,8 @@ WHERE project_id = $1 AND run_id = $2 AND finished_at > $3
 ORDER BY finished_at
 LIMIT $4
 
--- name: look_at_runs
--- How far runs are, told briefly: asked a few times a second for all that are watched.
+-- name: poll_runs
+-- How far some runs are: polled a few times a second for all that are watched.
 SELECT project_id, run_id, state, items_finished, ended_at
 FROM experiment_runs
 WHERE (project_id, run_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))

@@ -10,7 +10,7 @@ from services.read.query.experiments.compare import Comparisons
 from services.read.query.experiments.items import list_experiment_items
 from services.read.query.experiments.runs import get_experiment, list_experiments
 from services.read.query.experiments.summaries import Summaries
-from services.read.query.experiments.watch import Watching
+from services.read.query.experiments.watch import RunWatcher
 from services.read.query.read_context import ReadContext
 from shared.event_log.topics import EXPERIMENTS
 from shared.runtime.refusal import Context
@@ -25,7 +25,7 @@ class ExperimentService(ExperimentServiceServicer):
         self._read_context = read_context
         self._summaries = Summaries()
         self._comparisons = Comparisons(self._summaries, read_context.admission.comparisons)
-        self.watching = Watching(read_context, self._summaries)
+        self.watcher = RunWatcher(read_context, self._summaries)
 
     async def GetExperiment(  # noqa: N802 - gRPC's name
         self, request: pb.GetExperimentRequest, context: Context
@@ -50,6 +50,6 @@ class ExperimentService(ExperimentServiceServicer):
     async def WatchExperiment(  # noqa: N802
         self, request: pb.WatchExperimentRequest, context: Context
     ) -> AsyncIterator[pb.WatchExperimentResponse]:
-        changes = self.watching.stream(request, context)
+        changes = self.watcher.stream(request, context)
         async for response in self._read_context.stream("WatchExperiment", context, changes):
             yield response

@@ -35,15 +35,16 @@ from shared.runtime.refusal import Context, UnavailableError
 log = structlog.get_logger()
 
 _ITEMS_SINCE = QUERIES["items_since"]
-_LOOK_AT_RUNS = QUERIES["look_at_runs"]
-_LOOK_SECONDS, _LOOK_TIMEOUT = 0.2, 3.0
+_POLL_RUNS = QUERIES["poll_runs"]
+_POLL_SECONDS, _POLL_TIMEOUT = 0.2, 3.0
 _GIVE_UP_SECONDS, _DOUBT_SECONDS = 10.0, 2.0
-"""Without an answer of the database, of which a restart takes less; and between two looks at the time."""
+"""How long streams go on without an answer of the database, which a restart takes less than, and how often that is
+checked."""
 _UNDER_WAY = (EXPERIMENT_STATE_RUNNING, EXPERIMENT_STATE_PAUSED)
-_SHARE = 10
-"""After a reading the run is left alone for so many times as long."""
+_REST_FACTOR = 10
+"""After a reading that took a second, the run is not read again for so many seconds."""
 _AT_ONCE = 1_000
-"""Results in a message, at most."""
+"""Results of one message, at most."""
 THE_BEGINNING = datetime.fromtimestamp(0, UTC)
 Key = tuple[str, str]
 """A project's id and a run's."""
@@ -51,23 +52,23 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Results in the order in which they were told, the instant of the last one, and whether there were more."""
+    """Results in the order of the log, the instant of the last one, and whether there are more."""
 
     items: list[ExperimentItem]
     until: datetime
     more: bool
 
 
-class Watched:
-    """A run and its streams."""
+class WatchedRun:
+    """A run that somebody watches: as it was last read, and what its streams share of reading it."""
 
     def __init__(
         self, key: Key, database: Database, summaries: Summaries, turns: FairLimiter, clock: Callable[[], float]
     ) -> None:
-        """`turns` are those of all projects' readings."""
+        """Watch a run; `turns` limits the readings of all projects."""
         self.key, self.streams, self._turns = key, 0, turns
         self.changes = 0
-        """Of `run`, counted."""
+        """How often `run` has changed."""
         self._database, self._summaries, self._clock = database, summaries, clock
         self._run: ExperimentRun | None = None
         self._state: tuple[object, ...] = ()
@@ -77,45 +78,45 @@ class Watched:
 
     @property
     def run(self) -> ExperimentRun:
-        """As it was last read."""
+        """The run as it was last read."""
         assert self._run is not None
         return self._run
 
     @property
     def has_ended(self) -> bool:
-        """Whether it had when it was last read."""
+        """Whether the run had ended when it was last read."""
         return self.run.state not in _UNDER_WAY
 
     def is_news(self, row: Row) -> bool:
-        """Whether a row of look_at_runs says that the run is to be read again, and it may be already."""
+        """Return whether a row of poll_runs says that the run has changed, and it may be read again already."""
         return _state(row) != self._state and self._clock() >= self._due
 
     async def wait(self, seconds: float) -> None:
-        """Return when there is something new, or after so long."""
+        """Wait until something changes, or for so long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
 
     def wake(self) -> None:
-        """Let all who wait look."""
+        """Wake all who wait for a change."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def read(self) -> None:
-        """Read the run as it is now. All who ask while it is being read share the next reading.
+        """Read the run as it is now. All who request it while it is being read share the next reading.
 
         Raises RefusedError: NOT_FOUND; or the project has too many such readings waiting.
         """
-        asked = self._clock()
+        requested_at = self._clock()
         async with self._reading:
-            if self._began > asked:
+            if self._began > requested_at:
                 return
             async with self._turns.hold(self.key[0]), snapshot(self._database) as connection:
                 began = self._clock()
                 row = await find_run(connection, *self.key)
                 (run,) = await messages_of(connection, self.key[0], [row], self._summaries)
             self._began, self._state = began, _state(row)
-            self._due = self._clock() + _SHARE * (self._clock() - began)
+            self._due = self._clock() + _REST_FACTOR * (self._clock() - began)
             if run != self._run:
                 self._run = run
                 self.changes += 1
@@ -123,7 +124,7 @@ class Watched:
                 self.wake()
 
     async def items_after(self, instant: datetime) -> Items:
-        """The results that were told after another one; streams that are equally far share the reading."""
+        """Return the results after an instant; streams that are equally far share the reading."""
         page = self._pages.get(instant)
         if page is None:
             page = self._pages[instant] = asyncio.create_task(self._fetch(instant))
@@ -138,7 +139,7 @@ class Watched:
         return Items(items, rows[-1]["finished_at"] if rows else instant, more)
 
     def _fetched(self, instant: datetime, page: asyncio.Task[Items]) -> None:
-        """Keep only what all streams come to: the newest results."""
+        """Keep only the page that all streams come to: the newest results."""
         failed = page.cancelled() or page.exception() is not None
         if (failed or page.result().more) and self._pages.get(instant) is page:
             del self._pages[instant]
@@ -148,39 +149,39 @@ def _state(row: Row) -> tuple[object, ...]:
     return row["state"], row["items_finished"], row["ended_at"]
 
 
-class Watching:
-    """All streams of this process."""
+class RunWatcher:
+    """All streams of WatchExperiment of a process."""
 
     def __init__(
         self, read_context: ReadContext, summaries: Summaries, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._read_context, self._summaries, self._clock = read_context, summaries, clock
-        self._watched: dict[Key, Watched] = {}
-        self._somebody = asyncio.Event()
+        self._watched: dict[Key, WatchedRun] = {}
+        self._has_streams = asyncio.Event()
         self._readings: set[asyncio.Task[None]] = set()
         self._answered_at = clock()
         self._draining = False
 
     async def run(self) -> NoReturn:
-        """Look at all that is watched, for ever; nothing is asked while nobody watches."""
+        """Poll all runs that are watched, for ever; nothing is polled while nobody watches."""
         while True:
             if not self._watched:
-                self._somebody.clear()
-            await self._somebody.wait()
+                self._has_streams.clear()
+            await self._has_streams.wait()
             try:
-                await self._look()
+                await self._poll()
             except Exception as error:
                 log.warning("watched runs can't be looked at", error=f"{type(error).__name__}: {error}")
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     def drain(self) -> None:
-        """End all streams: their clients come back elsewhere."""
+        """End all streams: their clients reconnect elsewhere."""
         self._draining = True
         for watched in self._watched.values():
             watched.wake()
 
     async def stream(self, request: WatchExperimentRequest, context: Context) -> AsyncIterator[WatchExperimentResponse]:
-        """The run at once, then as it changes; with the results told since, each once. Ends when the run has ended.
+        """Yield the run at once, then as it changes, until it has ended, with its new results, each once.
 
         What is too much for one message comes in several.
         """
@@ -202,11 +203,11 @@ class Watching:
         finally:
             self._close(watched)
 
-    async def _open(self, request: WatchExperimentRequest, context: Context) -> Watched:
+    async def _open(self, request: WatchExperimentRequest, context: Context) -> WatchedRun:
         key = await project_of(self._read_context.keys, context), required("run_id", request.run_id)
         watched = self._watched.get(key)
         if watched is None:
-            watched = self._watched[key] = Watched(
+            watched = self._watched[key] = WatchedRun(
                 key, self._read_context.database, self._summaries, self._read_context.admission.watched, self._clock
             )
         watched.streams += 1
@@ -216,21 +217,21 @@ class Watching:
             self._close(watched)
             raise
         self._answered_at = self._clock()
-        self._somebody.set()
+        self._has_streams.set()
         return watched
 
-    def _close(self, watched: Watched) -> None:
+    def _close(self, watched: WatchedRun) -> None:
         watched.streams -= 1
         if not watched.streams:
             del self._watched[watched.key]
 
-    async def _change(self, watched: Watched, seen: int) -> None:
-        """Return when the run is not as it was seen, some time after that.
+    async def _change(self, watched: WatchedRun, seen: int) -> None:
+        """Wait until the run is not as it was seen, some time after that.
 
-        Raises RefusedError: nobody can tell any more.
+        Raises RefusedError: the service goes away, or the database has not answered for long.
         """
         if seen:
-            await asyncio.sleep(_LOOK_SECONDS)  # whoever else has it read meanwhile
+            await asyncio.sleep(_POLL_SECONDS)  # whoever else has it read meanwhile
         while True:
             if self._draining:
                 raise UnavailableError("the query service is going away: connect again", retry_seconds=0.1)
@@ -239,23 +240,23 @@ class Watching:
                 return
             await watched.wait(_DOUBT_SECONDS)
 
-    async def _items(self, watched: Watched, after: datetime) -> Items:
+    async def _items(self, watched: WatchedRun, after: datetime) -> Items:
         while True:
             try:
                 return await watched.items_after(after)
             except AWAY:
                 self._check_answers()
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
 
     def _check_answers(self) -> None:
         if self._clock() - self._answered_at > _GIVE_UP_SECONDS:
             raise UnavailableError("the database does not answer: nobody can tell how the run goes on")
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         if not self._watched:
             return
         projects, runs = (list(column) for column in zip(*self._watched, strict=True))
-        rows = await self._read_context.database.search_pool.fetch(_LOOK_AT_RUNS, projects, runs, timeout=_LOOK_TIMEOUT)
+        rows = await self._read_context.database.search_pool.fetch(_POLL_RUNS, projects, runs, timeout=_POLL_TIMEOUT)
         self._answered_at = self._clock()
         for row in rows:
             watched = self._watched.get((row["project_id"], row["run_id"]))
@@ -264,7 +265,7 @@ class Watching:
                 self._readings.add(reading)
                 reading.add_done_callback(self._readings.discard)
 
-    async def _read(self, watched: Watched) -> None:
+    async def _read(self, watched: WatchedRun) -> None:
         try:
             await watched.read()
         except Exception as error:

@@ -18,15 +18,15 @@ _EXACT_UP_TO, _FLIPS, _BATCH = 15, 9_999, 1_000_000
 
 
 def compare_categories(baseline: Sequence[str], run: Sequence[str], rules: Rules) -> Finding:
-    """A test of marginal homogeneity: that all categories are as frequent in both runs, whichever items have them."""
-    changed = [(theirs, ours) for theirs, ours in zip(baseline, run, strict=True) if theirs != ours]
+    """Test marginal homogeneity: that all categories are as frequent in both runs, whichever items have them."""
+    changed = [change for change in zip(baseline, run, strict=True) if change[0] != change[1]]
     names = sorted({name for change in changed for name in change})
     if not changed:
         return Finding("Stuart-Maxwell", 1.0, informative=False)
     table = np.zeros((len(names), len(names)))
     place = {name: n for n, name in enumerate(names)}
-    for theirs, ours in changed:
-        table[place[theirs], place[ours]] += 1
+    for before, after in changed:
+        table[place[before], place[after]] += 1
     if len(names) == 2:
         return Finding("McNemar, exact", float(mcnemar(table, exact=True).pvalue))
     if len(changed) < APPROXIMATE_FROM:
@@ -36,7 +36,11 @@ def compare_categories(baseline: Sequence[str], run: Sequence[str], rules: Rules
 
 
 def stuart_maxwell(table: Numbers) -> tuple[float, int]:
-    """The statistic and its degrees of freedom.
+    """Return the statistic of Stuart and Maxwell and its degrees of freedom.
+
+    A. Stuart, "A Test for Homogeneity of the Marginal Distributions in a Two-Way Classification", Biometrika 42, 1955,
+    412-416; A. E. Maxwell, "Comparing the Classification of Subjects by Two Independent Judges", British Journal of
+    Psychiatry 116, 1970, 651-655.
 
     Categories between which nothing moves, even by way of others, are apart: taken together they would leave the
     covariances without an inverse.
@@ -45,12 +49,12 @@ def stuart_maxwell(table: Numbers) -> tuple[float, int]:
     table = table[np.ix_(moving, moving)]
     groups, group_of = csgraph.connected_components(csr_array(table), directed=False)
     parts = [np.flatnonzero(group_of == group) for group in range(groups)]
-    found = [SquareTable(table[np.ix_(part, part)], shift_zeros=False).homogeneity() for part in parts]
-    return float(sum(each.statistic for each in found)), int(sum(each.df for each in found))
+    tests = [SquareTable(table[np.ix_(part, part)], shift_zeros=False).homogeneity() for part in parts]
+    return float(sum(each.statistic for each in tests)), int(sum(each.df for each in tests))
 
 
 def _by_exchange(changed: Sequence[tuple[str, str]], place: Mapping[str, int], rules: Rules) -> Finding:
-    """The same question for few changes: each change might as well have gone the other way."""
+    """Test marginal homogeneity of few changes by permutation: each might as well have gone the other way."""
     away, to = (np.eye(len(place))[[place[names[side]] for names in changed]] for side in (0, 1))
     steps = to - away
     touched = np.abs(steps).sum(0)
@@ -59,7 +63,7 @@ def _by_exchange(changed: Sequence[tuple[str, str]], place: Mapping[str, int], r
         return np.sum((np.moveaxis(signs, axis, -1) @ steps) ** 2 / touched, axis=-1)
 
     exact = len(steps) <= _EXACT_UP_TO
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (np.ones(len(steps)),),
         unrest,
         permutation_type="samples",
@@ -69,4 +73,4 @@ def _by_exchange(changed: Sequence[tuple[str, str]], place: Mapping[str, int], r
         alternative="greater",
         rng=np.random.default_rng(rules.seed),
     )
-    return Finding("marginal homogeneity by permutation" + (", exact" if exact else ""), float(found.pvalue))
+    return Finding("marginal homogeneity by permutation" + (", exact" if exact else ""), float(result.pvalue))

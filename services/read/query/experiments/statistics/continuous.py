@@ -32,23 +32,23 @@ _HALVINGS = 45
 
 
 def compare_numbers(differences: Sequence[float], rules: Rules, *, by_rank: bool) -> Finding:
-    """The difference of the means of two runs, given run - baseline of each of their pairs; of too few without a test.
+    """Compare two runs by the differences run - baseline of their pairs; where they are too few, without a test.
 
-    `by_rank`: Wilcoxon's test where few items are so far apart that the mean is theirs alone.
+    `by_rank` has Wilcoxon's test made where a few items differ so much that the mean is theirs alone.
     """
-    told = np.asarray(differences, dtype=np.float64)
-    largest = float(np.max(np.abs(told)))
+    numbers = np.asarray(differences, dtype=np.float64)
+    largest = float(np.max(np.abs(numbers)))
     if not math.isfinite(largest):
         return Finding("", None, remark="its values are too far apart to be reckoned with")
     scale = 2.0 ** math.frexp(largest)[1] if 0 < largest < 1e300 else max(largest, 1.0)
-    scaled: Numbers = told / scale
+    scaled: Numbers = numbers / scale
     if by_rank and heavy(scaled):
         return _enlarged(compare_ranks(scaled, rules), scale)
     return _enlarged(_compare_means(scaled, rules), scale)
 
 
 def heavy(differences: Numbers) -> bool:
-    """A twentieth of the items that differ makes up more than half of the squared differences.
+    """Return whether a twentieth of the items that differ makes up more than half of the squared differences.
 
     Of normal differences an eighth does, of Laplace's a fourteenth. Only sizes are looked at, never signs: where
     nothing differs signs are random at any sizes, so that choosing the test by this favours neither run and keeps the
@@ -83,14 +83,14 @@ def _compare_means(differences: Numbers, rules: Rules) -> Finding:
 
 
 def _sign_flips(differences: Numbers, differing: Numbers, rules: Rules) -> tuple[str, float]:
-    """The test's name and p. Items that do not differ have no sign to flip."""
+    """Return the test's name and p-value. Items that do not differ have no sign to flip."""
     if _alike(np.abs(differing)):  # all sizes the same: flips are counted, not summed
         p_value = stats.binomtest(int(np.sum(differing > 0)), len(differing)).pvalue
         return "paired permutation, exact", float(p_value)
     if len(differing) > FLIPPED_UP_TO:
         return "paired t", float(stats.ttest_1samp(differences, 0).pvalue)
     exact = len(differing) <= EXACT_UP_TO
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (differing,),
         _mean,
         permutation_type="samples",
@@ -99,17 +99,17 @@ def _sign_flips(differences: Numbers, differing: Numbers, rules: Rules) -> tuple
         batch=max(1, _BATCH // len(differing)),
         rng=np.random.default_rng(rules.seed),
     )
-    return "paired permutation, exact" if exact else "paired permutation", min(1.0, float(found.pvalue))
+    return "paired permutation, exact" if exact else "paired permutation", min(1.0, float(result.pvalue))
 
 
 def _interval(differences: Numbers, differing: int, rules: Rules) -> tuple[float, float] | None:
-    """Of the mean: Student's where the test is, else by bootstrap: BCa, or of percentiles for many pairs."""
+    """Return the mean's interval: Student's where the test is, else by bootstrap (BCa; percentiles for many)."""
     pairs = len(differences)
     if differing > FLIPPED_UP_TO:
-        found = stats.ttest_1samp(differences, 0).confidence_interval(rules.confidence)
-        return float(found.low), float(found.high)
+        interval = stats.ttest_1samp(differences, 0).confidence_interval(rules.confidence)
+        return float(interval.low), float(interval.high)
     for method in ("BCa", "percentile") if pairs <= _BCA_UP_TO else ("percentile",):
-        found = stats.bootstrap(
+        interval = stats.bootstrap(
             (differences,),
             _mean,
             method=method,
@@ -119,13 +119,13 @@ def _interval(differences: Numbers, differing: int, rules: Rules) -> tuple[float
             batch=max(1, _BATCH // pairs),
             rng=np.random.default_rng(rules.seed),
         ).confidence_interval
-        if math.isfinite(found.low) and math.isfinite(found.high):
-            return float(found.low), float(found.high)
+        if math.isfinite(interval.low) and math.isfinite(interval.high):
+            return float(interval.low), float(interval.high)
     return None
 
 
 def _flips(rules: Rules) -> int:
-    """Enough that the smallest p that can come out is told apart after the correction too."""
+    """Return how many flips resolve the smallest p-value that matters, after the correction too."""
     return min(_MOST_FLIPS, max(_LEAST_FLIPS, math.ceil(8 * rules.tests / rules.alpha)))
 
 
@@ -138,7 +138,7 @@ def _mean(values: Numbers, axis: int) -> Any:
 
 
 def _enlarged(finding: Finding, scale: float) -> Finding:
-    """In the units of the values."""
+    """Return a finding in the units of the values."""
     return replace(
         finding,
         difference=None if finding.difference is None else finding.difference * scale,
@@ -148,9 +148,11 @@ def _enlarged(finding: Finding, scale: float) -> Finding:
 
 
 def compare_ranks(differences: Numbers, rules: Rules) -> Finding:
-    """Wilcoxon's signed-rank test, the Hodges-Lehmann estimate, and as its interval the shifts that are not rejected.
+    """Make Wilcoxon's signed-rank test, with the Hodges-Lehmann estimate and its interval.
 
-    Items that do not differ are ranked and then left out (Pratt): many that stay as they are speak for no difference.
+    The interval holds the shifts that are not rejected. Items that do not differ are ranked and then left out (J. W.
+    Pratt, "Remarks on Zeros and Ties in the Wilcoxon Signed Rank Procedures", JASA 54, 1959, 655-667): many that stay
+    as they are speak for no difference.
     """
     estimate = _middle(differences)
 
@@ -183,13 +185,13 @@ def _p_value(differences: Numbers, shift: float) -> float:
 
 
 def _rank_sum(differences: Numbers) -> float:
-    """Of the positive ones."""
-    found = stats.wilcoxon(differences, zero_method="pratt", alternative="greater", method="asymptotic")
-    return float(found.statistic)
+    """Return the sum of the ranks of the positive differences."""
+    result = stats.wilcoxon(differences, zero_method="pratt", alternative="greater", method="asymptotic")
+    return float(result.statistic)
 
 
 def _middle(differences: Numbers) -> float:
-    """The Hodges-Lehmann estimate: the shift after which the ranks of both signs are in balance."""
+    """Return the Hodges-Lehmann estimate: the shift after which the ranks of both signs are in balance."""
     low, high = float(np.min(differences)), float(np.max(differences))
 
     def excess(shift: float) -> float:
@@ -197,8 +199,8 @@ def _middle(differences: Numbers) -> float:
         if not np.any(shifted):
             return 0.0
         # Asked for one side: of two, SciPy gives the negative z whichever side prevails.
-        found = stats.wilcoxon(shifted, zero_method="pratt", alternative="greater", method="asymptotic")
-        return float(found.zstatistic)
+        result = stats.wilcoxon(shifted, zero_method="pratt", alternative="greater", method="asymptotic")
+        return float(result.zstatistic)
 
     # In balance from one shift to another when the pairs' means leave a gap: its middle.
     first = _end(lambda shift: excess(shift) > 0, low, high)
@@ -207,7 +209,7 @@ def _middle(differences: Numbers) -> float:
 
 
 def _end(holds: Callable[[float], bool], true_at: float, false_at: float) -> float:
-    """Where a condition that holds at one end ceases to."""
+    """Return where a condition that holds at one end ceases to hold."""
     if holds(false_at):
         return false_at
     for _ in range(_HALVINGS):

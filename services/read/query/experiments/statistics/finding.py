@@ -1,27 +1,27 @@
-"""What a test says of the pairs of one metric."""
+"""The result of a test of one metric's pairs, and the rules of all tests."""
 
 import math
 from dataclasses import dataclass
 
 POWER = 0.8
-"""The chance of showing a difference that is there, by which smallest differences and numbers of items are reckoned."""
+"""The chance of showing a difference that is there, for smallest differences and numbers of items."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for all tests of an answer."""
+    """The rules of all tests of one comparison."""
 
     confidence: float = 0.95
     seed: int = 0
     tests: int = 1
-    """How many are made: with more, smaller probabilities must be told apart."""
+    """The number of tests: with more, smaller p-values must be resolved."""
 
     resamples: int = 9_999
-    """Of a bootstrap, at most."""
+    """Resamples of a bootstrap, at most."""
 
     @property
     def alpha(self) -> float:
-        """The chance of being wrong that is taken."""
+        """The significance level."""
         return 1 - self.confidence
 
     @property
@@ -49,4 +49,4 @@ class Finding:
     typical: bool = False
     """The difference is the Hodges-Lehmann estimate, not that of the means."""
     remark: str = ""
-    """What a reader must know of the figures."""
+    """A sentence on the figures that a reader must know."""

@@ -10,8 +10,8 @@ _ROUNDING = 1e-12
 """Relative to the larger one: two means that differ by less differ by the order of their sums only."""
 
 
-class Kind(Enum):
-    """What a metric's values are, said as in a sentence."""
+class ValueKind(Enum):
+    """The kinds of a metric's values, in the words of a sentence."""
 
     NUMBER = "numbers"
     BOOLEAN = "true or false"
@@ -22,16 +22,20 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What one run has of one metric: by item, a value a repetition. True is 1, false is 0."""
+    """The values of one metric in one run: of each item one for each repetition. True is 1, false is 0."""
 
-    kind: Kind
+    kind: ValueKind
     numbers: Mapping[str, Sequence[float]] = field(default_factory=dict)
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Of categories."""
+    """The categories of each item, where that is the kind."""
 
     def items(self) -> set[str]:
-        """All that have a value."""
-        return {item for item, told in (self.labels if self.kind is Kind.CATEGORY else self.numbers).items() if told}
+        """Return the items that have a value."""
+        return {
+            item
+            for item, values in (self.labels if self.kind is ValueKind.CATEGORY else self.numbers).items()
+            if values
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,61 +54,66 @@ class Pairs:
         return len(self.items)
 
     def differences(self) -> tuple[float, ...]:
-        """Of each item, run - baseline; 0 where they are the same but for rounding."""
+        """Return run - baseline of each item; 0 where they differ by rounding only."""
         return tuple(
-            0.0 if math.isclose(ours, theirs, rel_tol=_ROUNDING) else ours - theirs
-            for theirs, ours in zip(self.baseline, self.run, strict=True)
+            0.0 if math.isclose(run_value, baseline_value, rel_tol=_ROUNDING) else run_value - baseline_value
+            for baseline_value, run_value in zip(self.baseline, self.run, strict=True)
         )
 
 
 def pair(baseline: Values | None, run: Values | None) -> Pairs:
-    """What two runs have in common of a metric; their values must be of one kind."""
-    kind = (baseline or run or Values(Kind.NUMBER)).kind
-    theirs, ours = baseline or Values(kind), run or Values(kind)
-    in_both = tuple(sorted(theirs.items() & ours.items()))
-    missing = tuple(sorted(theirs.items() ^ ours.items()))
-    if kind is Kind.CATEGORY:
+    """Pair the values that two runs have of a metric; they must be of one kind."""
+    kind = (baseline or run or Values(ValueKind.NUMBER)).kind
+    baseline_values, run_values = baseline or Values(kind), run or Values(kind)
+    in_both = tuple(sorted(baseline_values.items() & run_values.items()))
+    missing = tuple(sorted(baseline_values.items() ^ run_values.items()))
+    if kind is ValueKind.CATEGORY:
         return Pairs(
             in_both,
-            baseline_labels=tuple(most_frequent(theirs.labels[item]) for item in in_both),
-            run_labels=tuple(most_frequent(ours.labels[item]) for item in in_both),
+            baseline_labels=tuple(most_frequent(baseline_values.labels[item]) for item in in_both),
+            run_labels=tuple(most_frequent(run_values.labels[item]) for item in in_both),
             missing=missing,
         )
     return Pairs(
         in_both,
-        baseline=tuple(mean(theirs.numbers[item]) for item in in_both),
-        run=tuple(mean(ours.numbers[item]) for item in in_both),
+        baseline=tuple(mean(baseline_values.numbers[item]) for item in in_both),
+        run=tuple(mean(run_values.numbers[item]) for item in in_both),
         missing=missing,
     )
 
 
 def mean(values: Iterable[float]) -> float:
-    """The mean, whatever the order of the values and however large they are."""
-    told = list(values)
-    largest = max(map(abs, told))
+    """Return the mean, which depends neither on the order of the values nor on their size."""
+    numbers = list(values)
+    largest = max(map(abs, numbers))
     if largest == 0:
         return 0.0
     scale = 2.0 ** math.frexp(largest)[1] if largest < 1e300 else largest
-    return math.fsum(value / scale for value in told) / len(told) * scale
+    return math.fsum(value / scale for value in numbers) / len(numbers) * scale
 
 
 def most_frequent(labels: Sequence[str]) -> str:
-    """The category an item was given most often; of several, the first by code points."""
+    """Return the category that an item was given most often; of several, the first by code points."""
     counts = Counter(labels)
     return min(counts, key=lambda label: (-counts[label], label))
 
 
 def noise_floor(values: Values) -> float | None:
-    """The mean absolute difference between the halves of each item's repetitions; of categories the share that differs.
+    """Return the mean absolute difference between the halves of each item's repetitions.
 
-    None when no item has two. Every other repetition is a half, so that a drift in time is in both.
+    Of categories it is the share that differs. None where no item has two repetitions. Every other repetition makes a
+    half, so that a drift in time is in both.
     """
-    if values.kind is Kind.CATEGORY:
-        apart = [
-            float(most_frequent(told[::2]) != most_frequent(told[1::2]))
-            for _, told in sorted(values.labels.items())
-            if len(told) > 1
+    if values.kind is ValueKind.CATEGORY:
+        distances = [
+            float(most_frequent(repetitions[::2]) != most_frequent(repetitions[1::2]))
+            for _, repetitions in sorted(values.labels.items())
+            if len(repetitions) > 1
         ]
     else:
-        apart = [abs(mean(told[::2]) - mean(told[1::2])) for _, told in sorted(values.numbers.items()) if len(told) > 1]
-    return mean(apart) if apart else None
+        distances = [
+            abs(mean(repetitions[::2]) - mean(repetitions[1::2]))
+            for _, repetitions in sorted(values.numbers.items())
+            if len(repetitions) > 1
+        ]
+    return mean(distances) if distances else None

@@ -1,4 +1,4 @@
-"""What a comparison of this size can find, and the size that it takes to find a difference."""
+"""Power: the smallest difference that a comparison of some size shows, and the size that a difference takes."""
 
 import math
 from functools import lru_cache, partial
@@ -17,7 +17,7 @@ _FAR = 8.0
 
 
 def smallest_mean(deviation: float, pairs: int, rules: Rules) -> float | None:
-    """The difference of means that is shown with a power of 0.8, when differences scatter so."""
+    """Return the difference of means that is shown with a power of 0.8, given the deviation of differences."""
     if pairs < rules.least_pairs or deviation == 0:
         return None
     return _smallest_standardized(pairs, rules.alpha) * deviation
@@ -25,12 +25,12 @@ def smallest_mean(deviation: float, pairs: int, rules: Rules) -> float | None:
 
 @lru_cache(maxsize=1_000)
 def _smallest_standardized(pairs: int, alpha: float) -> float:
-    """The same for all metrics of as many items."""
+    """Return the standardized difference that is shown; it is the same for all metrics of as many items."""
     return float(TTestPower().solve_power(nobs=pairs, alpha=alpha, power=POWER))
 
 
 def items_for_mean(dz: float, rules: Rules) -> int | None:
-    """The pairs that show a standardized difference with a power of 0.8."""
+    """Return the number of pairs that show a standardized difference with a power of 0.8."""
     if abs(dz) < _NOTHING:
         return None
     if abs(dz) < _SMALL:
@@ -42,18 +42,18 @@ def items_for_mean(dz: float, rules: Rules) -> int | None:
 
 
 def smallest_by_interval(interval: tuple[float, float], rules: Rules) -> float:
-    """For an estimate without a power class: from the width of its interval, as for a normal one."""
+    """Return the smallest difference shown by an estimate, from its interval, as if it were normal."""
     error = (interval[1] - interval[0]) / 2 / stats.norm.isf(rules.alpha / 2)
     return float(_normal_sum(rules) * error)
 
 
 def items_by_interval(difference: float, smallest: float, pairs: int) -> int | None:
-    """The pairs at which that difference would be the smallest to be shown."""
+    """Return the number of pairs at which a difference would be the smallest to be shown."""
     return math.ceil(pairs * (smallest / difference) ** 2) if abs(difference) > smallest * _NOTHING else None
 
 
 def smallest_of_proportions(discordant: int, pairs: int, rules: Rules) -> float | None:
-    """The difference of proportions that McNemar's exact test shows with a power of 0.8.
+    """Return the difference of proportions that McNemar's exact test shows with a power of 0.8.
 
     As many pairs are taken to differ as did; more, where that many would not do even if all went one way.
     """
@@ -67,14 +67,18 @@ def smallest_of_proportions(discordant: int, pairs: int, rules: Rules) -> float 
 
 
 def items_for_proportions(difference: float, share: float, rules: Rules) -> int | None:
-    """The pairs that show a difference of proportions with a power of 0.8, when this share of pairs differs."""
+    """Return the number of pairs that show a difference of proportions with a power of 0.8.
+
+    `share` of the pairs is taken to differ.
+
+    The first guess is that of R. J. Connor, "Sample Size for Testing Differences in Proportions for the Paired-Sample
+    Design", Biometrics 43, 1987, 207-211.
+    """
     if not difference:
         return None
     critical, beyond = stats.norm.isf(rules.alpha / 2), stats.norm.isf(1 - POWER)
     size = abs(difference)
-    guess = float(
-        ((critical * math.sqrt(share) + beyond * math.sqrt(max(0.0, share - size**2))) / size) ** 2
-    )  # Connor 1987
+    guess = float(((critical * math.sqrt(share) + beyond * math.sqrt(max(0.0, share - size**2))) / size) ** 2)
     if guess > _EXACT_UP_TO:
         return math.ceil(guess)
     fewest, most = rules.least_pairs - 1, 2 * math.ceil(guess) + 2 * rules.least_pairs + 20
@@ -86,7 +90,7 @@ def items_for_proportions(difference: float, share: float, rules: Rules) -> int 
 
 
 def mcnemar_power(difference: float, share: float, pairs: int, rules: Rules) -> float:
-    """The chance that McNemar's exact test shows a difference, when this share of pairs differs.
+    """Return the chance that McNemar's exact test shows a difference, given the share of pairs that differs.
 
     Exact: over all counts of discordant pairs that can occur, and within each over what the test rejects.
     """
@@ -96,8 +100,8 @@ def mcnemar_power(difference: float, share: float, pairs: int, rules: Rules) -> 
     reject = stats.binom.ppf(rules.alpha / 2, counts, 0.5)
     reject = np.where(stats.binom.cdf(reject, counts, 0.5) <= rules.alpha / 2, reject, reject - 1)
     one_way = min(1.0, (share + difference) / 2 / share) if share else 0.5
-    found = stats.binom.cdf(reject, counts, one_way) + stats.binom.cdf(reject, counts, 1 - one_way)
-    return float(np.sum(stats.binom.pmf(counts, pairs, share) * found))
+    rejected = stats.binom.cdf(reject, counts, one_way) + stats.binom.cdf(reject, counts, 1 - one_way)
+    return float(np.sum(stats.binom.pmf(counts, pairs, share) * rejected))
 
 
 def _normal_sum(rules: Rules) -> float:

@@ -11,13 +11,13 @@ from services.read.query.experiments.statistics.power import items_for_proportio
 
 
 def compare_proportions(became_true: int, became_false: int, pairs: int, rules: Rules) -> Finding:
-    """The difference of two paired proportions. Exact: nothing is drawn and nothing approximated."""
+    """Compare two paired proportions by McNemar's test. Exact: nothing is sampled and nothing approximated."""
     discordant = became_true + became_false
     difference = (became_true - became_false) / pairs
-    found = mcnemar([[0, became_true], [became_false, pairs - discordant]], exact=True)
+    result = mcnemar([[0, became_true], [became_false, pairs - discordant]], exact=True)
     return Finding(
         "McNemar, exact",
-        float(found.pvalue) if discordant else 1.0,
+        float(result.pvalue) if discordant else 1.0,
         difference,
         melded_interval(became_true, became_false, pairs, rules.confidence),
         "odds ratio of the discordant pairs",
@@ -33,28 +33,35 @@ _TINY, _CLOSE = 1e-12, 1e-9
 
 
 def melded_interval(improved: int, regressed: int, pairs: int, confidence: float) -> tuple[float, float]:
-    """Of (improved - regressed) / pairs."""
+    """Return an interval of (improved - regressed) / pairs that never contradicts McNemar's exact test.
+
+    Neither SciPy nor statsmodels has one for pairs. This is the melded interval of M. P. Fay and K. Lumbard,
+    "Confidence intervals for difference in proportions for matched pairs compatible with exact McNemar's or sign
+    tests", Statistics in Medicine 40, 2021, 1147-1159: the exact confidence distributions of the share of discordant
+    pairs and of the side on which they fall are taken together. It excludes 0 just when the test rejects, and its
+    coverage is kept at every size.
+    """
     tail = (1 - confidence) / 2
     return _lower(improved, regressed, pairs, tail), -_lower(regressed, improved, pairs, tail)
 
 
 def _lower(ups: int, downs: int, pairs: int, tail: float) -> float:
-    """The quantile of share * (2 * side - 1): the side as low, and the share as far that way, as the data allow."""
+    """Return the quantile of share * (2 * side - 1), each as low as the data allow."""
     discordant, same = ups + downs, pairs - ups - downs
     if ups == 0:  # The side is 0 for certain.
         return -float(special.betaincinv(discordant + 1, same, 1 - tail)) if same else -1.0
     low, high = special.betaincinv(ups, downs + 1, _TINY), special.betainccinv(ups, downs + 1, _TINY)
 
     def at_least(ratio: Any) -> Any:
-        """The chance that the share, as large as the data allow, is at least this; of a whole all are."""
+        """Return the chance that the share, as large as the data allow, is at least this ratio."""
         return special.betaincc(discordant + 1, same, ratio) if same else ratio <= 1
 
     def at_most(ratio: Any) -> Any:
-        """The chance that the share, as small as the data allow, is at most this."""
+        """Return the chance that the share, as small as the data allow, is at most this ratio."""
         return special.betainc(discordant, same + 1, ratio)
 
     def beneath(bound: float) -> float:
-        """The chance to be at most this bound, less the tail."""
+        """Return the chance to be at most this bound, less the tail."""
         edge = (1 + bound) / 2  # of the sides: at it a share of 1 just comes to the bound
         if bound < 0:
             return _over(lambda side: density(side) * at_least(bound / (2 * side - 1)), low, edge) - tail
