@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lodestream import _guard
-from lodestream._clients import isolated
+from lodestream import _diagnostics
+from lodestream._recording.clients import isolated
 
 from sdk.tests.collector import Collector
 from sdk.tests.programs import Programs, end_all
@@ -13,8 +13,8 @@ from sdk.tests.programs import Programs, end_all
 
 @pytest.fixture(autouse=True)
 def _nothing_told_yet() -> None:
-    _guard._told.clear()
-    _guard._unlogged.clear()
+    _diagnostics._told.clear()
+    _diagnostics._unlogged.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,8 @@ from lodestream import (
     DatasetUnavailableError,
     Lodestream,
 )
-from lodestream._datasets import changes
-from lodestream._strict_json import NotJsonError, canonical_json, plain, strict_json
+from lodestream._datasets import requests
+from lodestream._json.strict import NotJsonError, canonical_json, plain, strict_json
 from lodestream.testing import captured
 
 from sdk.tests.experiment_server import ExperimentServer
@@ -180,7 +180,7 @@ def test_many_are_sent_a_thousand_at_a_time(server: ExperimentServer, client: Lo
 def test_large_rows_are_sent_in_smaller_calls(
     server: ExperimentServer, client: Lodestream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "MOST_BYTES", 2_500)
+    monkeypatch.setattr(requests, "MOST_BYTES", 2_500)
     client.create_dataset("support")
     client.create_dataset_items("support", [{"input": str(number) + "x" * 1_000} for number in range(5)])
     assert [len(request.items) for request in server.sent if hasattr(request, "items")] == [2, 2, 1]
@@ -282,7 +282,7 @@ def test_the_servers_refusal_names_the_field(client: Lodestream) -> None:
 
 
 def test_a_server_that_is_away(client: Lodestream, server: ExperimentServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "_RETRIES", 1)
+    monkeypatch.setattr(requests, "_RETRIES", 1)
     server.failing = grpc.StatusCode.UNAVAILABLE
     with pytest.raises(DatasetUnavailableError):
         client.get_dataset("support")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from lodestream import _guard
+from lodestream import _diagnostics
+from lodestream._delivery.pipeline import Pipeline
 from lodestream._endpoint import parse_endpoint
-from lodestream._pipeline import Pipeline
-from lodestream._recorder import Recorder
+from lodestream._recording.recorder import Recorder
 from lodestream._settings import Settings
 
 from sdk.tests.collector import Collector, refused_with, taken
@@ -87,13 +87,13 @@ def test_more_than_the_spool_holds(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 def test_a_minute_later_it_is_logged_again(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_000.0]
-    monkeypatch.setattr("lodestream._guard.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("lodestream._diagnostics.time.monotonic", lambda: now[0])
     for _ in range(10):
-        _guard.tell_dropped("memory", 2, "why")
+        _diagnostics.tell_dropped("memory", 2, "why")
     now[0] += 59
-    _guard.log_dropped()
+    _diagnostics.log_dropped()
     assert logged(caplog) == {"why": [2]}
     now[0] += 2
-    _guard.log_dropped()
-    _guard.log_dropped()
+    _diagnostics.log_dropped()
+    _diagnostics.log_dropped()
     assert logged(caplog) == {"why": [2, 18]}

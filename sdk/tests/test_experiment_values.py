@@ -14,7 +14,7 @@ from lodestream._experiments.messages import judgement_from, judgement_message, 
 from lodestream._experiments.rows import Row
 from lodestream._experiments.storable import storable_json, storable_object, storable_text
 from lodestream._experiments.usage import Usage
-from lodestream._masking import unmasked
+from lodestream._recording.masking import unmasked
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 

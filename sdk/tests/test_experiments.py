@@ -22,8 +22,8 @@ from lodestream import (
     get_client,
     observe,
 )
-from lodestream._experiments import asking, progress
-from lodestream._strict_json import canonical_json
+from lodestream._experiments import progress, requests
+from lodestream._json.strict import canonical_json
 from lodestream.evaluators import evaluator_of, run_evaluator_of
 from lodestream.testing import captured
 from lodestream_proto.v1 import experiments_pb2 as pb
@@ -543,7 +543,7 @@ def test_with_tracing_off_the_experiment_runs(tmp_path: Path) -> None:
 def test_a_server_that_is_away_at_the_start_is_told_before_anything_is_run(
     server: ExperimentServer, client: Lodestream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "_RETRIES", 0)
+    monkeypatch.setattr(requests, "_RETRIES", 0)
     server.failing = grpc.StatusCode.UNAVAILABLE
     ran: list[Any] = []
     with pytest.raises(ExperimentUnavailableError):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from lodestream import ExperimentRefusedError, ExperimentStoppedError, ExperimentUnavailableError, Lodestream
-from lodestream._experiments import orders, running, starting, working
+from lodestream._experiments import orders, runner, runs, working
 from lodestream_proto.v1 import experiments_pb2 as pb
 
 from sdk.tests.experiment_server import ExperimentServer, scores_in
@@ -264,7 +264,7 @@ def test_a_run_that_was_ended_otherwise_is_refused(server: ExperimentServer, cli
 def interrupted(server: ExperimentServer, client: Lodestream, monkeypatch: pytest.MonkeyPatch, **options: Any) -> str:
     """A run of which five items are done; gives its id."""
     told: Any = {"run_name": "r", **options}
-    experiment = running.Running(client, "e", client.get_dataset("sums"), lambda item: 1, told)
+    experiment = runner.Running(client, "e", client.get_dataset("sums"), lambda item: 1, told)
     work = working.run_item
 
     async def run_item(*arguments: Any) -> Any:
@@ -276,7 +276,7 @@ def interrupted(server: ExperimentServer, client: Lodestream, monkeypatch: pytes
 
     done: list[int] = []
     with monkeypatch.context() as patched:
-        patched.setattr(running, "run_item", run_item)
+        patched.setattr(runner, "run_item", run_item)
         with pytest.raises(KeyboardInterrupt):
             asyncio.run(experiment.result())
     client.flush()
@@ -377,7 +377,7 @@ def test_a_run_that_is_paused_meanwhile_waits(
 def test_a_server_that_goes_away_gets_all_of_it_when_it_is_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "_DELIVERY_SECONDS", 0.5)
+    monkeypatch.setattr(runner, "_DELIVERY_SECONDS", 0.5)
     going, gone = threading.Event(), threading.Event()
 
     def task(input: int) -> int:
@@ -419,12 +419,12 @@ def test_a_server_that_goes_away_gets_all_of_it_when_it_is_back(
 def test_what_can_not_be_delivered_before_going_on_is_told(
     server: ExperimentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(starting, "_LEFT_SECONDS", 0.0)
-    monkeypatch.setattr(starting, "_FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(runs, "_LEFT_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "_FLUSH_SECONDS", 0.1)
     client = client_of(server, tmp_path)
     client._pipeline.close(0)
     with caplog.at_level(logging.WARNING, "lodestream"):
-        starting._deliver_what_was_left(client)
+        runs._deliver_what_was_left(client)
     assert "some items may be done again" in caplog.text
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from lodestream._receipt import FlushReceipt
+from lodestream._delivery.receipt import FlushReceipt
 
 from sdk.tests.collector import Collector, names_of, refused, refused_with, taken
 from sdk.tests.polling import until
@@ -193,7 +193,7 @@ def test_what_is_too_large_at_once_goes_in_parts(telling: Telling, collector: Co
 def test_a_span_that_the_server_fails_at_costs_only_itself(
     telling: Telling, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lodestream._exporter._HURRIED_WAIT", 0.01)
+    monkeypatch.setattr("lodestream._delivery.exporter._HURRIED_WAIT", 0.01)
     collector.otherwise = refused_with("7", grpc.StatusCode.INTERNAL)
     told = telling()
     told.tell(*NAMES[:16])

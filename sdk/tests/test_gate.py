@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from lodestream._gate import MOST_SECONDS, PATIENCE_SECONDS, THREADS_SECONDS, Gate
+from lodestream._delivery.fork_guard import MOST_SECONDS, PATIENCE_SECONDS, THREADS_SECONDS, Gate
 
 from sdk.tests.polling import until
 

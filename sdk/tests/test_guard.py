@@ -3,8 +3,8 @@
 import logging
 
 import pytest
-from lodestream import _guard
-from lodestream._guard import guarded, report, tell
+from lodestream import _diagnostics
+from lodestream._diagnostics import guarded, report, tell
 
 
 def test_each_subject_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
@@ -17,19 +17,19 @@ def test_each_subject_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) ->
 def test_subjects_are_bounded() -> None:
     for number in range(10_000):
         tell(f"subject {number}", "x")
-    assert len(_guard._told) <= 1000
+    assert len(_diagnostics._told) <= 1000
 
 
 def test_logging_that_fails_is_no_matter() -> None:
     def fail(_record: logging.LogRecord) -> bool:
         raise RuntimeError("mine")
 
-    _guard.log.addFilter(fail)
+    _diagnostics.log.addFilter(fail)
     try:
         tell("a", "told")
         report("doing", ValueError("x"))
     finally:
-        _guard.log.removeFilter(fail)
+        _diagnostics.log.removeFilter(fail)
 
 
 def test_what_is_guarded_raises_only_where_tests_ask_for_it(

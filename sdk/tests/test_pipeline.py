@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from lodestream._readable import Scope
+from lodestream._recording.readable import Scope
 from opentelemetry.context import get_current
 
 from sdk.tests.collector import Answer, Collector, refused, taken

@@ -21,9 +21,9 @@ from lodestream import (
     TextPrompt,
     get_client,
 )
-from lodestream._line import LineError
+from lodestream._delivery.channel import LineError
+from lodestream._prompts.messages import selector_of
 from lodestream._prompts.watch import _pause
-from lodestream._prompts.wire import selector_of
 from lodestream.testing import captured
 
 from sdk.tests.polling import until

@@ -6,7 +6,7 @@ import sys
 import threading
 from typing import Any
 
-from lodestream._ring import Ring
+from lodestream._delivery.queue import Ring
 
 from sdk.tests.telling import Told
 

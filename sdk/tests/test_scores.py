@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lodestream import Lodestream, get_client, observe, propagate_attributes
-from lodestream._score import Target, score_of
+from lodestream._scores import Target, score_of
 from lodestream.testing import captured
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.ingest_pb2 import EVENT_OUTCOME_REFUSED, EventResult

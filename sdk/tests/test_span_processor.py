@@ -211,7 +211,7 @@ def test_spans_go_to_the_client_that_is_meant(provider: Provider, caplog) -> Non
 
 
 def test_spans_that_never_end_are_forgotten(provider: Provider, monkeypatch) -> None:
-    monkeypatch.setattr("lodestream._span_processor._MAX_OPEN", 10)
+    monkeypatch.setattr("lodestream._opentelemetry.span_processor._MAX_OPEN", 10)
     with captured():
         for _ in range(50):
             provider.tracer().start_span("open")

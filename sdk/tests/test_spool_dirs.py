@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from lodestream._orphans import find_orphans
-from lodestream._spool_dir import SpoolDir, adopt_dirs, create_dir
+from lodestream._delivery.orphans import find_orphans
+from lodestream._delivery.spool_dir import SpoolDir, adopt_dirs, create_dir
 
 ADOPT = """
 import sys
 from pathlib import Path
-from lodestream._spool_dir import adopt_dirs
+from lodestream._delivery.spool_dir import adopt_dirs
 print("ready", flush=True)
 sys.stdin.readline()
 folders = list(adopt_dirs(Path(sys.argv[1])))

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from lodestream._frames import find_frames
-from lodestream._spool import Spool
+from lodestream._delivery.frames import find_frames
+from lodestream._delivery.spool import Spool
 
 from sdk.tests.telling import delivered, new_spool, payload, segments
 

@@ -23,7 +23,7 @@ from lodestream import (
     RegressionError,
     observe,
 )
-from lodestream._experiments import orders, running
+from lodestream._experiments import orders, runner
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.query_pb2 import GetTraceRequest
 from lodestream_proto.v1.scores_pb2 import ListScoresRequest
@@ -227,7 +227,7 @@ async def test_local_data_travel_with_the_results(shared_stack: Stack, client: L
 async def test_a_gateway_that_dies_gets_all_of_it_when_it_is_back(
     shared_stack: Stack, client: Lodestream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "_DELIVERY_SECONDS", 0.5)
+    monkeypatch.setattr(runner, "_DELIVERY_SECONDS", 0.5)
     dataset = await asyncio.to_thread(sums, client, "outage", 12)
 
     async def killing(item: Any) -> int:

@@ -148,13 +148,13 @@ def ack_before_append() -> None:
 
 def forget_before_ack() -> None:
     """The SDK takes spans out of its spool when it begins to deliver them."""
-    from lodestream import _exporter
+    from lodestream._delivery import exporter
 
     def handle(self: Any, batch: Any) -> None:
         self._spool.settle(batch, dropped=0)
         self._deliver(batch.payloads, batch.spans)
 
-    replace(_exporter.Exporter, "_handle", handle)
+    replace(exporter.Exporter, "_handle", handle)
 
 
 def supersede_by_arrival() -> None:

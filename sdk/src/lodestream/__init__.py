@@ -9,9 +9,6 @@ def answer(question: str) -> str: ...
 from typing import TYPE_CHECKING, Any
 
 from lodestream._client import Lodestream, TraceContext
-from lodestream._clients import get_client
-from lodestream._context import propagate_attributes
-from lodestream._current import CurrentClient, CurrentObservation
 from lodestream._datasets.errors import (
     DatasetError,
     DatasetItemsRefusedError,
@@ -19,6 +16,7 @@ from lodestream._datasets.errors import (
     DatasetRefusedError,
     DatasetUnavailableError,
 )
+from lodestream._delivery.receipt import ConnectionCheck, FlushReceipt
 from lodestream._experiments.errors import (
     ExperimentError,
     ExperimentNotFoundError,
@@ -27,8 +25,6 @@ from lodestream._experiments.errors import (
     ExperimentUnavailableError,
     RegressionError,
 )
-from lodestream._fields import Level, ObservationType
-from lodestream._observe import observe
 from lodestream._prompts.errors import (
     PromptError,
     PromptNotFoundError,
@@ -37,16 +33,20 @@ from lodestream._prompts.errors import (
     PromptUnavailableError,
 )
 from lodestream._prompts.prompt import ChatPrompt, TextPrompt
-from lodestream._receipt import ConnectionCheck, FlushReceipt
-from lodestream._span import Observation
+from lodestream._recording.clients import get_client
+from lodestream._recording.current import CurrentClient, CurrentObservation
+from lodestream._recording.fields import Level, ObservationType
+from lodestream._recording.observe import observe
+from lodestream._recording.propagation import propagate_attributes
+from lodestream._recording.span import Observation
 from lodestream._version import __version__
 
 if TYPE_CHECKING:
     from lodestream._datasets.dataset import Dataset, DatasetItem
     from lodestream._datasets.recorded import RecordedItems, RefusedItem
     from lodestream._evaluation import Evaluation, InvalidEvaluationError
-    from lodestream._experiments.result import ExperimentResult, ItemResult
-    from lodestream._span_processor import LodestreamSpanProcessor, is_llm_span
+    from lodestream._opentelemetry.span_processor import LodestreamSpanProcessor, is_llm_span
+    from lodestream._results import ExperimentResult, ItemResult
 
 __all__ = [
     "ChatPrompt",
@@ -96,13 +96,13 @@ _LATE = {
     "Dataset": "_datasets.dataset",
     "DatasetItem": "_datasets.dataset",
     "Evaluation": "_evaluation",
-    "ExperimentResult": "_experiments.result",
+    "ExperimentResult": "_results",
     "InvalidEvaluationError": "_evaluation",
-    "ItemResult": "_experiments.result",
-    "LodestreamSpanProcessor": "_span_processor",
+    "ItemResult": "_results",
+    "LodestreamSpanProcessor": "_opentelemetry.span_processor",
     "RecordedItems": "_datasets.recorded",
     "RefusedItem": "_datasets.recorded",
-    "is_llm_span": "_span_processor",
+    "is_llm_span": "_opentelemetry.span_processor",
 }
 """Names that programs which only trace don't need: their modules are imported when they are."""
 

@@ -8,30 +8,30 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from opentelemetry import trace
 
-from lodestream._check import check_connection
-from lodestream._clients import register, unregister
-from lodestream._current import CurrentClient, CurrentObservation
 from lodestream._datasets.methods import DatasetMethods
-from lodestream._fields import ObservationFields, ObservationType, attributes_of
+from lodestream._delivery.channel import Line
+from lodestream._delivery.check import check_connection
+from lodestream._delivery.forks import renew_after_fork
+from lodestream._delivery.pipeline import Pipeline
+from lodestream._delivery.receipt import ConnectionCheck, FlushReceipt
+from lodestream._diagnostics import guarded, log_to_stderr, report, tell
 from lodestream._folders import prompts_dir, spool_root
-from lodestream._forks import renew_after_fork
-from lodestream._global_tracing import take_part
-from lodestream._guard import guarded, log_to_stderr, report, tell
 from lodestream._ids import new_trace_id, seeded_trace_id
 from lodestream._lifecycle import EXIT_SECONDS
-from lodestream._line import Line
-from lodestream._otlp import resource_of
-from lodestream._pipeline import Pipeline
+from lodestream._opentelemetry.global_tracing import take_part
+from lodestream._opentelemetry.tracer import TracerProvider
 from lodestream._prompts.methods import PromptMethods
-from lodestream._receipt import ConnectionCheck, FlushReceipt
-from lodestream._recorder import Recorder, Where
+from lodestream._recording.clients import register, unregister
+from lodestream._recording.current import CurrentClient, CurrentObservation
+from lodestream._recording.fields import ObservationFields, ObservationType, attributes_of
+from lodestream._recording.recorder import Recorder, Where
+from lodestream._recording.span import Observation
 from lodestream._scoring import ScoreMethods
 from lodestream._settings import Fsync, Mask, ShouldExport, has_keys, resolve, resource_attributes
-from lodestream._span import Observation
-from lodestream._tracer import TracerProvider
+from lodestream._wire.otlp import resource_of
 
 if TYPE_CHECKING:
-    from lodestream._prompts.store import Prompts
+    from lodestream._prompts.cache import Prompts
 
 
 class TraceContext(TypedDict, total=False):
@@ -253,7 +253,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         if self._prompt_store is None and self._is_on() and not sys.is_finalizing():
             with self._making:
                 if self._prompt_store is None:
-                    from lodestream._prompts.store import Prompts  # and protobuf, which programs without don't load
+                    from lodestream._prompts.cache import Prompts  # and protobuf, which programs without don't load
 
                     self._prompt_store = Prompts(self.settings, prompts_dir(self.settings))
         return self._prompt_store

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
-from lodestream._score import ScoreType
+from lodestream._scores import ScoreType
 
 MAX_NAME: Final = 200
 MAX_CATEGORY: Final = 200

@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from lodestream._guard import tell
+from lodestream._diagnostics import tell
 from lodestream._settings import Settings, default_spool_dir
 
 

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Unpack
 
 from opentelemetry import trace
 
-from lodestream._guard import tell
-from lodestream._score import ScoreFields, Target
-from lodestream._span import Observation
+from lodestream._diagnostics import tell
+from lodestream._recording.span import Observation
+from lodestream._scores import ScoreFields, Target
 
 if TYPE_CHECKING:
-    from lodestream._recorder import Recorder
+    from lodestream._recording.recorder import Recorder
 
 
 class ScoreMethods:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote
 
-from lodestream._attributes import SpanLimits, limits_from
+from lodestream._diagnostics import tell
 from lodestream._endpoint import DEFAULT_ENDPOINT, Endpoint, parse_endpoint
-from lodestream._guard import tell
+from lodestream._recording.attributes import SpanLimits, limits_from
 from lodestream._version import __version__
 
 Fsync = Literal["interval", "always", "never"]
 Mask = Callable[..., Any]
-"""Called as `mask(data=…)` with a copy of what is about to leave; gives what may be kept of it. See `_masking`."""
+"""Called as `mask(data=…)` with a copy of what is about to leave; gives what may be kept of it. See `_recording.masking`."""
 ShouldExport = Callable[[Any], bool]
 """Called with a `ReadableSpan` of another tracer provider; says whether it is sent."""
 

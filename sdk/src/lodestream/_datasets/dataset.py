@@ -9,8 +9,8 @@ from lodestream._datasets.items import Items
 
 if TYPE_CHECKING:
     from lodestream._experiments.methods import ExperimentMethods
-    from lodestream._experiments.options import ExperimentOptions
-    from lodestream._experiments.result import ExperimentResult
+    from lodestream._experiments.plan import ExperimentOptions
+    from lodestream._results import ExperimentResult
 
 ItemStatus = Literal["ACTIVE", "ARCHIVED"]
 

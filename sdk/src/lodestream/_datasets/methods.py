@@ -11,7 +11,7 @@ from lodestream._experiments.methods import ExperimentMethods
 if TYPE_CHECKING:
     from lodestream._datasets.dataset import Dataset, DatasetItem, ItemStatus
     from lodestream._datasets.recorded import RecordedItems
-    from lodestream._line import Line
+    from lodestream._delivery.channel import Line
 
 
 class DatasetMethods(ExperimentMethods):
@@ -30,10 +30,10 @@ class DatasetMethods(ExperimentMethods):
 
         The schemas (JSON Schema) bind what is recorded from now on.
         """
-        from lodestream._datasets import changes, reading
+        from lodestream._datasets import reading, requests
 
         line = self._to_ask()
-        created = changes.create(
+        created = requests.create(
             line, name, description=description, metadata=metadata, input_schema=input_schema,
             expected_output_schema=expected_output_schema,
         )  # fmt: skip
@@ -49,7 +49,7 @@ class DatasetMethods(ExperimentMethods):
     ) -> "Dataset":
         """The dataset as it is, at a version, or as it was at an instant; only items with any of `splits`, if given."""
         from lodestream._datasets import reading
-        from lodestream._datasets.wire import selector_of
+        from lodestream._datasets.messages import selector_of
 
         if version is not None and as_of is not None:
             raise ValueError("get_dataset takes a version or an instant, not both")
@@ -76,7 +76,7 @@ class DatasetMethods(ExperimentMethods):
         Anything that JSON can say: dataclasses, pydantic's models and datetimes are written out. What it can't (NaN,
         an object) is refused with its place.
         """
-        from lodestream._datasets import changes, reading
+        from lodestream._datasets import reading, requests
 
         if status not in ("ACTIVE", "ARCHIVED"):
             raise DatasetRefusedError(f"status: {status!r} is neither ACTIVE nor ARCHIVED", field="status")
@@ -90,10 +90,10 @@ class DatasetMethods(ExperimentMethods):
             "splits": splits,
         }
         line = self._to_ask()
-        recorded, position = changes.record_items(line, dataset_name, [row])
+        recorded, position = requests.record_items(line, dataset_name, [row])
         (item_id,) = recorded.item_ids
         if status == "ARCHIVED":
-            position = changes.archive_items(line, dataset_name, [item_id]).position
+            position = requests.archive_items(line, dataset_name, [item_id]).position
         return reading.get_item(line, dataset_name, item_id, position)
 
     def create_dataset_items(self, dataset_name: str, items: Iterable[Mapping[str, Any]]) -> "RecordedItems":
@@ -101,23 +101,23 @@ class DatasetMethods(ExperimentMethods):
 
         When some are refused, DatasetItemsRefusedError lists them with their reasons; the others are stored then.
         """
-        from lodestream._datasets import changes
+        from lodestream._datasets import requests
 
         require_list(items, "items")
-        return changes.record_items(self._to_ask(), dataset_name, items)[0]
+        return requests.record_items(self._to_ask(), dataset_name, items)[0]
 
     def archive_dataset_items(self, dataset_name: str, item_ids: Sequence[str]) -> int:
         """Later versions, from the one it gives on, don't have these items; earlier ones keep them."""
-        from lodestream._datasets import changes
+        from lodestream._datasets import requests
 
         chosen = texts_of(item_ids, "item_ids")
-        return changes.archive_items(self._to_ask(), dataset_name, chosen).version
+        return requests.archive_items(self._to_ask(), dataset_name, chosen).version
 
     def archive_dataset(self, name: str) -> int:
         """It is listed no more; its versions and runs stay. Gives its version. Created again, it is back."""
-        from lodestream._datasets import changes
+        from lodestream._datasets import requests
 
-        return changes.archive(self._to_ask(), name).version
+        return requests.archive(self._to_ask(), name).version
 
     def _to_ask(self) -> "Line":
         if not self._delivers:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from lodestream_proto.v1 import datasets_pb2 as pb
 from lodestream_proto.v1.query_pb2 import WaitFor
 
-from lodestream._asking import ask
-from lodestream._datasets.changes import asked, refusal_of
 from lodestream._datasets.dataset import Dataset, DatasetItem
 from lodestream._datasets.items import Items, Page
-from lodestream._datasets.wire import dataset_from, item_from
-from lodestream._line import Line, LineError
+from lodestream._datasets.messages import dataset_from, item_from
+from lodestream._datasets.requests import asked, refusal_of
+from lodestream._delivery.asking import ask
+from lodestream._delivery.channel import Line, LineError
 
 if TYPE_CHECKING:
     from lodestream._experiments.methods import ExperimentMethods

@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lodestream._experiments.errors import ExperimentRefusedError
-from lodestream._experiments.judges import Judge, Known
+from lodestream._experiments.evaluators import Judge, Known
 
 if TYPE_CHECKING:
     from lodestream._client import Lodestream
-    from lodestream._experiments.result import ItemResult
+    from lodestream._results import ItemResult
     from lodestream.evaluators import Case, Evaluator, EvaluatorSpecError, Judged, Tools
 
 _PACKAGE = "lodestream.evaluators"

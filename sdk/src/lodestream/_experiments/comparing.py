@@ -5,10 +5,10 @@ from typing import Any
 
 from lodestream_proto.v1 import experiments_pb2 as pb
 
-from lodestream._experiments.asking import asked, find_run, waiting
 from lodestream._experiments.errors import ExperimentRefusedError, ExperimentUnavailableError
-from lodestream._experiments.result import ExperimentResult
-from lodestream._experiments.starting import run_id_of
+from lodestream._experiments.requests import asked, find_run, waiting
+from lodestream._experiments.runs import run_id_of
+from lodestream._results import ExperimentResult
 
 _SECONDS = 60.0
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lodestream._experiments.result import ExperimentResult
+    from lodestream._results import ExperimentResult
 
 
 class ExperimentError(Exception):

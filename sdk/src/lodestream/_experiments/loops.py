@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from lodestream._guard import log
+from lodestream._diagnostics import log
 from lodestream._lifecycle import start_thread
 
 T = TypeVar("T")

@@ -11,11 +11,11 @@ from lodestream_proto.v1.event_pb2 import Event, Producer
 
 from lodestream._evaluation import MAX_COMMENT, Evaluation
 from lodestream._experiments.judgement import Judgement
-from lodestream._experiments.result import ItemResult
 from lodestream._experiments.rows import Row
 from lodestream._experiments.storable import storable_json, storable_object, storable_text
-from lodestream._fields import Shown
 from lodestream._ids import new_event_id
+from lodestream._recording.fields import Shown
+from lodestream._results import ItemResult
 from lodestream._version import SDK_NAME, __version__
 
 _MAX_BYTES = 1_500_000  # of an item that finished; the log takes a little more

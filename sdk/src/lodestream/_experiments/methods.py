@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 if TYPE_CHECKING:
     from lodestream._client import Lodestream
-    from lodestream._experiments.options import ExperimentOptions
-    from lodestream._experiments.result import ExperimentResult
-    from lodestream._line import Line
+    from lodestream._delivery.channel import Line
+    from lodestream._experiments.plan import ExperimentOptions
+    from lodestream._results import ExperimentResult
 
 
 class ExperimentMethods:
@@ -29,7 +29,7 @@ class ExperimentMethods:
         DatasetError when items can't be had, and the RegressionError of a run evaluator when all is recorded.
         """
         from lodestream._experiments.loops import run_apart
-        from lodestream._experiments.running import Running
+        from lodestream._experiments.runner import Running
 
         running = Running(cast("Lodestream", self), name, data, task, options)
         return run_apart(running.result, stop=running.stop)
@@ -38,7 +38,7 @@ class ExperimentMethods:
         self, *, name: str, data: Any, task: Callable[..., Any], **options: "Unpack[ExperimentOptions]"
     ) -> "ExperimentResult":
         """The same in the running loop. Cancelled, it leaves what is under way, and may be gone on with."""
-        from lodestream._experiments.running import Running
+        from lodestream._experiments.runner import Running
 
         return await Running(cast("Lodestream", self), name, data, task, options).result()
 

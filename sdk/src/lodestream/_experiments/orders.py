@@ -7,11 +7,11 @@ from typing import Self
 
 from lodestream_proto.v1 import experiments_pb2 as pb
 
-from lodestream._experiments.asking import find_run
-from lodestream._experiments.calls import in_thread
+from lodestream._diagnostics import log
+from lodestream._experiments.calling import in_thread
 from lodestream._experiments.errors import ExperimentError
-from lodestream._experiments.starting import Run, how_it_ended
-from lodestream._guard import log
+from lodestream._experiments.requests import find_run
+from lodestream._experiments.runs import Run, how_it_ended
 
 LOOK_SECONDS = 2.0
 _HEED_SECONDS = 0.05

@@ -7,8 +7,8 @@ import time
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from lodestream._experiments.options import Plan
-from lodestream._experiments.result import ItemResult
+from lodestream._experiments.plan import Plan
+from lodestream._results import ItemResult
 
 _EVERY_SECONDS = 10.0
 """Lines; an experiment that is shorter says nothing."""

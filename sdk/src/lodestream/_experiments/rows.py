@@ -8,7 +8,7 @@ from typing import Any
 
 from lodestream._datasets.dataset import Dataset, DatasetItem
 from lodestream._experiments.errors import ExperimentRefusedError
-from lodestream._strict_json import NotJsonError, canonical_json, plain
+from lodestream._json.strict import NotJsonError, canonical_json, plain
 
 _MAX_ID_BYTES = 255
 _FIELDS = ("input", "expected_output", "metadata", "id")

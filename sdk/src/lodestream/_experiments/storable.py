@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from lodestream._encode import to_json
+from lodestream._json.lenient import to_json
 
 _MAX_DEPTH = 60
 """The server takes a few more lists and objects within each other."""

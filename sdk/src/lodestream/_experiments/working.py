@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from lodestream._experiments.calls import call
+from lodestream._experiments.calling import call
+from lodestream._experiments.evaluators import Judge, Known, each_name_once, said_by
 from lodestream._experiments.judgement import Judgement
-from lodestream._experiments.judges import Judge, Known, each_name_once, said_by
-from lodestream._experiments.options import Plan
-from lodestream._experiments.records import ItemTrace, Records
-from lodestream._experiments.result import ItemResult
+from lodestream._experiments.plan import Plan
+from lodestream._experiments.recording import ItemTrace, Records
 from lodestream._experiments.rows import Row
+from lodestream._results import ItemResult
 
 _MAX_ERROR = 10_000
 

@@ -9,8 +9,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from lodestream_proto.v1.prompts_pb2 import PromptVersion
 
-from lodestream._guard import tell
-from lodestream._prompts.wire import Selector
+from lodestream._diagnostics import tell
+from lodestream._prompts.messages import Selector
 
 
 class Disk:

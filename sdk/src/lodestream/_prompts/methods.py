@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from lodestream._arguments import texts_of
-from lodestream._guard import report, tell
+from lodestream._diagnostics import report, tell
 from lodestream._prompts.errors import PromptError, PromptNotFoundError, PromptUnavailableError
 from lodestream._prompts.prompt import ChatPrompt, Prompt, PromptType, TextPrompt, fallback_of
 
 if TYPE_CHECKING:
-    from lodestream._prompts.store import Prompts
+    from lodestream._prompts.cache import Prompts
 
 Messages = Sequence[Mapping[str, Any]]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, final
 
 from lodestream._arguments import list_of
-from lodestream._guard import tell
+from lodestream._diagnostics import tell
 from lodestream._prompts.template import as_format_string, fill, filled_length, variables_in
 
 

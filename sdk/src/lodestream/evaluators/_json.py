@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
-from lodestream._encode import to_json
+from lodestream._json.lenient import to_json
 from lodestream.evaluators._errors import EvaluatorError
 
 MAX_DEPTH: Final = 200

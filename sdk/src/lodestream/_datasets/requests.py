@@ -1,0 +1,161 @@
+"""Changes of datasets. Each, said again, changes nothing, so that it may be sent until there is an answer."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+from lodestream_proto.v1 import datasets_pb2 as pb
+from lodestream_proto.v1.experiment_event_pb2 import DatasetCreated, DatasetItemRecorded
+
+from lodestream._author import author
+from lodestream._datasets.errors import (
+    DatasetError,
+    DatasetItemsRefusedError,
+    DatasetNotFoundError,
+    DatasetRefusedError,
+    DatasetUnavailableError,
+)
+from lodestream._datasets.messages import recorded_of
+from lodestream._datasets.recorded import RecordedItems, RefusedItem
+from lodestream._delivery.asking import ask
+from lodestream._delivery.channel import Line, LineError
+from lodestream._delivery.outcome import Why
+from lodestream._json.strict import NotJsonError, strict_json, strict_object
+from lodestream._settings import MIB
+
+MOST_ITEMS, MOST_BYTES = 1_000, 4 * MIB
+"""Of one call."""
+_RETRIES, _SECONDS = 4, 15.0
+_OURS = {"input_json": "input", "expected_output_json": "expected_output", "metadata_json": "metadata",
+         "source_span_id": "source_observation_id", "item_id": "id"}  # fmt: skip
+M = TypeVar("M", bound=Message)
+
+
+def create(
+    line: Line, name: str, *, description: str, metadata: Any, input_schema: Any, expected_output_schema: Any
+) -> pb.CreateDatasetResponse:
+    """The dataset, made or described anew.
+
+    Raises DatasetError.
+    """
+    try:
+        created = DatasetCreated(
+            name=name,
+            description=description,
+            metadata_json=strict_object(metadata, "metadata"),
+            input_schema_json="" if input_schema is None else strict_json(input_schema, "input_schema"),
+            expected_output_schema_json=""
+            if expected_output_schema is None
+            else strict_json(expected_output_schema, "expected_output_schema"),
+            author=author(),
+        )
+    except NotJsonError as error:
+        raise DatasetRefusedError(str(error), field=error.field, reason=error.reason) from None
+    return asked(line, "CreateDataset", pb.CreateDatasetRequest(dataset=created), pb.CreateDatasetResponse)
+
+
+def record_items(line: Line, dataset_name: str, rows: Iterable[Mapping[str, Any]]) -> tuple[RecordedItems, str]:
+    """Store rows, as many a call as it takes; also gives the position of the last.
+
+    Raises DatasetItemsRefusedError when all is done and some were refused, DatasetError when it could not be done.
+    """
+    ids: dict[int, str] = {}
+    refused: list[RefusedItem] = []
+    version, position = 0, ""
+    for numbers, messages in _calls(_messages(rows, refused)):
+        request = pb.RecordItemsRequest(dataset_name=dataset_name, items=messages)
+        answer = asked(line, "RecordItems", request, pb.RecordItemsResponse)
+        version, position = max(version, answer.version), answer.position or position
+        for number, outcome in zip(numbers, answer.outcomes, strict=True):
+            if outcome.field or outcome.reason:
+                refused.append(RefusedItem(number, our_field(outcome.field), outcome.reason))
+            else:
+                ids[number] = outcome.item_id
+    count = 1 + max((*ids, *(each.row for each in refused)), default=-1)
+    recorded = RecordedItems(tuple(ids.get(number, "") for number in range(count)), version)
+    if refused:
+        raise DatasetItemsRefusedError(dataset_name, sorted(refused, key=lambda each: each.row), recorded)
+    return recorded, position
+
+
+def archive_items(line: Line, dataset_name: str, item_ids: Sequence[str]) -> pb.ArchiveItemsResponse:
+    """Later versions don't have them.
+
+    Raises DatasetError.
+    """
+    answer = pb.ArchiveItemsResponse()
+    for begin in range(0, len(item_ids), MOST_ITEMS):
+        ids = item_ids[begin : begin + MOST_ITEMS]
+        request = pb.ArchiveItemsRequest(dataset_name=dataset_name, item_ids=ids, author=author())
+        answer = asked(line, "ArchiveItems", request, pb.ArchiveItemsResponse)
+    return answer
+
+
+def archive(line: Line, name: str) -> pb.ArchiveDatasetResponse:
+    """It is listed no more.
+
+    Raises DatasetError.
+    """
+    request = pb.ArchiveDatasetRequest(name=name, author=author())
+    return asked(line, "ArchiveDataset", request, pb.ArchiveDatasetResponse)
+
+
+def asked(line: Line, method: str, request: Message, response: type[M]) -> M:
+    """The answer of the server's DatasetService.
+
+    Raises DatasetError.
+    """
+    try:
+        return response.FromString(ask(line, f"DatasetService/{method}", request, retries=_RETRIES, timeout=_SECONDS))
+    except LineError as error:
+        raise refusal_of(error) from None
+
+
+def refusal_of(error: LineError) -> DatasetError:
+    """What an answer means that is none."""
+    if error.status == "NOT_FOUND":
+        return DatasetNotFoundError(error.details)
+    if error.why is Why.INVALID and error.status != "RESOURCE_EXHAUSTED":
+        field, colon, reason = error.details.partition(": ")
+        field = our_field(field.removeprefix("dataset.")) if colon and " " not in field else ""
+        return DatasetRefusedError(error.details, field=field, reason=reason if field else error.details)
+    return DatasetUnavailableError(str(error))
+
+
+def our_field(path: str) -> str:
+    """A path of the contract's, as the arguments are called."""
+    parts = path.removesuffix("_json") if path.endswith("schema_json") else path
+    first, dot, rest = parts.partition(".")
+    name, bracket, place = first.partition("[")
+    return f"{_OURS.get(name, name)}{bracket}{place}{dot}{rest}"
+
+
+def _messages(
+    rows: Iterable[Mapping[str, Any]], refused: list[RefusedItem]
+) -> Iterator[tuple[int, DatasetItemRecorded]]:
+    told_by = author()
+    for number, row in enumerate(rows):
+        try:
+            yield number, recorded_of(row, told_by)
+        except NotJsonError as error:
+            refused.append(RefusedItem(number, error.field, error.reason))
+        except (TypeError, ValueError) as error:
+            refused.append(RefusedItem(number, "", f"{row!r:.100} is no item: {error}"))
+
+
+def _calls(
+    messages: Iterable[tuple[int, DatasetItemRecorded]],
+) -> Iterator[tuple[list[int], list[DatasetItemRecorded]]]:
+    numbers: list[int] = []
+    gathered: list[DatasetItemRecorded] = []
+    size = 0
+    for number, message in messages:
+        weight = message.ByteSize()
+        if gathered and (len(gathered) == MOST_ITEMS or size + weight > MOST_BYTES):
+            yield numbers, gathered
+            numbers, gathered, size = [], [], 0
+        numbers.append(number)
+        gathered.append(message)
+        size += weight
+    if gathered:
+        yield numbers, gathered

@@ -1,0 +1,139 @@
+"""The gate to gRPC: whoever calls it is inside, and a fork waits, not for long, until nobody is.
+
+gRPC is not made for forks. With a call under way a child may hang in it for ever; with connections alone, gRPC's own
+hook into fork() may hang the parent. So all is closed before a fork, and what gRPC runs beneath has ended. An import
+that is under way would never end in the child.
+"""
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Protocol
+
+from lodestream._delivery.native_threads import await_none
+
+PATIENCE_SECONDS = 0.02
+"""What a fork leaves to calls that are under way to end by themselves; then they are interrupted."""
+MOST_SECONDS = 0.5
+"""What it leaves to interrupted ones, and to another thread's fork."""
+IMPORT_SECONDS = 5.0
+"""What it leaves to gRPC's import, which takes 0.1 s, once in a process, and more where there is little CPU."""
+THREADS_SECONDS = 0.4
+"""What it leaves to the threads beneath gRPC. They end within 1 to 30 ms, but not while others have channels; then the
+next fork waits for PATIENCE_SECONDS only."""
+_FORK_SECONDS = 5.0  # for a fork, with what others do around it
+
+
+class Guest(Protocol):
+    """Calls gRPC from within the gate."""
+
+    patient: bool
+    """Its calls end by themselves, soon as a rule; else they are interrupted at once."""
+
+    def admitted(self) -> None:
+        """It comes in; no interruption of former times concerns it."""
+
+    def interrupt(self) -> None:
+        """Give up what is under way, and leave soon. Called by another thread."""
+
+    def hang_up(self) -> None:
+        """Close what is open; nobody uses it."""
+
+    def strand(self) -> None:
+        """In the child of a fork: never touch again what is open, it is the parent's."""
+
+
+class Gate:
+    """One for the process. `usable` is false in a child in which gRPC may hang or abort: it can't send."""
+
+    def __init__(self) -> None:
+        self.guests: weakref.WeakSet[Guest] = weakref.WeakSet()
+        """All that may have something open."""
+        self.usable = True
+        self._reset()
+
+    def _reset(self) -> None:
+        self._changed = threading.Condition(threading.RLock())  # a signal handler that forks may come in anywhere
+        self._inside: list[tuple[int, Guest]] = []
+        self.importing = False
+        self._forker, self._depth, self._empty = 0, 0, False
+        self._gone: bool | None = None  # what runs beneath gRPC; None: not known
+
+    @contextmanager
+    def entered(self, guest: Guest) -> Iterator[bool]:
+        """Inside the block gRPC may be called, if what it gives is true. Waits while a thread forks."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._forker, _FORK_SECONDS)
+            guest.admitted()
+            self.guests.add(guest)
+            me = (threading.get_ident(), guest)
+            self._inside.append(me)
+        try:
+            yield self.usable
+        finally:
+            with self._changed, suppress(ValueError):  # it is not there in the child of a fork
+                self._inside.remove(me)
+                self._changed.notify_all()
+
+    @contextmanager
+    def imports(self) -> Iterator[None]:
+        """Around the import of gRPC, inside the gate."""
+        self.importing = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.importing = False
+                self._changed.notify_all()
+
+    def before_fork(self) -> None:
+        """Keep others out, have those inside leave, and close what they left open."""
+        me = threading.get_ident()
+        if self._forker == me:
+            self._depth += 1
+            return
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._forker, MOST_SECONDS):
+                return
+            self._forker, self._depth = me, 1
+            self._empty = self._emptied(me)
+            if self._empty and self.guests:
+                for guest in list(self.guests):
+                    guest.hang_up()
+                self._gone = await_none(PATIENCE_SECONDS if self._gone is False else THREADS_SECONDS)
+
+    def after_fork_in_parent(self) -> None:
+        """Let others in, when this was called as often as `before_fork`."""
+        if self._forker != threading.get_ident():
+            return
+        self._depth -= 1
+        if not self._depth:
+            with self._changed:
+                self._forker = 0
+                self._changed.notify_all()
+
+    def after_fork_in_child(self, *, survives: bool) -> None:
+        """Whoever was inside is not in this process. `survives`: whether gRPC is of use if it still ran.
+
+        Who forks in C may not have called `before_fork` (uWSGI).
+        """
+        empty = self._empty if self._forker == threading.get_ident() else not self._inside
+        for guest in list(self.guests):
+            guest.strand()
+        self.guests.clear()
+        self.usable = self.usable and empty and (survives if self._gone is None else self._gone)
+        self._reset()
+
+    def _emptied(self, me: int) -> bool:
+        """Whether nobody is inside. A thread that forks from within, in a signal handler, can't be waited for."""
+        self._changed.wait_for(lambda: not self.importing, IMPORT_SECONDS)
+        for _, guest in self._inside:
+            if not guest.patient:
+                guest.interrupt()
+        for seconds in (PATIENCE_SECONDS, MOST_SECONDS):
+            if self._changed.wait_for(lambda: all(thread == me for thread, _ in self._inside), seconds):
+                break
+            for _, guest in self._inside:
+                guest.interrupt()
+        return not self._inside

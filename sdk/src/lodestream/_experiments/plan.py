@@ -1,0 +1,124 @@
+"""How an experiment is to be run."""
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from lodestream._experiments.binding import Bound, bind
+from lodestream._experiments.built_in import built_in_judge, built_in_run_judge
+from lodestream._experiments.errors import ExperimentRefusedError
+from lodestream._experiments.evaluators import OF_ALL, OF_ITEMS, OF_RUNS, Judge, function_judge, judges_of, name_of
+from lodestream._json.strict import NotJsonError, strict_object
+
+if TYPE_CHECKING:
+    from lodestream._client import Lodestream
+    from lodestream.evaluators import Tools
+
+OF_TASKS = ("item", "input", "expected_output", "metadata", "item_id", "repetition", "run_name")
+"""What tasks can ask for."""
+
+
+class ExperimentOptions(TypedDict, total=False):
+    """Everything that can be said of an experiment beside its name, its data and its task."""
+
+    run_name: str | None
+    """Asked for again under the same name, a run goes on where it stopped. Default: the name and the time."""
+    description: str | None
+    evaluators: Sequence[Any]
+    """Functions, objects of `lodestream.evaluators`, or their specs."""
+    composite_evaluator: Callable[..., Any] | None
+    """Like an evaluator; `evaluations` are those that the others said."""
+    run_evaluators: Sequence[Any]
+    """Judge the run as a whole; `item_results` are all of it. A RegressionError of theirs is raised at the end."""
+    max_concurrency: int
+    """Items at the same time; default 50."""
+    repetitions: int
+    """How often each item is run, up to 100; default 1."""
+    metadata: Any
+    item_timeout: float | None
+    """Seconds that the task may take for an item, and an evaluator; default: as long as it takes."""
+    progress: bool | None
+    """Whether to show it on standard error; default: where somebody looks."""
+    tools: "Tools | None"
+    """What built-in evaluators may use of the outside world: models. Prompts are the client's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """An experiment that makes sense."""
+
+    name: str
+    run_name: str
+    named: bool
+    """Whether the run's name was given, so that there may be such a run."""
+    description: str
+    metadata_json: str
+    task: Bound
+    task_name: str
+    judges: Sequence[Judge]
+    composite: Judge | None
+    run_judges: Sequence[Judge]
+    max_concurrency: int
+    repetitions: int
+    item_timeout: float | None
+    progress: bool | None
+
+
+def plan_of(client: "Lodestream", name: str, task: Callable[..., Any], options: ExperimentOptions) -> Plan:
+    """The plan.
+
+    Raises ExperimentRefusedError naming what makes no sense, before anything is run.
+    """
+    if unknown := options.keys() - ExperimentOptions.__annotations__.keys():
+        raise TypeError(f"an experiment has no {', '.join(sorted(unknown))}")
+    if not isinstance(name, str) or not name:
+        raise ExperimentRefusedError("name: an experiment has a name")
+    timeout, composite = options.get("item_timeout"), options.get("composite_evaluator")
+    if timeout is not None and not timeout > 0:
+        raise ExperimentRefusedError(f"item_timeout: {timeout} is no number of seconds above 0")
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    try:
+        bound = bind(task, OF_TASKS, alone="item", what="task")
+        metadata = strict_object(options.get("metadata"), "metadata")
+    except (TypeError, NotJsonError) as error:
+        raise ExperimentRefusedError(str(error)) from None
+    return Plan(
+        name=name,
+        run_name=options.get("run_name") or f"{name} - {now}",
+        named=bool(options.get("run_name")),
+        description=options.get("description") or "",
+        metadata_json=metadata,
+        task=bound,
+        task_name=name_of(task),
+        judges=judges_of(
+            options.get("evaluators") or (),
+            OF_ITEMS,
+            what="evaluators",
+            alone="output",
+            timeout=timeout,
+            built_in=partial(built_in_judge, client=client, tools=options.get("tools")),
+        ),
+        composite=None
+        if composite is None
+        else function_judge(composite, OF_ALL, place="composite_evaluator", alone="evaluations", timeout=timeout),
+        run_judges=judges_of(
+            options.get("run_evaluators") or (),
+            OF_RUNS,
+            what="run_evaluators",
+            alone="item_results",
+            timeout=None,
+            built_in=built_in_run_judge,
+        ),
+        max_concurrency=_whole(options.get("max_concurrency", 50), "max_concurrency", 1_000),
+        repetitions=_whole(options.get("repetitions", 1), "repetitions", 100),
+        item_timeout=timeout,
+        progress=options.get("progress"),
+    )
+
+
+def _whole(number: Any, field: str, most: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= most:
+        raise ExperimentRefusedError(f"{field}: {number!r:.100} is no whole number from 1 to {most}")
+    return number

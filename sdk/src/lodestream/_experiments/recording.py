@@ -1,0 +1,144 @@
+"""What is told of a run while it runs: a trace an item, its scores, that it finished, and the end of it all."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lodestream._diagnostics import report
+from lodestream._experiments.judgement import Judgement
+from lodestream._experiments.messages import event_of, finished_of, result_message
+from lodestream._experiments.plan import Plan
+from lodestream._experiments.rows import Row
+from lodestream._experiments.storable import storable_object
+from lodestream._experiments.usage import Usage
+from lodestream._ids import seeded_trace_id
+from lodestream._recording.current import CurrentObservation
+from lodestream._recording.fields import ObservationType
+from lodestream._recording.span import Observation
+from lodestream._results import ItemResult
+from lodestream._scores import Target
+from lodestream._wire.payloads import EncodedEvent
+
+if TYPE_CHECKING:
+    from lodestream._client import Lodestream
+
+
+@dataclass(frozen=True, slots=True)
+class ItemTrace:
+    """The trace of an item, while it is current."""
+
+    trace_id: str
+    """"" when none is kept."""
+    root: Observation
+    usage: Usage
+
+
+class Records:
+    """Goes the way of observations: spooled, delivered in its order, by another process if need be."""
+
+    def __init__(self, client: "Lodestream", plan: Plan, run_id: str, *, from_dataset: bool) -> None:
+        self._client, self._plan, self._run_id, self._from_dataset = client, plan, run_id, from_dataset
+
+    @contextmanager
+    def item(self, row: Row, repetition: int) -> Iterator[ItemTrace]:
+        """The item's trace. Run again after a crash it is the same one: there is one trace an item."""
+        recorder = self._client.recorder
+        seed = self._seed(row.id, repetition)
+        number = recorder.kept_trace_id(int(seeded_trace_id(seed), 16))
+        told = {
+            "input": row.input,
+            "metadata": {
+                "experiment": self._plan.name,
+                "run_name": self._plan.run_name,
+                "run_id": self._run_id,
+                "item_id": row.id,
+                "repetition": repetition,
+            },
+        }
+        root = recorder.observe(
+            "experiment-item", "span", told, where=(f"{number:032x}", None), span_id=_number(f"{seed}/item", 16)
+        )
+        kept = root.is_recording()
+        with recorder.current(root):
+            yield ItemTrace(f"{number:032x}" if kept else "", root, Usage())
+
+    @contextmanager
+    def task(self, trace: ItemTrace, row: Row) -> Iterator[Observation]:
+        """The task within it: what it uses is counted, what it raises is recorded."""
+        listeners, number = self._client.recorder.listeners, trace.root.trace_number
+        listeners[number] = trace.usage.add
+        try:
+            with self.observed(self._plan.task_name, "span", input=row.input) as observation:
+                yield observation
+        finally:
+            listeners.pop(number, None)
+
+    def observed(self, name: str, as_type: ObservationType, **fields: Any) -> CurrentObservation:
+        """A part of what is current; what is raised in it is recorded."""
+        return self._client.recorder.observe_as_current(name, as_type, fields)
+
+    def finished(self, result: ItemResult) -> ItemResult:
+        """Tell an item's scores and that it is done; gives it with what was told. Raises nothing."""
+        if not self._client.recorder.enabled:
+            return result
+        try:
+            seed = self._seed(result.item_id, result.repetition)
+            target = Target(trace_id=result.trace_id)
+            told = self._scored(seed, target, result.judgements) if result.trace_id else result.judgements
+            result = replace(result, judgements=told)
+            message = result_message(
+                result, self._run_id, self._client.recorder.shown, with_item=not self._from_dataset
+            )
+            self._emit(event_of(experiment_item_finished=message))
+        except Exception as error:
+            report("recording an experiment's item", error)
+        return result
+
+    def ended(self, judgements: Sequence[Judgement]) -> Sequence[Judgement]:
+        """Tell what was said of the run, and that it is complete. Raises nothing."""
+        if not self._client.recorder.enabled:
+            return judgements
+        try:
+            judgements = self._scored(self._run_id, Target(run_id=self._run_id), judgements)
+            message = finished_of(self._run_id, judgements, self._client.recorder.shown)
+            self._emit(event_of(experiment_finished=message))
+        except Exception as error:
+            report("recording an experiment's end", error)
+        return judgements
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more can be told without anything being dropped."""
+        return self._client._pipeline.has_room  # noqa: SLF001 - of the same client
+
+    def _scored(self, seed: str, target: Target, judgements: Sequence[Judgement]) -> list[Judgement]:
+        return [self._score(seed, target, each) for each in judgements]
+
+    def _score(self, seed: str, target: Target, judgement: Judgement) -> Judgement:
+        said = judgement.evaluation
+        if said is None:
+            return judgement
+        fields = {
+            "score_id": hashlib.sha256(f"{seed}/{judgement.name}".encode()).hexdigest()[:32],
+            "data_type": said.data_type,
+            "comment": said.comment,
+            "config_id": said.config_id,
+            "metadata": json.loads(storable_object(said.metadata) or "null"),
+            "source": "EVALUATOR",
+            "evaluator_version": judgement.revision,
+        }
+        score_id = self._client.recorder.score(target, said.name, said.value, fields)
+        return replace(judgement, score_id=score_id or "")
+
+    def _emit(self, event: bytes) -> None:
+        self._client.recorder.sink.emit(EncodedEvent(event))
+
+    def _seed(self, item_id: str, repetition: int) -> str:
+        return f"{self._run_id}/{item_id}/{repetition}"
+
+
+def _number(seed: str, digits: int) -> int:
+    return int(seeded_trace_id(seed)[:digits], 16)

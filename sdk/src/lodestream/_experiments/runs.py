@@ -1,0 +1,185 @@
+"""A run is begun, or found as it was left."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lodestream_proto.v1 import experiments_pb2 as pb
+from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
+
+from lodestream._author import author
+from lodestream._datasets.dataset import Dataset
+from lodestream._diagnostics import log
+from lodestream._experiments.errors import ExperimentRefusedError
+from lodestream._experiments.evaluators import Judge
+from lodestream._experiments.plan import Plan
+from lodestream._experiments.requests import asked, find_run, finished_items
+from lodestream._experiments.rows import Row, rows_of
+from lodestream._json.strict import canonical_json
+
+if TYPE_CHECKING:
+    from lodestream._client import Lodestream
+
+_LEFT_SECONDS = 30.0
+_FLUSH_SECONDS = 10.0
+_ENDED = {
+    pb.EXPERIMENT_STATE_CANCELLED: "was cancelled",
+    pb.EXPERIMENT_STATE_FAILED: "failed",
+    pb.EXPERIMENT_STATE_BUDGET_SPENT: "ended with its budget",
+}
+Done = Mapping[tuple[str, int], pb.ExperimentItem]
+"""By item and repetition."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run that is under way, or was."""
+
+    client: "Lodestream"
+    request: ExperimentRequested
+    dataset_name: str
+    recorded: bool
+    rows: Sequence[Row] = ()
+    done: Done = field(default_factory=dict)
+    complete: pb.ExperimentRun | None = None
+    """As it is at the server, when nothing is left to do."""
+
+    @property
+    def id(self) -> str:
+        return self.request.run_id
+
+
+def opened(client: "Lodestream", plan: Plan, data: Any) -> Run:
+    """The run with its rows, and what of it is done.
+
+    Raises ExperimentError, DatasetError.
+    """
+    dataset = data if isinstance(data, Dataset) else None
+    name = dataset.name if dataset else ""
+    if not client._delivers:  # noqa: SLF001 - of the same package
+        rows = rows_of(data)
+        log.info("experiment %r: there is no server; its results are in this process only", plan.name)
+        return Run(client=client, request=_request(plan, dataset, rows), dataset_name=name, recorded=False, rows=rows)
+    line, run_id = client._line, run_id_of(dataset.id if dataset else "", plan.run_name)  # noqa: SLF001
+    found = find_run(line, run_id) if plan.named else None
+    if found is not None:
+        _deliver_what_was_left(client)
+        found = find_run(line, run_id, client.position)
+    if found is not None and dataset is not None:
+        dataset = _at_the_runs_version(dataset, found)
+    rows = rows_of(dataset or data)
+    request = _request(plan, dataset, rows)
+    if found is None:
+        answer = asked(
+            line, "StartExperiment", pb.StartExperimentRequest(experiment=request), pb.StartExperimentResponse
+        )
+        found = answer.run
+        if answer.created:
+            return Run(client=client, request=found.request, dataset_name=name, recorded=True, rows=rows)
+    _refuse_another(found, request)
+    if found.state == pb.EXPERIMENT_STATE_PAUSED:
+        asked(line, "ResumeExperiment", pb.ResumeExperimentRequest(run_id=run_id, author=author()),
+              pb.ResumeExperimentResponse)  # fmt: skip
+    done = {(it.result.item_id, it.result.repetition): it for it in finished_items(line, run_id, client.position)}
+    _tell_of_other_evaluators(plan, found, done)
+    complete = found if found.state == pb.EXPERIMENT_STATE_COMPLETED else None
+    return Run(
+        client=client, request=found.request, dataset_name=name, recorded=True, rows=rows, done=done, complete=complete
+    )  # fmt: skip
+
+
+def how_it_ended(found: pb.ExperimentRun) -> str:
+    """In words, when it ended otherwise than by being complete; else nothing."""
+    how = _ENDED.get(found.state, "")
+    return f"{how} ({found.reason})" if how and found.reason else how
+
+
+def _deliver_what_was_left(client: "Lodestream") -> None:
+    """What this process, or one that was killed, has finished and not delivered is not to be done again."""
+    client.flush(_FLUSH_SECONDS)
+    if not client._pipeline.deliver_left(_LEFT_SECONDS):  # noqa: SLF001
+        log.warning("what earlier processes left could not be delivered yet; some items may be done again")
+
+
+def _at_the_runs_version(dataset: Dataset, found: pb.ExperimentRun) -> Dataset:
+    """A run goes on over the version that it began with, unless another one was asked for."""
+    version = found.request.dataset_version
+    if dataset.version == version:
+        return dataset
+    if dataset.pinned:
+        raise ExperimentRefusedError(
+            f"run_name: {found.request.name!r} is a run over version {version} of {dataset.name!r}, "
+            f"not {dataset.version}; another one needs another name"
+        )
+    log.warning("run %r goes on over version %d of %r, with which it began; the dataset is at version %d now",
+                found.request.name, version, dataset.name, dataset.version)  # fmt: skip
+    return dataset.at(version)
+
+
+def _request(plan: Plan, dataset: Dataset | None, rows: Sequence[Row]) -> ExperimentRequested:
+    task: dict[str, Any] = {"kind": "sdk", "name": plan.name, "function": plan.task_name}
+    if dataset is None:
+        told = "\n".join(sorted(row.id for row in rows))
+        task |= {"data": hashlib.sha256(told.encode()).hexdigest()[:32], "items": len(rows)}
+    judges = [*plan.judges, *([plan.composite] if plan.composite else [])]
+    return ExperimentRequested(
+        run_id=run_id_of(dataset.id if dataset else "", plan.run_name),
+        name=plan.run_name,
+        dataset_id=dataset.id if dataset else "",
+        dataset_version=dataset.version if dataset else 0,
+        splits=dataset.splits if dataset else (),
+        task_json=json.dumps(task, ensure_ascii=False),
+        evaluators_json=_specs(judges),
+        run_evaluators_json=_specs(plan.run_judges),
+        metadata_json=plan.metadata_json,
+        repetitions=plan.repetitions,
+        max_concurrency=plan.max_concurrency,
+        description=plan.description,
+        author=author(),
+    )
+
+
+def _specs(judges: Sequence[Judge]) -> str:
+    return json.dumps([judge.spec for judge in judges], ensure_ascii=False) if judges else ""
+
+
+def run_id_of(dataset_id: str, run_name: str) -> str:
+    """Of a run over a dataset, or over data in none."""
+    told = canonical_json([dataset_id, run_name], "run")
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
+def _refuse_another(found: pb.ExperimentRun, request: ExperimentRequested) -> None:
+    """Raises ExperimentRefusedError when the run of that name is not the one that is asked for, or can't go on."""
+    its = found.request
+    differs = [
+        f"its {name} {_worded(here)}, now {_worded(there)}"
+        for name, here, there in (
+            ("task is", json.loads(its.task_json or "{}"), json.loads(request.task_json)),
+            ("repetitions are", its.repetitions, request.repetitions),
+            ("splits are", sorted(its.splits), sorted(request.splits)),
+        )
+        if here != there
+    ]
+    if differs:
+        raise ExperimentRefusedError(
+            f"run_name: {its.name!r} is another run: {'; '.join(differs)}. This one needs another name"
+        )
+    if how := how_it_ended(found):
+        raise ExperimentRefusedError(f"run_name: {its.name!r} {how}; to run it again, give it another name")
+
+
+def _tell_of_other_evaluators(plan: Plan, found: pb.ExperimentRun, done: Done) -> None:
+    """Items keep the judgements that they have; where others would judge now, somebody should know."""
+    now = {judge.name: judge.revision for judge in (*plan.judges, *([plan.composite] if plan.composite else []))}
+    then = {it.name: it.evaluator_version for item in done.values() for it in item.result.evaluations}
+    changed = sorted(name for name, revision in then.items() if now.get(name, revision) != revision)
+    if changed and len(done) and found.state == pb.EXPERIMENT_STATE_RUNNING:
+        log.warning("run %r: %s changed since some of its items were judged; those keep what was said of them",
+                    found.request.name, ", ".join(changed))  # fmt: skip
+
+
+def _worded(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if not isinstance(value, int) else str(value)

@@ -1,0 +1,1 @@
+"""JSON of any value: shortened where it has to be, or exact."""

@@ -1,0 +1,209 @@
+"""OpenTelemetry's tracing API: what instrumentation libraries see of us."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import Link, SpanKind
+from opentelemetry.util._decorator import _agnosticcontextmanager
+from opentelemetry.util.types import Attributes
+
+from lodestream._diagnostics import report
+from lodestream._recording.attributes import SpanLimits
+from lodestream._recording.clients import client_for, clients, get_client
+from lodestream._recording.processors import EVERYWHERE, Processors, SpanProcessor
+from lodestream._recording.readable import Scope, sdk_type
+from lodestream._recording.recorder import Recorder
+
+if TYPE_CHECKING:
+    from lodestream._client import Lodestream
+
+
+class TracerProvider(trace.TracerProvider):
+    """Tracers whose spans go where observations go.
+
+    It has what programs use of opentelemetry-sdk's provider: span processors, `force_flush`, `shutdown`, `resource`,
+    `sampler`, `span_limits`. Processors get observations and the spans of instrumentation libraries alike.
+    """
+
+    successor: trace.TracerProvider | None = None
+    """The provider that the program set in its place: it makes the spans of tracers that were handed out before."""
+
+    def __init__(self, client: "Lodestream") -> None:
+        self._client = client
+
+    @property
+    def client(self) -> "Lodestream":
+        """Whose spans it makes."""
+        return self._client
+
+    def client_in(self, context: Context) -> "Lodestream":  # noqa: ARG002 - the process's provider looks at it
+        """Whose spans it makes in a context."""
+        return self._client
+
+    @property
+    def _recorder(self) -> Recorder:
+        return self.client.recorder
+
+    @property
+    def _processors(self) -> Processors:
+        return self._recorder.processors
+
+    @property
+    def resource(self) -> Any:
+        """`opentelemetry.sdk.resources.Resource` where the program has imported it, else an object like it."""
+        return self._recorder.resource
+
+    @property
+    def span_limits(self) -> SpanLimits:
+        """What one span holds; see the OTEL_SPAN_*_LIMIT variables."""
+        return self._recorder.limits
+
+    @property
+    def sampler(self) -> Any:
+        """The decision as a sampler of opentelemetry-sdk; None where the program has not imported that SDK."""
+        ratio = sdk_type("opentelemetry.sdk.trace.sampling", "TraceIdRatioBased")
+        if ratio is None:
+            return None
+        settings = self.client.settings
+        sampler = ratio(settings.sample_rate)
+        return (
+            sdk_type("opentelemetry.sdk.trace.sampling", "ParentBased")(sampler) if settings.parent_based else sampler
+        )
+
+    def add_span_processor(self, span_processor: SpanProcessor) -> None:
+        """Call a processor, made for opentelemetry-sdk, for each span that starts from now on.
+
+        At the start it is given the observation, at the end a `ReadableSpan`, masked as for our server. What it raises
+        is logged. It is shut down by `shutdown`, or with the process.
+        """
+        self._processors.add(span_processor)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Deliver what has ended, here and by the processors, within so many milliseconds; False if some is left."""
+        end, pending = time.monotonic() + timeout_millis / 1_000, 0
+        for client in self._clients():
+            pending += client.flush(max(end - time.monotonic(), 0)).pending
+        return self._processors.force_flush(max(int((end - time.monotonic()) * 1_000), 1)) and not pending
+
+    def shutdown(self) -> None:
+        """Deliver what can be, shut the processors down, and record nothing from then on."""
+        self._processors.shutdown()
+        for client in self._clients():
+            client.shutdown()
+
+    def _clients(self) -> "Sequence[Lodestream]":
+        return [self._client]
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes = None,
+    ) -> trace.Tracer:
+        limits = self._recorder.limits
+        scope = Scope(
+            str(instrumenting_module_name or ""),
+            str(instrumenting_library_version or ""),
+            str(schema_url or ""),
+            self._recorder.bounded(attributes, limits.max_span_attributes, limits.max_attribute_length)[0],
+        )
+        return Tracer(self, scope)
+
+
+class Tracer(trace.Tracer):
+    """Makes spans in the name of one instrumentation library."""
+
+    def __init__(self, provider: TracerProvider, scope: Scope) -> None:
+        self._provider, self._scope = provider, scope
+
+    def start_span(  # noqa: PLR0917 - OpenTelemetry's signature
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> trace.Span:
+        if (successor := self._provider.successor) is not None:
+            tracer = self._tracer_of(successor)
+            return tracer.start_span(
+                name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
+            )
+        try:
+            context = get_current() if context is None else context
+            recorder = self._provider.client_in(context).recorder
+            span = recorder.start(
+                self._scope,
+                str(name),
+                context,
+                {},
+                kind=kind.value,
+                start_ns=start_time,
+            )
+            if span.is_recording():
+                if attributes:
+                    span.set_attributes(attributes)
+                for link in links or ():
+                    span.add_link(link.context, link.attributes)
+                if not (record_exception and set_status_on_exception):
+                    span.on_exception(record=record_exception, set_status=set_status_on_exception)
+                recorder.announce(span, context)
+        except Exception as error:
+            report("starting a span", error)
+            return trace.INVALID_SPAN
+        return span
+
+    def _tracer_of(self, provider: trace.TracerProvider) -> trace.Tracer:
+        scope = self._scope
+        return provider.get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
+
+    @_agnosticcontextmanager
+    def start_as_current_span(  # noqa: PLR0917
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> Iterator[trace.Span]:
+        span = self.start_span(name, context, kind, attributes, links, start_time)
+        with trace.use_span(
+            span,
+            end_on_exit=end_on_exit,
+            record_exception=record_exception,
+            set_status_on_exception=set_status_on_exception,
+        ):
+            yield span
+
+
+class ProcessTracerProvider(TracerProvider):
+    """The process's: its spans are those of the client that the context names, or of the only one."""
+
+    def __init__(self) -> None:
+        """Whose they are is decided span by span."""
+        self.successor = None
+
+    @property
+    def client(self) -> "Lodestream":
+        return get_client()
+
+    def client_in(self, context: Context) -> "Lodestream":
+        return client_for(context)
+
+    @property
+    def _processors(self) -> Processors:
+        return EVERYWHERE
+
+    def _clients(self) -> "Sequence[Lodestream]":
+        return clients()

@@ -1,0 +1,214 @@
+"""What a program has of prompts: an entry for each name with version or label, kept true by the watch or by time."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from lodestream_proto.v1 import prompts_pb2 as pb
+
+from lodestream._delivery.asking import ask
+from lodestream._delivery.channel import Line, LineError
+from lodestream._diagnostics import tell
+from lodestream._lifecycle import start_thread
+from lodestream._prompts.disk import Disk
+from lodestream._prompts.errors import PromptNotFoundError, PromptTypeError, PromptUnavailableError
+from lodestream._prompts.messages import Selector, prompt_from, selector_from, selector_of
+from lodestream._prompts.prompt import Prompt, PromptType
+from lodestream._prompts.watch import Watch
+from lodestream._settings import Settings
+
+_AWAY_SECONDS = 5.0
+"""What could not be had is not asked for again before, so that a server that is away costs one wait."""
+_MOST_ENTRIES = 10_000
+
+
+@dataclass(slots=True)
+class _Entry:
+    prompt: Prompt | None
+    """None: the server has none."""
+    revision: int
+    until: float
+    """By time.monotonic."""
+
+
+class Prompts:
+    """Looks prompts up. One for a client."""
+
+    def __init__(self, settings: Settings, folder: Path | None) -> None:
+        """`folder` is for the last known good."""
+        self._settings, self._disk = settings, Disk(folder)
+        self._entries: dict[Selector, _Entry] = {}
+        self._away: dict[Selector, tuple[float, LineError]] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self.line = Line(self._settings)
+        self._lock = threading.RLock()
+        self._fetching: dict[Selector, Future[_Entry]] = {}
+        self._refreshing: set[Selector] = set()
+        self._watch = Watch(Line(self._settings, patient=False), self._known, self._told)
+
+    # --- Looking up ---------------------------------------------------------------------------------------------------
+
+    def get(
+        self,
+        name: str,
+        which: int | str,
+        *,
+        as_type: PromptType | None,
+        ttl: float,
+        retries: int,
+        timeout: float,
+    ) -> Prompt:
+        """The prompt; see Lodestream.get_prompt.
+
+        Raises PromptNotFoundError, PromptTypeError, PromptUnavailableError.
+        """
+        selector = (name, which)
+        entry = self._entries.get(selector)
+        if entry is None or ttl <= 0:
+            entry = self._asked(selector, ttl=ttl, retries=retries, timeout=timeout)
+        elif not self._watch.covers(selector, now := time.monotonic()):
+            self._watch.begin()
+            if now >= entry.until:
+                self._refresh(selector, ttl=ttl, timeout=timeout)
+        prompt = entry.prompt
+        if prompt is None:
+            raise PromptNotFoundError(f"this project has no prompt {_in_words(selector)}")
+        if as_type is not None and prompt.type != as_type:
+            raise PromptTypeError(f"prompt {name!r} version {prompt.version} is a {prompt.type} prompt, not {as_type}")
+        return prompt
+
+    def forget(self, name: str | None = None) -> None:
+        """Ask anew for this prompt, or for all, at the next look-up."""
+        self._away.clear()
+        for selector in list(self._entries):
+            if name is None or selector[0] == name:
+                self._entries.pop(selector, None)
+
+    def _asked(self, selector: Selector, *, ttl: float, retries: int, timeout: float) -> _Entry:
+        """From the server, or the disk. Raises PromptUnavailableError."""
+        try:
+            self._refuse_while_away(selector)
+            entry = self._asked_once(selector, ttl=ttl, retries=retries, timeout=timeout)
+        except LineError as error:
+            kept = self._disk.find(selector)
+            if kept is None:
+                raise PromptUnavailableError(f"prompt {_in_words(selector)}: {error}") from None
+            kept_on_disk = f"version {kept.version}, kept on disk, is used"
+            tell(f"prompt {selector[0]}", f"prompt {_in_words(selector)}: {error}; {kept_on_disk}")
+            entry = _Entry(prompt_from(kept), 0, time.monotonic() + _AWAY_SECONDS)
+            self._keep(selector, entry)
+        return entry
+
+    def _refuse_while_away(self, selector: Selector) -> None:
+        """The answer of a moment ago, so that a server that is away holds nobody up again and again."""
+        until, error = self._away.get(selector, (0.0, None))
+        if error is not None and time.monotonic() < until:
+            raise error
+
+    def _asked_once(self, selector: Selector, *, ttl: float, retries: int, timeout: float) -> _Entry:
+        """One request at a time for a prompt; others wait for its answer. Raises LineError."""
+        with self._lock:
+            pending = self._fetching.get(selector)
+            mine = Future[_Entry]() if pending is None else pending
+            if pending is None:
+                self._fetching[selector] = mine
+        if pending is not None:
+            try:
+                return pending.result(timeout * (retries + 1) + 1)
+            except TimeoutError:
+                raise LineError("DEADLINE_EXCEEDED", "another thread asked, and was not answered either") from None
+        try:
+            entry = self._fetch(selector, ttl=ttl, retries=retries, timeout=timeout)
+        except BaseException as error:
+            given_up = LineError("CANCELLED", f"another thread asked, and gave up: {type(error).__name__}")
+            mine.set_exception(error if isinstance(error, LineError) else given_up)
+            raise
+        else:
+            mine.set_result(entry)
+            return entry
+        finally:
+            self._fetching.pop(selector, None)
+
+    def _fetch(self, selector: Selector, *, ttl: float, retries: int, timeout: float) -> _Entry:
+        request = pb.GetPromptRequest(prompt=selector_of(selector))
+        try:
+            answer = ask(self.line, "PromptService/GetPrompt", request, retries=retries, timeout=timeout)
+        except LineError as error:
+            if error.status != "NOT_FOUND":
+                self._away[selector] = (time.monotonic() + _AWAY_SECONDS, error)
+                raise
+            return self._take(selector, None, 0, ttl=_AWAY_SECONDS)
+        found = pb.GetPromptResponse.FromString(answer).prompt
+        return self._take(selector, found, found.revision, ttl=ttl)
+
+    def _refresh(self, selector: Selector, *, ttl: float, timeout: float) -> None:
+        """Ask behind the program's back; what is known serves meanwhile."""
+        with self._lock:
+            if selector in self._refreshing:
+                return
+            self._refreshing.add(selector)
+
+        def refresh() -> None:
+            try:
+                self._fetch(selector, ttl=ttl, retries=0, timeout=timeout)
+            except LineError:
+                if (entry := self._entries.get(selector)) is not None:
+                    entry.until = time.monotonic() + _AWAY_SECONDS
+            finally:
+                self._refreshing.discard(selector)
+
+        try:
+            start_thread(threading.Thread(target=refresh, name="lodestream-prompt", daemon=True))
+        except RuntimeError:  # too many threads, or the interpreter is about to end
+            self._refreshing.discard(selector)
+
+    # --- What is known ------------------------------------------------------------------------------------------------
+
+    def _known(self) -> Mapping[Selector, int]:
+        return {selector: entry.revision for selector, entry in list(self._entries.items())}
+
+    def _told(self, changes: Sequence[pb.PromptOutcome]) -> None:
+        for change in changes:
+            found = change.found if change.HasField("found") else None
+            self._take(selector_from(change.prompt), found, change.revision, ttl=_AWAY_SECONDS)
+
+    def _take(self, selector: Selector, found: pb.PromptVersion | None, revision: int, *, ttl: float) -> _Entry:
+        entry = _Entry(prompt_from(found) if found is not None else None, revision, time.monotonic() + ttl)
+        self._away.pop(selector, None)
+        with self._lock:
+            present = self._entries.get(selector)
+            if present is not None and revision and present.revision > revision:
+                return present  # an answer that was overtaken by the watch
+            self._keep(selector, entry)
+        if found is not None:
+            self._disk.keep(selector, found)
+        else:
+            self._disk.forget(selector)
+        self._watch.follow()
+        return entry
+
+    def _keep(self, selector: Selector, entry: _Entry) -> None:
+        self._entries[selector] = entry
+        while len(self._entries) > _MOST_ENTRIES:
+            self._entries.pop(next(iter(self._entries)), None)
+
+    # --- The process --------------------------------------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """In the child: what is known stays, what was under way is the parent's."""
+        self._begin()
+
+    def close(self) -> None:
+        """End the watch; later look-ups are answered from what is known, or ask."""
+        self._watch.close()
+        self.line.close()
+
+
+def _in_words(selector: Selector) -> str:
+    name, which = selector
+    return f"{name!r} version {which}" if isinstance(which, int) else f"{name!r} label {which!r}"

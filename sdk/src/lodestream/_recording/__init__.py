@@ -1,0 +1,1 @@
+"""Recording: observations of a program and of its instrumentation libraries, until they end."""

@@ -1,0 +1,193 @@
+"""What all observations below have in common: user, session, tags and the like, carried in OpenTelemetry's context."""
+
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+from opentelemetry import baggage, trace
+from opentelemetry.context import Context, create_key, get_current, set_value
+
+from lodestream._arguments import list_of
+from lodestream._diagnostics import report, tell
+from lodestream._json.lenient import to_json
+from lodestream._recording.clients import get_client
+from lodestream._recording.current import Entered, enter, leave
+from lodestream._recording.fields import (
+    ENVIRONMENT,
+    SESSION_ID,
+    TRACE_METADATA,
+    TRACE_NAME,
+    TRACE_TAGS,
+    USER_ID,
+    VERSION,
+    metadata_attributes,
+    prompt_attributes,
+)
+from lodestream._recording.masking import unmasked
+from lodestream._recording.span import Observation
+
+_MAX_CHARS = 200
+_MAX_METADATA = 64  # entries; each observation has them all
+_KEY = create_key("lodestream-propagated")
+_BAGGAGE = "lodestream_"
+_BAGGAGE_KEYS = {
+    USER_ID: "user_id",
+    SESSION_ID: "session_id",
+    TRACE_NAME: "trace_name",
+    ENVIRONMENT: "environment",
+    VERSION: "version",
+}
+_FROM_BAGGAGE = {f"{_BAGGAGE}{name}": key for key, name in _BAGGAGE_KEYS.items()}
+_TAGS_IN_BAGGAGE, _METADATA_IN_BAGGAGE = f"{_BAGGAGE}tags", f"{_BAGGAGE}metadata_"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib's
+    """Within the block, every observation gets these, and the current one too.
+
+    Texts have at most 200 characters, metadata values as JSON; longer ones are left out, and that is told. Inner blocks
+    add tags and metadata to those of outer ones, and replace the rest. `as_baggage` lets them travel in W3C baggage to
+    the services that are called, third parties included.
+    """
+
+    def __init__(
+        self,
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        version: str | None = None,
+        tags: Sequence[str] | None = None,
+        trace_name: str | None = None,
+        environment: str | None = None,
+        prompt: Any = None,
+        as_baggage: bool = False,
+    ) -> None:
+        self._as_baggage, self._entered = as_baggage, list[Entered]()
+        self._told: dict[str, Any] = {}
+        try:
+            texts = {
+                USER_ID: user_id,
+                SESSION_ID: session_id,
+                TRACE_NAME: trace_name,
+                ENVIRONMENT: environment,
+                VERSION: version,
+                **(_first(metadata_attributes(TRACE_METADATA, metadata, unmasked)) if metadata else {}),
+            }
+            self._told = {key: str(value) for key, value in texts.items() if value is not None and _fits(key, value)}
+            if tags := tuple(tag for tag in _tags_of(tags) if _fits(TRACE_TAGS, tag)):
+                self._told[TRACE_TAGS] = tags
+            if prompt is not None:
+                self._told |= prompt_attributes(prompt)
+        except Exception as error:
+            report("propagate_attributes", error)
+
+    def __enter__(self) -> None:
+        try:
+            context = get_current()
+            together = dict(propagated(context))
+            told = dict(self._told)
+            if TRACE_TAGS in told:
+                told[TRACE_TAGS] = tuple(dict.fromkeys((*together.get(TRACE_TAGS, ()), *told[TRACE_TAGS])))
+            together = _first((together | told, 0))
+            context = set_value(_KEY, MappingProxyType(together), context)
+            if self._as_baggage:
+                context = _into_baggage(_masked(told), context)
+            self._entered.append(enter(context))
+            current = trace.get_current_span()
+            if isinstance(current, Observation):
+                current.put_propagated(told)
+            else:
+                current.set_attributes(told)
+        except Exception as error:
+            report("propagate_attributes", error)
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if self._entered:
+            leave(self._entered.pop())
+
+
+def propagated(context: Context) -> Mapping[str, Any]:
+    """The attributes that a new observation in this context gets."""
+    told = context.get(_KEY)
+    received = baggage.get_all(context)
+    if received:
+        told = _from_baggage(received) | (told or {})  # type: ignore[operator]
+    return told or _NOTHING  # type: ignore[return-value]
+
+
+def _first(attributes: tuple[Mapping[str, Any], int]) -> dict[str, Any]:
+    """The attributes without the metadata entries, as many as were given, that are more than propagate."""
+    told, dropped = attributes
+    kept: dict[str, Any] = {}
+    metadata = 0
+    for key, value in told.items():
+        if key.startswith(TRACE_METADATA):
+            metadata += 1
+            if metadata > _MAX_METADATA:
+                dropped += 1
+                continue
+        kept[key] = value
+    if dropped:
+        tell("propagate metadata", f"{dropped} metadata entries were left out, at most {_MAX_METADATA} propagate")
+    return kept
+
+
+def _masked(told: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What may leave in baggage, by the mask of the current client."""
+    return get_client().recorder.propagated(told)
+
+
+def _tags_of(given: Any) -> tuple[str, ...]:
+    """The tags of an argument; a text in place of a list is one tag, which is logged."""
+    try:
+        return tuple(map(str, list_of(given, "tags")))
+    except TypeError as error:
+        if not isinstance(given, str | bytes | bytearray):
+            tell("tags", f"{error}; it is left out")
+            return ()
+        tell("tags", f"{error}; it is taken as one tag")
+        return (given if isinstance(given, str) else bytes(given).decode("utf-8", "replace"),)
+
+
+def _fits(key: str, value: Any) -> bool:
+    if len(str(value)) <= _MAX_CHARS:
+        return True
+    tell(f"propagate {key}", f"{key} has {len(str(value))} characters; it is left out, at most {_MAX_CHARS} propagate")
+    return False
+
+
+def _into_baggage(told: Mapping[str, Any], context: Context) -> Context:
+    for key, value in told.items():
+        if key in _BAGGAGE_KEYS:
+            context = baggage.set_baggage(f"{_BAGGAGE}{_BAGGAGE_KEYS[key]}", value, context)
+        elif key == TRACE_TAGS:
+            context = baggage.set_baggage(_TAGS_IN_BAGGAGE, to_json(value), context)
+        elif key.startswith(f"{TRACE_METADATA}."):
+            context = baggage.set_baggage(key.replace(f"{TRACE_METADATA}.", _METADATA_IN_BAGGAGE, 1), value, context)
+    return context
+
+
+def _from_baggage(received: Mapping[str, object]) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    for name, value in received.items():
+        if not name.startswith(_BAGGAGE) or len(text := str(value)) > 4 * _MAX_CHARS:
+            continue
+        if name in _FROM_BAGGAGE:
+            told[_FROM_BAGGAGE[name]] = text
+        elif name == _TAGS_IN_BAGGAGE:
+            told[TRACE_TAGS] = _tags_in(text)
+        elif name.startswith(_METADATA_IN_BAGGAGE):
+            told[f"{TRACE_METADATA}.{name.removeprefix(_METADATA_IN_BAGGAGE)}"] = text
+    return told
+
+
+def _tags_in(text: str) -> tuple[str, ...]:
+    try:
+        tags = json.loads(text)
+    except (ValueError, RecursionError):
+        tags = text.split(",")
+    return tuple(map(str, tags)) if isinstance(tags, list) else (text,)

@@ -1,0 +1,349 @@
+"""An observation: OpenTelemetry's span, and what it can be told about work with language models."""
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
+
+from lodestream._diagnostics import guarded, report, tell
+from lodestream._json.lenient import to_text
+from lodestream._recording.attributes import exception_attributes, message_of, weight_of
+from lodestream._recording.fields import (
+    LEVEL,
+    MAX_METADATA,
+    MAX_METADATA_CHARS,
+    METADATA,
+    RESERVED,
+    STATUS_MESSAGE,
+    Attributes,
+    ObservationFields,
+    ObservationType,
+    attributes_of,
+    metadata_attributes,
+)
+from lodestream._recording.processors import EVERYWHERE
+from lodestream._recording.readable import LinkParts, ReadableSpan, Scope, otlp_link
+from lodestream._scores import ScoreFields, Target
+from lodestream._wire.otlp import HAS_REMOTE, REMOTE, Event, span_of
+
+if TYPE_CHECKING:
+    from lodestream._client import Lodestream
+    from lodestream._recording.current import CurrentObservation
+    from lodestream._recording.recorder import Recorder
+
+_WEIGHT = 600  # bytes of a span without its texts, roughly
+_NONE: tuple[Any, ...] = ()
+
+
+class Observation(ReadableSpan, trace.Span):
+    """Ends once, by `end()` or as a context manager (which records an exception that leaves it); then it is on its way.
+
+    Where tracing is off or the trace was not sampled it takes everything and keeps nothing. It is a span of
+    OpenTelemetry's API and can be read like one of opentelemetry-sdk: `name`, `attributes`, `parent`, `status`, ….
+    """
+
+    _records_exceptions = _sets_status = True
+    _metadata_left, _metadata_room = MAX_METADATA, MAX_METADATA_CHARS
+    resource_otlp: bytes | None = None
+    """The resource it is of, encoded, where it is not its recorder's."""
+
+    def __init__(  # noqa: PLR0917
+        self,
+        recorder: "Recorder",
+        scope: Scope,
+        name: str,
+        trace_id: int,
+        span_id: int,
+        parent_id: int,
+        attributes: Attributes,
+        *,
+        recording: bool,
+        sampled: bool,
+        kind: int = 0,
+        start_ns: int | None = None,
+        parent_flags: int = 0,
+        trace_state: TraceState | None = None,
+    ) -> None:
+        self._recorder, self.scope, self._name = recorder, scope, name
+        self.trace_number, self.span_number, self._parent_number = trace_id, span_id, parent_id
+        self._attributes, self._recording, self.sampled, self.kept = attributes, recording, sampled, recording
+        self._kind, self._parent_flags, self.trace_state = kind, parent_flags, trace_state
+        self._sink = recorder.sink  # a fork changes the recorder's: what was open before belongs to the parent
+        self._events: Sequence[Event] = _NONE
+        self._links: Sequence[LinkParts] = _NONE
+        self._status: tuple[int, str] = (0, "")
+        self._dropped = (0, 0, 0)
+        self.weight = _WEIGHT
+        self.remote = False
+        self._end_ns = 0
+        self._started = 0 if start_ns else time.perf_counter_ns()
+        self._start_ns = start_ns or time.time_ns()
+
+    # --- What it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The span id, 16 hex digits."""
+        return f"{self.span_number:016x}"
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits."""
+        return f"{self.trace_number:032x}"
+
+    @property
+    def recorder(self) -> "Recorder":
+        """What made it."""
+        return self._recorder
+
+    @property
+    def client(self) -> "Lodestream | None":
+        """Whose it is."""
+        return self._recorder.client
+
+    def get_span_context(self) -> SpanContext:
+        flags = TraceFlags(TraceFlags.SAMPLED if self.sampled else TraceFlags.DEFAULT)
+        return SpanContext(self.trace_number, self.span_number, self.remote, flags, self.trace_state)
+
+    def is_recording(self) -> bool:
+        return self._recording
+
+    def as_otlp(self) -> bytes:
+        """The OTLP Span; without an end while it runs."""
+        flags = int(self.sampled) | HAS_REMOTE | (self._parent_flags & REMOTE)
+        return span_of(
+            self.trace_number,
+            self.span_number,
+            self._parent_number,
+            self.trace_state.to_header() if self.trace_state else "",
+            flags,
+            self._name,
+            self._kind + 1,  # OTLP counts from "unspecified"
+            self._start_ns,
+            self._end_ns,
+            self._attributes,
+            self._events,
+            [otlp_link(link) for link in self._links],
+            self._status,
+            self._dropped,
+        )
+
+    def snapshot(self) -> "Observation":
+        """As it is now."""
+        still = copy.copy(self)
+        still._attributes = dict(self._attributes)  # noqa: SLF001 - of the same class
+        return still
+
+    # --- Observations -------------------------------------------------------------------------------------------------
+
+    def update(self, *, name: str | None = None, **fields: Unpack[ObservationFields]) -> Self:
+        """Tell more of it, until it ends."""
+        if self._recording:
+            try:
+                if name is not None:
+                    self._name = str(name)
+                metadata = fields.pop("metadata", None)
+                for key, value in attributes_of(fields, self._recorder.shown).items():
+                    self.put(key, value)
+                if metadata is not None:
+                    self._put_metadata(metadata)
+                if self._attributes.get(LEVEL) == "ERROR" and not self._status[0]:
+                    self._status = (StatusCode.ERROR.value, self._attributes.get(STATUS_MESSAGE, ""))
+            except Exception as error:
+                report("Observation.update", error)
+        return self
+
+    def start_observation(
+        self, *, name: str | None = None, as_type: ObservationType = "span", **fields: Unpack[ObservationFields]
+    ) -> "Observation":
+        """A child. It is yours to end."""
+        return self._recorder.observe(name, as_type, fields, parent=self)
+
+    def start_as_current_observation(
+        self, *, name: str | None = None, as_type: ObservationType = "span", **fields: Unpack[ObservationFields]
+    ) -> "CurrentObservation":
+        """A child that is current within the block, and ends with it."""
+        return self._recorder.observe_as_current(name, as_type, fields, parent=self)
+
+    def score(self, *, name: str, value: float | str | bool, **fields: Unpack[ScoreFields]) -> str | None:
+        """Judge it; gives the score's id, None when it was not taken, which is told."""
+        return self._score(Target(trace_id=self.trace_id, observation_id=self.id), name, value, fields)
+
+    def score_trace(self, *, name: str, value: float | str | bool, **fields: Unpack[ScoreFields]) -> str | None:
+        """Judge the trace it belongs to."""
+        return self._score(Target(trace_id=self.trace_id), name, value, fields)
+
+    def _score(self, target: Target, name: str, value: Any, fields: Mapping[str, Any]) -> str | None:
+        if not (self.kept and self.span_number):
+            return None
+        return self._recorder.score(target, name, value, fields, span=self)
+
+    def fail(self, error: BaseException) -> None:
+        """Record what left the observed code: an exception is an error, being cancelled or interrupted is not."""
+        if isinstance(error, Exception):
+            self.record_exception(error)
+            self.update(level="ERROR", status_message=message_of(error) or type(error).__name__)
+        elif not isinstance(error, GeneratorExit):
+            self.update(level="WARNING", status_message=type(error).__name__)
+
+    def on_exception(self, *, record: bool, set_status: bool) -> None:
+        """What `with` does when an exception leaves it: record the exception, set the status."""
+        self._records_exceptions, self._sets_status = record, set_status
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether content has to be shown to a mask before it is put."""
+        return self._recorder.masking is not None
+
+    def put(self, key: str, value: Any) -> None:
+        """Set an attribute whose value is as it should be. Reserved ones have room whatever others there are."""
+        attributes, limits = self._attributes, self._recorder.limits
+        if len(attributes) >= limits.max_span_attributes and key not in attributes and key not in RESERVED:
+            self._dropped = (self._dropped[0] + 1, *self._dropped[1:])
+            return
+        if type(value) is str:
+            if limits.max_span_attribute_length is not None:
+                value = value[: limits.max_span_attribute_length]
+            self.weight += len(value)
+        elif not isinstance(value, bool | int | float):
+            self.weight += weight_of(value)
+        attributes[key] = value
+
+    def put_propagated(self, told: Mapping[str, Any]) -> None:
+        """Set what `propagate_attributes` gives to this and to all observations below."""
+        if self._recording:
+            for key, value in self._recorder.propagated(told).items():
+                self.put(key, value)
+
+    def _put_metadata(self, metadata: Any) -> None:
+        told, dropped = metadata_attributes(METADATA, metadata, self._recorder.shown)
+        for key, value in told.items():
+            before = self._attributes.get(key)
+            more = len(value) - len(before) if before is not None else len(value)
+            if (before is None and self._metadata_left <= 0) or more > self._metadata_room:
+                dropped += 1
+                continue
+            self._metadata_left -= before is None
+            self._metadata_room -= more
+            self.put(key, value)
+        if dropped:
+            self._dropped = (self._dropped[0] + dropped, *self._dropped[1:])
+            most = f"{MAX_METADATA} entries and {MAX_METADATA_CHARS} characters"
+            tell("metadata", f"{dropped} metadata entries of {self._name!r} were dropped: an observation holds {most}")
+
+    # --- OpenTelemetry ------------------------------------------------------------------------------------------------
+
+    def end(self, end_time: int | None = None) -> None:
+        if not self._recording:
+            return
+        self._recording = False
+        if end_time is not None:
+            self._end_ns = end_time
+        elif self._started:  # a clock that is set back makes no negative durations
+            self._end_ns = self._start_ns + time.perf_counter_ns() - self._started
+        else:
+            self._end_ns = time.time_ns()
+        try:
+            if self._recorder.closed:
+                self._recorder.tell_closed()
+            self._sink.emit(self)
+            if (told := self._recorder.listeners.get(self.trace_number)) is not None:
+                told(self._attributes)
+            if self._recorder.processors.added or EVERYWHERE.added:
+                self._recorder.ended(self._readable_span())
+        except Exception as error:
+            report("ending a span", error)
+
+    def end_at_start(self) -> None:
+        """It took no time."""
+        self.end(self._start_ns)
+
+    @guarded(None)
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        recorder = self._recorder
+        if self._recording and recorder.masking is not None:
+            attributes = recorder.masking.attributes(attributes)
+        longest = recorder.limits.max_span_attribute_length
+        if self._recording:
+            for key, value in attributes.items():
+                if value is not None:
+                    self.put(str(key), recorder.frozen(value, longest))
+
+    @guarded(None)
+    def set_attribute(self, key: str, value: Any) -> None:
+        recorder = self._recorder
+        if recorder.masking is not None:
+            self.set_attributes({key: value})
+        elif self._recording and value is not None:
+            self.put(str(key), recorder.frozen(value, recorder.limits.max_span_attribute_length))
+
+    @guarded(None)
+    def add_event(self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None) -> None:
+        if not self._recording:
+            return
+        limits = self._recorder.limits
+        if len(self._events) >= limits.max_events:
+            self._dropped = (self._dropped[0], self._dropped[1] + 1, self._dropped[2])
+            return
+        told, dropped = self._recorder.bounded(attributes, limits.max_event_attributes, limits.max_attribute_length)
+        self.weight += 50 + sum(len(value) for value in told.values() if type(value) is str)
+        self._events = [*self._events, (str(name), timestamp or time.time_ns(), told, dropped)]
+
+    @guarded(None)
+    def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
+        if not self._recording or not (context.is_valid or attributes or context.trace_state):
+            return
+        limits = self._recorder.limits
+        if len(self._links) >= limits.max_links:
+            self._dropped = (*self._dropped[:2], self._dropped[2] + 1)
+            return
+        told, dropped = self._recorder.bounded(attributes, limits.max_link_attributes, limits.max_attribute_length)
+        self._links = [*self._links, (context, told, dropped)]
+
+    @guarded(None)
+    def update_name(self, name: str) -> None:
+        if self._recording:
+            self._name = str(name)
+
+    @guarded(None)
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """OK is final; UNSET changes nothing (OpenTelemetry's rule)."""
+        code = status.status_code if isinstance(status, Status) else status
+        message = status.description if isinstance(status, Status) else description
+        if self._recording and code is not StatusCode.UNSET and self._status[0] != StatusCode.OK.value:
+            text = (
+                to_text(self._recorder.shown(message, "status_message")) if message and code is StatusCode.ERROR else ""
+            )
+            self._status = (code.value, text)
+
+    @guarded(None)
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Mapping[str, Any] | None = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        told = {**exception_attributes(exception, escaped=escaped), **(attributes or {})}
+        self.add_event("exception", told, timestamp)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if error is not None and self._recording:
+            self._fail_as_told(error)
+        self.end()
+
+    def _fail_as_told(self, error: BaseException) -> None:
+        """As opentelemetry-sdk does for the spans of instrumentation libraries, by `fail` for ours."""
+        if self.scope.name == "lodestream":
+            self.fail(error)
+            return
+        if self._records_exceptions:
+            self.record_exception(error, escaped=True)
+        if self._sets_status:
+            self.set_status(StatusCode.ERROR, f"{type(error).__name__}: {message_of(error)}")
