@@ -4,13 +4,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lodestream._delivery.batch import Batch
 from lodestream._delivery.pipeline import Pipeline
-from lodestream._delivery.spool import Spool
-from lodestream._endpoint import parse_endpoint
+from lodestream._delivery.spool import Batch, Spool
 from lodestream._ids import new_span_id
 from lodestream._recording.recorder import Recorder
-from lodestream._settings import Settings
+from lodestream._settings import Settings, parse_endpoint
 from lodestream._wire.otlp import request_of, resource_of, scope_of, scope_spans_of, span_of
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 

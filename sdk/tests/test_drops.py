@@ -8,9 +8,8 @@ import grpc
 import pytest
 from lodestream import _diagnostics
 from lodestream._delivery.pipeline import Pipeline
-from lodestream._endpoint import parse_endpoint
 from lodestream._recording.recorder import Recorder
-from lodestream._settings import Settings
+from lodestream._settings import Settings, parse_endpoint
 
 from sdk.tests.collector import Collector, refused_with, taken
 from sdk.tests.polling import until

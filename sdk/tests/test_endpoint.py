@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lodestream._endpoint import Endpoint, parse_endpoint
+from lodestream._settings import Endpoint, parse_endpoint
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lodestream import Evaluation, ItemResult
-from lodestream._experiments.judgement import Judgement
-from lodestream._experiments.messages import judgement_from, judgement_message, result_from, result_message
+from lodestream._experiments.messages import (
+    judgement_from,
+    judgement_message,
+    result_from,
+    result_message,
+    storable_json,
+    storable_object,
+    storable_text,
+)
+from lodestream._experiments.recording import Usage
 from lodestream._experiments.rows import Row
-from lodestream._experiments.storable import storable_json, storable_object, storable_text
-from lodestream._experiments.usage import Usage
 from lodestream._recording.masking import unmasked
+from lodestream._results import Judgement
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 

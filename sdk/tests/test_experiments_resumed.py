@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from lodestream import ExperimentRefusedError, ExperimentStoppedError, ExperimentUnavailableError, Lodestream
-from lodestream._experiments import orders, runner, runs, working
+from lodestream._experiments import runner, runs
 from lodestream_proto.v1 import experiments_pb2 as pb
 
 from sdk.tests.experiment_server import ExperimentServer, scores_in
@@ -265,7 +265,7 @@ def interrupted(server: ExperimentServer, client: Lodestream, monkeypatch: pytes
     """A run of which five items are done; gives its id."""
     told: Any = {"run_name": "r", **options}
     experiment = runner.Running(client, "e", client.get_dataset("sums"), lambda item: 1, told)
-    work = working.run_item
+    work = runner.run_item
 
     async def run_item(*arguments: Any) -> Any:
         result = await work(*arguments)
@@ -317,7 +317,7 @@ def test_a_run_that_was_paused_goes_on(
 def test_a_run_that_is_cancelled_meanwhile_begins_no_item_any_more(
     server: ExperimentServer, client: Lodestream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orders, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(runs, "LOOK_SECONDS", 0.02)
 
     def task(input: int) -> int:
         if input == 4:
@@ -326,13 +326,13 @@ def test_a_run_that_is_cancelled_meanwhile_begins_no_item_any_more(
             assert taken.wait(15)
         return input
 
-    def take(self: orders.Orders, found: pb.ExperimentRun) -> None:
+    def take(self: runs.Orders, found: pb.ExperimentRun) -> None:
         its_take(self, found)
         if found.state == pb.EXPERIMENT_STATE_CANCELLED:
             taken.set()
 
-    taken, its_take = threading.Event(), orders.Orders._take
-    monkeypatch.setattr(orders.Orders, "_take", take)
+    taken, its_take = threading.Event(), runs.Orders._take
+    monkeypatch.setattr(runs.Orders, "_take", take)
     with pytest.raises(ExperimentStoppedError, match=r"'r' was cancelled \(too expensive\): 5 of 30 items") as raised:
         client.get_dataset("sums").run_experiment(name="e", run_name="r", task=task, max_concurrency=1)
     assert [item.output for item in raised.value.result] == list(range(5))
@@ -343,7 +343,7 @@ def test_a_run_that_is_cancelled_meanwhile_begins_no_item_any_more(
 def test_a_run_that_is_paused_meanwhile_waits(
     server: ExperimentServer, client: Lodestream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(orders, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(runs, "LOOK_SECONDS", 0.02)
     begun: list[int] = []
 
     def task(input: int) -> int:

@@ -4,7 +4,7 @@ from itertools import accumulate, pairwise
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from lodestream._delivery.frames import HEADER_BYTES, find_frames, framed
+from lodestream._delivery.segment import HEADER_BYTES, find_frames, framed
 
 MAGIC = framed(b"x")[:4]
 PAYLOADS = st.lists(

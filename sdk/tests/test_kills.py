@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from lodestream._delivery.frames import find_frames
+from lodestream._delivery.segment import find_frames
 
 from sdk.tests.collector import Collector, refused, taken
 from sdk.tests.polling import until

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lodestream._wire.otlp import request_of, resource_of, scope_of, scope_spans_of, span_of, varint
+from lodestream._wire.otlp import request_of, resource_of, scope_of, scope_spans_of, span_of
+from lodestream._wire.protobuf import varint
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span

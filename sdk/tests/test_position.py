@@ -2,7 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lodestream._delivery.position import Positions
+from lodestream._delivery.transport import Positions
 
 
 def test_the_furthest_of_each_partition_is_kept() -> None:

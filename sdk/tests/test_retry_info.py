@@ -5,7 +5,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
-from lodestream._delivery.retry_info import retry_seconds
+from lodestream._delivery.channel import retry_seconds
 
 KEY = "grpc-status-details-bin"
 

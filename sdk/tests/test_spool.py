@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lodestream._delivery.batch import BATCH_BYTES, BATCH_SPANS
-from lodestream._delivery.frames import HEADER_BYTES
-from lodestream._delivery.spool import Spool
+from lodestream._delivery.segment import HEADER_BYTES
+from lodestream._delivery.spool import BATCH_BYTES, BATCH_SPANS, Spool
 from lodestream._settings import Fsync
 
 from sdk.tests.telling import delivered, names_in, new_spool, payload, segments
@@ -246,7 +245,7 @@ def test_a_frame_that_is_whole_but_no_span_is_kept_apart(tmp_path: Path) -> None
 
 
 def test_what_is_kept_of_damage_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lodestream._delivery.orphans._MAX_BAD_BYTES", 3 * KIB)
+    monkeypatch.setattr("lodestream._delivery.spool_dir._MAX_BAD_BYTES", 3 * KIB)
     for _ in range(10):
         segment = left_by(tmp_path, "a", "b", filler=KIB)
         whole = bytearray(segment.read_bytes())

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from lodestream._delivery.orphans import find_orphans
-from lodestream._delivery.spool_dir import SpoolDir, adopt_dirs, create_dir
+from lodestream._delivery.spool_dir import SpoolDir, adopt_dirs, create_dir, find_orphans
 
 ADOPT = """
 import sys

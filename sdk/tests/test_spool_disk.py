@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from lodestream._delivery.frames import find_frames
+from lodestream._delivery.segment import find_frames
 from lodestream._delivery.spool import Spool
 
 from sdk.tests.telling import delivered, new_spool, payload, segments

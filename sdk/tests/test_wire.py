@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lodestream._wire.otlp import request_of
+from lodestream._wire.payloads import count_spans, halves
 from lodestream._wire.protobuf import fields, signed, submessages
-from lodestream._wire.splitting import count_spans, halves
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 

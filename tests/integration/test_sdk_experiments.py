@@ -23,7 +23,8 @@ from lodestream import (
     RegressionError,
     observe,
 )
-from lodestream._experiments import orders, runner
+from lodestream._experiments import runner
+from lodestream._experiments import runs as sdk_runs
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.query_pb2 import GetTraceRequest
 from lodestream_proto.v1.scores_pb2 import ListScoresRequest
@@ -250,7 +251,7 @@ async def test_a_gateway_that_dies_gets_all_of_it_when_it_is_back(
 async def test_a_run_that_is_paused_and_cancelled_at_the_server_ends_here(
     shared_stack: Stack, client: Lodestream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(orders, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sdk_runs, "LOOK_SECONDS", 0.05)
     dataset = await asyncio.to_thread(sums, client, "cancelled", 40)
     begun: list[int] = []
 

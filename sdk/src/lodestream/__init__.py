@@ -33,17 +33,16 @@ from lodestream._prompts.errors import (
     PromptUnavailableError,
 )
 from lodestream._prompts.prompt import ChatPrompt, TextPrompt
+from lodestream._recording.attributes import Level, ObservationType
 from lodestream._recording.clients import get_client
 from lodestream._recording.current import CurrentClient, CurrentObservation
-from lodestream._recording.fields import Level, ObservationType
 from lodestream._recording.observe import observe
 from lodestream._recording.propagation import propagate_attributes
 from lodestream._recording.span import Observation
 from lodestream._version import __version__
 
 if TYPE_CHECKING:
-    from lodestream._datasets.dataset import Dataset, DatasetItem
-    from lodestream._datasets.recorded import RecordedItems, RefusedItem
+    from lodestream._datasets.dataset import Dataset, DatasetItem, RecordedItems, RefusedItem
     from lodestream._evaluation import Evaluation, InvalidEvaluationError
     from lodestream._opentelemetry.span_processor import LodestreamSpanProcessor, is_llm_span
     from lodestream._results import ExperimentResult, ItemResult
@@ -100,8 +99,8 @@ _LATE = {
     "InvalidEvaluationError": "_evaluation",
     "ItemResult": "_results",
     "LodestreamSpanProcessor": "_opentelemetry.span_processor",
-    "RecordedItems": "_datasets.recorded",
-    "RefusedItem": "_datasets.recorded",
+    "RecordedItems": "_datasets.dataset",
+    "RefusedItem": "_datasets.dataset",
     "is_llm_span": "_opentelemetry.span_processor",
 }
 """Names that programs which only trace don't need: their modules are imported when they are."""

@@ -10,24 +10,31 @@ from opentelemetry import trace
 
 from lodestream._datasets.methods import DatasetMethods
 from lodestream._delivery.channel import Line
-from lodestream._delivery.check import check_connection
-from lodestream._delivery.forks import renew_after_fork
+from lodestream._delivery.fork_guard import renew_after_fork
 from lodestream._delivery.pipeline import Pipeline
 from lodestream._delivery.receipt import ConnectionCheck, FlushReceipt
+from lodestream._delivery.transport import check_connection
 from lodestream._diagnostics import guarded, log_to_stderr, report, tell
-from lodestream._folders import prompts_dir, spool_root
 from lodestream._ids import new_trace_id, seeded_trace_id
 from lodestream._lifecycle import EXIT_SECONDS
-from lodestream._opentelemetry.global_tracing import take_part
-from lodestream._opentelemetry.tracer import TracerProvider
+from lodestream._opentelemetry.tracer import TracerProvider, take_part
 from lodestream._prompts.methods import PromptMethods
+from lodestream._recording.attributes import ObservationFields, ObservationType, attributes_of
 from lodestream._recording.clients import register, unregister
 from lodestream._recording.current import CurrentClient, CurrentObservation
-from lodestream._recording.fields import ObservationFields, ObservationType, attributes_of
 from lodestream._recording.recorder import Recorder, Where
 from lodestream._recording.span import Observation
 from lodestream._scoring import ScoreMethods
-from lodestream._settings import Fsync, Mask, ShouldExport, has_keys, resolve, resource_attributes
+from lodestream._settings import (
+    Fsync,
+    Mask,
+    ShouldExport,
+    has_keys,
+    prompts_dir,
+    resolve,
+    resource_attributes,
+    spool_root,
+)
 from lodestream._wire.otlp import resource_of
 
 if TYPE_CHECKING:

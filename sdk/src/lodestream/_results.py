@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from lodestream._delivery.receipt import FlushReceipt
 from lodestream._evaluation import Evaluation
-from lodestream._experiments.judgement import Judgement
 
 if TYPE_CHECKING:
     import os
@@ -17,6 +16,17 @@ if TYPE_CHECKING:
 
     from lodestream._experiments.runs import Run
     from lodestream.reports import Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What one judge said under one name: an evaluation, or that it failed."""
+
+    name: str
+    evaluation: Evaluation | None = None
+    error: str = ""
+    revision: str = ""
+    score_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypedDict, get_args
 from lodestream._ids import new_event_id, parse_id
 from lodestream._json.lenient import to_json
 from lodestream._version import SDK_NAME, __version__
-from lodestream._wire.otlp import delimited, text, varint
 from lodestream._wire.payloads import EncodedEvent
+from lodestream._wire.protobuf import delimited, text, varint
 
 ScoreType = Literal["NUMERIC", "CATEGORICAL", "BOOLEAN", "TEXT"]
 ScoreSource = Literal["API", "EVALUATOR", "ANNOTATION"]

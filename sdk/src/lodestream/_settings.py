@@ -1,5 +1,9 @@
 """Settings: an argument wins over the environment, which wins over the default."""
 
+import hashlib
+import ipaddress
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -7,18 +11,96 @@ from typing import Any, Literal, get_args
 from urllib.parse import unquote
 
 from lodestream._diagnostics import tell
-from lodestream._endpoint import DEFAULT_ENDPOINT, Endpoint, parse_endpoint
-from lodestream._recording.attributes import SpanLimits, limits_from
 from lodestream._version import __version__
+
+DEFAULT_ENDPOINT = "127.0.0.1:4317"
+_PORT = 4317
+_HOST = re.compile(r"[\w.-]+")
+_TLS, _PLAIN = {"https", "grpcs"}, {"http", "grpc", "insecure"}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A target as gRPC names it."""
+
+    target: str
+    tls: bool
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """`host:port`, with `https://` in front for TLS or `http://` (`insecure://`) for plaintext.
+
+    Without a scheme only this machine itself is spoken to in plaintext. Raises ValueError.
+    """
+    text = text.strip()
+    if text.startswith("unix:"):
+        return Endpoint(text, tls=False)
+    scheme, separator, address = text.rpartition("://")
+    scheme, address = scheme.lower(), address.rstrip("/")
+    if not address or (separator and scheme not in _TLS | _PLAIN):
+        raise ValueError(f"{text!r} is not host:port, https://host:port or http://host:port")
+    host, port = _split(address)
+    tls = scheme in _TLS if separator else not _is_loopback(host)
+    return Endpoint(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", tls)
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, separator, port = address.rpartition(":")
+    if not separator or port.endswith("]") or _is_ipv6(address):
+        host, port = address, str(_PORT)
+    inner = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not (_HOST.fullmatch(inner) or _is_ipv6(inner)) or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{address!r} is not host:port")
+    return inner, int(port)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
 
 Fsync = Literal["interval", "always", "never"]
 Mask = Callable[..., Any]
-"""Called as `mask(data=…)` with a copy of what is about to leave; gives what may be kept of it. See `_recording.masking`."""
+"""Called as `mask(data=…)` with a copy of what is to be sent; returns what may be kept. See `_recording.masking`."""
 ShouldExport = Callable[[Any], bool]
 """Called with a `ReadableSpan` of another tracer provider; says whether it is sent."""
 
 MIB = 1024 * 1024
+_DEFAULT_COUNT = 1_000
 _SAMPLERS: Mapping[str, float | None] = {"always_on": 1.0, "always_off": 0.0, "traceidratio": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanLimits:
+    """What is beyond a count is dropped and counted in the span; a text beyond a length is cut.
+
+    OpenTelemetry's SDK specification, "Span Limits". The fields are named as in opentelemetry-sdk, whose defaults are
+    128 each; ours are larger because prompts, messages and documents come as attributes.
+    """
+
+    max_span_attributes: int = _DEFAULT_COUNT
+    """OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT, else OTEL_ATTRIBUTE_COUNT_LIMIT."""
+    max_events: int = _DEFAULT_COUNT
+    """OTEL_SPAN_EVENT_COUNT_LIMIT."""
+    max_links: int = _DEFAULT_COUNT
+    """OTEL_SPAN_LINK_COUNT_LIMIT."""
+    max_event_attributes: int = _DEFAULT_COUNT
+    """OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT, else OTEL_ATTRIBUTE_COUNT_LIMIT."""
+    max_link_attributes: int = _DEFAULT_COUNT
+    """OTEL_LINK_ATTRIBUTE_COUNT_LIMIT, else OTEL_ATTRIBUTE_COUNT_LIMIT."""
+    max_span_attribute_length: int | None = None
+    """OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, else OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT. Characters; None: no limit."""
+    max_attribute_length: int | None = None
+    """OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT: of the attributes of events and links."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +143,7 @@ class Settings:
     """OTEL_SERVICE_NAME."""
     resource_attributes: Mapping[str, str] = field(default_factory=dict)
     """OTEL_RESOURCE_ATTRIBUTES: key=value,key=value."""
-    span_limits: SpanLimits = SpanLimits()  # noqa: RUF009 - immutable
+    span_limits: SpanLimits = SpanLimits()
     """OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT and its like."""
     global_tracing: bool = True
     """LODESTREAM_GLOBAL_TRACING: whether the client takes part in what the process traces: is its tracer provider where
@@ -234,3 +316,61 @@ _READ: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "service_name": ("OTEL_SERVICE_NAME", str),
     "resource_attributes": ("OTEL_RESOURCE_ATTRIBUTES", _pairs),
 }
+
+
+def spool_root(settings: Settings) -> Path | None:
+    """What is left in it is delivered to where it was meant to go. None, and that is told, where there is no place."""
+    try:
+        root = settings.spool_dir or default_spool_dir(os.environ)
+    except RuntimeError as error:
+        tell("the spool", f"spans are kept in memory only, set LODESTREAM_SPOOL_DIR: {error}")
+        return None
+    recipient = f"{settings.endpoint.target}\n{settings.public_key or settings.secret_key}"
+    return root.absolute() / hashlib.sha256(recipient.encode()).hexdigest()[:16]
+
+
+def prompts_dir(settings: Settings) -> Path | None:
+    """For prompts that were seen last; beside the spools, none of which has this name."""
+    spool = spool_root(settings)
+    return spool.parent / "prompts" / spool.name if spool else None
+
+
+_NAMES = ("LODESTREAM_AUTHOR", "OTEL_SERVICE_NAME", "USER")
+
+
+def author() -> str:
+    """Whom the environment names, else the service, else the user."""
+    return next((value for name in _NAMES if (value := os.environ.get(name))), "")
+
+
+def limits_from(environ: Mapping[str, str]) -> "SpanLimits":
+    """The limits that the environment sets. A value that is no number is logged, and the default holds."""
+    counts = _number(environ, "OTEL_ATTRIBUTE_COUNT_LIMIT")
+    length = _number(environ, "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+
+    def count(variable: str, general: int | None = None) -> int:
+        for found in (_number(environ, variable), general):
+            if found is not None:
+                return found
+        return _DEFAULT_COUNT
+
+    span_length = _number(environ, "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+    return SpanLimits(
+        max_span_attributes=count("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", counts),
+        max_events=count("OTEL_SPAN_EVENT_COUNT_LIMIT"),
+        max_links=count("OTEL_SPAN_LINK_COUNT_LIMIT"),
+        max_event_attributes=count("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", counts),
+        max_link_attributes=count("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", counts),
+        max_span_attribute_length=length if span_length is None else span_length,
+        max_attribute_length=length,
+    )
+
+
+def _number(environ: Mapping[str, str], variable: str) -> int | None:
+    text = environ.get(variable, "").strip()
+    if not text:
+        return None
+    if text.isdecimal():
+        return int(text)
+    tell(variable, f"{variable}={text!r} is not a whole number from 0; it is ignored")
+    return None

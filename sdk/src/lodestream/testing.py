@@ -17,8 +17,8 @@ from lodestream_proto.v1.score_event_pb2 import ScoreRecorded
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from lodestream._client import Lodestream
+from lodestream._recording.attributes import INPUT, LEVEL, OUTPUT, TYPE
 from lodestream._recording.clients import isolated
-from lodestream._recording.fields import INPUT, LEVEL, OUTPUT, TYPE
 from lodestream._recording.span import Observation
 from lodestream._scores import Score
 from lodestream._wire.payloads import EncodedEvent

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lodestream._datasets.recorded import RecordedItems, RefusedItem
+    from lodestream._datasets.dataset import RecordedItems, RefusedItem
 
 
 class DatasetError(Exception):

@@ -9,8 +9,7 @@ from lodestream._datasets.errors import DatasetRefusedError, DatasetUnavailableE
 from lodestream._experiments.methods import ExperimentMethods
 
 if TYPE_CHECKING:
-    from lodestream._datasets.dataset import Dataset, DatasetItem, ItemStatus
-    from lodestream._datasets.recorded import RecordedItems
+    from lodestream._datasets.dataset import Dataset, DatasetItem, ItemStatus, RecordedItems
     from lodestream._delivery.channel import Line
 
 
@@ -30,14 +29,14 @@ class DatasetMethods(ExperimentMethods):
 
         The schemas (JSON Schema) bind what is recorded from now on.
         """
-        from lodestream._datasets import reading, requests
+        from lodestream._datasets import requests
 
         line = self._to_ask()
         created = requests.create(
             line, name, description=description, metadata=metadata, input_schema=input_schema,
             expected_output_schema=expected_output_schema,
         )  # fmt: skip
-        return reading.opened(line, created.dataset, client=self)
+        return requests.opened(line, created.dataset, client=self)
 
     def get_dataset(
         self,
@@ -48,7 +47,7 @@ class DatasetMethods(ExperimentMethods):
         splits: Sequence[str] = (),
     ) -> "Dataset":
         """The dataset as it is, at a version, or as it was at an instant; only items with any of `splits`, if given."""
-        from lodestream._datasets import reading
+        from lodestream._datasets import requests
         from lodestream._datasets.messages import selector_of
 
         if version is not None and as_of is not None:
@@ -56,7 +55,7 @@ class DatasetMethods(ExperimentMethods):
         if isinstance(version, dt.datetime):
             version, as_of = None, version
         chosen = texts_of(splits, "splits")
-        return reading.get(self._to_ask(), selector_of(name, version, as_of), splits=chosen, client=self)
+        return requests.get(self._to_ask(), selector_of(name, version, as_of), splits=chosen, client=self)
 
     def create_dataset_item(
         self,
@@ -76,7 +75,7 @@ class DatasetMethods(ExperimentMethods):
         Anything that JSON can say: dataclasses, pydantic's models and datetimes are written out. What it can't (NaN,
         an object) is refused with its place.
         """
-        from lodestream._datasets import reading, requests
+        from lodestream._datasets import requests
 
         if status not in ("ACTIVE", "ARCHIVED"):
             raise DatasetRefusedError(f"status: {status!r} is neither ACTIVE nor ARCHIVED", field="status")
@@ -94,7 +93,7 @@ class DatasetMethods(ExperimentMethods):
         (item_id,) = recorded.item_ids
         if status == "ARCHIVED":
             position = requests.archive_items(line, dataset_name, [item_id]).position
-        return reading.get_item(line, dataset_name, item_id, position)
+        return requests.get_item(line, dataset_name, item_id, position)
 
     def create_dataset_items(self, dataset_name: str, items: Iterable[Mapping[str, Any]]) -> "RecordedItems":
         """Add or change many: mappings with the arguments of `create_dataset_item`, at most 1,000 sent at a time.

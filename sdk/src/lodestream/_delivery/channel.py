@@ -1,27 +1,78 @@
-"""A line to the server: calls within the gate to gRPC, over a channel that the first of them opens.
+"""The gRPC channel to the server: calls behind the fork guard, retried where that may help.
 
 gRPC is imported by the first call.
 """
 
 import base64
 import contextlib
+import enum
+import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import thread as _  # noqa: F401 - gRPC's import needs it, and it can't be imported at the end
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lodestream._delivery.forks import GATE, channel_opened
-from lodestream._delivery.outcome import WHY, Why
-from lodestream._delivery.retry_info import retry_seconds
-from lodestream._endpoint import Endpoint
+from lodestream._delivery.fork_guard import GATE, channel_opened
 from lodestream._lifecycle import EXIT_SECONDS, never_starts_threads
-from lodestream._settings import MIB, Settings
+from lodestream._settings import MIB, Endpoint, Settings
 from lodestream._version import SDK_NAME, __version__
+from lodestream._wire.protobuf import fields, signed, submessages
 
 if TYPE_CHECKING:
     import grpc
+    from google.protobuf.message import Message
+
+
+class Why(enum.Enum):
+    """Why a request was not taken."""
+
+    AWAY = "away"
+    """It may be taken later: nobody answered, or the server said so."""
+    SETUP = "setup"
+    """A key or an address is wrong; it may be taken when people have put that right."""
+    STRANDED = "stranded"
+    """This process can't send, others can."""
+    BROKEN = "broken"
+    """The server failed at it; trying again may help."""
+    INVALID = "invalid"
+    """It will never be taken as it is."""
+
+
+WHY = {
+    **dict.fromkeys(
+        ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "OUT_OF_RANGE", "DATA_LOSS"), Why.AWAY
+    ),  # OTLP's list of what clients retry
+    **dict.fromkeys(("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "NOT_FOUND"), Why.SETUP),
+    **dict.fromkeys(("INTERNAL", "UNKNOWN"), Why.BROKEN),
+}
+"""By gRPC's status; a status that is not in here is INVALID."""
+
+
+_DETAILS = "grpc-status-details-bin"
+_TYPE = b"type.googleapis.com/google.rpc.RetryInfo"
+
+
+def retry_seconds(trailing: Sequence[tuple[str, str | bytes]]) -> float | None:
+    """The delay that a refusal's trailing metadata names; None without one."""
+    try:
+        for key, value in trailing:
+            if key == _DETAILS and isinstance(value, bytes):
+                for detail in submessages(value, 3):  # google.rpc.Status.details
+                    if _TYPE in submessages(detail, 1):  # google.protobuf.Any
+                        return next(
+                            (_seconds(delay) for info in submessages(detail, 2) for delay in submessages(info, 1)), None
+                        )
+    except ValueError:
+        pass
+    return None
+
+
+def _seconds(duration: bytes) -> float:
+    told = {field.number: signed(field.value) for field in fields(duration) if isinstance(field.value, int)}
+    return max(told.get(1, 0) + told.get(2, 0) / 1e9, 0.0)
+
 
 _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -228,3 +279,25 @@ def metadata_of(settings: Settings) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {settings.secret_key}"), *told)
     pair = base64.b64encode(f"{settings.public_key}:{settings.secret_key}".encode()).decode()
     return (("authorization", f"Basic {pair}"), *told)
+
+
+_PACKAGE = "/lodestream_proto.v1."
+CONFLICT = "ABORTED"  # of a command; the same one has the same verdict
+_LONGEST_PAUSE = 2.0
+
+
+def ask(line: Line, method: str, request: "Message", *, retries: int, timeout: float) -> bytes:
+    """The answer to a service's method, for example "PromptService/GetPrompt".
+
+    Raises LineError.
+    """
+    data, attempt = request.SerializeToString(), 0
+    while True:
+        try:
+            return line.ask(_PACKAGE + method, data, timeout=timeout)[0]
+        except LineError as error:
+            attempt += 1
+            if error.why not in (Why.AWAY, Why.BROKEN) or error.status == CONFLICT or attempt > retries:
+                raise
+            pause = min(error.retry_after or 0.1 * 2**attempt, _LONGEST_PAUSE)
+            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter

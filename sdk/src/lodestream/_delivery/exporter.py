@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
-from lodestream._delivery.batch import Batch
-from lodestream._delivery.outcome import Refused, Taken, Why
-from lodestream._delivery.position import Positions
-from lodestream._delivery.spool import Spool
-from lodestream._delivery.transport import Transport
+from lodestream._delivery.channel import Why
+from lodestream._delivery.spool import Batch, Spool
+from lodestream._delivery.transport import Positions, Refused, Taken, Transport
 from lodestream._diagnostics import log, log_dropped, report, tell, tell_dropped
-from lodestream._wire.splitting import halves
+from lodestream._wire.payloads import halves
 
 _TIMEOUT_SECONDS = 15.0  # the gateway waits 10 s for the log
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 30.0

@@ -1,17 +1,48 @@
-"""The gate to gRPC: whoever calls it is inside, and a fork waits, not for long, until nobody is.
+"""The process forks: the parent goes on, the child begins anew, and gRPC is in neither's way.
 
 gRPC is not made for forks. With a call under way a child may hang in it for ever; with connections alone, gRPC's own
-hook into fork() may hang the parent. So all is closed before a fork, and what gRPC runs beneath has ended. An import
-that is under way would never end in the child.
+hook into fork() may hang the parent. So whoever calls gRPC does it behind a guard, and a fork waits, not for long,
+until nobody is there: all is closed before a fork, and what gRPC runs beneath has ended. An import that is under way
+would never end in the child.
 """
 
+import contextlib
+import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
-from lodestream._delivery.native_threads import await_none
+_TASKS = Path("/proc/self/task")
+_NAMES = ("grpc", "event_engine", "lifeguard")
+
+
+def await_none(seconds: float) -> bool | None:
+    """Wait until there are none, and tell whether that came to be. None where it can't be known: only Linux tells."""
+    if not _TASKS.exists():
+        return None
+    end = time.monotonic() + seconds
+    while any_left():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.0005)
+    return True
+
+
+def any_left() -> bool:
+    """Whether a thread has a name of gRPC's."""
+    return any(_name(task).startswith(_NAMES) for task in _TASKS.iterdir())
+
+
+def _name(task: Path) -> str:
+    try:
+        return (task / "comm").read_text()
+    except OSError:  # it has just ended
+        return ""
+
 
 PATIENCE_SECONDS = 0.02
 """What a fork leaves to calls that are under way to end by themselves; then they are interrupted."""
@@ -137,3 +168,49 @@ class Gate:
             for _, guest in self._inside:
                 guest.interrupt()
         return not self._inside
+
+
+GATE = Gate()
+
+
+class Forkable(Protocol):
+    """Begins anew in the child of a fork."""
+
+    def after_fork(self) -> None: ...
+
+
+_forkables: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_opened = False  # whether there was a channel, in this process or in one that it was forked from
+_SWITCHED_OFF = frozenset({"0", "false", "no", "off"})
+
+
+def renew_after_fork(forkable: Forkable) -> None:
+    """Tell it, in every child."""
+    _forkables.add(forkable)
+
+
+def channel_opened() -> None:
+    """Hook in again, outside of the hooks that gRPC may have set up with its first channel.
+
+    What is to be done before a fork is done last first, what is to be done after it first first.
+    """
+    global _opened  # noqa: PLW0603 - one process, one state
+    if not _opened and hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=GATE.before_fork, after_in_parent=GATE.after_fork_in_parent)
+    _opened = True
+
+
+def _in_child() -> None:
+    GATE.after_fork_in_child(survives=not _opened or _grpc_stops_for_forks())
+    for forkable in list(_forkables):
+        with contextlib.suppress(Exception):
+            forkable.after_fork()
+
+
+def _grpc_stops_for_forks() -> bool:
+    """It does by itself, unless that was switched off: then, once used, it aborts the child that uses it."""
+    return os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "1").strip().lower() not in _SWITCHED_OFF
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=GATE.before_fork, after_in_parent=GATE.after_fork_in_parent, after_in_child=_in_child)

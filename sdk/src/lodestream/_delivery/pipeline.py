@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lodestream._delivery.exporter import Exporter
-from lodestream._delivery.position import Positions
 from lodestream._delivery.queue import DirectWriter, LeftToParent, Ring
 from lodestream._delivery.receipt import FlushReceipt
 from lodestream._delivery.spool import Spool
-from lodestream._delivery.transport import Transport
+from lodestream._delivery.transport import Positions, Transport
 from lodestream._diagnostics import guarded, log_dropped, report, tell, tell_dropped
 from lodestream._lifecycle import close_with_process, is_ending, never_starts_threads, start_thread
 from lodestream._recording.readable import Scope

@@ -8,16 +8,46 @@ import contextlib
 import errno
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from lodestream._delivery.batch import BATCH_BYTES, BATCH_SPANS, Batch, first_frames
-from lodestream._delivery.orphans import Orphan, find_orphans
 from lodestream._delivery.receipt import Counts
-from lodestream._delivery.segment import FileStorage, MemoryStorage, Segment
-from lodestream._delivery.spool_dir import SpoolDir, create_dir
+from lodestream._delivery.segment import FileStorage, Frame, MemoryStorage, Segment
+from lodestream._delivery.spool_dir import Orphan, SpoolDir, create_dir, find_orphans
 from lodestream._diagnostics import log, report, tell, tell_dropped
 from lodestream._settings import MIB, Fsync
+
+BATCH_SPANS, BATCH_BYTES = 500, 2 * MIB
+"""What is delivered at once, at most, but for a single frame that is larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Neighbouring frames of one segment and one kind, to be delivered together."""
+
+    segment: Segment
+    frames: Sequence[Frame]
+    payloads: Sequence[bytes]
+    orphan: Orphan | None
+
+    @property
+    def spans(self) -> int:
+        return sum(frame.spans for frame in self.frames)
+
+
+def first_frames(frames: Iterable[Frame]) -> list[Frame]:
+    """As many as are delivered at once, at least one if there is one; all of the first one's kind."""
+    taken: list[Frame] = []
+    spans = size = 0
+    for frame in frames:
+        spans += frame.spans
+        size += frame.end - frame.begin
+        if taken and (spans > BATCH_SPANS or size > BATCH_BYTES or frame.event != taken[0].event):
+            break
+        taken.append(frame)
+    return taken
+
 
 _SEGMENT_BYTES = {True: 4 * MIB, False: MIB}  # on disk, in memory
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}

@@ -1,19 +1,40 @@
 """Deliveries: a request of spans or of events, and what became of it."""
 
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from lodestream._delivery.channel import Line, LineError
-from lodestream._delivery.outcome import Refused, Taken, Why
+from lodestream._delivery.channel import Line, LineError, Why
+from lodestream._delivery.receipt import ConnectionCheck
 from lodestream._settings import Settings
-from lodestream._wire.otlp import delimited, request_of
+from lodestream._wire.otlp import request_of
 from lodestream._wire.payloads import EVENT
-from lodestream._wire.protobuf import fields, signed
+from lodestream._wire.protobuf import delimited, fields, signed
 
 _RECORD = "/lodestream_proto.v1.IngestService/Record"
 _REFUSED = 2  # EVENT_OUTCOME_REFUSED
 _EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _POSITION = "lodestream-position"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The server has it, but for `rejected` spans that it will never take."""
+
+    rejected: int = 0
+    message: str = ""
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The server does not have it, as far as is known."""
+
+    why: Why
+    reason: str
+    retry_after: float | None = None
+    """Seconds, when the server told."""
 
 
 class Transport:
@@ -78,3 +99,47 @@ def _record_of(payloads: Sequence[bytes]) -> bytes:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
+
+
+_TOO_LONG = 20  # digits; an offset has 63 bits
+
+
+class Positions:
+    """The furthest position of each partition, from tokens like `lodestream.traces:3:1234,lodestream.traces:5:77`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._furthest: dict[str, int] = {}
+
+    def add(self, token: str) -> None:
+        """What makes no sense is passed over."""
+        with self._lock:
+            for part in token.split(",") if token else ():
+                partition, _, offset = part.rpartition(":")
+                if partition and offset.isdecimal() and len(offset) < _TOO_LONG:
+                    self._furthest[partition] = max(int(offset), self._furthest.get(partition, -1))
+
+    @property
+    def token(self) -> str:
+        """Give it to a read as `wait_for`; empty when nothing was delivered, or the server tells no positions."""
+        with self._lock:
+            return ",".join(f"{partition}:{offset}" for partition, offset in sorted(self._furthest.items()))
+
+
+def check_connection(settings: Settings, timeout: float) -> ConnectionCheck:
+    """Sends an export of no spans: it takes the way that spans take, key included."""
+    if not settings.tracing_enabled:
+        return ConnectionCheck(ok=False, message="tracing is off (no key, or switched off)")
+    transport, endpoint = Transport(settings), settings.endpoint
+    try:
+        outcome = transport.send([], timeout=timeout)
+    finally:
+        transport.close()
+    if isinstance(outcome, Taken):
+        return ConnectionCheck(ok=True, message=f"{endpoint.target} answers and takes the key")
+    if outcome.why is Why.SETUP:
+        return ConnectionCheck(ok=False, message=f"the key or the address is wrong: {outcome.reason}")
+    if outcome.why is not Why.AWAY:
+        return ConnectionCheck(ok=False, message=outcome.reason)
+    hint = "TLS is spoken, put http:// in front for plaintext" if endpoint.tls else "plaintext is spoken"
+    return ConnectionCheck(ok=False, message=f"{endpoint.target} can't be reached ({hint}): {outcome.reason}")

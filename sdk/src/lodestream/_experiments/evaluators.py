@@ -1,19 +1,24 @@
-"""What judges items and runs: functions of users and built-in evaluators, called alike."""
+"""The evaluators of an experiment: functions of users and built-in ones, called alike."""
 
+import asyncio
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lodestream._arguments import list_of
 from lodestream._diagnostics import tell
 from lodestream._evaluation import MAX_NAME, Evaluation
-from lodestream._experiments.binding import Bound, bind
-from lodestream._experiments.calling import call
+from lodestream._experiments.calling import Bound, bind, call
 from lodestream._experiments.errors import ExperimentRefusedError, RegressionError
-from lodestream._experiments.judgement import Judgement
+from lodestream._results import Judgement
+
+if TYPE_CHECKING:
+    from lodestream._client import Lodestream
+    from lodestream._results import ItemResult
+    from lodestream.evaluators import Case, Evaluator, EvaluatorSpecError, Judged, Tools
 
 OF_ITEMS = (
     "input", "output", "expected_output", "expected", "reference", "metadata", "item", "example", "item_id", "trace_id",
@@ -156,3 +161,121 @@ def _asking(bound: Bound, timeout: float | None) -> Callable[[Known], Awaitable[
         return await call(bound, known, timeout=timeout)
 
     return ask
+
+
+# --- Built-in evaluators ----------------------------------------------------------------------------------------------
+# Judges that are built in: objects of `lodestream.evaluators`, or the specs of such.
+
+_PACKAGE = "lodestream.evaluators"
+
+
+def built_in_judge(one: Any, *, place: str, client: "Lodestream", tools: "Tools | None") -> Judge | None:
+    """None when it is none.
+
+    Raises ExperimentRefusedError for a spec that makes no sense.
+    """
+    if not isinstance(one, Mapping) and not type(one).__module__.startswith(_PACKAGE):
+        return None
+    from lodestream.evaluators import Evaluator, EvaluatorSpecError, evaluator_of
+
+    if isinstance(one, Mapping):
+        try:
+            one = evaluator_of(one)
+        except EvaluatorSpecError as error:
+            raise _refusal(place, error) from None
+    if not isinstance(one, Evaluator):
+        raise ExperimentRefusedError(f"{place}: {one!r:.100} judges no items")
+    return _judge(one, tools_of(client, tools))
+
+
+def built_in_run_judge(one: Any, *, place: str) -> Judge | None:
+    """The same for judges of runs."""
+    if not isinstance(one, Mapping) and not type(one).__module__.startswith(_PACKAGE):
+        return None
+    from lodestream.evaluators import EvaluatorSpecError, RunEvaluator, run_evaluator_of
+
+    if isinstance(one, Mapping):
+        try:
+            one = run_evaluator_of(one)
+        except EvaluatorSpecError as error:
+            raise _refusal(place, error) from None
+    if not isinstance(one, RunEvaluator):
+        raise ExperimentRefusedError(f"{place}: {one!r:.100} judges no runs")
+    evaluator = one
+
+    async def ask(known: Known) -> Any:
+        return await evaluator.evaluate([_judged(result) for result in known["item_results"]])
+
+    return Judge(name=one.name, revision=one.revision, spec=one.spec, ask=ask, watched=False)
+
+
+def tools_of(client: "Lodestream", given: "Tools | None") -> "Tools":
+    """Those given; prompts are the client's unless something else is said."""
+    from lodestream.evaluators import Tools
+
+    async def prompt(name: str, version: int | None, label: str | None) -> Any:
+        find = partial(client.get_prompt, name, version=version, label=label if version is None else None)
+        return await asyncio.to_thread(find)
+
+    tools = given or Tools()
+    return tools if tools.prompt is not Tools().prompt else replace(tools, prompt=prompt)
+
+
+def _judged(result: "ItemResult") -> "Judged":
+    from lodestream.evaluators import Judged
+
+    return Judged(
+        case=_case(
+            {
+                "input": result.input,
+                "output": result.output,
+                "expected_output": result.expected_output,
+                "metadata": result.metadata,
+                "error": result.error,
+                "latency_seconds": result.latency,
+                "input_tokens": result.input_tokens,
+                "output_tokens": result.output_tokens,
+                "cost_usd": result.cost_usd,
+            }
+        ),
+        evaluations=result.evaluations,
+        errors=result.evaluation_errors,
+        item_id=result.item_id,
+        repetition=result.repetition,
+    )
+
+
+def _refusal(place: str, error: "EvaluatorSpecError") -> ExperimentRefusedError:
+    where = f"{place}.{error.field}" if error.field else place
+    return ExperimentRefusedError(f"{where}: {error.message}")
+
+
+def _judge(evaluator: "Evaluator", tools: "Tools") -> Judge:
+    async def ask(known: Known) -> Any:
+        return await evaluator.evaluate(_case(known), tools)
+
+    return Judge(
+        name=evaluator.name,
+        revision=evaluator.revision,
+        spec=evaluator.spec,
+        ask=ask,
+        judges_failures=evaluator.judges_failures,
+        watched=False,
+    )
+
+
+def _case(known: Known) -> "Case":
+    from lodestream.evaluators import Case
+
+    metadata = known["metadata"]
+    return Case(
+        input=known["input"],
+        output=known["output"],
+        expected_output=known["expected_output"],
+        metadata=metadata if isinstance(metadata, Mapping) else {} if metadata is None else {"metadata": metadata},
+        error=known["error"],
+        latency_seconds=known["latency_seconds"],
+        input_tokens=known["input_tokens"],
+        output_tokens=known["output_tokens"],
+        cost_usd=known["cost_usd"],
+    )

@@ -28,8 +28,7 @@ class ExperimentMethods:
         Raises ExperimentError before anything is run, ExperimentStoppedError when somebody ended the run meanwhile,
         DatasetError when items can't be had, and the RegressionError of a run evaluator when all is recorded.
         """
-        from lodestream._experiments.loops import run_apart
-        from lodestream._experiments.runner import Running
+        from lodestream._experiments.runner import Running, run_apart
 
         running = Running(cast("Lodestream", self), name, data, task, options)
         return run_apart(running.result, stop=running.stop)

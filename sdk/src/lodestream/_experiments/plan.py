@@ -6,10 +6,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from lodestream._experiments.binding import Bound, bind
-from lodestream._experiments.built_in import built_in_judge, built_in_run_judge
+from lodestream._experiments.calling import Bound, bind
 from lodestream._experiments.errors import ExperimentRefusedError
-from lodestream._experiments.evaluators import OF_ALL, OF_ITEMS, OF_RUNS, Judge, function_judge, judges_of, name_of
+from lodestream._experiments.evaluators import (
+    OF_ALL,
+    OF_ITEMS,
+    OF_RUNS,
+    Judge,
+    built_in_judge,
+    built_in_run_judge,
+    function_judge,
+    judges_of,
+    name_of,
+)
 from lodestream._json.strict import NotJsonError, strict_object
 
 if TYPE_CHECKING:

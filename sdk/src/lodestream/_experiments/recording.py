@@ -1,29 +1,72 @@
-"""What is told of a run while it runs: a trace an item, its scores, that it finished, and the end of it all."""
+"""What is recorded of a run while it runs: a trace an item, its scores, that it finished, and the end of it all."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import math
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lodestream._diagnostics import report
-from lodestream._experiments.judgement import Judgement
-from lodestream._experiments.messages import event_of, finished_of, result_message
+from lodestream._experiments.messages import event_of, finished_of, result_message, storable_object
 from lodestream._experiments.plan import Plan
 from lodestream._experiments.rows import Row
-from lodestream._experiments.storable import storable_object
-from lodestream._experiments.usage import Usage
 from lodestream._ids import seeded_trace_id
+from lodestream._recording.attributes import ObservationType
 from lodestream._recording.current import CurrentObservation
-from lodestream._recording.fields import ObservationType
 from lodestream._recording.span import Observation
-from lodestream._results import ItemResult
+from lodestream._results import ItemResult, Judgement
 from lodestream._scores import Target
 from lodestream._wire.payloads import EncodedEvent
 
 if TYPE_CHECKING:
     from lodestream._client import Lodestream
+
+_USAGE, _COST = "lodestream.observation.usage_details", "lodestream.observation.cost_details"
+_INPUT = ("input", "input_tokens", "prompt_tokens", "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
+_OUTPUT = (
+    "output", "output_tokens", "completion_tokens", "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens",
+)  # fmt: skip
+
+
+class Usage:
+    """Tokens and dollars. Observations may end in any thread."""
+
+    def __init__(self) -> None:
+        self.input_tokens = self.output_tokens = 0
+        self.cost_usd: float | None = None
+        self._lock = threading.Lock()
+
+    def add(self, attributes: Mapping[str, Any]) -> None:
+        """An observation's. What is no number counts nothing."""
+        usage = {**attributes, **_object(attributes.get(_USAGE))}
+        costs = _object(attributes.get(_COST))
+        cost = _number(costs["total"]) if "total" in costs else sum(map(_number, costs.values()))
+        with self._lock:
+            self.input_tokens += int(_first(usage, _INPUT))
+            self.output_tokens += int(_first(usage, _OUTPUT))
+            if costs:
+                self.cost_usd = (self.cost_usd or 0.0) + cost
+
+
+def _first(usage: Mapping[str, Any], names: tuple[str, ...]) -> float:
+    return next((_number(usage[name]) for name in names if name in usage), 0.0)
+
+
+def _number(value: Any) -> float:
+    """That can be counted: 0 for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and math.isfinite(value) and value > 0 else 0.0
+
+
+def _object(text: Any) -> dict[str, Any]:
+    try:
+        told = json.loads(text) if text else {}
+    except (TypeError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +102,7 @@ class Records:
             },
         }
         root = recorder.observe(
-            "experiment-item", "span", told, where=(f"{number:032x}", None), span_id=_number(f"{seed}/item", 16)
+            "experiment-item", "span", told, where=(f"{number:032x}", None), span_id=_seeded_number(f"{seed}/item", 16)
         )
         kept = root.is_recording()
         with recorder.current(root):
@@ -140,5 +183,5 @@ class Records:
         return f"{self._run_id}/{item_id}/{repetition}"
 
 
-def _number(seed: str, digits: int) -> int:
+def _seeded_number(seed: str, digits: int) -> int:
     return int(seeded_trace_id(seed)[:digits], 16)

@@ -10,11 +10,10 @@ from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.datasets_pb2 import DatasetItem
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentUsage
 
-from lodestream._experiments.judgement import Judgement
 from lodestream._experiments.messages import judgement_message, result_message, usage_message
 from lodestream._json.lenient import to_json
-from lodestream._recording.fields import Shown
-from lodestream._results import ExperimentResult, ItemResult
+from lodestream._recording.attributes import Shown
+from lodestream._results import ExperimentResult, ItemResult, Judgement
 
 if TYPE_CHECKING:
     from lodestream.reports import Report

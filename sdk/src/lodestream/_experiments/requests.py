@@ -7,9 +7,7 @@ from google.protobuf.message import Message
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.query_pb2 import WaitFor
 
-from lodestream._delivery.asking import ask
-from lodestream._delivery.channel import Line, LineError
-from lodestream._delivery.outcome import Why
+from lodestream._delivery.channel import Line, LineError, Why, ask
 from lodestream._experiments.errors import (
     ExperimentError,
     ExperimentNotFoundError,

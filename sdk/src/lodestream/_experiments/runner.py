@@ -1,27 +1,179 @@
-"""A run from its beginning to its result."""
+"""An experiment from its beginning to its result."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import contextvars
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lodestream._diagnostics import log, tell
-from lodestream._experiments.calling import in_thread
+from lodestream._experiments.calling import call, in_thread
 from lodestream._experiments.errors import ExperimentStoppedError, RegressionError
-from lodestream._experiments.evaluators import each_name_once, said_by
-from lodestream._experiments.judgement import Judgement
+from lodestream._experiments.evaluators import Judge, Known, each_name_once, said_by
 from lodestream._experiments.messages import judgement_from, result_from
-from lodestream._experiments.orders import Orders
 from lodestream._experiments.plan import ExperimentOptions, Plan, plan_of
 from lodestream._experiments.progress import Progress, progress_for
-from lodestream._experiments.recording import Records
+from lodestream._experiments.recording import ItemTrace, Records
 from lodestream._experiments.rows import Row
-from lodestream._experiments.runs import Run, opened
-from lodestream._experiments.working import run_item
-from lodestream._results import ExperimentResult, ItemResult
+from lodestream._experiments.runs import Orders, Run, opened
+from lodestream._lifecycle import start_thread
+from lodestream._results import ExperimentResult, ItemResult, Judgement
 
 if TYPE_CHECKING:
     from lodestream._client import Lodestream
+
+# --- A loop of its own ------------------------------------------------------------------------------------------------
+# Coroutines for callers that are none: in a thread with a loop of its own, whether the caller is in one or not.
+
+T = TypeVar("T")
+_SIGNAL_CHECK_SECONDS = 0.2
+
+
+def run_apart(begin: Callable[[], Coroutine[Any, Any, T]], *, stop: Callable[[], None]) -> T:
+    """The coroutine's result. The first Ctrl-C calls `stop` and waits on, the second leaves at once."""
+    outcome: Future[T] = Future()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            result = context.run(asyncio.run, begin())
+        except BaseException as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)
+
+    start_thread(threading.Thread(target=run, name="lodestream-experiment", daemon=True))
+    try:
+        return _await(outcome)
+    except KeyboardInterrupt:
+        if outcome.done():
+            raise
+        stop()
+        log.warning("stopping: no item is begun any more, those that run come to their end; Ctrl-C again leaves them")
+    return _await(outcome)
+
+
+def _await(outcome: Future[T]) -> T:
+    """Wait for the result in short waits, each of which lets Python run the handlers of signals.
+
+    A signal that another thread receives, or that arrives just before the main thread sleeps on a lock, does not wake
+    the main thread: a wait without a limit would then outlast a Ctrl-C (docs.python.org/3/library/signal.html).
+    """
+    while not wait((outcome,), _SIGNAL_CHECK_SECONDS).done:
+        pass
+    return outcome.result()
+
+
+# --- One item ---------------------------------------------------------------------------------------------------------
+# One item: the task, the evaluators, and what is told of both.
+
+_MAX_ERROR = 10_000
+
+
+async def run_item(plan: Plan, records: Records, row: Row, repetition: int) -> ItemResult:
+    """What came of it, recorded. Only being cancelled is raised, and then nothing is recorded of it."""
+    with records.item(row, repetition) as trace:
+        began, clock = dt.datetime.now(dt.UTC), time.perf_counter()
+        output, error = await _outcome(plan, records, trace, row.fresh(), repetition)
+        latency = time.perf_counter() - clock
+        known = _known(row.fresh(), repetition, trace, output=output, error=error, latency=latency)
+        judgements = await _judged(plan, records, known)
+        if not error:
+            trace.root.update(output=output)
+    result = ItemResult(
+        item=row.given,
+        item_id=row.id,
+        repetition=repetition,
+        input=row.input,
+        expected_output=row.expected_output,
+        metadata=row.metadata,
+        output=output,
+        error=error,
+        judgements=judgements,
+        trace_id=trace.trace_id,
+        started_at=began,
+        latency=latency,
+        input_tokens=trace.usage.input_tokens,
+        output_tokens=trace.usage.output_tokens,
+        cost_usd=trace.usage.cost_usd,
+    )
+    return records.finished(result)
+
+
+async def _outcome(plan: Plan, records: Records, trace: ItemTrace, row: Row, repetition: int) -> tuple[Any, str]:
+    """What the task returned, and why it failed."""
+    known = {
+        "item": row.given,
+        "input": row.input,
+        "expected_output": row.expected_output,
+        "metadata": row.metadata,
+        "item_id": row.id,
+        "repetition": repetition,
+        "run_name": plan.run_name,
+    }
+    try:
+        with records.task(trace, row) as observation:
+            output = await call(plan.task, known, timeout=plan.item_timeout)
+            observation.update(output=output)
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"[:_MAX_ERROR]
+        trace.root.update(level="ERROR", status_message=told)
+        return None, told
+    return output, ""
+
+
+async def _judged(plan: Plan, records: Records, known: Known) -> Sequence[Judgement]:
+    judges = [judge for judge in plan.judges if judge.judges_failures or not known["error"]]
+    said = await asyncio.gather(*(_said(records, judge, known) for judge in judges))
+    judgements = each_name_once([judgement for of_one in said for judgement in of_one])
+    if plan.composite is None or known["error"]:
+        return judgements
+    evaluations = [each.evaluation for each in judgements if each.evaluation is not None]
+    together = await _said(records, plan.composite, {**known, "evaluations": evaluations})
+    return each_name_once([*judgements, *together])
+
+
+async def _said(records: Records, judge: Judge, known: Known) -> list[Judgement]:
+    if not judge.watched:
+        return await said_by(judge, known)
+    told = {"output": known["output"], "expected_output": known["expected_output"]}
+    with records.observed(judge.name, "evaluator", input=told) as observation:
+        said = await said_by(judge, known)
+        if failed := next((each.error for each in said if each.error), ""):
+            observation.update(level="ERROR", status_message=failed)
+        observation.update(output={each.name: each.evaluation.value for each in said if each.evaluation is not None})
+    return said
+
+
+def _known(row: Row, repetition: int, trace: ItemTrace, *, output: Any, error: str, latency: float) -> Known:
+    """What evaluators can ask for, and what built-in ones are given."""
+    return {
+        "input": row.input,
+        "output": output,
+        "expected_output": row.expected_output,
+        "expected": row.expected_output,
+        "reference": row.expected_output,
+        "metadata": row.metadata,
+        "item": row.given,
+        "example": row.given,
+        "item_id": row.id,
+        "trace_id": trace.trace_id,
+        "latency": latency,
+        "latency_seconds": latency,
+        "repetition": repetition,
+        "error": error,
+        "input_tokens": trace.usage.input_tokens,
+        "output_tokens": trace.usage.output_tokens,
+        "cost_usd": trace.usage.cost_usd,
+    }
+
+
+# --- The run ----------------------------------------------------------------------------------------------------------
+# A run from its beginning to its result.
 
 Work = tuple[Row, int]
 """An item, and which repetition of it."""

@@ -9,13 +9,11 @@ from lodestream_proto.v1 import prompt_event_pb2 as events
 from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.query_pb2 import WaitFor
 
-from lodestream._author import author
-from lodestream._delivery.asking import CONFLICT, ask
-from lodestream._delivery.channel import Line, LineError
-from lodestream._delivery.outcome import Why
+from lodestream._delivery.channel import CONFLICT, Line, LineError, Why, ask
 from lodestream._prompts.errors import PromptError, PromptNotFoundError, PromptRefusedError, PromptUnavailableError
 from lodestream._prompts.messages import creation_of, prompt_from, selector_of
 from lodestream._prompts.prompt import Prompt
+from lodestream._settings import author
 
 _RETRIES, _SECONDS = 3, 10.0
 

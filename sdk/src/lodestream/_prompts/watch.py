@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lodestream_proto.v1.prompts_pb2 import PromptOutcome, WatchedPrompt, WatchPromptsRequest, WatchPromptsResponse
 
-from lodestream._delivery.channel import Line, LineError
-from lodestream._delivery.outcome import Why
+from lodestream._delivery.channel import Line, LineError, Why
 from lodestream._diagnostics import log, report
 from lodestream._lifecycle import close_with_process, start_thread
 from lodestream._prompts.messages import Selector, selector_of

@@ -7,8 +7,14 @@ from typing import Any
 
 from lodestream._diagnostics import tell
 from lodestream._json.lenient import MAX_CHARS, plain, to_text
-from lodestream._recording.attributes import frozen
-from lodestream._recording.fields import SESSION_ID, TRACE_METADATA, TRACE_TAGS, USER_ID, metadata_attributes
+from lodestream._recording.attributes import (
+    SESSION_ID,
+    TRACE_METADATA,
+    TRACE_TAGS,
+    USER_ID,
+    frozen,
+    metadata_attributes,
+)
 
 MASKING_FAILED = "<masking failed>"
 """In place of what a mask that raised should have masked."""

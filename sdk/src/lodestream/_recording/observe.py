@@ -10,9 +10,9 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 from opentelemetry import trace
 
 from lodestream._diagnostics import report, tell
+from lodestream._recording.attributes import ObservationType
 from lodestream._recording.clients import get_client
 from lodestream._recording.current import enter, leave
-from lodestream._recording.fields import ObservationType
 from lodestream._recording.recorder import Where
 from lodestream._recording.span import Observation
 from lodestream._recording.streams import (

@@ -11,9 +11,7 @@ from opentelemetry.context import Context, create_key, get_current, set_value
 from lodestream._arguments import list_of
 from lodestream._diagnostics import report, tell
 from lodestream._json.lenient import to_json
-from lodestream._recording.clients import get_client
-from lodestream._recording.current import Entered, enter, leave
-from lodestream._recording.fields import (
+from lodestream._recording.attributes import (
     ENVIRONMENT,
     SESSION_ID,
     TRACE_METADATA,
@@ -24,6 +22,8 @@ from lodestream._recording.fields import (
     metadata_attributes,
     prompt_attributes,
 )
+from lodestream._recording.clients import get_client
+from lodestream._recording.current import Entered, enter, leave
 from lodestream._recording.masking import unmasked
 from lodestream._recording.span import Observation
 

@@ -12,9 +12,8 @@ from opentelemetry.trace import TraceState
 from lodestream._diagnostics import report, tell
 from lodestream._ids import new_span_id, new_trace_id, parse_id
 from lodestream._json.lenient import to_text
-from lodestream._recording.attributes import frozen
+from lodestream._recording.attributes import AS_ROOT, ENVIRONMENT, TYPE, Attributes, Shown, frozen, known_type
 from lodestream._recording.current import CurrentObservation
-from lodestream._recording.fields import AS_ROOT, ENVIRONMENT, TYPE, Attributes, Shown, known_type
 from lodestream._recording.masking import Masking, unmasked
 from lodestream._recording.processors import EVERYWHERE, PARENT_LISTENERS, Processors
 from lodestream._recording.propagation import propagated

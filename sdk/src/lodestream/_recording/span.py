@@ -11,8 +11,7 @@ from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, Tra
 
 from lodestream._diagnostics import guarded, report, tell
 from lodestream._json.lenient import to_text
-from lodestream._recording.attributes import exception_attributes, message_of, weight_of
-from lodestream._recording.fields import (
+from lodestream._recording.attributes import (
     LEVEL,
     MAX_METADATA,
     MAX_METADATA_CHARS,
@@ -23,7 +22,10 @@ from lodestream._recording.fields import (
     ObservationFields,
     ObservationType,
     attributes_of,
+    exception_attributes,
+    message_of,
     metadata_attributes,
+    weight_of,
 )
 from lodestream._recording.processors import EVERYWHERE
 from lodestream._recording.readable import LinkParts, ReadableSpan, Scope, otlp_link

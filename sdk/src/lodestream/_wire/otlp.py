@@ -6,55 +6,20 @@ Protobuf joins messages by joining their bytes; that is what makes requests out 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from struct import Struct
-from struct import error as StructError  # noqa: N812 - it is a class
 from typing import Any
 
-_FIXED64 = Struct("<Q").pack
+from lodestream._wire.protobuf import delimited, fixed64, text, varint
+
 _FIXED32 = Struct("<I").pack
 _DOUBLE = Struct("<d").pack
-_SHORT = tuple(bytes((number,)) for number in range(0x80))
 _MAX_DEPTH = 16
 _MAX_BITS = 1024  # of integers that are written out: beyond, Python may refuse to
-_LATEST = (1 << 64) - 1
 Event = tuple[str, int, Mapping[str, Any], int]
 """Name, Unix time in nanoseconds, attributes, how many attributes were over the limit."""
 Link = tuple[int, int, str, int, Mapping[str, Any], int]
 """Trace id, span id, tracestate, flags, attributes, how many attributes were over the limit."""
 HAS_REMOTE, REMOTE = 0x100, 0x200
 """Flags of an OTLP span or link: whether what it refers to is in another process is known; it is."""
-
-
-def varint(number: int) -> bytes:
-    """An unsigned number, base 128."""
-    if number < 0x80:
-        return _SHORT[number]
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def fixed64(number: int) -> bytes:
-    """A time; one that has no place in 64 bits becomes the nearest that has."""
-    try:
-        return _FIXED64(number)
-    except StructError:
-        return _FIXED64(min(max(int(number), 0), _LATEST))
-
-
-def delimited(tag: bytes, payload: bytes) -> bytes:
-    """A field of bytes, text or a message."""
-    return b"".join((tag, varint(len(payload)), payload))
-
-
-def text(value: str) -> bytes:
-    """UTF-8; what has no place in it becomes "?"."""
-    try:
-        return value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "replace")
 
 
 @lru_cache(2048)
