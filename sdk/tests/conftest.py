@@ -13,8 +13,8 @@ from sdk.tests.programs import Programs, end_all
 
 @pytest.fixture(autouse=True)
 def _nothing_told_yet() -> None:
-    _diagnostics._told.clear()
-    _diagnostics._unlogged.clear()
+    _diagnostics._warned_at.clear()
+    _diagnostics._dropped_since_logged.clear()
 
 
 @pytest.fixture(autouse=True)

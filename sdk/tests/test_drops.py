@@ -88,7 +88,7 @@ def test_a_minute_later_it_is_logged_again(caplog: pytest.LogCaptureFixture, mon
     now = [1_000.0]
     monkeypatch.setattr("lodestream._diagnostics.time.monotonic", lambda: now[0])
     for _ in range(10):
-        _diagnostics.tell_dropped("memory", 2, "why")
+        _diagnostics.warn_dropped("memory", 2, "why")
     now[0] += 59
     _diagnostics.log_dropped()
     assert logged(caplog) == {"why": [2]}

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lodestream import Evaluation, ItemResult
 from lodestream._experiments.messages import (
-    judgement_from,
-    judgement_message,
+    evaluation_message,
+    outcome_from,
     result_from,
     result_message,
     storable_json,
@@ -21,7 +21,7 @@ from lodestream._experiments.messages import (
 from lodestream._experiments.recording import Usage
 from lodestream._experiments.rows import Row
 from lodestream._recording.masking import unmasked
-from lodestream._results import Judgement
+from lodestream._results import EvaluatorOutcome
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 
@@ -90,15 +90,15 @@ def test_what_is_too_large_is_left_out() -> None:
     ],
 )
 def test_an_evaluation_comes_back_as_it_went(evaluation: Evaluation) -> None:
-    said = Judgement(name="n", evaluation=evaluation, revision="r", score_id="s")
-    assert judgement_from(judgement_message(said, unmasked)) == said
+    said = EvaluatorOutcome(name="n", evaluation=evaluation, revision="r", score_id="s")
+    assert outcome_from(evaluation_message(said, unmasked)) == said
 
 
 def test_an_item_comes_back_as_it_went() -> None:
     row = Row(id="i", given={"input": 1}, input=1, expected_output=[2], metadata={"a": 1})
     result = ItemResult(
         item=row.given, item_id="i", repetition=3, input=1, expected_output=[2], metadata={"a": 1},
-        output={"b": [None]}, judgements=[Judgement(name="n", error="E: failed", revision="r")],
+        output={"b": [None]}, judgements=[EvaluatorOutcome(name="n", error="E: failed", revision="r")],
         trace_id="0" * 31 + "7",
         started_at=NOW, latency=1.5, input_tokens=3, output_tokens=4, cost_usd=0.25,
     )  # fmt: skip
@@ -107,7 +107,8 @@ def test_an_item_comes_back_as_it_went() -> None:
 
 def test_a_mountain_of_remarks_is_cut() -> None:
     said = [
-        Judgement(name=f"n{n}", evaluation=Evaluation(name=f"n{n}", value=1, comment="x" * 16_000)) for n in range(300)
+        EvaluatorOutcome(name=f"n{n}", evaluation=Evaluation(name=f"n{n}", value=1, comment="x" * 16_000))
+        for n in range(300)
     ]
     result = ItemResult(item=1, item_id="i", judgements=said, started_at=NOW, latency=0)
     message = result_message(result, "r", unmasked, with_item=False)

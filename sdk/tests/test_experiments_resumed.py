@@ -264,7 +264,7 @@ def test_a_run_that_was_ended_otherwise_is_refused(server: ExperimentServer, cli
 def interrupted(server: ExperimentServer, client: Lodestream, monkeypatch: pytest.MonkeyPatch, **options: Any) -> str:
     """A run of which five items are done; gives its id."""
     told: Any = {"run_name": "r", **options}
-    experiment = runner.Running(client, "e", client.get_dataset("sums"), lambda item: 1, told)
+    experiment = runner.ExperimentRunner(client, "e", client.get_dataset("sums"), lambda item: 1, told)
     work = runner.run_item
 
     async def run_item(*arguments: Any) -> Any:
@@ -326,13 +326,13 @@ def test_a_run_that_is_cancelled_meanwhile_begins_no_item_any_more(
             assert taken.wait(15)
         return input
 
-    def take(self: runs.Orders, found: pb.ExperimentRun) -> None:
+    def take(self: runs.RemoteRunState, found: pb.ExperimentRun) -> None:
         its_take(self, found)
         if found.state == pb.EXPERIMENT_STATE_CANCELLED:
             taken.set()
 
-    taken, its_take = threading.Event(), runs.Orders._take
-    monkeypatch.setattr(runs.Orders, "_take", take)
+    taken, its_take = threading.Event(), runs.RemoteRunState._take
+    monkeypatch.setattr(runs.RemoteRunState, "_take", take)
     with pytest.raises(ExperimentStoppedError, match=r"'r' was cancelled \(too expensive\): 5 of 30 items") as raised:
         client.get_dataset("sums").run_experiment(name="e", run_name="r", task=task, max_concurrency=1)
     assert [item.output for item in raised.value.result] == list(range(5))

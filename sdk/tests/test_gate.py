@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from lodestream._delivery.fork_guard import MOST_SECONDS, PATIENCE_SECONDS, THREADS_SECONDS, Gate
+from lodestream._delivery.fork_guard import MOST_SECONDS, PATIENCE_SECONDS, THREADS_SECONDS, ForkGuard
 
 from sdk.tests.polling import until
 
@@ -13,7 +13,7 @@ from sdk.tests.polling import until
 class Caller:
     """Is inside until it is interrupted, or for ever."""
 
-    def __init__(self, gate: Gate, *, stubborn: bool = False, patient: bool = True) -> None:
+    def __init__(self, gate: ForkGuard, *, stubborn: bool = False, patient: bool = True) -> None:
         self.stubborn, self.patient, self.events = stubborn, patient, list[str]()
         self._leave, self._gate = threading.Event(), gate
         self.thread = threading.Thread(target=self._call)
@@ -24,17 +24,17 @@ class Caller:
             self._leave.wait(30)
         self.events.append("left")
 
-    def admitted(self) -> None: ...
+    def on_enter(self) -> None: ...
 
     def interrupt(self) -> None:
         self.events.append("interrupted")
         if not self.stubborn:
             self._leave.set()
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         self.events.append("hung up")
 
-    def strand(self) -> None:
+    def abandon(self) -> None:
         self.events.append("stranded")
 
     def end(self) -> None:
@@ -43,12 +43,12 @@ class Caller:
 
 
 @pytest.fixture
-def gate() -> Gate:
-    return Gate()
+def gate() -> ForkGuard:
+    return ForkGuard()
 
 
 @pytest.fixture
-def caller(gate: Gate) -> Iterator[Caller]:
+def caller(gate: ForkGuard) -> Iterator[Caller]:
     made = Caller(gate)
     made.thread.start()
     until(lambda: made.events)
@@ -56,7 +56,7 @@ def caller(gate: Gate) -> Iterator[Caller]:
     made.end()
 
 
-def test_a_fork_interrupts_who_is_inside_and_closes_what_is_open(gate: Gate, caller: Caller) -> None:
+def test_a_fork_interrupts_who_is_inside_and_closes_what_is_open(gate: ForkGuard, caller: Caller) -> None:
     begun = time.monotonic()
     gate.before_fork()
     assert time.monotonic() - begun < PATIENCE_SECONDS + MOST_SECONDS
@@ -65,7 +65,7 @@ def test_a_fork_interrupts_who_is_inside_and_closes_what_is_open(gate: Gate, cal
     gate.after_fork_in_parent()
 
 
-def test_who_would_stay_for_long_is_interrupted_at_once(gate: Gate) -> None:
+def test_who_would_stay_for_long_is_interrupted_at_once(gate: ForkGuard) -> None:
     impatient = Caller(gate, patient=False)
     impatient.thread.start()
     until(lambda: impatient.events)
@@ -78,7 +78,7 @@ def test_who_would_stay_for_long_is_interrupted_at_once(gate: Gate) -> None:
     impatient.end()
 
 
-def test_nobody_comes_in_while_a_thread_forks(gate: Gate) -> None:
+def test_nobody_comes_in_while_a_thread_forks(gate: ForkGuard) -> None:
     gate.before_fork()
     gate.before_fork()  # it is hooked in twice
     later = Caller(gate)
@@ -91,7 +91,7 @@ def test_nobody_comes_in_while_a_thread_forks(gate: Gate) -> None:
     later.end()
 
 
-def test_a_fork_does_not_wait_for_ever(gate: Gate) -> None:
+def test_a_fork_does_not_wait_for_ever(gate: ForkGuard) -> None:
     stubborn = Caller(gate, stubborn=True)
     stubborn.thread.start()
     until(lambda: stubborn.events)
@@ -106,25 +106,25 @@ def test_a_fork_does_not_wait_for_ever(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("survives", [True, False])
-def test_a_child_of_a_fork_that_asked_for_nothing(gate: Gate, survives: bool) -> None:
+def test_a_child_of_a_fork_that_asked_for_nothing(gate: ForkGuard, survives: bool) -> None:
     """As uWSGI forks. Nobody was inside; whether gRPC still ran is not known."""
     gate.after_fork_in_child(survives=survives)
     assert gate.usable is survives
 
 
-def test_a_child_of_a_fork_that_asked_for_nothing_with_a_call_under_way(gate: Gate, caller: Caller) -> None:
+def test_a_child_of_a_fork_that_asked_for_nothing_with_a_call_under_way(gate: ForkGuard, caller: Caller) -> None:
     gate.after_fork_in_child(survives=True)
     assert not gate.usable
 
 
-def test_grandchildren_can_not_send_where_children_can_not(gate: Gate, caller: Caller) -> None:
+def test_grandchildren_can_not_send_where_children_can_not(gate: ForkGuard, caller: Caller) -> None:
     gate.after_fork_in_child(survives=True)
     gate.before_fork()
     gate.after_fork_in_child(survives=True)
     assert not gate.usable
 
 
-def test_two_threads_may_fork_at_once(gate: Gate) -> None:
+def test_two_threads_may_fork_at_once(gate: ForkGuard) -> None:
     turns: list[str] = []
 
     def fork() -> None:

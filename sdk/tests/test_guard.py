@@ -4,20 +4,20 @@ import logging
 
 import pytest
 from lodestream import _diagnostics
-from lodestream._diagnostics import guarded, report, tell
+from lodestream._diagnostics import never_raises, report_internal_error, warn_once
 
 
 def test_each_subject_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(5):
-        tell("a", "told")
-    tell("b", "told too")
+        warn_once("a", "told")
+    warn_once("b", "told too")
     assert [record.message for record in caplog.records] == ["told", "told too"]
 
 
 def test_subjects_are_bounded() -> None:
     for number in range(10_000):
-        tell(f"subject {number}", "x")
-    assert len(_diagnostics._told) <= 1000
+        warn_once(f"subject {number}", "x")
+    assert len(_diagnostics._warned_at) <= 1000
 
 
 def test_logging_that_fails_is_no_matter() -> None:
@@ -26,8 +26,8 @@ def test_logging_that_fails_is_no_matter() -> None:
 
     _diagnostics.log.addFilter(fail)
     try:
-        tell("a", "told")
-        report("doing", ValueError("x"))
+        warn_once("a", "told")
+        report_internal_error("doing", ValueError("x"))
     finally:
         _diagnostics.log.removeFilter(fail)
 
@@ -35,7 +35,7 @@ def test_logging_that_fails_is_no_matter() -> None:
 def test_what_is_guarded_raises_only_where_tests_ask_for_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @guarded("instead")
+    @never_raises("instead")
     def fail() -> str:
         raise ValueError("why")
 

@@ -21,7 +21,7 @@ from lodestream import (
     TextPrompt,
     get_client,
 )
-from lodestream._delivery.channel import LineError
+from lodestream._delivery.channel import RpcError
 from lodestream._prompts.messages import selector_of
 from lodestream._prompts.watch import _pause
 from lodestream.testing import captured
@@ -301,7 +301,7 @@ def test_a_thread_that_gives_up_is_not_the_others_end(
 
     def interrupted(*_: object, **__: object) -> object:
         if asking.is_set():
-            raise LineError("UNAVAILABLE", "it came too late to wait")
+            raise RpcError("UNAVAILABLE", "it came too late to wait")
         asking.set()
         going_on.wait(10)
         raise KeyboardInterrupt
@@ -462,7 +462,7 @@ def test_the_watch_ends_with_the_client(server: PromptServer, tmp_path: Path) ->
 
 
 def test_a_watch_asks_for_patience_when_the_server_is_away() -> None:
-    pauses = [_pause(LineError("UNAVAILABLE", "away"), failures) for failures in range(1, 20)]
+    pauses = [_pause(RpcError("UNAVAILABLE", "away"), failures) for failures in range(1, 20)]
     assert 0.1 <= pauses[0] <= 0.2
     assert all(pause <= 30 for pause in pauses)
-    assert _pause(LineError("UNAVAILABLE", "away", retry_after=60.0), 1) == 60
+    assert _pause(RpcError("UNAVAILABLE", "away", retry_after=60.0), 1) == 60

@@ -6,7 +6,7 @@ import sys
 import threading
 from typing import Any
 
-from lodestream._delivery.queue import Ring
+from lodestream._delivery.queue import BoundedQueue
 
 from sdk.tests.telling import Told
 
@@ -21,7 +21,7 @@ def span(text: str = "") -> Any:
 
 
 def test_it_is_bounded_in_bytes_and_counts_what_it_drops() -> None:
-    ring = Ring(100_000)
+    ring = BoundedQueue(100_000)
     for _ in range(30):
         ring.put(span("x" * 10_000))
     assert (ring.accepted, ring.dropped) == (9, 21)
@@ -31,7 +31,7 @@ def test_it_is_bounded_in_bytes_and_counts_what_it_drops() -> None:
 
 
 def test_a_single_span_over_the_bound_is_taken() -> None:
-    ring = Ring(1000)
+    ring = BoundedQueue(1000)
     ring.put(span("x" * 10_000))
     ring.put(span())
     assert (ring.accepted, ring.dropped) == (1, 1)
@@ -47,7 +47,7 @@ def test_bytes_and_lists_weigh_what_they_hold() -> None:
 
 
 def test_waiting_tells_of_what_was_taken_and_is_not_written_yet() -> None:
-    ring = Ring(1000)
+    ring = BoundedQueue(1000)
     assert not ring.waiting
     ring.put(span())
     assert ring.waiting
@@ -58,7 +58,7 @@ def test_waiting_tells_of_what_was_taken_and_is_not_written_yet() -> None:
 
 
 def test_the_writer_is_woken_once() -> None:
-    ring = Ring(100_000)
+    ring = BoundedQueue(100_000)
     ring.put(span())
     ring.put(span())
     ring.wait(None)
@@ -70,7 +70,7 @@ def test_the_writer_is_woken_once() -> None:
 
 
 def test_closed_it_counts_and_takes_nothing() -> None:
-    ring = Ring(1000)
+    ring = BoundedQueue(1000)
     ring.put(span())
     ring.close()
     ring.put(span())
@@ -78,14 +78,14 @@ def test_closed_it_counts_and_takes_nothing() -> None:
 
 
 def test_who_comes_in_where_its_own_thread_holds_the_lock_does_not_wait() -> None:
-    ring = Ring(1 << 30)
+    ring = BoundedQueue(1 << 30)
     with ring._lock:
         ring.put(span())
     assert ring.accepted == 1
 
 
 def test_signals_and_finalisers_may_come_at_any_moment() -> None:
-    ring, taken = Ring(1 << 40), 0
+    ring, taken = BoundedQueue(1 << 40), 0
     told: list[int] = []
 
     class Node:
@@ -121,7 +121,7 @@ def test_signals_and_finalisers_may_come_at_any_moment() -> None:
 
 
 def test_no_span_is_lost_between_threads() -> None:
-    ring, taken, done = Ring(1 << 40), list[Any](), threading.Event()
+    ring, taken, done = BoundedQueue(1 << 40), list[Any](), threading.Event()
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from opentelemetry import trace
 
 from lodestream._datasets.methods import DatasetMethods
-from lodestream._delivery.channel import Line
+from lodestream._delivery.channel import RpcChannel
 from lodestream._delivery.fork_guard import renew_after_fork
 from lodestream._delivery.pipeline import Pipeline
 from lodestream._delivery.receipt import ConnectionCheck, FlushReceipt
 from lodestream._delivery.transport import check_connection
-from lodestream._diagnostics import guarded, log_to_stderr, report, tell
+from lodestream._diagnostics import log_to_stderr, never_raises, report_internal_error, warn_once
 from lodestream._ids import new_trace_id, seeded_trace_id
 from lodestream._lifecycle import EXIT_SECONDS
 from lodestream._opentelemetry.tracer import TracerProvider, take_part
@@ -38,7 +38,7 @@ from lodestream._settings import (
 from lodestream._wire.otlp import resource_of
 
 if TYPE_CHECKING:
-    from lodestream._prompts.cache import Prompts
+    from lodestream._prompts.cache import PromptCache
 
 
 class TraceContext(TypedDict, total=False):
@@ -103,11 +103,11 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         self.settings = resolve(given, os.environ)
         if self.settings.debug:
             log_to_stderr()
-        self._pipeline, self._line = self._new_pipeline(), Line(self.settings)
+        self._pipeline, self._channel = self._new_pipeline(), RpcChannel(self.settings)
         self.recorder = Recorder(self.settings, self._pipeline, self)
         self.tracer_provider = TracerProvider(self)
         """For instrumentations that are to be given one; the process's own is ours unless another is installed."""
-        self._prompt_store: Prompts | None = None
+        self._prompt_store: PromptCache | None = None
         self._making = threading.RLock()
         renew_after_fork(self)
         self._take_part()
@@ -151,7 +151,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         event.end_at_start()
         return event
 
-    @guarded(None)
+    @never_raises(None)
     def update_current_span(self, *, name: str | None = None, **fields: Unpack[ObservationFields]) -> None:
         """Tell more of the current observation, also when it is a span of another instrumentation."""
         current = trace.get_current_span()
@@ -200,7 +200,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         try:
             return self._pipeline.flush(timeout)
         except Exception as error:
-            report("flush", error)
+            report_internal_error("flush", error)
             return FlushReceipt(problem=str(error))
 
     def shutdown(self, timeout: float = EXIT_SECONDS) -> FlushReceipt:
@@ -212,11 +212,11 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         self.recorder.close()
         if self._prompt_store is not None:
             self._prompt_store.close()
-        self._line.close()
+        self._channel.close()
         try:
             return self._pipeline.close(timeout)
         except Exception as error:
-            report("shutdown", error)
+            report_internal_error("shutdown", error)
             return FlushReceipt(problem=str(error))
 
     @property
@@ -234,14 +234,14 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         try:
             return check_connection(self.settings, timeout)
         except Exception as error:
-            report("check_connection", error)
+            report_internal_error("check_connection", error)
             return ConnectionCheck(ok=False, message=str(error))
 
     def auth_check(self) -> bool:
         """The same as yes or no; a no is logged with its reason."""
         check = self.check_connection()
         if not check.ok:
-            tell("auth_check", check.message)
+            warn_once("auth_check", check.message)
         return check.ok
 
     # --- The process --------------------------------------------------------------------------------------------------
@@ -249,20 +249,20 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
     def after_fork(self) -> None:
         """In the child: what was under way is the parent's to deliver; we begin with nothing."""
         self._pipeline.forget()
-        self._pipeline, self._line = self._new_pipeline(), Line(self.settings)
+        self._pipeline, self._channel = self._new_pipeline(), RpcChannel(self.settings)
         self.recorder.sink = self._pipeline
         self._making = threading.RLock()
         if self._prompt_store is not None:
             self._prompt_store.after_fork()
 
     @property
-    def _prompts(self) -> "Prompts | None":
+    def _prompts(self) -> "PromptCache | None":
         if self._prompt_store is None and self._is_on() and not sys.is_finalizing():
             with self._making:
                 if self._prompt_store is None:
-                    from lodestream._prompts.cache import Prompts  # and protobuf, which programs without don't load
+                    from lodestream._prompts.cache import PromptCache  # and protobuf, which programs without don't load
 
-                    self._prompt_store = Prompts(self.settings, prompts_dir(self.settings))
+                    self._prompt_store = PromptCache(self.settings, prompts_dir(self.settings))
         return self._prompt_store
 
     @property
@@ -279,7 +279,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         with self._making:
             if self.settings.awaits_keys and (settings := resolve(self._given, os.environ)).tracing_enabled:
                 self.settings = settings
-                self._pipeline, self._line = self._new_pipeline(), Line(settings)
+                self._pipeline, self._channel = self._new_pipeline(), RpcChannel(settings)
                 self.recorder.begin(settings, self._pipeline)
                 self._take_part()
         return self.settings.tracing_enabled

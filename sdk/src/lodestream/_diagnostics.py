@@ -17,8 +17,8 @@ log = logging.getLogger("lodestream")
 
 _QUIET_SECONDS = 60.0
 _MAX_SUBJECTS = 1_000
-_told: dict[str, float] = {}
-_unlogged: dict[str, tuple[int, str]] = {}
+_warned_at: dict[str, float] = {}
+_dropped_since_logged: dict[str, tuple[int, str]] = {}
 """By reason how much was dropped since that was last logged, and why."""
 _counting = threading.RLock()
 P = ParamSpec("P")
@@ -34,32 +34,32 @@ def log_to_stderr() -> None:
         log.addHandler(handler)
 
 
-def tell(subject: str, message: str) -> None:
+def warn_once(subject: str, message: str) -> None:
     """Warn, unless the same subject was told within the last minute."""
     if sys.is_finalizing():  # a daemon thread that is gone may hold the lock of a handler for ever
         return
     if not _is_quiet(subject):
-        if len(_told) >= _MAX_SUBJECTS:
-            _told.clear()
-        _told[subject] = time.monotonic()
+        if len(_warned_at) >= _MAX_SUBJECTS:
+            _warned_at.clear()
+        _warned_at[subject] = time.monotonic()
         with contextlib.suppress(Exception):  # what a program has logging do may fail
             log.warning("%s", message)
 
 
-def tell_dropped(reason: str, count: int, why: str) -> None:
+def warn_dropped(reason: str, count: int, why: str) -> None:
     """Warn that observations were dropped: at once, then once a minute for each reason, with how many it has been."""
     if sys.is_finalizing():
         return
     with _counting:
-        _unlogged[reason] = (_unlogged.get(reason, (0, ""))[0] + count, why)
+        _dropped_since_logged[reason] = (_dropped_since_logged.get(reason, (0, ""))[0] + count, why)
     _log_dropped(reason)
 
 
 def log_dropped(*, all_now: bool = False) -> None:
     """Warn of what was dropped since it was last logged, for each reason if a minute has passed or `all_now`."""
-    for reason in list(_unlogged):
+    for reason in list(_dropped_since_logged):
         if all_now:
-            _told.pop(f"dropped {reason}", None)
+            _warned_at.pop(f"dropped {reason}", None)
         _log_dropped(reason)
 
 
@@ -67,25 +67,25 @@ def _log_dropped(reason: str) -> None:
     if sys.is_finalizing() or _is_quiet(f"dropped {reason}"):
         return
     with _counting:
-        count, why = _unlogged.pop(reason, (0, ""))
+        count, why = _dropped_since_logged.pop(reason, (0, ""))
     if count:
-        tell(f"dropped {reason}", f"{count} observations or scores were dropped: {why}")
+        warn_once(f"dropped {reason}", f"{count} observations or scores were dropped: {why}")
 
 
 def _is_quiet(subject: str) -> bool:
-    last = _told.get(subject)
+    last = _warned_at.get(subject)
     return last is not None and time.monotonic() - last < _QUIET_SECONDS
 
 
-def report(doing: str, error: BaseException) -> None:
+def report_internal_error(doing: str, error: BaseException) -> None:
     """Tell of an error of ours. Raises it in tests that asked for that."""
     if _strict():
         raise error
-    tell(doing, f"{doing} failed and was given up; the program is not affected: {type(error).__name__}: {error}")
+    warn_once(doing, f"{doing} failed and was given up; the program is not affected: {type(error).__name__}: {error}")
     log.debug("%s", doing, exc_info=error)
 
 
-def guarded(instead: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def never_raises(instead: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Gives `instead` where the function would have raised."""
 
     def guard(function: Callable[P, R]) -> Callable[P, R]:
@@ -94,7 +94,7 @@ def guarded(instead: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                report(function.__qualname__, error)
+                report_internal_error(function.__qualname__, error)
                 return instead
 
         return wrapper
@@ -106,7 +106,7 @@ def _renew_lock() -> None:
     """In the child of a fork: whoever held it is not in this process."""
     global _counting  # noqa: PLW0603 - one process, one state
     _counting = threading.RLock()
-    _unlogged.clear()
+    _dropped_since_logged.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class EvaluatorOutcome:
     """What one judge said under one name: an evaluation, or that it failed."""
 
     name: str
@@ -44,7 +44,7 @@ class ItemResult:
     """As the task returned it; of a run that was gone on with, as JSON brought it back."""
     error: str = ""
     """Why the task failed; empty when it did not."""
-    judgements: Sequence[Judgement] = ()
+    judgements: Sequence[EvaluatorOutcome] = ()
     """What was said of it, evaluators that failed included."""
     trace_id: str = ""
     """32 hex digits; empty where traces are not kept."""
@@ -80,7 +80,7 @@ class ExperimentResult:
     run_id: str
     items: Sequence[ItemResult]
     """By repetition, in the order of the data."""
-    run_judgements: Sequence[Judgement] = ()
+    run_judgements: Sequence[EvaluatorOutcome] = ()
     recorded: bool = True
     """False: there is no server, all is here only."""
     receipt: FlushReceipt = field(default_factory=FlushReceipt)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from opentelemetry import trace
 
-from lodestream._diagnostics import tell
+from lodestream._diagnostics import warn_once
 from lodestream._recording.span import Observation
 from lodestream._scores import ScoreFields, Target
 
@@ -55,7 +55,7 @@ def _current(name: str) -> Target | None:
     current = trace.get_current_span()
     ids = current.get_span_context()
     if not ids.is_valid:
-        tell(f"score {name}", f"the score {name!r} was not taken: there is no current observation")
+        warn_once(f"score {name}", f"the score {name!r} was not taken: there is no current observation")
         return None
     if not (current.kept if isinstance(current, Observation) else ids.trace_flags.sampled):
         return None

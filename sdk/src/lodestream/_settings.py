@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote
 
-from lodestream._diagnostics import tell
+from lodestream._diagnostics import warn_once
 from lodestream._version import __version__
 
 DEFAULT_ENDPOINT = "127.0.0.1:4317"
@@ -170,9 +170,9 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
                 chosen[name] = parse(value)
                 break
             except Exception as error:
-                tell(source, f"{source}: {error}; it is ignored")
+                warn_once(source, f"{source}: {error}; it is ignored")
     if unknown := given.keys() - _READ.keys() - {"mask", "should_export_span"}:
-        tell("settings", f"unknown settings are ignored: {', '.join(sorted(unknown))}")
+        warn_once("settings", f"unknown settings are ignored: {', '.join(sorted(unknown))}")
     rate, parent_based = _otel_sampler(environ)
     if rate is not None:
         chosen.setdefault("sample_rate", rate)
@@ -186,7 +186,9 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return replace(settings, tracing_enabled=False)
     if settings.tracing_enabled and not settings.secret_key and "endpoint" not in chosen:
-        tell("keys", "tracing is off: set LODESTREAM_PUBLIC_KEY and LODESTREAM_SECRET_KEY (or LODESTREAM_ENDPOINT)")
+        warn_once(
+            "keys", "tracing is off: set LODESTREAM_PUBLIC_KEY and LODESTREAM_SECRET_KEY (or LODESTREAM_ENDPOINT)"
+        )
         return replace(settings, tracing_enabled=False, awaits_keys=True)
     return settings
 
@@ -273,14 +275,16 @@ def _otel_sampler(environ: Mapping[str, str]) -> tuple[float | None, bool]:
     name = environ.get(variable, "").strip().lower()
     kind = name.removeprefix("parentbased_")
     if name and kind not in _SAMPLERS:
-        tell(variable, f"{variable}={name!r} is none of {', '.join(_SAMPLERS)}, parentbased_ or not; it is ignored")
+        warn_once(
+            variable, f"{variable}={name!r} is none of {', '.join(_SAMPLERS)}, parentbased_ or not; it is ignored"
+        )
         return None, True
     if kind != "traceidratio":
         return _SAMPLERS.get(kind), not name or kind != name
     try:
         return _rate(environ.get(f"{variable}_ARG") or 1.0), kind != name
     except ValueError as error:
-        tell(f"{variable}_ARG", f"{variable}_ARG: {error}; it is ignored")
+        warn_once(f"{variable}_ARG", f"{variable}_ARG: {error}; it is ignored")
         return None, kind != name
 
 
@@ -323,7 +327,7 @@ def spool_root(settings: Settings) -> Path | None:
     try:
         root = settings.spool_dir or default_spool_dir(os.environ)
     except RuntimeError as error:
-        tell("the spool", f"spans are kept in memory only, set LODESTREAM_SPOOL_DIR: {error}")
+        warn_once("the spool", f"spans are kept in memory only, set LODESTREAM_SPOOL_DIR: {error}")
         return None
     recipient = f"{settings.endpoint.target}\n{settings.public_key or settings.secret_key}"
     return root.absolute() / hashlib.sha256(recipient.encode()).hexdigest()[:16]
@@ -372,5 +376,5 @@ def _number(environ: Mapping[str, str], variable: str) -> int | None:
         return None
     if text.isdecimal():
         return int(text)
-    tell(variable, f"{variable}={text!r} is not a whole number from 0; it is ignored")
+    warn_once(variable, f"{variable}={text!r} is not a whole number from 0; it is ignored")
     return None

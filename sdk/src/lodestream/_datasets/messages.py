@@ -62,7 +62,7 @@ def item_from(message: pb.DatasetItem, dataset_name: str) -> DatasetItem:
     )
 
 
-def recorded_of(row: Any, author: str) -> DatasetItemRecorded:
+def item_message(row: Any, author: str) -> DatasetItemRecorded:
     """A row, which has the arguments of `create_dataset_item` as its entries, as a message.
 
     Raises NotJsonError naming what is wrong.

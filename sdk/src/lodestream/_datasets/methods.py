@@ -10,7 +10,7 @@ from lodestream._experiments.methods import ExperimentMethods
 
 if TYPE_CHECKING:
     from lodestream._datasets.dataset import Dataset, DatasetItem, ItemStatus, RecordedItems
-    from lodestream._delivery.channel import Line
+    from lodestream._delivery.channel import RpcChannel
 
 
 class DatasetMethods(ExperimentMethods):
@@ -31,12 +31,12 @@ class DatasetMethods(ExperimentMethods):
         """
         from lodestream._datasets import requests
 
-        line = self._to_ask()
+        channel = self._to_ask()
         created = requests.create(
-            line, name, description=description, metadata=metadata, input_schema=input_schema,
+            channel, name, description=description, metadata=metadata, input_schema=input_schema,
             expected_output_schema=expected_output_schema,
         )  # fmt: skip
-        return requests.opened(line, created.dataset, client=self)
+        return requests.open_dataset(channel, created.dataset, client=self)
 
     def get_dataset(
         self,
@@ -55,7 +55,7 @@ class DatasetMethods(ExperimentMethods):
         if isinstance(version, dt.datetime):
             version, as_of = None, version
         chosen = texts_of(splits, "splits")
-        return requests.get(self._to_ask(), selector_of(name, version, as_of), splits=chosen, client=self)
+        return requests.get_dataset(self._to_ask(), selector_of(name, version, as_of), splits=chosen, client=self)
 
     def create_dataset_item(
         self,
@@ -88,12 +88,12 @@ class DatasetMethods(ExperimentMethods):
             "source_observation_id": source_observation_id,
             "splits": splits,
         }
-        line = self._to_ask()
-        recorded, position = requests.record_items(line, dataset_name, [row])
+        channel = self._to_ask()
+        recorded, position = requests.record_items(channel, dataset_name, [row])
         (item_id,) = recorded.item_ids
         if status == "ARCHIVED":
-            position = requests.archive_items(line, dataset_name, [item_id]).position
-        return requests.get_item(line, dataset_name, item_id, position)
+            position = requests.archive_items(channel, dataset_name, [item_id]).position
+        return requests.get_item(channel, dataset_name, item_id, position)
 
     def create_dataset_items(self, dataset_name: str, items: Iterable[Mapping[str, Any]]) -> "RecordedItems":
         """Add or change many: mappings with the arguments of `create_dataset_item`, at most 1,000 sent at a time.
@@ -118,10 +118,10 @@ class DatasetMethods(ExperimentMethods):
 
         return requests.archive(self._to_ask(), name).version
 
-    def _to_ask(self) -> "Line":
+    def _to_ask(self) -> "RpcChannel":
         if not self._delivers:
             raise DatasetUnavailableError(OFF)
-        return self._line
+        return self._channel
 
 
 OFF = "there is no server to ask: set LODESTREAM_PUBLIC_KEY and LODESTREAM_SECRET_KEY"

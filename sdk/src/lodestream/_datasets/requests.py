@@ -19,8 +19,8 @@ from lodestream._datasets.errors import (
     DatasetRefusedError,
     DatasetUnavailableError,
 )
-from lodestream._datasets.messages import dataset_from, item_from, recorded_of
-from lodestream._delivery.channel import Line, LineError, Why, ask
+from lodestream._datasets.messages import dataset_from, item_from, item_message
+from lodestream._delivery.channel import FailureKind, RpcChannel, RpcError, call_with_retries
 from lodestream._json.strict import NotJsonError, strict_json, strict_object
 from lodestream._settings import MIB, author
 
@@ -37,7 +37,7 @@ M = TypeVar("M", bound=Message)
 
 
 def create(
-    line: Line, name: str, *, description: str, metadata: Any, input_schema: Any, expected_output_schema: Any
+    channel: RpcChannel, name: str, *, description: str, metadata: Any, input_schema: Any, expected_output_schema: Any
 ) -> pb.CreateDatasetResponse:
     """The dataset, made or described anew.
 
@@ -56,10 +56,14 @@ def create(
         )
     except NotJsonError as error:
         raise DatasetRefusedError(str(error), field=error.field, reason=error.reason) from None
-    return asked(line, "CreateDataset", pb.CreateDatasetRequest(dataset=created), pb.CreateDatasetResponse)
+    return call_dataset_service(
+        channel, "CreateDataset", pb.CreateDatasetRequest(dataset=created), pb.CreateDatasetResponse
+    )
 
 
-def record_items(line: Line, dataset_name: str, rows: Iterable[Mapping[str, Any]]) -> tuple[RecordedItems, str]:
+def record_items(
+    channel: RpcChannel, dataset_name: str, rows: Iterable[Mapping[str, Any]]
+) -> tuple[RecordedItems, str]:
     """Store rows, as many a call as it takes; also gives the position of the last.
 
     Raises DatasetItemsRefusedError when all is done and some were refused, DatasetError when it could not be done.
@@ -69,7 +73,7 @@ def record_items(line: Line, dataset_name: str, rows: Iterable[Mapping[str, Any]
     version, position = 0, ""
     for numbers, messages in _calls(_messages(rows, refused)):
         request = pb.RecordItemsRequest(dataset_name=dataset_name, items=messages)
-        answer = asked(line, "RecordItems", request, pb.RecordItemsResponse)
+        answer = call_dataset_service(channel, "RecordItems", request, pb.RecordItemsResponse)
         version, position = max(version, answer.version), answer.position or position
         for number, outcome in zip(numbers, answer.outcomes, strict=True):
             if outcome.field or outcome.reason:
@@ -83,7 +87,7 @@ def record_items(line: Line, dataset_name: str, rows: Iterable[Mapping[str, Any]
     return recorded, position
 
 
-def archive_items(line: Line, dataset_name: str, item_ids: Sequence[str]) -> pb.ArchiveItemsResponse:
+def archive_items(channel: RpcChannel, dataset_name: str, item_ids: Sequence[str]) -> pb.ArchiveItemsResponse:
     """Later versions don't have them.
 
     Raises DatasetError.
@@ -92,35 +96,37 @@ def archive_items(line: Line, dataset_name: str, item_ids: Sequence[str]) -> pb.
     for begin in range(0, len(item_ids), MOST_ITEMS):
         ids = item_ids[begin : begin + MOST_ITEMS]
         request = pb.ArchiveItemsRequest(dataset_name=dataset_name, item_ids=ids, author=author())
-        answer = asked(line, "ArchiveItems", request, pb.ArchiveItemsResponse)
+        answer = call_dataset_service(channel, "ArchiveItems", request, pb.ArchiveItemsResponse)
     return answer
 
 
-def archive(line: Line, name: str) -> pb.ArchiveDatasetResponse:
+def archive(channel: RpcChannel, name: str) -> pb.ArchiveDatasetResponse:
     """It is listed no more.
 
     Raises DatasetError.
     """
     request = pb.ArchiveDatasetRequest(name=name, author=author())
-    return asked(line, "ArchiveDataset", request, pb.ArchiveDatasetResponse)
+    return call_dataset_service(channel, "ArchiveDataset", request, pb.ArchiveDatasetResponse)
 
 
-def asked(line: Line, method: str, request: Message, response: type[M]) -> M:
+def call_dataset_service(channel: RpcChannel, method: str, request: Message, response: type[M]) -> M:
     """The answer of the server's DatasetService.
 
     Raises DatasetError.
     """
     try:
-        return response.FromString(ask(line, f"DatasetService/{method}", request, retries=_RETRIES, timeout=_SECONDS))
-    except LineError as error:
-        raise refusal_of(error) from None
+        return response.FromString(
+            call_with_retries(channel, f"DatasetService/{method}", request, retries=_RETRIES, timeout=_SECONDS)
+        )
+    except RpcError as error:
+        raise error_of(error) from None
 
 
-def refusal_of(error: LineError) -> DatasetError:
+def error_of(error: RpcError) -> DatasetError:
     """What an answer means that is none."""
     if error.status == "NOT_FOUND":
         return DatasetNotFoundError(error.details)
-    if error.why is Why.INVALID and error.status != "RESOURCE_EXHAUSTED":
+    if error.kind is FailureKind.PERMANENT and error.status != "RESOURCE_EXHAUSTED":
         field, colon, reason = error.details.partition(": ")
         field = our_field(field.removeprefix("dataset.")) if colon and " " not in field else ""
         return DatasetRefusedError(error.details, field=field, reason=reason if field else error.details)
@@ -141,7 +147,7 @@ def _messages(
     told_by = author()
     for number, row in enumerate(rows):
         try:
-            yield number, recorded_of(row, told_by)
+            yield number, item_message(row, told_by)
         except NotJsonError as error:
             refused.append(RefusedItem(number, error.field, error.reason))
         except (TypeError, ValueError) as error:
@@ -169,8 +175,8 @@ def _calls(
 _PAGE = 500
 
 
-def get(
-    line: Line,
+def get_dataset(
+    channel: RpcChannel,
     selector: pb.DatasetSelector,
     *,
     splits: Iterable[str] = (),
@@ -180,13 +186,15 @@ def get(
 
     Raises DatasetError.
     """
-    found = asked(line, "GetDataset", pb.GetDatasetRequest(dataset=selector), pb.GetDatasetResponse).dataset
+    found = call_dataset_service(
+        channel, "GetDataset", pb.GetDatasetRequest(dataset=selector), pb.GetDatasetResponse
+    ).dataset
     pinned = selector.WhichOneof("when") is not None
-    return opened(line, found, splits=splits, pinned=pinned, client=client)
+    return open_dataset(channel, found, splits=splits, pinned=pinned, client=client)
 
 
-def opened(
-    line: Line,
+def open_dataset(
+    channel: RpcChannel,
     found: pb.Dataset,
     *,
     splits: Iterable[str] = (),
@@ -194,14 +202,16 @@ def opened(
     client: "ExperimentMethods",
 ) -> Dataset:
     """A dataset whose items are asked for when they are looked at."""
-    pages = _Pages(line, found.name, found.version, tuple(splits))
+    pages = _Pages(channel, found.name, found.version, tuple(splits))
 
     def at(version: int) -> Dataset:
-        return get(line, pb.DatasetSelector(name=found.name, version=version), splits=pages.splits, client=client)
+        return get_dataset(
+            channel, pb.DatasetSelector(name=found.name, version=version), splits=pages.splits, client=client
+        )
 
     return dataset_from(
         found,
-        items=Items(pages.ask, None if pages.splits else found.item_count),
+        items=Items(pages.fetch, None if pages.splits else found.item_count),
         splits=pages.splits,
         pinned=pinned,
         reopen=at,
@@ -209,7 +219,7 @@ def opened(
     )
 
 
-def get_item(line: Line, dataset_name: str, item_id: str, position: str) -> DatasetItem:
+def get_item(channel: RpcChannel, dataset_name: str, item_id: str, position: str) -> DatasetItem:
     """The item as it is now, archived or not.
 
     Raises DatasetError.
@@ -220,18 +230,18 @@ def get_item(line: Line, dataset_name: str, item_id: str, position: str) -> Data
         with_archived=True,
         wait_for=WaitFor(position=position) if position else None,
     )
-    answer = asked(line, "ListItems", request, pb.ListItemsResponse)
+    answer = call_dataset_service(channel, "ListItems", request, pb.ListItemsResponse)
     return item_from(answer.items[0], dataset_name)
 
 
 class _Pages:
     """Of the items of one version."""
 
-    def __init__(self, line: Line, name: str, version: int, splits: tuple[str, ...]) -> None:
-        self._line, self._name, self._version, self.splits = line, name, version, splits
+    def __init__(self, channel: RpcChannel, name: str, version: int, splits: tuple[str, ...]) -> None:
+        self._channel, self._name, self._version, self.splits = channel, name, version, splits
         self._size = _PAGE
 
-    def ask(self, token: str) -> Page:
+    def fetch(self, token: str) -> Page:
         """Raises DatasetError. Pages that are too large for one answer become smaller."""
         while True:
             request = pb.ListItemsRequest(
@@ -241,11 +251,13 @@ class _Pages:
                 page_token=token,
             )
             try:
-                answer = ask(self._line, "DatasetService/ListItems", request, retries=_PAGE_RETRIES, timeout=_SECONDS)
-            except LineError as error:
+                answer = call_with_retries(
+                    self._channel, "DatasetService/ListItems", request, retries=_PAGE_RETRIES, timeout=_SECONDS
+                )
+            except RpcError as error:
                 too_large = error.status == "RESOURCE_EXHAUSTED" and error.retry_after is None
                 if not too_large or self._size == 1:
-                    raise refusal_of(error) from None
+                    raise error_of(error) from None
                 self._size = max(self._size // 4, 1)
                 continue
             page = pb.ListItemsResponse.FromString(answer)

@@ -14,7 +14,7 @@ from concurrent.futures import thread as _  # noqa: F401 - gRPC's import needs i
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lodestream._delivery.fork_guard import GATE, channel_opened
+from lodestream._delivery.fork_guard import FORK_GUARD, channel_opened
 from lodestream._lifecycle import EXIT_SECONDS, never_starts_threads
 from lodestream._settings import MIB, Endpoint, Settings
 from lodestream._version import SDK_NAME, __version__
@@ -25,27 +25,28 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 
-class Why(enum.Enum):
+class FailureKind(enum.Enum):
     """Why a request was not taken."""
 
-    AWAY = "away"
+    UNAVAILABLE = "away"
     """It may be taken later: nobody answered, or the server said so."""
-    SETUP = "setup"
+    MISCONFIGURED = "setup"
     """A key or an address is wrong; it may be taken when people have put that right."""
-    STRANDED = "stranded"
+    FORK_UNUSABLE = "stranded"
     """This process can't send, others can."""
-    BROKEN = "broken"
+    SERVER_ERROR = "broken"
     """The server failed at it; trying again may help."""
-    INVALID = "invalid"
+    PERMANENT = "invalid"
     """It will never be taken as it is."""
 
 
-WHY = {
+FAILURE_KINDS = {
     **dict.fromkeys(
-        ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "OUT_OF_RANGE", "DATA_LOSS"), Why.AWAY
+        ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "OUT_OF_RANGE", "DATA_LOSS"),
+        FailureKind.UNAVAILABLE,
     ),  # OTLP's list of what clients retry
-    **dict.fromkeys(("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "NOT_FOUND"), Why.SETUP),
-    **dict.fromkeys(("INTERNAL", "UNKNOWN"), Why.BROKEN),
+    **dict.fromkeys(("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "NOT_FOUND"), FailureKind.MISCONFIGURED),
+    **dict.fromkeys(("INTERNAL", "UNKNOWN"), FailureKind.SERVER_ERROR),
 }
 """By gRPC's status; a status that is not in here is INVALID."""
 
@@ -89,21 +90,25 @@ _STRANDED = (
 )
 
 
-class LineError(Exception):
+class RpcError(Exception):
     """A call was not answered; the status is gRPC's, by its name."""
 
     def __init__(self, status: str, reason: str, *, details: str = "", retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.status, self.details, self.retry_after = status, details or reason, retry_after
-        self.why = Why.STRANDED if status == _STRANDED_STATUS else WHY.get(status, Why.INVALID)
+        self.kind = (
+            FailureKind.FORK_UNUSABLE
+            if status == _STRANDED_STATUS
+            else FAILURE_KINDS.get(status, FailureKind.PERMANENT)
+        )
         if status == "RESOURCE_EXHAUSTED" and retry_after is not None:
-            self.why = Why.AWAY
+            self.kind = FailureKind.UNAVAILABLE
 
 
-_STRANDED_STATUS = "STRANDED"
+_STRANDED_STATUS = "FORK_UNUSABLE"
 
 
-class Line:
+class RpcChannel:
     """Any thread may call, several at the same time. A fork interrupts calls; they are made again after it."""
 
     def __init__(self, settings: Settings, *, patient: bool = True) -> None:
@@ -114,7 +119,7 @@ class Line:
         self._calls: set[Any] = set()
         self._cancelled = self._interrupted = False
 
-    def ask(self, method: str, request: bytes, *, timeout: float) -> tuple[bytes, dict[str, Any]]:
+    def call(self, method: str, request: bytes, *, timeout: float) -> tuple[bytes, dict[str, Any]]:
         """The answer to one request, and its trailing metadata.
 
         Raises LineError.
@@ -125,18 +130,18 @@ class Line:
                 answer = self._answered(method, request, max(end - time.monotonic(), 0.0))
                 if answer is not None:
                     return answer
-                self.hang_up()  # which waits until gRPC is done with the call, as being cancelled does not
+                self.disconnect()  # which waits until gRPC is done with the call, as being cancelled does not
 
-    def listen(self, method: str, request: bytes, take: Callable[[bytes], None], *, timeout: float) -> None:
+    def stream(self, method: str, request: bytes, take: Callable[[bytes], None], *, timeout: float) -> None:
         """Hand over what the server streams until it ends, `timeout` seconds have passed, or it is given up.
 
         Raises LineError.
         """
         with self._entered():
-            listen: Any = self._open().unary_stream(method)
+            stream: Any = self._open().unary_stream(method)
             import grpc
 
-            call = listen(request, timeout=timeout, metadata=self._metadata)
+            call = stream(request, timeout=timeout, metadata=self._metadata)
             with self._under_way(call):
                 try:
                     for message in call:
@@ -145,9 +150,9 @@ class Line:
                     if call.code() not in (grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED):
                         raise self._error_of(call) from None
             if self._interrupted:
-                self.hang_up()
+                self.disconnect()
 
-    def hang_up_calls(self) -> None:
+    def cancel_calls(self) -> None:
         """Give up what is under way, from another thread."""
         for call in list(self._calls):
             call.cancel()
@@ -155,30 +160,30 @@ class Line:
     def cancel(self) -> None:
         """Give up what is under way and all that is to come, from another thread."""
         self._cancelled = True
-        self.hang_up_calls()
+        self.cancel_calls()
 
     def close(self) -> None:
         """Hang up. The next call connects anew."""
         if self._channel is not None:
-            with GATE.entered(self):
-                self.hang_up()
+            with FORK_GUARD.entered(self):
+                self.disconnect()
 
     # --- Of the gate --------------------------------------------------------------------------------------------------
 
-    def admitted(self) -> None:
+    def on_enter(self) -> None:
         self._interrupted = False
 
     def interrupt(self) -> None:
         self._interrupted = True
-        self.hang_up_calls()
+        self.cancel_calls()
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
             with contextlib.suppress(Exception):
                 channel.close()
 
-    def strand(self) -> None:
+    def abandon(self) -> None:
         left, self._channel, self._calls = (self._channel, *self._calls), None, set()
         if any(thing is not None for thing in left):
             import ctypes  # came with gRPC
@@ -191,14 +196,14 @@ class Line:
     @contextmanager
     def _entered(self) -> Iterator[None]:
         if sys.is_finalizing():  # gRPC would start threads
-            raise LineError("CANCELLED", "the interpreter is ending")
-        with GATE.entered(self) as usable:
+            raise RpcError("CANCELLED", "the interpreter is ending")
+        with FORK_GUARD.entered(self) as usable:
             if not usable:
-                raise LineError(_STRANDED_STATUS, _STRANDED)
+                raise RpcError(_STRANDED_STATUS, _STRANDED)
             yield
 
     def _open(self) -> "grpc.Channel":
-        with GATE.imports():
+        with FORK_GUARD.imports():
             import ctypes  # noqa: F401 - for a child, which had better import nothing
 
             import grpc  # noqa: F401
@@ -210,36 +215,36 @@ class Line:
 
     def _answered(self, method: str, request: bytes, timeout: float) -> tuple[bytes, dict[str, Any]] | None:
         """None when it was interrupted."""
-        ask: Any = self._open().unary_unary(method)
+        unary: Any = self._open().unary_unary(method)
         import grpc
 
         try:
-            call = ask.future(request, timeout=timeout, metadata=self._metadata)
+            call = unary.future(request, timeout=timeout, metadata=self._metadata)
         except RuntimeError as error:  # it starts a thread
             if not never_starts_threads():
-                raise LineError("UNAVAILABLE", f"{self.endpoint.target}: {error}") from None
-            return self._answered_without_threads(ask, request, min(timeout, _LAST_SECONDS))
+                raise RpcError("UNAVAILABLE", f"{self.endpoint.target}: {error}") from None
+            return self._answered_without_threads(unary, request, min(timeout, _LAST_SECONDS))
         with self._under_way(call):
             try:  # `result` would raise the call itself, whose traceback then keeps it and its channel
                 failed = call.exception(timeout + _GRACE_SECONDS) is not None
             except grpc.FutureTimeoutError:
-                self.hang_up()
+                self.disconnect()
                 reason = f"{self.endpoint.target}: gRPC does not notice its own deadline"
-                raise LineError("DEADLINE_EXCEEDED", reason) from None
+                raise RpcError("DEADLINE_EXCEEDED", reason) from None
             except grpc.FutureCancelledError:
                 if self._interrupted and not self._cancelled:
                     return None
-                raise LineError("CANCELLED", "cancelled") from None
+                raise RpcError("CANCELLED", "cancelled") from None
             if failed:
                 raise self._error_of(call)
             return call.result(), dict(call.trailing_metadata() or ())
 
-    def _answered_without_threads(self, ask: Any, request: bytes, timeout: float) -> tuple[bytes, dict[str, Any]]:
+    def _answered_without_threads(self, unary: Any, request: bytes, timeout: float) -> tuple[bytes, dict[str, Any]]:
         """At the end of a process; the call can't be given up."""
         import grpc
 
         try:
-            response, call = ask.with_call(request, timeout=timeout, metadata=self._metadata)
+            response, call = unary.with_call(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._error_of(error) from None
         return response, dict(call.trailing_metadata() or ())
@@ -254,11 +259,11 @@ class Line:
         finally:
             self._calls.discard(call)
 
-    def _error_of(self, call: Any) -> LineError:
+    def _error_of(self, call: Any) -> RpcError:
         status, details = call.code().name, call.details() or ""
         delay = retry_seconds(call.trailing_metadata() or ())
         reason = f"{self.endpoint.target} answered {status}: {details}"
-        return LineError(status, reason, details=details, retry_after=delay)
+        return RpcError(status, reason, details=details, retry_after=delay)
 
 
 def open_channel(endpoint: Endpoint) -> "grpc.Channel":
@@ -286,7 +291,7 @@ CONFLICT = "ABORTED"  # of a command; the same one has the same verdict
 _LONGEST_PAUSE = 2.0
 
 
-def ask(line: Line, method: str, request: "Message", *, retries: int, timeout: float) -> bytes:
+def call_with_retries(channel: RpcChannel, method: str, request: "Message", *, retries: int, timeout: float) -> bytes:
     """The answer to a service's method, for example "PromptService/GetPrompt".
 
     Raises LineError.
@@ -294,10 +299,14 @@ def ask(line: Line, method: str, request: "Message", *, retries: int, timeout: f
     data, attempt = request.SerializeToString(), 0
     while True:
         try:
-            return line.ask(_PACKAGE + method, data, timeout=timeout)[0]
-        except LineError as error:
+            return channel.call(_PACKAGE + method, data, timeout=timeout)[0]
+        except RpcError as error:
             attempt += 1
-            if error.why not in (Why.AWAY, Why.BROKEN) or error.status == CONFLICT or attempt > retries:
+            if (
+                error.kind not in (FailureKind.UNAVAILABLE, FailureKind.SERVER_ERROR)
+                or error.status == CONFLICT
+                or attempt > retries
+            ):
                 raise
             pause = min(error.retry_after or 0.1 * 2**attempt, _LONGEST_PAUSE)
             time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
-from lodestream._delivery.channel import Why
+from lodestream._delivery.channel import FailureKind
 from lodestream._delivery.spool import Batch, Spool
-from lodestream._delivery.transport import Positions, Refused, Taken, Transport
-from lodestream._diagnostics import log, log_dropped, report, tell, tell_dropped
+from lodestream._delivery.transport import Delivered, Failed, Positions, Transport
+from lodestream._diagnostics import log, log_dropped, report_internal_error, warn_dropped, warn_once
 from lodestream._wire.payloads import halves
 
 _TIMEOUT_SECONDS = 15.0  # the gateway waits 10 s for the log
@@ -49,7 +49,7 @@ class Exporter:
                 log_dropped()
                 self._step()
             except Exception as error:
-                report("delivering spans", error)
+                report_internal_error("delivering spans", error)
                 self._pause(_FIRST_WAIT)
         self._transport.close()
 
@@ -114,53 +114,53 @@ class Exporter:
         while work:
             these, count = work[-1]
             outcome = self._transport.send(these, timeout=_TIMEOUT_SECONDS)
-            if self._stopping.is_set() and isinstance(outcome, Refused):
+            if self._stopping.is_set() and isinstance(outcome, Failed):
                 return None
-            if isinstance(outcome, Taken):
+            if isinstance(outcome, Delivered):
                 work.pop()
                 dropped += self._taken(outcome, count)
                 continue
             self._failed(outcome)
-            self._stranded = outcome.why is Why.STRANDED
+            self._stranded = outcome.kind is FailureKind.FORK_UNUSABLE
             if self._stranded:
                 return None
-            failures += outcome.why is Why.BROKEN
-            if outcome.why is Why.INVALID or failures > _MOST_FAILURES:
+            failures += outcome.kind is FailureKind.SERVER_ERROR
+            if outcome.kind is FailureKind.PERMANENT or failures > _MOST_FAILURES:
                 work.pop()
                 if count > 1:
                     work += halves(these)
                 else:
                     dropped += 1
-                    tell_dropped("refused", 1, f"the server does not take them: {outcome.reason}")
-            if outcome.why is not Why.INVALID:
+                    warn_dropped("refused", 1, f"the server does not take them: {outcome.reason}")
+            if outcome.kind is not FailureKind.PERMANENT:
                 self._wait(outcome)
             if self._stopping.is_set():
                 return None
         return dropped
 
-    def _taken(self, outcome: Taken, spans: int) -> int:
+    def _taken(self, outcome: Delivered, spans: int) -> int:
         self.attempts_failed, self.problem = 0, ""
         self._positions.add(outcome.position)
         rejected = min(max(outcome.rejected, 0), spans)
         log.debug("delivered %d spans, %d were rejected", spans - rejected, rejected)
         if rejected:
-            tell_dropped("rejected", rejected, f"the server rejected them for good: {outcome.message}")
+            warn_dropped("rejected", rejected, f"the server rejected them for good: {outcome.message}")
         return rejected
 
-    def _failed(self, outcome: Refused) -> None:
+    def _failed(self, outcome: Failed) -> None:
         with self._spool.changed:
             self.attempts_failed += 1
             self.problem = outcome.reason
             self._spool.changed.notify_all()
         log.debug("not delivered: %s", outcome.reason)
-        if outcome.why in (Why.SETUP, Why.STRANDED):
-            tell("setup", f"spans are kept, they can't be delivered: {outcome.reason}")
+        if outcome.kind in (FailureKind.MISCONFIGURED, FailureKind.FORK_UNUSABLE):
+            warn_once("setup", f"spans are kept, they can't be delivered: {outcome.reason}")
 
-    def _wait(self, outcome: Refused) -> None:
+    def _wait(self, outcome: Failed) -> None:
         if outcome.retry_after is not None:
             asked = min(max(outcome.retry_after, _FIRST_WAIT), _LONGEST_ASKED)
             self._pause(asked * self._random.uniform(1, 1.1), heed_hurry=False)  # not all clients at the same moment
-        elif outcome.why is Why.SETUP:
+        elif outcome.kind is FailureKind.MISCONFIGURED:
             self._pause(_SETUP_WAIT)
         else:
             longest = min(_FIRST_WAIT * 2 ** min(self.attempts_failed, 16), _LONGEST_WAIT)

@@ -20,19 +20,19 @@ _TASKS = Path("/proc/self/task")
 _NAMES = ("grpc", "event_engine", "lifeguard")
 
 
-def await_none(seconds: float) -> bool | None:
+def wait_for_native_threads(seconds: float) -> bool | None:
     """Wait until there are none, and tell whether that came to be. None where it can't be known: only Linux tells."""
     if not _TASKS.exists():
         return None
     end = time.monotonic() + seconds
-    while any_left():
+    while native_threads_left():
         if time.monotonic() >= end:
             return False
         time.sleep(0.0005)
     return True
 
 
-def any_left() -> bool:
+def native_threads_left() -> bool:
     """Whether a thread has a name of gRPC's."""
     return any(_name(task).startswith(_NAMES) for task in _TASKS.iterdir())
 
@@ -56,47 +56,47 @@ next fork waits for PATIENCE_SECONDS only."""
 _FORK_SECONDS = 5.0  # for a fork, with what others do around it
 
 
-class Guest(Protocol):
+class ForkAware(Protocol):
     """Calls gRPC from within the gate."""
 
     patient: bool
     """Its calls end by themselves, soon as a rule; else they are interrupted at once."""
 
-    def admitted(self) -> None:
+    def on_enter(self) -> None:
         """It comes in; no interruption of former times concerns it."""
 
     def interrupt(self) -> None:
         """Give up what is under way, and leave soon. Called by another thread."""
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """Close what is open; nobody uses it."""
 
-    def strand(self) -> None:
+    def abandon(self) -> None:
         """In the child of a fork: never touch again what is open, it is the parent's."""
 
 
-class Gate:
+class ForkGuard:
     """One for the process. `usable` is false in a child in which gRPC may hang or abort: it can't send."""
 
     def __init__(self) -> None:
-        self.guests: weakref.WeakSet[Guest] = weakref.WeakSet()
+        self.guests: weakref.WeakSet[ForkAware] = weakref.WeakSet()
         """All that may have something open."""
         self.usable = True
         self._reset()
 
     def _reset(self) -> None:
         self._changed = threading.Condition(threading.RLock())  # a signal handler that forks may come in anywhere
-        self._inside: list[tuple[int, Guest]] = []
+        self._inside: list[tuple[int, ForkAware]] = []
         self.importing = False
         self._forker, self._depth, self._empty = 0, 0, False
         self._gone: bool | None = None  # what runs beneath gRPC; None: not known
 
     @contextmanager
-    def entered(self, guest: Guest) -> Iterator[bool]:
+    def entered(self, guest: ForkAware) -> Iterator[bool]:
         """Inside the block gRPC may be called, if what it gives is true. Waits while a thread forks."""
         with self._changed:
             self._changed.wait_for(lambda: not self._forker, _FORK_SECONDS)
-            guest.admitted()
+            guest.on_enter()
             self.guests.add(guest)
             me = (threading.get_ident(), guest)
             self._inside.append(me)
@@ -131,8 +131,8 @@ class Gate:
             self._empty = self._emptied(me)
             if self._empty and self.guests:
                 for guest in list(self.guests):
-                    guest.hang_up()
-                self._gone = await_none(PATIENCE_SECONDS if self._gone is False else THREADS_SECONDS)
+                    guest.disconnect()
+                self._gone = wait_for_native_threads(PATIENCE_SECONDS if self._gone is False else THREADS_SECONDS)
 
     def after_fork_in_parent(self) -> None:
         """Let others in, when this was called as often as `before_fork`."""
@@ -151,7 +151,7 @@ class Gate:
         """
         empty = self._empty if self._forker == threading.get_ident() else not self._inside
         for guest in list(self.guests):
-            guest.strand()
+            guest.abandon()
         self.guests.clear()
         self.usable = self.usable and empty and (survives if self._gone is None else self._gone)
         self._reset()
@@ -170,23 +170,23 @@ class Gate:
         return not self._inside
 
 
-GATE = Gate()
+FORK_GUARD = ForkGuard()
 
 
-class Forkable(Protocol):
+class Renewable(Protocol):
     """Begins anew in the child of a fork."""
 
     def after_fork(self) -> None: ...
 
 
-_forkables: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_renewables: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _opened = False  # whether there was a channel, in this process or in one that it was forked from
 _SWITCHED_OFF = frozenset({"0", "false", "no", "off"})
 
 
-def renew_after_fork(forkable: Forkable) -> None:
+def renew_after_fork(forkable: Renewable) -> None:
     """Tell it, in every child."""
-    _forkables.add(forkable)
+    _renewables.add(forkable)
 
 
 def channel_opened() -> None:
@@ -196,13 +196,13 @@ def channel_opened() -> None:
     """
     global _opened  # noqa: PLW0603 - one process, one state
     if not _opened and hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=GATE.before_fork, after_in_parent=GATE.after_fork_in_parent)
+        os.register_at_fork(before=FORK_GUARD.before_fork, after_in_parent=FORK_GUARD.after_fork_in_parent)
     _opened = True
 
 
 def _in_child() -> None:
-    GATE.after_fork_in_child(survives=not _opened or _grpc_stops_for_forks())
-    for forkable in list(_forkables):
+    FORK_GUARD.after_fork_in_child(survives=not _opened or _grpc_stops_for_forks())
+    for forkable in list(_renewables):
         with contextlib.suppress(Exception):
             forkable.after_fork()
 
@@ -213,4 +213,6 @@ def _grpc_stops_for_forks() -> bool:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=GATE.before_fork, after_in_parent=GATE.after_fork_in_parent, after_in_child=_in_child)
+    os.register_at_fork(
+        before=FORK_GUARD.before_fork, after_in_parent=FORK_GUARD.after_fork_in_parent, after_in_child=_in_child
+    )

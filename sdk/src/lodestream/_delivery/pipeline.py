@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lodestream._delivery.exporter import Exporter
-from lodestream._delivery.queue import DirectWriter, LeftToParent, Ring
+from lodestream._delivery.queue import BoundedQueue, DirectWriter, LeftToParent
 from lodestream._delivery.receipt import FlushReceipt
 from lodestream._delivery.spool import Spool
 from lodestream._delivery.transport import Positions, Transport
-from lodestream._diagnostics import guarded, log_dropped, report, tell, tell_dropped
+from lodestream._diagnostics import log_dropped, never_raises, report_internal_error, warn_dropped, warn_once
 from lodestream._lifecycle import close_with_process, is_ending, never_starts_threads, start_thread
 from lodestream._recording.readable import Scope
 from lodestream._recording.span import Observation
@@ -33,8 +33,8 @@ class Pipeline:
 
     def __init__(self, settings: Settings, resource: bytes, spool_root: Path | None) -> None:
         self._settings, self._resource, self._spool_root = settings, resource, spool_root
-        self._ring = Ring(settings.memory_max_bytes)
-        self._intake: Ring | DirectWriter | LeftToParent = self._ring
+        self._ring = BoundedQueue(settings.memory_max_bytes)
+        self._intake: BoundedQueue | DirectWriter | LeftToParent = self._ring
         """What takes spans that ended."""
         self._spool = self._new_spool()
         self._positions = Positions()
@@ -172,7 +172,7 @@ class Pipeline:
         if isinstance(self._intake, DirectWriter):
             self._intake.forget()
         self._intake = LeftToParent()
-        self._ring = Ring(0)  # a thread that is not in here may hold the other one's lock
+        self._ring = BoundedQueue(0)  # a thread that is not in here may hold the other one's lock
         self._ring.close()
         self._spool.forget()
 
@@ -203,7 +203,7 @@ class Pipeline:
                 if never_starts_threads():
                     self._write_directly()
                 else:
-                    tell("threads", f"no thread can be started, spans wait in memory: {error}")
+                    warn_once("threads", f"no thread can be started, spans wait in memory: {error}")
                     self._to_start.append(None)
 
     def _write_directly(self) -> None:
@@ -241,21 +241,21 @@ class Pipeline:
             if self._state == "closed" and not self._ring.waiting:
                 return
 
-    @guarded(None)
+    @never_raises(None)
     def _write_out(self) -> None:
         while spans := self._ring.take():
             try:
                 payloads = list(self._payloads(spans))
             except Exception as error:
                 payloads = []
-                report("encoding spans", error)
+                report_internal_error("encoding spans", error)
             if lost := len(spans) - sum(count for _, count in payloads):
                 self._spool.count_dropped(lost)
-                tell_dropped("encoding", lost, "they could not be encoded")
+                warn_dropped("encoding", lost, "they could not be encoded")
             if payloads:
                 self._spool.append(payloads)
 
-    @guarded(None)
+    @never_raises(None)
     def _sync(self) -> None:
         self._spool.sync()
 
@@ -274,7 +274,7 @@ class Pipeline:
                 if span.scope not in heads:
                     heads[span.scope] = span.scope.otlp
             except Exception as error:
-                report("encoding a span", error)
+                report_internal_error("encoding a span", error)
                 continue
             its = span.resource_otlp or self._resource
             if count and (count == _FRAME_SPANS or size + len(encoded) > _FRAME_BYTES or its is not resource):

@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from lodestream._delivery.spool import Spool
-from lodestream._diagnostics import report, tell_dropped
+from lodestream._diagnostics import report_internal_error, warn_dropped
 from lodestream._recording.span import Observation
 from lodestream._wire.payloads import EncodedEvent
 
 _MAX_WAITING = 10_000  # spans that end while another thread writes at the end of the process
 
 
-class Ring:
+class BoundedQueue:
     """Spans that ended, and events, not yet written. When it is full or closed, new ones are counted and dropped."""
 
     def __init__(self, max_bytes: int) -> None:
@@ -47,10 +47,10 @@ class Ring:
 
     def _tell_dropped(self) -> None:
         if self._closed:
-            tell_dropped("shut down", 1, "they ended after the client was shut down")
+            warn_dropped("shut down", 1, "they ended after the client was shut down")
         else:
             why = f"more than memory_max_bytes={self._most} waited in memory to be written to the spool"
-            tell_dropped("memory", 1, why)
+            warn_dropped("memory", 1, why)
 
     def close(self) -> None:
         """Take no more."""
@@ -127,7 +127,7 @@ class DirectWriter:
             self._spools.append(self._new_spool())
         if self._closed or len(self._spans) >= _MAX_WAITING:
             self.dropped += 1
-            tell_dropped("at exit", 1, "they ended while the process did, after the client was shut down or too many")
+            warn_dropped("at exit", 1, "they ended while the process did, after the client was shut down or too many")
             return
         self.accepted += 1
         self._spans.append(span)
@@ -168,7 +168,7 @@ class DirectWriter:
             spool.append(payloads)
         except Exception as error:
             payloads = []
-            report("writing a span at the end of the process", error)
+            report_internal_error("writing a span at the end of the process", error)
         if not payloads or not spool.on_disk:
             spool.count_dropped(1)
-            tell_dropped("at exit", 1, "they ended while the process did, and could not be written to disk")
+            warn_dropped("at exit", 1, "they ended while the process did, and could not be written to disk")

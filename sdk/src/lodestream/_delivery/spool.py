@@ -15,7 +15,7 @@ from pathlib import Path
 from lodestream._delivery.receipt import Counts
 from lodestream._delivery.segment import FileStorage, Frame, MemoryStorage, Segment
 from lodestream._delivery.spool_dir import Orphan, SpoolDir, create_dir, find_orphans
-from lodestream._diagnostics import log, report, tell, tell_dropped
+from lodestream._diagnostics import log, report_internal_error, warn_dropped, warn_once
 from lodestream._settings import MIB, Fsync
 
 BATCH_SPANS, BATCH_BYTES = 500, 2 * MIB
@@ -81,8 +81,8 @@ class Spool:
                 self._place(payloads)
             except Exception as error:
                 self.count_dropped(lost := sum(spans for _, spans in payloads))
-                tell_dropped("spooling", lost, "they could not be kept")
-                report("spooling spans", error)
+                warn_dropped("spooling", lost, "they could not be kept")
+                report_internal_error("spooling spans", error)
                 return
             self._dirty = True
             if self._fsync == "always":
@@ -161,7 +161,7 @@ class Spool:
                 except OSError as error:
                     if error.errno in _PASSING:
                         raise
-                    tell_dropped("unreadable", max(segment.spans, 1), f"a segment of the spool can't be read: {error}")
+                    warn_dropped("unreadable", max(segment.spans, 1), f"a segment of the spool can't be read: {error}")
                 self._drop(segment, orphan)
             return None
 
@@ -211,7 +211,7 @@ class Spool:
             lost = sum(segment.spans for segment in self._own if not segment.on_disk)
             if lost:
                 self.counts.dropped += lost
-                tell_dropped("closing", lost, "they were only in memory, and could not be delivered before the end")
+                warn_dropped("closing", lost, "they were only in memory, and could not be delivered before the end")
             self.abandon()
             for folder in (self._dir, *(orphan.folder for orphan in self.orphans)):
                 if folder is not None:
@@ -279,7 +279,7 @@ class Spool:
 
     def _to_memory(self, error: OSError) -> None:
         if not self._disk_failed:
-            tell("the spool", f"the spool can't be written ({error}); spans are kept in memory only, for now")
+            warn_once("the spool", f"the spool can't be written ({error}); spans are kept in memory only, for now")
         self._disk_failed = True
 
     def _make_room(self) -> None:
@@ -297,7 +297,7 @@ class Spool:
                     if orphan is not None and not segment.frames:
                         self.counts.bad_frames += orphan.recover(segment)
                 setting = "spool_max_bytes" if on_disk else "memory_max_bytes"
-                tell_dropped("spool", segment.spans, f"the oldest had to go, the spool holds {setting}={most}")
+                warn_dropped("spool", segment.spans, f"the oldest had to go, the spool holds {setting}={most}")
                 self._drop(segment, orphan)
 
     def _segments(self, *, own: bool | None = None) -> Iterator[tuple[Segment, Orphan | None]]:

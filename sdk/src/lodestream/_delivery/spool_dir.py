@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lodestream._delivery.segment import FileStorage, Segment
-from lodestream._diagnostics import tell
+from lodestream._diagnostics import warn_once
 from lodestream._settings import MIB
 
 try:
@@ -131,7 +131,7 @@ class Orphan:
         """Find what a segment of it holds; gives in how many places it is damaged. Raises OSError."""
         damaged = segment.recover()
         if damaged:
-            tell("damage", f"{len(damaged)} damaged places in {self.folder.path}; they are kept in .bad files")
+            warn_once("damage", f"{len(damaged)} damaged places in {self.folder.path}; they are kept in .bad files")
             quarantine(self.folder.path.parent, self, damaged)
         return len(damaged)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lodestream._delivery.channel import Line, LineError, Why
+from lodestream._delivery.channel import FailureKind, RpcChannel, RpcError
 from lodestream._delivery.receipt import ConnectionCheck
 from lodestream._settings import Settings
 from lodestream._wire.otlp import request_of
@@ -19,7 +19,7 @@ _POSITION = "lodestream-position"
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Delivered:
     """The server has it, but for `rejected` spans that it will never take."""
 
     rejected: int = 0
@@ -28,10 +28,10 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Failed:
     """The server does not have it, as far as is known."""
 
-    why: Why
+    kind: FailureKind
     reason: str
     retry_after: float | None = None
     """Seconds, when the server told."""
@@ -42,31 +42,31 @@ class Transport:
 
     def __init__(self, settings: Settings) -> None:
         self.endpoint = settings.endpoint
-        self._line = Line(settings)
+        self._channel = RpcChannel(settings)
 
-    def send(self, payloads: Sequence[bytes], *, timeout: float) -> Taken | Refused:
+    def send(self, payloads: Sequence[bytes], *, timeout: float) -> Delivered | Failed:
         """Deliver the payloads of frames of one kind. Raises nothing that gRPC raises."""
         try:
             if payloads and payloads[0].startswith(EVENT):
-                response, _ = self._line.ask(_RECORD, _record_of(payloads), timeout=timeout)
-                return recorded_of(response)
-            response, trailing = self._line.ask(_EXPORT, request_of(payloads), timeout=timeout)
-            return taken_of(response, trailing)
-        except LineError as error:
-            return Refused(error.why, str(error), error.retry_after)
+                response, _ = self._channel.call(_RECORD, _record_of(payloads), timeout=timeout)
+                return record_outcome(response)
+            response, trailing = self._channel.call(_EXPORT, request_of(payloads), timeout=timeout)
+            return export_outcome(response, trailing)
+        except RpcError as error:
+            return Failed(error.kind, str(error), error.retry_after)
         except ValueError as error:
-            return Refused(Why.BROKEN, f"{self.endpoint.target} answered what can't be read: {error}")
+            return Failed(FailureKind.SERVER_ERROR, f"{self.endpoint.target} answered what can't be read: {error}")
 
     def cancel(self) -> None:
         """Give up the request that is under way, and those to come, from another thread."""
-        self._line.cancel()
+        self._channel.cancel()
 
     def close(self) -> None:
         """Hang up. The next request connects anew."""
-        self._line.close()
+        self._channel.close()
 
 
-def taken_of(response: bytes, trailing: dict[str, Any]) -> Taken:
+def export_outcome(response: bytes, trailing: dict[str, Any]) -> Delivered:
     """What an ExportTraceServiceResponse says. Raises ValueError when it is none."""
     rejected, message = 0, ""
     for partial in (field.value for field in fields(response) if field.number == 1):
@@ -75,10 +75,10 @@ def taken_of(response: bytes, trailing: dict[str, Any]) -> Taken:
                 rejected = signed(value)
             elif number == 2 and isinstance(value, bytes):
                 message = value.decode("utf-8", "replace")
-    return Taken(rejected, message, str(trailing.get(_POSITION, "")))
+    return Delivered(rejected, message, str(trailing.get(_POSITION, "")))
 
 
-def recorded_of(response: bytes) -> Taken:
+def record_outcome(response: bytes) -> Delivered:
     """What a RecordResponse says. Raises ValueError when it is none."""
     rejected, message, position = 0, "", ""
     for number, value, _raw in fields(response):
@@ -89,7 +89,7 @@ def recorded_of(response: bytes) -> Taken:
             if result.get(2) == _REFUSED:
                 rejected += 1
                 message = message or ": ".join(_text(result.get(part)) for part in (3, 4))
-    return Taken(rejected, message, position)
+    return Delivered(rejected, message, position)
 
 
 def _record_of(payloads: Sequence[bytes]) -> bytes:
@@ -135,11 +135,11 @@ def check_connection(settings: Settings, timeout: float) -> ConnectionCheck:
         outcome = transport.send([], timeout=timeout)
     finally:
         transport.close()
-    if isinstance(outcome, Taken):
+    if isinstance(outcome, Delivered):
         return ConnectionCheck(ok=True, message=f"{endpoint.target} answers and takes the key")
-    if outcome.why is Why.SETUP:
+    if outcome.kind is FailureKind.MISCONFIGURED:
         return ConnectionCheck(ok=False, message=f"the key or the address is wrong: {outcome.reason}")
-    if outcome.why is not Why.AWAY:
+    if outcome.kind is not FailureKind.UNAVAILABLE:
         return ConnectionCheck(ok=False, message=outcome.reason)
     hint = "TLS is spoken, put http:// in front for plaintext" if endpoint.tls else "plaintext is spoken"
     return ConnectionCheck(ok=False, message=f"{endpoint.target} can't be reached ({hint}): {outcome.reason}")

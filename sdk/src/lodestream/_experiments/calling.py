@@ -16,7 +16,7 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class BoundFunction:
     """A function, and which of the things that are known it is given."""
 
     function: Callable[..., Any]
@@ -38,7 +38,7 @@ class Bound:
         return [known[name] for name in self.positional], named
 
 
-def bind(function: Callable[..., Any], known: Collection[str], *, alone: str, what: str) -> Bound:
+def bind(function: Callable[..., Any], known: Collection[str], *, alone: str, what: str) -> BoundFunction:
     """How to call it. One parameter that has a name of its own gets `alone`.
 
     Raises TypeError when it asks for what there is not.
@@ -48,7 +48,7 @@ def bind(function: Callable[..., Any], known: Collection[str], *, alone: str, wh
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # some that are written in C
-        return Bound(function, (alone,), (), takes_all=False)
+        return BoundFunction(function, (alone,), (), takes_all=False)
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     needed = [each for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
     strange = [each for each in needed if each.name not in known and each.default is each.empty]
@@ -61,7 +61,7 @@ def bind(function: Callable[..., Any], known: Collection[str], *, alone: str, wh
         raise TypeError(f"{what} asks for {names}; it can be given {', '.join(known)}")
     positional = tuple(each.name for each in rest if each.kind is each.POSITIONAL_ONLY and each.name in known)
     by_name = tuple(each.name for each in rest if each.kind in _BY_NAME and each.name in known)
-    return Bound(function, (*first, *positional), by_name, takes_all=takes_all)
+    return BoundFunction(function, (*first, *positional), by_name, takes_all=takes_all)
 
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class OvertimeError(TimeoutError):
     """A function took longer than it may."""
 
 
-async def call(bound: Bound, known: Mapping[str, Any], *, timeout: float | None) -> Any:
+async def call(bound: BoundFunction, known: Mapping[str, Any], *, timeout: float | None) -> Any:
     """What the function returns. Whatever it raises is raised, as an Exception: nothing of it ends the program.
 
     A thread can't be stopped: what a function does there beyond its time is not looked at.

@@ -9,11 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lodestream._arguments import list_of
-from lodestream._diagnostics import tell
+from lodestream._diagnostics import warn_once
 from lodestream._evaluation import MAX_NAME, Evaluation
-from lodestream._experiments.calling import Bound, bind, call
+from lodestream._experiments.calling import BoundFunction, bind, call
 from lodestream._experiments.errors import ExperimentRefusedError, RegressionError
-from lodestream._results import Judgement
+from lodestream._results import EvaluatorOutcome
 
 if TYPE_CHECKING:
     from lodestream._client import Lodestream
@@ -27,32 +27,32 @@ OF_ITEMS = (
 """What evaluators can ask for."""
 OF_ALL = (*OF_ITEMS, "evaluations")
 OF_RUNS = ("item_results", "results", "items", "run_id", "run_name", "name")
-Known = Mapping[str, Any]
+EvaluatorInputs = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
+class PlannedEvaluator:
     """Something that judges. `ask` gives whatever it returns."""
 
     name: str
     revision: str
     spec: Mapping[str, Any]
     """What is remembered of it with the run."""
-    ask: Callable[[Known], Awaitable[Any]] = field(repr=False)
+    ask: Callable[[EvaluatorInputs], Awaitable[Any]] = field(repr=False)
     judges_failures: bool = False
     watched: bool = True
     """Whether its work is worth an observation."""
 
 
-def judges_of(
+def planned_evaluators(
     given: Sequence[Any],
     known: Collection[str],
     *,
     what: str,
     alone: str,
     timeout: float | None,
-    built_in: Callable[..., Judge | None],
-) -> list[Judge]:
+    built_in: Callable[..., PlannedEvaluator | None],
+) -> list[PlannedEvaluator]:
     """A judge for each; functions of the same name are told apart by numbers.
 
     Raises ExperimentRefusedError naming the one that can't judge.
@@ -61,7 +61,7 @@ def judges_of(
         several = list_of(given, what)
     except TypeError as error:
         raise ExperimentRefusedError(str(error)) from None
-    judges: list[Judge] = []
+    judges: list[PlannedEvaluator] = []
     names: set[str] = set()
     for number, one in enumerate(several):
         place = f"{what}[{number}]"
@@ -75,9 +75,9 @@ def judges_of(
     return judges
 
 
-def function_judge(
+def function_evaluator(
     function: Any, known: Collection[str], *, place: str, alone: str, timeout: float | None, name: str = ""
-) -> Judge:
+) -> PlannedEvaluator:
     """A judge that is a function of the user's.
 
     Raises ExperimentRefusedError.
@@ -88,10 +88,12 @@ def function_judge(
         raise ExperimentRefusedError(str(error)) from None
     name, revision = name or name_of(function), revision_of(function)
     spec = {"kind": "function", "name": name}
-    return Judge(name=name, revision=revision, spec=spec, ask=_asking(bound, timeout))
+    return PlannedEvaluator(name=name, revision=revision, spec=spec, ask=_asking(bound, timeout))
 
 
-async def said_by(judge: Judge, known: Known, regressions: list[RegressionError] | None = None) -> list[Judgement]:
+async def outcomes_of(
+    judge: PlannedEvaluator, known: EvaluatorInputs, regressions: list[RegressionError] | None = None
+) -> list[EvaluatorOutcome]:
     """What it says; when it fails, that. Nothing returned is nothing said. Regressions also go to the list."""
     try:
         returned = await judge.ask(known)
@@ -100,19 +102,19 @@ async def said_by(judge: Judge, known: Known, regressions: list[RegressionError]
         if isinstance(error, RegressionError) and regressions is not None:
             regressions.append(error)
         why = f"{type(error).__name__}: {error}"[:_MAX_ERROR]
-        return [Judgement(name=judge.name, error=why, revision=judge.revision)]
-    return [Judgement(name=each.name, evaluation=each, revision=judge.revision) for each in evaluations]
+        return [EvaluatorOutcome(name=judge.name, error=why, revision=judge.revision)]
+    return [EvaluatorOutcome(name=each.name, evaluation=each, revision=judge.revision) for each in evaluations]
 
 
-def each_name_once(judgements: Sequence[Judgement]) -> list[Judgement]:
+def first_of_each_name(judgements: Sequence[EvaluatorOutcome]) -> list[EvaluatorOutcome]:
     """Of those that have the same name the first, which says that there were more when it can."""
-    first: dict[str, Judgement] = {}
+    first: dict[str, EvaluatorOutcome] = {}
     for judgement in judgements:
         if (known := first.setdefault(judgement.name, judgement)) is not judgement:
             error = f"name: {judgement.name!r} was said by more than one evaluator; none of them counts"
-            first[judgement.name] = Judgement(name=judgement.name, error=error, revision=known.revision)
+            first[judgement.name] = EvaluatorOutcome(name=judgement.name, error=error, revision=known.revision)
     if len(first) > _MAX_JUDGEMENTS:
-        tell("evaluations", f"there are {len(first)} evaluations; the first {_MAX_JUDGEMENTS} are kept")
+        warn_once("evaluations", f"there are {len(first)} evaluations; the first {_MAX_JUDGEMENTS} are kept")
     return list(first.values())[:_MAX_JUDGEMENTS]
 
 
@@ -147,17 +149,17 @@ _MAX_JUDGEMENTS = 300  # of an item
 
 def _function(
     one: Any, known: Collection[str], *, place: str, alone: str, timeout: float | None, taken: Collection[str]
-) -> Judge:
+) -> PlannedEvaluator:
     name = name_of(one)
     number = 1
     while name in taken:
         number += 1
         name = f"{name_of(one)}-{number}"
-    return function_judge(one, known, place=place, alone=alone, timeout=timeout, name=name)
+    return function_evaluator(one, known, place=place, alone=alone, timeout=timeout, name=name)
 
 
-def _asking(bound: Bound, timeout: float | None) -> Callable[[Known], Awaitable[Any]]:
-    async def ask(known: Known) -> Any:
+def _asking(bound: BoundFunction, timeout: float | None) -> Callable[[EvaluatorInputs], Awaitable[Any]]:
+    async def ask(known: EvaluatorInputs) -> Any:
         return await call(bound, known, timeout=timeout)
 
     return ask
@@ -169,7 +171,7 @@ def _asking(bound: Bound, timeout: float | None) -> Callable[[Known], Awaitable[
 _PACKAGE = "lodestream.evaluators"
 
 
-def built_in_judge(one: Any, *, place: str, client: "Lodestream", tools: "Tools | None") -> Judge | None:
+def built_in_evaluator(one: Any, *, place: str, client: "Lodestream", tools: "Tools | None") -> PlannedEvaluator | None:
     """None when it is none.
 
     Raises ExperimentRefusedError for a spec that makes no sense.
@@ -188,7 +190,7 @@ def built_in_judge(one: Any, *, place: str, client: "Lodestream", tools: "Tools 
     return _judge(one, tools_of(client, tools))
 
 
-def built_in_run_judge(one: Any, *, place: str) -> Judge | None:
+def built_in_run_evaluator(one: Any, *, place: str) -> PlannedEvaluator | None:
     """The same for judges of runs."""
     if not isinstance(one, Mapping) and not type(one).__module__.startswith(_PACKAGE):
         return None
@@ -203,10 +205,10 @@ def built_in_run_judge(one: Any, *, place: str) -> Judge | None:
         raise ExperimentRefusedError(f"{place}: {one!r:.100} judges no runs")
     evaluator = one
 
-    async def ask(known: Known) -> Any:
+    async def ask(known: EvaluatorInputs) -> Any:
         return await evaluator.evaluate([_judged(result) for result in known["item_results"]])
 
-    return Judge(name=one.name, revision=one.revision, spec=one.spec, ask=ask, watched=False)
+    return PlannedEvaluator(name=one.name, revision=one.revision, spec=one.spec, ask=ask, watched=False)
 
 
 def tools_of(client: "Lodestream", given: "Tools | None") -> "Tools":
@@ -250,11 +252,11 @@ def _refusal(place: str, error: "EvaluatorSpecError") -> ExperimentRefusedError:
     return ExperimentRefusedError(f"{where}: {error.message}")
 
 
-def _judge(evaluator: "Evaluator", tools: "Tools") -> Judge:
-    async def ask(known: Known) -> Any:
+def _judge(evaluator: "Evaluator", tools: "Tools") -> PlannedEvaluator:
+    async def ask(known: EvaluatorInputs) -> Any:
         return await evaluator.evaluate(_case(known), tools)
 
-    return Judge(
+    return PlannedEvaluator(
         name=evaluator.name,
         revision=evaluator.revision,
         spec=evaluator.spec,
@@ -264,7 +266,7 @@ def _judge(evaluator: "Evaluator", tools: "Tools") -> Judge:
     )
 
 
-def _case(known: Known) -> "Case":
+def _case(known: EvaluatorInputs) -> "Case":
     from lodestream.evaluators import Case
 
     metadata = known["metadata"]

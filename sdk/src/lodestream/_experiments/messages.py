@@ -14,7 +14,7 @@ from lodestream._experiments.rows import Row
 from lodestream._ids import new_event_id
 from lodestream._json.lenient import to_json
 from lodestream._recording.attributes import Shown
-from lodestream._results import ItemResult, Judgement
+from lodestream._results import EvaluatorOutcome, ItemResult
 from lodestream._version import SDK_NAME, __version__
 
 # --- Values as the server stores them ---------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def result_message(result: ItemResult, run_id: str, shown: Shown, *, with_item: 
         started_at=_timestamp(result.started_at),
         ended_at=_timestamp(result.started_at + dt.timedelta(seconds=result.latency)),
         usage=usage_message(result),
-        evaluations=[judgement_message(each, shown) for each in result.judgements],
+        evaluations=[evaluation_message(each, shown) for each in result.judgements],
         attempts=1,
     )
     if with_item:
@@ -142,7 +142,7 @@ def result_from(message: pb.ExperimentItemFinished, row: Row) -> ItemResult:
         metadata=row.metadata,
         output=json.loads(message.output_json) if message.output_json else None,
         error=message.error,
-        judgements=[judgement_from(each) for each in message.evaluations],
+        judgements=[outcome_from(each) for each in message.evaluations],
         trace_id=message.trace_id.hex(),
         started_at=began,
         latency=(ended - began).total_seconds(),
@@ -152,7 +152,7 @@ def result_from(message: pb.ExperimentItemFinished, row: Row) -> ItemResult:
     )
 
 
-def judgement_message(judgement: Judgement, shown: Shown) -> pb.ItemEvaluation:
+def evaluation_message(judgement: EvaluatorOutcome, shown: Shown) -> pb.ItemEvaluation:
     """What an evaluator said, or that it failed."""
     told = pb.ItemEvaluation(name=judgement.name, evaluator_version=judgement.revision, score_id=judgement.score_id)
     said = judgement.evaluation
@@ -172,12 +172,12 @@ def judgement_message(judgement: Judgement, shown: Shown) -> pb.ItemEvaluation:
     return told
 
 
-def judgement_from(message: pb.ItemEvaluation) -> Judgement:
+def outcome_from(message: pb.ItemEvaluation) -> EvaluatorOutcome:
     """The judgement that a message is."""
     kind = message.WhichOneof("value")
     beside: dict[str, Any] = {"name": message.name, "revision": message.evaluator_version, "score_id": message.score_id}
     if kind is None or kind == "error":
-        return Judgement(error=message.error or "nothing was said", **beside)
+        return EvaluatorOutcome(error=message.error or "nothing was said", **beside)
     evaluation = Evaluation(
         name=message.name,
         value=getattr(message, kind),
@@ -185,15 +185,15 @@ def judgement_from(message: pb.ItemEvaluation) -> Judgement:
         metadata=json.loads(message.metadata_json) if message.metadata_json else None,
         data_type="TEXT" if kind == "text" else None,
     )
-    return Judgement(evaluation=evaluation, **beside)
+    return EvaluatorOutcome(evaluation=evaluation, **beside)
 
 
-def finished_of(run_id: str, judgements: Sequence[Judgement], shown: Shown) -> pb.ExperimentFinished:
+def finished_message(run_id: str, judgements: Sequence[EvaluatorOutcome], shown: Shown) -> pb.ExperimentFinished:
     """That every item has its result."""
     return pb.ExperimentFinished(
         run_id=run_id,
         outcome=pb.EXPERIMENT_OUTCOME_COMPLETED,
-        evaluations=[judgement_message(each, shown) for each in judgements],
+        evaluations=[evaluation_message(each, shown) for each in judgements],
     )
 
 

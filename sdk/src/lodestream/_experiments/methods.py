@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 if TYPE_CHECKING:
     from lodestream._client import Lodestream
-    from lodestream._delivery.channel import Line
+    from lodestream._delivery.channel import RpcChannel
     from lodestream._experiments.plan import ExperimentOptions
     from lodestream._results import ExperimentResult
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class ExperimentMethods:
     """Experiments are run here, in this process, and recorded as they go."""
 
-    _line: "Line"
+    _channel: "RpcChannel"
 
     def run_experiment(
         self, *, name: str, data: Any, task: Callable[..., Any], **options: "Unpack[ExperimentOptions]"
@@ -28,18 +28,18 @@ class ExperimentMethods:
         Raises ExperimentError before anything is run, ExperimentStoppedError when somebody ended the run meanwhile,
         DatasetError when items can't be had, and the RegressionError of a run evaluator when all is recorded.
         """
-        from lodestream._experiments.runner import Running, run_apart
+        from lodestream._experiments.runner import ExperimentRunner, run_apart
 
-        running = Running(cast("Lodestream", self), name, data, task, options)
+        running = ExperimentRunner(cast("Lodestream", self), name, data, task, options)
         return run_apart(running.result, stop=running.stop)
 
     async def run_experiment_async(
         self, *, name: str, data: Any, task: Callable[..., Any], **options: "Unpack[ExperimentOptions]"
     ) -> "ExperimentResult":
         """The same in the running loop. Cancelled, it leaves what is under way, and may be gone on with."""
-        from lodestream._experiments.runner import Running
+        from lodestream._experiments.runner import ExperimentRunner
 
-        return await Running(cast("Lodestream", self), name, data, task, options).result()
+        return await ExperimentRunner(cast("Lodestream", self), name, data, task, options).result()
 
     @property
     def _delivers(self) -> bool:

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from lodestream._experiments.calling import Bound, bind
+from lodestream._experiments.calling import BoundFunction, bind
 from lodestream._experiments.errors import ExperimentRefusedError
 from lodestream._experiments.evaluators import (
     OF_ALL,
     OF_ITEMS,
     OF_RUNS,
-    Judge,
-    built_in_judge,
-    built_in_run_judge,
-    function_judge,
-    judges_of,
+    PlannedEvaluator,
+    built_in_evaluator,
+    built_in_run_evaluator,
+    function_evaluator,
     name_of,
+    planned_evaluators,
 )
 from lodestream._json.strict import NotJsonError, strict_object
 
@@ -64,11 +64,11 @@ class Plan:
     """Whether the run's name was given, so that there may be such a run."""
     description: str
     metadata_json: str
-    task: Bound
+    task: BoundFunction
     task_name: str
-    judges: Sequence[Judge]
-    composite: Judge | None
-    run_judges: Sequence[Judge]
+    judges: Sequence[PlannedEvaluator]
+    composite: PlannedEvaluator | None
+    run_judges: Sequence[PlannedEvaluator]
     max_concurrency: int
     repetitions: int
     item_timeout: float | None
@@ -101,24 +101,24 @@ def plan_of(client: "Lodestream", name: str, task: Callable[..., Any], options: 
         metadata_json=metadata,
         task=bound,
         task_name=name_of(task),
-        judges=judges_of(
+        judges=planned_evaluators(
             options.get("evaluators") or (),
             OF_ITEMS,
             what="evaluators",
             alone="output",
             timeout=timeout,
-            built_in=partial(built_in_judge, client=client, tools=options.get("tools")),
+            built_in=partial(built_in_evaluator, client=client, tools=options.get("tools")),
         ),
         composite=None
         if composite is None
-        else function_judge(composite, OF_ALL, place="composite_evaluator", alone="evaluations", timeout=timeout),
-        run_judges=judges_of(
+        else function_evaluator(composite, OF_ALL, place="composite_evaluator", alone="evaluations", timeout=timeout),
+        run_judges=planned_evaluators(
             options.get("run_evaluators") or (),
             OF_RUNS,
             what="run_evaluators",
             alone="item_results",
             timeout=None,
-            built_in=built_in_run_judge,
+            built_in=built_in_run_evaluator,
         ),
         max_concurrency=_whole(options.get("max_concurrency", 50), "max_concurrency", 1_000),
         repetitions=_whole(options.get("repetitions", 1), "repetitions", 100),

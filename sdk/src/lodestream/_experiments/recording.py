@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lodestream._diagnostics import report
-from lodestream._experiments.messages import event_of, finished_of, result_message, storable_object
+from lodestream._diagnostics import report_internal_error
+from lodestream._experiments.messages import event_of, finished_message, result_message, storable_object
 from lodestream._experiments.plan import Plan
 from lodestream._experiments.rows import Row
 from lodestream._ids import seeded_trace_id
 from lodestream._recording.attributes import ObservationType
 from lodestream._recording.current import CurrentObservation
 from lodestream._recording.span import Observation
-from lodestream._results import ItemResult, Judgement
+from lodestream._results import EvaluatorOutcome, ItemResult
 from lodestream._scores import Target
 from lodestream._wire.payloads import EncodedEvent
 
@@ -79,7 +79,7 @@ class ItemTrace:
     usage: Usage
 
 
-class Records:
+class RunRecorder:
     """Goes the way of observations: spooled, delivered in its order, by another process if need be."""
 
     def __init__(self, client: "Lodestream", plan: Plan, run_id: str, *, from_dataset: bool) -> None:
@@ -137,19 +137,19 @@ class Records:
             )
             self._emit(event_of(experiment_item_finished=message))
         except Exception as error:
-            report("recording an experiment's item", error)
+            report_internal_error("recording an experiment's item", error)
         return result
 
-    def ended(self, judgements: Sequence[Judgement]) -> Sequence[Judgement]:
+    def ended(self, judgements: Sequence[EvaluatorOutcome]) -> Sequence[EvaluatorOutcome]:
         """Tell what was said of the run, and that it is complete. Raises nothing."""
         if not self._client.recorder.enabled:
             return judgements
         try:
             judgements = self._scored(self._run_id, Target(run_id=self._run_id), judgements)
-            message = finished_of(self._run_id, judgements, self._client.recorder.shown)
+            message = finished_message(self._run_id, judgements, self._client.recorder.shown)
             self._emit(event_of(experiment_finished=message))
         except Exception as error:
-            report("recording an experiment's end", error)
+            report_internal_error("recording an experiment's end", error)
         return judgements
 
     @property
@@ -157,10 +157,10 @@ class Records:
         """Whether more can be told without anything being dropped."""
         return self._client._pipeline.has_room  # noqa: SLF001 - of the same client
 
-    def _scored(self, seed: str, target: Target, judgements: Sequence[Judgement]) -> list[Judgement]:
+    def _scored(self, seed: str, target: Target, judgements: Sequence[EvaluatorOutcome]) -> list[EvaluatorOutcome]:
         return [self._score(seed, target, each) for each in judgements]
 
-    def _score(self, seed: str, target: Target, judgement: Judgement) -> Judgement:
+    def _score(self, seed: str, target: Target, judgement: EvaluatorOutcome) -> EvaluatorOutcome:
         said = judgement.evaluation
         if said is None:
             return judgement

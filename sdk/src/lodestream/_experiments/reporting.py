@@ -10,10 +10,10 @@ from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.datasets_pb2 import DatasetItem
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentUsage
 
-from lodestream._experiments.messages import judgement_message, result_message, usage_message
+from lodestream._experiments.messages import evaluation_message, result_message, usage_message
 from lodestream._json.lenient import to_json
 from lodestream._recording.attributes import Shown
-from lodestream._results import ExperimentResult, ItemResult, Judgement
+from lodestream._results import EvaluatorOutcome, ExperimentResult, ItemResult
 
 if TYPE_CHECKING:
     from lodestream.reports import Report
@@ -94,7 +94,7 @@ def run_message(result: ExperimentResult) -> pb.ExperimentRun:
         latency_p50_us=_quantile(latencies, 50),
         latency_p95_us=_quantile(latencies, 95),
         evaluations=_summaries(judgement for item in items for judgement in item.judgements),
-        run_evaluations=[judgement_message(each, run.client.recorder.shown) for each in result.run_judgements],
+        run_evaluations=[evaluation_message(each, run.client.recorder.shown) for each in result.run_judgements],
     )
     if items:
         message.requested_at.FromDatetime(min(item.started_at for item in items))
@@ -112,14 +112,14 @@ def _usage(items: Sequence[ItemResult]) -> ExperimentUsage:
     return total
 
 
-def _summaries(judgements: Iterable[Judgement]) -> list[pb.EvaluationSummary]:
-    by_name: dict[str, list[Judgement]] = {}
+def _summaries(judgements: Iterable[EvaluatorOutcome]) -> list[pb.EvaluationSummary]:
+    by_name: dict[str, list[EvaluatorOutcome]] = {}
     for judgement in judgements:
         by_name.setdefault(judgement.name, []).append(judgement)
     return [_summary(name, said) for name, said in sorted(by_name.items())]
 
 
-def _summary(name: str, said: Sequence[Judgement]) -> pb.EvaluationSummary:
+def _summary(name: str, said: Sequence[EvaluatorOutcome]) -> pb.EvaluationSummary:
     evaluations = [each.evaluation for each in said if each.evaluation is not None]
     summary = pb.EvaluationSummary(name=name, count=len(evaluations), errors=len(said) - len(evaluations))
     numbers = [float(each.value) for each in evaluations if each.data_type in ("NUMERIC", "BOOLEAN")]

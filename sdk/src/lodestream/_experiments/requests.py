@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.query_pb2 import WaitFor
 
-from lodestream._delivery.channel import Line, LineError, Why, ask
+from lodestream._delivery.channel import FailureKind, RpcChannel, RpcError, call_with_retries
 from lodestream._experiments.errors import (
     ExperimentError,
     ExperimentNotFoundError,
@@ -20,8 +20,8 @@ _PAGE = 200
 M = TypeVar("M", bound=Message)
 
 
-def asked(
-    line: Line,
+def call_experiment_service(
+    channel: RpcChannel,
     method: str,
     request: Message,
     response: type[M],
@@ -35,25 +35,27 @@ def asked(
     """
     retries = _RETRIES if retries is None else retries
     try:
-        answer = ask(line, f"ExperimentService/{method}", request, retries=retries, timeout=seconds)
-    except LineError as error:
+        answer = call_with_retries(channel, f"ExperimentService/{method}", request, retries=retries, timeout=seconds)
+    except RpcError as error:
         raise _refusal_of(error) from None
     return response.FromString(answer)
 
 
-def find_run(line: Line, run_id: str, position: str = "", *, retries: int | None = None) -> pb.ExperimentRun | None:
+def find_run(
+    channel: RpcChannel, run_id: str, position: str = "", *, retries: int | None = None
+) -> pb.ExperimentRun | None:
     """The run; None when there is none.
 
     Raises ExperimentError.
     """
-    request = pb.GetExperimentRequest(run_id=run_id, wait_for=waiting(position))
+    request = pb.GetExperimentRequest(run_id=run_id, wait_for=wait_for(position))
     try:
-        return asked(line, "GetExperiment", request, pb.GetExperimentResponse, retries=retries).run
+        return call_experiment_service(channel, "GetExperiment", request, pb.GetExperimentResponse, retries=retries).run
     except ExperimentNotFoundError:
         return None
 
 
-def finished_items(line: Line, run_id: str, position: str = "") -> Iterator[pb.ExperimentItem]:
+def list_finished_items(channel: RpcChannel, run_id: str, position: str = "") -> Iterator[pb.ExperimentItem]:
     """All that there are, page by page.
 
     Raises ExperimentError.
@@ -61,10 +63,10 @@ def finished_items(line: Line, run_id: str, position: str = "") -> Iterator[pb.E
     token, size = "", _PAGE
     while True:
         request = pb.ListExperimentItemsRequest(
-            run_id=run_id, page_size=size, page_token=token, wait_for=waiting(position), with_dataset_items=True
+            run_id=run_id, page_size=size, page_token=token, wait_for=wait_for(position), with_dataset_items=True
         )
         try:
-            answer = asked(line, "ListExperimentItems", request, pb.ListExperimentItemsResponse)
+            answer = call_experiment_service(channel, "ListExperimentItems", request, pb.ListExperimentItemsResponse)
         except TooLargeError:
             if size == 1:
                 raise
@@ -80,14 +82,18 @@ class TooLargeError(ExperimentUnavailableError):
     """An answer that does not come through: ask for less."""
 
 
-def waiting(position: str) -> WaitFor | None:
+def wait_for(position: str) -> WaitFor | None:
     """For a read that has to see what was delivered."""
     return WaitFor(position=position, timeout_ms=10_000) if position else None
 
 
-def _refusal_of(error: LineError) -> ExperimentError:
+def _refusal_of(error: RpcError) -> ExperimentError:
     if error.status == "NOT_FOUND":
         return ExperimentNotFoundError(error.details)
     if error.status == "RESOURCE_EXHAUSTED" and error.retry_after is None:
         return TooLargeError(str(error))
-    return ExperimentRefusedError(error.details) if error.why is Why.INVALID else ExperimentUnavailableError(str(error))
+    return (
+        ExperimentRefusedError(error.details)
+        if error.kind is FailureKind.PERMANENT
+        else ExperimentUnavailableError(str(error))
+    )

@@ -10,18 +10,18 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lodestream._diagnostics import log, tell
+from lodestream._diagnostics import log, warn_once
 from lodestream._experiments.calling import call, in_thread
 from lodestream._experiments.errors import ExperimentStoppedError, RegressionError
-from lodestream._experiments.evaluators import Judge, Known, each_name_once, said_by
-from lodestream._experiments.messages import judgement_from, result_from
+from lodestream._experiments.evaluators import EvaluatorInputs, PlannedEvaluator, first_of_each_name, outcomes_of
+from lodestream._experiments.messages import outcome_from, result_from
 from lodestream._experiments.plan import ExperimentOptions, Plan, plan_of
 from lodestream._experiments.progress import Progress, progress_for
-from lodestream._experiments.recording import ItemTrace, Records
+from lodestream._experiments.recording import ItemTrace, RunRecorder
 from lodestream._experiments.rows import Row
-from lodestream._experiments.runs import Orders, Run, opened
+from lodestream._experiments.runs import RemoteRunState, Run, open_run
 from lodestream._lifecycle import start_thread
-from lodestream._results import ExperimentResult, ItemResult, Judgement
+from lodestream._results import EvaluatorOutcome, ExperimentResult, ItemResult
 
 if TYPE_CHECKING:
     from lodestream._client import Lodestream
@@ -74,7 +74,7 @@ def _await(outcome: Future[T]) -> T:
 _MAX_ERROR = 10_000
 
 
-async def run_item(plan: Plan, records: Records, row: Row, repetition: int) -> ItemResult:
+async def run_item(plan: Plan, records: RunRecorder, row: Row, repetition: int) -> ItemResult:
     """What came of it, recorded. Only being cancelled is raised, and then nothing is recorded of it."""
     with records.item(row, repetition) as trace:
         began, clock = dt.datetime.now(dt.UTC), time.perf_counter()
@@ -104,7 +104,7 @@ async def run_item(plan: Plan, records: Records, row: Row, repetition: int) -> I
     return records.finished(result)
 
 
-async def _outcome(plan: Plan, records: Records, trace: ItemTrace, row: Row, repetition: int) -> tuple[Any, str]:
+async def _outcome(plan: Plan, records: RunRecorder, trace: ItemTrace, row: Row, repetition: int) -> tuple[Any, str]:
     """What the task returned, and why it failed."""
     known = {
         "item": row.given,
@@ -126,30 +126,30 @@ async def _outcome(plan: Plan, records: Records, trace: ItemTrace, row: Row, rep
     return output, ""
 
 
-async def _judged(plan: Plan, records: Records, known: Known) -> Sequence[Judgement]:
+async def _judged(plan: Plan, records: RunRecorder, known: EvaluatorInputs) -> Sequence[EvaluatorOutcome]:
     judges = [judge for judge in plan.judges if judge.judges_failures or not known["error"]]
     said = await asyncio.gather(*(_said(records, judge, known) for judge in judges))
-    judgements = each_name_once([judgement for of_one in said for judgement in of_one])
+    judgements = first_of_each_name([judgement for of_one in said for judgement in of_one])
     if plan.composite is None or known["error"]:
         return judgements
     evaluations = [each.evaluation for each in judgements if each.evaluation is not None]
     together = await _said(records, plan.composite, {**known, "evaluations": evaluations})
-    return each_name_once([*judgements, *together])
+    return first_of_each_name([*judgements, *together])
 
 
-async def _said(records: Records, judge: Judge, known: Known) -> list[Judgement]:
+async def _said(records: RunRecorder, judge: PlannedEvaluator, known: EvaluatorInputs) -> list[EvaluatorOutcome]:
     if not judge.watched:
-        return await said_by(judge, known)
+        return await outcomes_of(judge, known)
     told = {"output": known["output"], "expected_output": known["expected_output"]}
     with records.observed(judge.name, "evaluator", input=told) as observation:
-        said = await said_by(judge, known)
+        said = await outcomes_of(judge, known)
         if failed := next((each.error for each in said if each.error), ""):
             observation.update(level="ERROR", status_message=failed)
         observation.update(output={each.name: each.evaluation.value for each in said if each.evaluation is not None})
     return said
 
 
-def _known(row: Row, repetition: int, trace: ItemTrace, *, output: Any, error: str, latency: float) -> Known:
+def _known(row: Row, repetition: int, trace: ItemTrace, *, output: Any, error: str, latency: float) -> EvaluatorInputs:
     """What evaluators can ask for, and what built-in ones are given."""
     return {
         "input": row.input,
@@ -182,7 +182,7 @@ _ROOM_SECONDS, _LOOK_SECONDS = 30.0, 0.02
 _DELIVERY_SECONDS = 10.0
 
 
-class Running:
+class ExperimentRunner:
     """An experiment that is to be run once."""
 
     def __init__(self, client: "Lodestream", name: str, data: Any, task: Any, options: ExperimentOptions) -> None:
@@ -201,20 +201,20 @@ class Running:
         Raises ExperimentError, DatasetError, RegressionError; KeyboardInterrupt when it was stopped.
         """
         plan, client = self._plan, self._client
-        run = await in_thread(partial(opened, client, plan, self._data))
+        run = await in_thread(partial(open_run, client, plan, self._data))
         rows = {row.id: row for row in run.rows}
         results: Results = {
             key: result_from(item.result, rows[key[0]]) for key, item in run.done.items() if key[0] in rows
         }
-        records = Records(client, plan, run.id, from_dataset=bool(run.request.dataset_id))
+        records = RunRecorder(client, plan, run.id, from_dataset=bool(run.request.dataset_id))
         if run.complete is not None:
             log.warning("run %r is complete; it is given as it is", plan.run_name)
-            judgements = [judgement_from(each) for each in run.complete.run_evaluations]
+            judgements = [outcome_from(each) for each in run.complete.run_evaluations]
             return self._together(run, results, judgements)
         if results:
             log.warning("run %r goes on: %d items were done before", plan.run_name, len(results))
         missing = [work for work in _all_work(plan, run) if (work[0].id, work[1]) not in results]
-        orders, total = Orders(run), len(run.rows) * plan.repetitions
+        orders, total = RemoteRunState(run), len(run.rows) * plan.repetitions
         with progress_for(plan, total=total, done=len(results)) as progress:
             await self._work_off(missing, results, records, progress, orders)
         if len(results) < total:
@@ -235,7 +235,12 @@ class Running:
         return result
 
     async def _work_off(
-        self, missing: Sequence[Work], results: Results, records: Records, progress: Progress, orders: Orders
+        self,
+        missing: Sequence[Work],
+        results: Results,
+        records: RunRecorder,
+        progress: Progress,
+        orders: RemoteRunState,
     ) -> None:
         """So many at a time as may be."""
         waiting = iter(missing)
@@ -254,10 +259,10 @@ class Running:
             for _ in range(min(self._plan.max_concurrency, len(missing))):
                 group.create_task(work())
 
-    async def _judge_run(self, result: ExperimentResult) -> tuple[list[Judgement], RegressionError | None]:
+    async def _judge_run(self, result: ExperimentResult) -> tuple[list[EvaluatorOutcome], RegressionError | None]:
         """What is said of the run as a whole, and the first regression that was raised."""
         regressions: list[RegressionError] = []
-        judgements: list[Judgement] = []
+        judgements: list[EvaluatorOutcome] = []
         known: Mapping[str, Any] = {
             "item_results": result.items,
             "results": result.items,
@@ -267,11 +272,11 @@ class Running:
             "name": result.name,
         }
         for judge in self._plan.run_judges:
-            said = await said_by(judge, known, regressions)
+            said = await outcomes_of(judge, known, regressions)
             judgements += said
-        return each_name_once(judgements), next(iter(regressions), None)
+        return first_of_each_name(judgements), next(iter(regressions), None)
 
-    def _together(self, run: Run, results: Results, judgements: Sequence[Judgement]) -> ExperimentResult:
+    def _together(self, run: Run, results: Results, judgements: Sequence[EvaluatorOutcome]) -> ExperimentResult:
         order = {row.id: number for number, row in enumerate(run.rows)}
         return ExperimentResult(
             name=self._plan.name,
@@ -290,7 +295,7 @@ def _all_work(plan: Plan, run: Run) -> Iterator[Work]:
     return ((row, repetition) for repetition in range(plan.repetitions) for row in run.rows)
 
 
-async def _until_there_is_room(records: Records) -> None:
+async def _until_there_is_room(records: RunRecorder) -> None:
     """Items that tell much wait for the disk."""
     end = asyncio.get_running_loop().time() + _ROOM_SECONDS
     while not records.has_room and asyncio.get_running_loop().time() < end:
@@ -306,4 +311,6 @@ def _tell_of_delivery(result: ExperimentResult) -> None:
     receipt = result.receipt
     if result.recorded and receipt.pending:
         safe = "are on disk, and delivered as soon as it can be" if receipt.durable else "are in memory only"
-        tell(f"run {result.run_id}", f"run {result.run_name!r}: {receipt.pending} records {safe}: {receipt.problem}")
+        warn_once(
+            f"run {result.run_id}", f"run {result.run_name!r}: {receipt.pending} records {safe}: {receipt.problem}"
+        )

@@ -15,9 +15,9 @@ from lodestream._datasets.dataset import Dataset
 from lodestream._diagnostics import log
 from lodestream._experiments.calling import in_thread
 from lodestream._experiments.errors import ExperimentError, ExperimentRefusedError
-from lodestream._experiments.evaluators import Judge
+from lodestream._experiments.evaluators import PlannedEvaluator
 from lodestream._experiments.plan import Plan
-from lodestream._experiments.requests import asked, find_run, finished_items
+from lodestream._experiments.requests import call_experiment_service, find_run, list_finished_items
 from lodestream._experiments.rows import Row, rows_of
 from lodestream._json.strict import canonical_json
 from lodestream._settings import author
@@ -54,7 +54,7 @@ class Run:
         return self.request.run_id
 
 
-def opened(client: "Lodestream", plan: Plan, data: Any) -> Run:
+def open_run(client: "Lodestream", plan: Plan, data: Any) -> Run:
     """The run with its rows, and what of it is done.
 
     Raises ExperimentError, DatasetError.
@@ -65,27 +65,29 @@ def opened(client: "Lodestream", plan: Plan, data: Any) -> Run:
         rows = rows_of(data)
         log.info("experiment %r: there is no server; its results are in this process only", plan.name)
         return Run(client=client, request=_request(plan, dataset, rows), dataset_name=name, recorded=False, rows=rows)
-    line, run_id = client._line, run_id_of(dataset.id if dataset else "", plan.run_name)  # noqa: SLF001
-    found = find_run(line, run_id) if plan.named else None
+    channel, run_id = client._channel, run_id_of(dataset.id if dataset else "", plan.run_name)  # noqa: SLF001
+    found = find_run(channel, run_id) if plan.named else None
     if found is not None:
         _deliver_what_was_left(client)
-        found = find_run(line, run_id, client.position)
+        found = find_run(channel, run_id, client.position)
     if found is not None and dataset is not None:
         dataset = _at_the_runs_version(dataset, found)
     rows = rows_of(dataset or data)
     request = _request(plan, dataset, rows)
     if found is None:
-        answer = asked(
-            line, "StartExperiment", pb.StartExperimentRequest(experiment=request), pb.StartExperimentResponse
+        answer = call_experiment_service(
+            channel, "StartExperiment", pb.StartExperimentRequest(experiment=request), pb.StartExperimentResponse
         )
         found = answer.run
         if answer.created:
             return Run(client=client, request=found.request, dataset_name=name, recorded=True, rows=rows)
     _refuse_another(found, request)
     if found.state == pb.EXPERIMENT_STATE_PAUSED:
-        asked(line, "ResumeExperiment", pb.ResumeExperimentRequest(run_id=run_id, author=author()),
+        call_experiment_service(channel, "ResumeExperiment", pb.ResumeExperimentRequest(run_id=run_id, author=author()),
               pb.ResumeExperimentResponse)  # fmt: skip
-    done = {(it.result.item_id, it.result.repetition): it for it in finished_items(line, run_id, client.position)}
+    done = {
+        (it.result.item_id, it.result.repetition): it for it in list_finished_items(channel, run_id, client.position)
+    }
     _tell_of_other_evaluators(plan, found, done)
     complete = found if found.state == pb.EXPERIMENT_STATE_COMPLETED else None
     return Run(
@@ -144,7 +146,7 @@ def _request(plan: Plan, dataset: Dataset | None, rows: Sequence[Row]) -> Experi
     )
 
 
-def _specs(judges: Sequence[Judge]) -> str:
+def _specs(judges: Sequence[PlannedEvaluator]) -> str:
     return json.dumps([judge.spec for judge in judges], ensure_ascii=False) if judges else ""
 
 
@@ -192,7 +194,7 @@ LOOK_SECONDS = 2.0
 _HEED_SECONDS = 0.05
 
 
-class Orders:
+class RemoteRunState:
     """Looked for once in a while. A server that is away gives none, and the run goes on."""
 
     def __init__(self, run: Run) -> None:
@@ -219,7 +221,7 @@ class Orders:
     async def _follow(self) -> None:
         while not self.ended:
             await asyncio.sleep(LOOK_SECONDS)
-            ask = partial(find_run, self._run.client._line, self._run.id, retries=0)  # noqa: SLF001 - of the same package
+            ask = partial(find_run, self._run.client._channel, self._run.id, retries=0)  # noqa: SLF001 - of the same package
             try:
                 found = await in_thread(ask)
             except ExperimentError as error:

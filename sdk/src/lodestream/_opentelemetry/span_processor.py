@@ -9,7 +9,7 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanContext
 
-from lodestream._diagnostics import guarded
+from lodestream._diagnostics import never_raises
 from lodestream._recording.clients import client_for, client_named_by
 from lodestream._recording.processors import PARENT_LISTENERS
 from lodestream._recording.propagation import propagated
@@ -89,7 +89,7 @@ class LodestreamSpanProcessor(SpanProcessor):
         for automatic in _automatic.values():
             automatic.shutdown()
 
-    @guarded(None)
+    @never_raises(None)
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Remember the span, whose it is and what is propagated to it."""
         ids = span.get_span_context()
@@ -107,7 +107,7 @@ class LodestreamSpanProcessor(SpanProcessor):
         if self._wants(span, client):
             self._need(parent)
 
-    @guarded(None)
+    @never_raises(None)
     def on_end(self, span: ReadableSpan) -> None:
         """Send it, or remember what its place in the trace was."""
         ids = span.get_span_context()

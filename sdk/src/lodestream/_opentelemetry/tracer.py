@@ -11,7 +11,7 @@ from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util._once import Once
 from opentelemetry.util.types import Attributes
 
-from lodestream._diagnostics import guarded, log, report
+from lodestream._diagnostics import log, never_raises, report_internal_error
 from lodestream._recording.clients import client_for, clients, get_client
 from lodestream._recording.processors import EVERYWHERE, Processors, SpanProcessor
 from lodestream._recording.readable import Scope, sdk_type
@@ -157,7 +157,7 @@ class Tracer(trace.Tracer):
                     span.on_exception(record=record_exception, set_status=set_status_on_exception)
                 recorder.announce(span, context)
         except Exception as error:
-            report("starting a span", error)
+            report_internal_error("starting a span", error)
             return trace.INVALID_SPAN
         return span
 
@@ -214,7 +214,7 @@ class ProcessTracerProvider(TracerProvider):
 # The part we take in what the whole process traces, beside whatever tracer provider the program has or sets later.
 
 
-@guarded(None)
+@never_raises(None)
 def take_part() -> None:
     """Be the process's tracer provider where there is none; where there is one, get its spans by a span processor.
 
@@ -247,7 +247,7 @@ class _SetOnce(Once):
         return done
 
 
-@guarded(None)
+@never_raises(None)
 def _step_back(ours: ProcessTracerProvider) -> None:
     """Tracers that we handed out make their spans by the program's own provider from now on."""
     theirs = trace.get_tracer_provider()

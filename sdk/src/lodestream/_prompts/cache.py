@@ -15,17 +15,17 @@ from google.protobuf.message import Message
 from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.prompts_pb2 import PromptVersion
 
-from lodestream._delivery.channel import Line, LineError, ask
-from lodestream._diagnostics import tell
+from lodestream._delivery.channel import RpcChannel, RpcError, call_with_retries
+from lodestream._diagnostics import warn_once
 from lodestream._lifecycle import start_thread
 from lodestream._prompts.errors import PromptNotFoundError, PromptTypeError, PromptUnavailableError
 from lodestream._prompts.messages import Selector, prompt_from, selector_from, selector_of
 from lodestream._prompts.prompt import Prompt, PromptType
-from lodestream._prompts.watch import Watch
+from lodestream._prompts.watch import PromptWatch
 from lodestream._settings import Settings
 
 
-class Disk:
+class PromptFiles:
     """A file for each name with version or label, readable by people. Without a folder it remembers nothing."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -64,7 +64,7 @@ class Disk:
         except OSError as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-            tell("prompts on disk", f"prompts are not kept on disk for a start without the server: {error}")
+            warn_once("prompts on disk", f"prompts are not kept on disk for a start without the server: {error}")
 
     @staticmethod
     def _path(folder: Path, selector: Selector) -> Path:
@@ -88,22 +88,22 @@ class _Entry:
     """By time.monotonic."""
 
 
-class Prompts:
+class PromptCache:
     """Looks prompts up. One for a client."""
 
     def __init__(self, settings: Settings, folder: Path | None) -> None:
         """`folder` is for the last known good."""
-        self._settings, self._disk = settings, Disk(folder)
+        self._settings, self._disk = settings, PromptFiles(folder)
         self._entries: dict[Selector, _Entry] = {}
-        self._away: dict[Selector, tuple[float, LineError]] = {}
+        self._away: dict[Selector, tuple[float, RpcError]] = {}
         self._begin()
 
     def _begin(self) -> None:
-        self.line = Line(self._settings)
+        self.channel = RpcChannel(self._settings)
         self._lock = threading.RLock()
         self._fetching: dict[Selector, Future[_Entry]] = {}
         self._refreshing: set[Selector] = set()
-        self._watch = Watch(Line(self._settings, patient=False), self._known, self._told)
+        self._watch = PromptWatch(RpcChannel(self._settings, patient=False), self._known, self._told)
 
     # --- Looking up ---------------------------------------------------------------------------------------------------
 
@@ -148,12 +148,12 @@ class Prompts:
         try:
             self._refuse_while_away(selector)
             entry = self._asked_once(selector, ttl=ttl, retries=retries, timeout=timeout)
-        except LineError as error:
+        except RpcError as error:
             kept = self._disk.find(selector)
             if kept is None:
                 raise PromptUnavailableError(f"prompt {_in_words(selector)}: {error}") from None
             kept_on_disk = f"version {kept.version}, kept on disk, is used"
-            tell(f"prompt {selector[0]}", f"prompt {_in_words(selector)}: {error}; {kept_on_disk}")
+            warn_once(f"prompt {selector[0]}", f"prompt {_in_words(selector)}: {error}; {kept_on_disk}")
             entry = _Entry(prompt_from(kept), 0, time.monotonic() + _AWAY_SECONDS)
             self._keep(selector, entry)
         return entry
@@ -175,12 +175,12 @@ class Prompts:
             try:
                 return pending.result(timeout * (retries + 1) + 1)
             except TimeoutError:
-                raise LineError("DEADLINE_EXCEEDED", "another thread asked, and was not answered either") from None
+                raise RpcError("DEADLINE_EXCEEDED", "another thread asked, and was not answered either") from None
         try:
             entry = self._fetch(selector, ttl=ttl, retries=retries, timeout=timeout)
         except BaseException as error:
-            given_up = LineError("CANCELLED", f"another thread asked, and gave up: {type(error).__name__}")
-            mine.set_exception(error if isinstance(error, LineError) else given_up)
+            given_up = RpcError("CANCELLED", f"another thread asked, and gave up: {type(error).__name__}")
+            mine.set_exception(error if isinstance(error, RpcError) else given_up)
             raise
         else:
             mine.set_result(entry)
@@ -191,8 +191,10 @@ class Prompts:
     def _fetch(self, selector: Selector, *, ttl: float, retries: int, timeout: float) -> _Entry:
         request = pb.GetPromptRequest(prompt=selector_of(selector))
         try:
-            answer = ask(self.line, "PromptService/GetPrompt", request, retries=retries, timeout=timeout)
-        except LineError as error:
+            answer = call_with_retries(
+                self.channel, "PromptService/GetPrompt", request, retries=retries, timeout=timeout
+            )
+        except RpcError as error:
             if error.status != "NOT_FOUND":
                 self._away[selector] = (time.monotonic() + _AWAY_SECONDS, error)
                 raise
@@ -210,7 +212,7 @@ class Prompts:
         def refresh() -> None:
             try:
                 self._fetch(selector, ttl=ttl, retries=0, timeout=timeout)
-            except LineError:
+            except RpcError:
                 if (entry := self._entries.get(selector)) is not None:
                     entry.until = time.monotonic() + _AWAY_SECONDS
             finally:
@@ -260,7 +262,7 @@ class Prompts:
     def close(self) -> None:
         """End the watch; later look-ups are answered from what is known, or ask."""
         self._watch.close()
-        self.line.close()
+        self.channel.close()
 
 
 def _in_words(selector: Selector) -> str:

@@ -9,9 +9,9 @@ from lodestream_proto.v1 import prompt_event_pb2 as events
 from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.query_pb2 import WaitFor
 
-from lodestream._delivery.channel import CONFLICT, Line, LineError, Why, ask
+from lodestream._delivery.channel import CONFLICT, FailureKind, RpcChannel, RpcError, call_with_retries
 from lodestream._prompts.errors import PromptError, PromptNotFoundError, PromptRefusedError, PromptUnavailableError
-from lodestream._prompts.messages import creation_of, prompt_from, selector_of
+from lodestream._prompts.messages import creation_message, prompt_from, selector_of
 from lodestream._prompts.prompt import Prompt
 from lodestream._settings import author
 
@@ -19,7 +19,7 @@ _RETRIES, _SECONDS = 3, 10.0
 
 
 def create(
-    line: Line,
+    channel: RpcChannel,
     name: str,
     prompt: str | Sequence[Mapping[str, Any]],
     *,
@@ -33,17 +33,19 @@ def create(
     Raises PromptError.
     """
     try:
-        created = creation_of(
+        created = creation_message(
             name, prompt, labels=labels, tags=tags, config=config, commit_message=commit_message, author=author()
         )
     except (ValueError, TypeError) as error:
         raise PromptRefusedError(str(error)) from None
     request = pb.CreatePromptRequest(command_id=_command_id(), prompt=created)
-    answer = pb.CreatePromptResponse.FromString(_command(line, "CreatePrompt", request))
-    return _read_back(line, name, answer.version, answer.position)
+    answer = pb.CreatePromptResponse.FromString(_command(channel, "CreatePrompt", request))
+    return _read_back(channel, name, answer.version, answer.position)
 
 
-def move_labels(line: Line, name: str, version: int, labels: Sequence[str], *, expected_revision: int | None) -> Prompt:
+def move_labels(
+    channel: RpcChannel, name: str, version: int, labels: Sequence[str], *, expected_revision: int | None
+) -> Prompt:
     """The version that the labels point to now.
 
     Raises PromptError.
@@ -52,37 +54,37 @@ def move_labels(line: Line, name: str, version: int, labels: Sequence[str], *, e
         prompt_name=name, version=version, labels=labels, expected_revision=expected_revision, author=author()
     )
     request = pb.MoveLabelsRequest(command_id=_command_id(), move=move)
-    answer = pb.MoveLabelsResponse.FromString(_command(line, "MoveLabels", request))
-    return _read_back(line, name, version, answer.position)
+    answer = pb.MoveLabelsResponse.FromString(_command(channel, "MoveLabels", request))
+    return _read_back(channel, name, version, answer.position)
 
 
-def roll_back(line: Line, name: str, label: str) -> Prompt:
+def roll_back(channel: RpcChannel, name: str, label: str) -> Prompt:
     """The version that the label points to again.
 
     Raises PromptError.
     """
     back = events.PromptLabelRolledBack(prompt_name=name, label=label, author=author())
     request = pb.RollBackLabelRequest(command_id=_command_id(), roll_back=back)
-    answer = pb.RollBackLabelResponse.FromString(_command(line, "RollBackLabel", request))
-    return _read_back(line, name, answer.version, answer.position)
+    answer = pb.RollBackLabelResponse.FromString(_command(channel, "RollBackLabel", request))
+    return _read_back(channel, name, answer.version, answer.position)
 
 
-def _read_back(line: Line, name: str, version: int, position: str) -> Prompt:
+def _read_back(channel: RpcChannel, name: str, version: int, position: str) -> Prompt:
     request = pb.GetPromptRequest(prompt=selector_of((name, version)), wait_for=WaitFor(position=position))
-    return prompt_from(pb.GetPromptResponse.FromString(_command(line, "GetPrompt", request)).prompt)
+    return prompt_from(pb.GetPromptResponse.FromString(_command(channel, "GetPrompt", request)).prompt)
 
 
-def _command(line: Line, method: str, request: Message) -> bytes:
+def _command(channel: RpcChannel, method: str, request: Message) -> bytes:
     try:
-        return ask(line, f"PromptService/{method}", request, retries=_RETRIES, timeout=_SECONDS)
-    except LineError as error:
+        return call_with_retries(channel, f"PromptService/{method}", request, retries=_RETRIES, timeout=_SECONDS)
+    except RpcError as error:
         raise _refusal(error) from None
 
 
-def _refusal(error: LineError) -> PromptError:
+def _refusal(error: RpcError) -> PromptError:
     if error.status == "NOT_FOUND":
         return PromptNotFoundError(error.details)
-    if error.status == CONFLICT or error.why is Why.INVALID:
+    if error.status == CONFLICT or error.kind is FailureKind.PERMANENT:
         return PromptRefusedError(error.details)
     return PromptUnavailableError(str(error))
 

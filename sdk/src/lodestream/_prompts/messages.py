@@ -43,7 +43,7 @@ def prompt_from(message: PromptVersion) -> Prompt:
     return TextPrompt(prompt=message.text, **told)
 
 
-def creation_of(
+def creation_message(
     name: str,
     prompt: str | Sequence[Mapping[str, Any]],
     *,

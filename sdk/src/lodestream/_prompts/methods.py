@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from lodestream._arguments import texts_of
-from lodestream._diagnostics import report, tell
+from lodestream._diagnostics import report_internal_error, warn_once
 from lodestream._prompts.errors import PromptError, PromptNotFoundError, PromptUnavailableError
 from lodestream._prompts.prompt import ChatPrompt, Prompt, PromptType, TextPrompt, fallback_of
 
 if TYPE_CHECKING:
-    from lodestream._prompts.cache import Prompts
+    from lodestream._prompts.cache import PromptCache
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -18,7 +18,7 @@ class PromptMethods:
     """Looking prompts up raises PromptError only where there is nothing to give; changing them when it failed."""
 
     @property
-    def _prompts(self) -> "Prompts | None":
+    def _prompts(self) -> "PromptCache | None":
         """None: there is no server to ask."""
         raise NotImplementedError
 
@@ -77,11 +77,11 @@ class PromptMethods:
             if spare is None:
                 raise
             if not isinstance(error, PromptNotFoundError):
-                tell(f"prompt {name}", f"{error}; the fallback is used")
+                warn_once(f"prompt {name}", f"{error}; the fallback is used")
         except Exception as error:
             if spare is None:
                 raise
-            report(f"looking up the prompt {name!r}", error)
+            report_internal_error(f"looking up the prompt {name!r}", error)
         return spare
 
     def create_prompt(
@@ -107,7 +107,7 @@ class PromptMethods:
         labels, tags = texts_of(labels, "labels"), texts_of(tags, "tags")
         prompts = self._reachable()
         created = changes.create(
-            prompts.line, name, prompt, labels=labels, tags=tags, config=config, commit_message=commit_message
+            prompts.channel, name, prompt, labels=labels, tags=tags, config=config, commit_message=commit_message
         )
         prompts.forget(name)
         return created
@@ -123,7 +123,7 @@ class PromptMethods:
 
         labels = texts_of(new_labels, "new_labels")
         prompts = self._reachable()
-        moved = changes.move_labels(prompts.line, name, version, labels, expected_revision=expected_revision)
+        moved = changes.move_labels(prompts.channel, name, version, labels, expected_revision=expected_revision)
         prompts.forget(name)
         return moved
 
@@ -135,7 +135,7 @@ class PromptMethods:
         from lodestream._prompts import changes
 
         prompts = self._reachable()
-        back = changes.roll_back(prompts.line, name, label)
+        back = changes.roll_back(prompts.channel, name, label)
         prompts.forget(name)
         return back
 
@@ -144,7 +144,7 @@ class PromptMethods:
         if (prompts := self._prompts) is not None:
             prompts.forget(name)
 
-    def _reachable(self) -> "Prompts":
+    def _reachable(self) -> "PromptCache":
         prompts = self._prompts
         if prompts is None:
             raise PromptUnavailableError(_OFF)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, final
 
 from lodestream._arguments import list_of
-from lodestream._diagnostics import tell
+from lodestream._diagnostics import warn_once
 
 # --- Variables in a text ----------------------------------------------------------------------------------------------
 # Variables in a text: `{{name}}` is replaced, once, by what is given for the name. Nothing is ever evaluated.
@@ -183,7 +183,7 @@ class ChatPrompt(_Version):
         if isinstance(given, Sequence) and not isinstance(given, str | bytes):
             return [dict(message) if isinstance(message, Mapping) else message for message in given]
         problem = "has no messages" if given is None else f"needs a list of messages, not {type(given).__name__}"
-        tell(f"placeholder {name}", f"prompt {self.name!r}: the placeholder {name!r} {problem}; it stays")
+        warn_once(f"placeholder {name}", f"prompt {self.name!r}: the placeholder {name!r} {problem}; it stays")
         return [{"type": "placeholder", "name": name}]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lodestream_proto.v1.prompts_pb2 import PromptOutcome, WatchedPrompt, WatchPromptsRequest, WatchPromptsResponse
 
-from lodestream._delivery.channel import Line, LineError, Why
-from lodestream._diagnostics import log, report
+from lodestream._delivery.channel import FailureKind, RpcChannel, RpcError
+from lodestream._diagnostics import log, report_internal_error
 from lodestream._lifecycle import close_with_process, start_thread
 from lodestream._prompts.messages import Selector, selector_of
 
@@ -21,17 +21,17 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.2, 30.0
 _SETUP_WAIT = 60.0
 
 
-class Watch:
+class PromptWatch:
     """Runs in a thread of its own from the first prompt on."""
 
     def __init__(
         self,
-        line: Line,
+        channel: RpcChannel,
         known: Callable[[], Mapping[Selector, int]],
         take: Callable[[Sequence[PromptOutcome]], None],
     ) -> None:
         """`known` gives what is to be watched, and the revision that the caller has of each."""
-        self._line, self._known, self._take = line, known, take
+        self._channel, self._known, self._take = channel, known, take
         self._told = threading.Event()
         self._following: frozenset[Selector] = frozenset()
         self._true_until = 0.0
@@ -47,7 +47,7 @@ class Watch:
         self._told.set()
         self.begin()
         if self._following and not self._known().keys() <= self._following:
-            self._line.hang_up_calls()
+            self._channel.cancel_calls()
 
     def begin(self) -> None:
         """Watch from now on; nothing where it does already."""
@@ -71,7 +71,7 @@ class Watch:
         """End the stream and the thread."""
         self._closed, self._true_until = True, 0.0
         self._told.set()
-        self._line.cancel()
+        self._channel.cancel()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(1.0)
 
@@ -85,14 +85,14 @@ class Watch:
                 self._listen()
                 failures = 0
                 pause = 0.0
-            except LineError as error:
+            except RpcError as error:
                 failures += 1
                 pause = _pause(error, failures)
                 log.debug("the watch of prompts ended: %s", error)
             except Exception as error:
                 failures += 1
                 pause = _LONGEST_WAIT
-                report("watching prompts", error)
+                report_internal_error("watching prompts", error)
             finally:
                 self._true_until, self._following = 0.0, frozenset()
             end = time.monotonic() + pause
@@ -112,11 +112,11 @@ class Watch:
             self._following = frozenset(known)
             self._true_until = time.monotonic() + _SILENT_SECONDS
 
-        self._line.listen(_WATCH, request, take, timeout=_STREAM_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+        self._channel.stream(_WATCH, request, take, timeout=_STREAM_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
 
-def _pause(error: LineError, failures: int) -> float:
-    if error.why is Why.SETUP:
+def _pause(error: RpcError, failures: int) -> float:
+    if error.kind is FailureKind.MISCONFIGURED:
         return _SETUP_WAIT
     longest = min(_FIRST_WAIT * 2 ** min(failures - 1, 10), _LONGEST_WAIT)
     return max(error.retry_after or 0.0, random.uniform(longest / 2, longest))  # noqa: S311 - jitter

@@ -7,7 +7,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, TypedDict, get_args
 
-from lodestream._diagnostics import report, tell
+from lodestream._diagnostics import report_internal_error, warn_once
 from lodestream._json.lenient import MAX_CHARS, to_json, to_text
 
 ObservationType = Literal[
@@ -82,7 +82,7 @@ def known_type(as_type: str) -> str:
     """The type, "span" in place of one that does not exist."""
     if as_type in _TYPES:
         return as_type
-    tell("as_type", f"as_type={as_type!r} is none of {', '.join(sorted(_TYPES))}; span is used")
+    warn_once("as_type", f"as_type={as_type!r} is none of {', '.join(sorted(_TYPES))}; span is used")
     return "span"
 
 
@@ -94,12 +94,12 @@ def attributes_of(fields: Mapping[str, Any], shown: Shown) -> Attributes:
             continue
         write = _WRITERS.get(name)
         if write is None:
-            tell(f"field {name}", f"an observation has no field {name!r}; it has {', '.join(sorted(_WRITERS))}")
+            warn_once(f"field {name}", f"an observation has no field {name!r}; it has {', '.join(sorted(_WRITERS))}")
             continue
         try:
             write(attributes, value, shown)
         except Exception as error:  # one field must not take the others with it
-            report(f"encoding the field {name}", error)
+            report_internal_error(f"encoding the field {name}", error)
     return attributes
 
 
@@ -130,7 +130,7 @@ def prompt_attributes(prompt: Any) -> Attributes:
         prompt.get(part) if isinstance(prompt, Mapping) else getattr(prompt, part, None) for part in ("name", "version")
     )
     if not isinstance(name, str) or not isinstance(version, int):
-        tell("prompt", f"prompt={prompt!r:.200} has no name (text) and version (number); it is ignored")
+        warn_once("prompt", f"prompt={prompt!r:.200} has no name (text) and version (number); it is ignored")
         return {}
     return {PROMPT_NAME: name, PROMPT_VERSION: version}
 
@@ -169,14 +169,14 @@ def _write_level(attributes: Attributes, value: Any, _shown: Shown) -> None:
     if level in _LEVELS:
         attributes[LEVEL] = level
     else:
-        tell("level", f"level={value!r} is none of {', '.join(sorted(_LEVELS))}; it is ignored")
+        warn_once("level", f"level={value!r} is none of {', '.join(sorted(_LEVELS))}; it is ignored")
 
 
 def _write_completion_start(attributes: Attributes, value: Any, _shown: Shown) -> None:
     if isinstance(value, dt.datetime):
         attributes[COMPLETION_START_TIME] = value.astimezone().isoformat()
     else:
-        tell("completion_start_time", f"completion_start_time={value!r} is not a datetime; it is ignored")
+        warn_once("completion_start_time", f"completion_start_time={value!r} is not a datetime; it is ignored")
 
 
 def _write_prompt(attributes: Attributes, value: Any, _shown: Shown) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 from opentelemetry.context import Context, get_current
 
-from lodestream._diagnostics import tell
+from lodestream._diagnostics import warn_once
 from lodestream._recording.current import CURRENT_CLIENT
 from lodestream._recording.span import Observation
 
@@ -149,7 +149,7 @@ def _from_environment() -> "Lodestream":
             return certain
         made = Lodestream()
     if _known.projects - {None} and not made.settings.tracing_enabled:
-        tell("no client", "every client of this process was shut down: nothing is recorded")
+        warn_once("no client", "every client of this process was shut down: nothing is recorded")
     return made
 
 
@@ -157,7 +157,7 @@ def _none(reason: str) -> "Lodestream":
     """A client that records nothing, because of this."""
     from lodestream._client import Lodestream
 
-    tell("no client", reason)
+    warn_once("no client", reason)
     global _silent  # noqa: PLW0603 - one process, one state
     if _silent is None:
         with isolated():

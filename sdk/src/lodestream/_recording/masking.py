@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lodestream._diagnostics import tell
+from lodestream._diagnostics import warn_once
 from lodestream._json.lenient import MAX_CHARS, plain, to_text
 from lodestream._recording.attributes import (
     SESSION_ID,
@@ -88,7 +88,7 @@ class Masking:
         try:
             return self._mask(data=value, field=field) if self._takes_field else self._mask(data=value)
         except Exception as error:
-            tell("mask", f"the mask raised {type(error).__name__}; what it should have masked is left out")
+            warn_once("mask", f"the mask raised {type(error).__name__}; what it should have masked is left out")
             return MASKING_FAILED
 
 

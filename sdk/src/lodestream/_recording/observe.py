@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from opentelemetry import trace
 
-from lodestream._diagnostics import report, tell
+from lodestream._diagnostics import report_internal_error, warn_once
 from lodestream._recording.attributes import ObservationType
 from lodestream._recording.clients import get_client
 from lodestream._recording.current import enter, leave
@@ -190,7 +190,7 @@ class _Observed:
                 fields = {"input": self._arguments(args, kwargs)}
             return client.recorder.observe(self._name, self._as_type, fields, where=where)
         except Exception as error:
-            report(f"observing {self._name}", error)
+            report_internal_error(f"observing {self._name}", error)
             return None
 
     def _finish(self, observation: Observation, result: Any) -> Any:
@@ -257,7 +257,7 @@ def _where(kwargs: dict[str, Any]) -> Where | None:
     trace_id, parent_id = kwargs.pop(TRACE_ID, None), kwargs.pop(PARENT_ID, None)
     if trace_id is None:
         if parent_id is not None:
-            tell(PARENT_ID, f"{PARENT_ID} needs {TRACE_ID} beside it; it is ignored")
+            warn_once(PARENT_ID, f"{PARENT_ID} needs {TRACE_ID} beside it; it is ignored")
         return None
     return cast("Where", (trace_id, parent_id))
 

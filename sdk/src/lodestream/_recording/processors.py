@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from opentelemetry.context import Context
 
-from lodestream._diagnostics import report
+from lodestream._diagnostics import report_internal_error
 from lodestream._lifecycle import close_with_process
 
 PARENT_LISTENERS: list[Callable[[int], None]] = []
@@ -47,14 +47,14 @@ class Processors:
             try:
                 processor.on_start(span, parent_context=parent_context)
             except Exception as error:
-                report(f"{type(processor).__name__}.on_start", error)
+                report_internal_error(f"{type(processor).__name__}.on_start", error)
 
     def on_end(self, span: Any) -> None:
         for processor in self.added:
             try:
                 processor.on_end(span)
             except Exception as error:
-                report(f"{type(processor).__name__}.on_end", error)
+                report_internal_error(f"{type(processor).__name__}.on_end", error)
 
     def force_flush(self, timeout_millis: int) -> bool:
         """Whether all of them delivered within the time, which they share in their order."""
@@ -65,7 +65,7 @@ class Processors:
                 flushed = left > 0 and processor.force_flush(left) is not False and flushed
             except Exception as error:
                 flushed = False
-                report(f"{type(processor).__name__}.force_flush", error)
+                report_internal_error(f"{type(processor).__name__}.force_flush", error)
         return flushed
 
     def shutdown(self) -> None:
@@ -76,7 +76,7 @@ class Processors:
             try:
                 processor.shutdown()
             except Exception as error:
-                report(f"{type(processor).__name__}.shutdown", error)
+                report_internal_error(f"{type(processor).__name__}.shutdown", error)
 
     def close_at_exit(self, _timeout: float) -> None:
         """At the end of the process. How long a processor takes then is its own affair, as under opentelemetry-sdk."""

@@ -9,7 +9,7 @@ from opentelemetry import baggage, trace
 from opentelemetry.context import Context, create_key, get_current, set_value
 
 from lodestream._arguments import list_of
-from lodestream._diagnostics import report, tell
+from lodestream._diagnostics import report_internal_error, warn_once
 from lodestream._json.lenient import to_json
 from lodestream._recording.attributes import (
     ENVIRONMENT,
@@ -81,7 +81,7 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
             if prompt is not None:
                 self._told |= prompt_attributes(prompt)
         except Exception as error:
-            report("propagate_attributes", error)
+            report_internal_error("propagate_attributes", error)
 
     def __enter__(self) -> None:
         try:
@@ -101,7 +101,7 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
             else:
                 current.set_attributes(told)
         except Exception as error:
-            report("propagate_attributes", error)
+            report_internal_error("propagate_attributes", error)
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
@@ -132,7 +132,7 @@ def _first(attributes: tuple[Mapping[str, Any], int]) -> dict[str, Any]:
                 continue
         kept[key] = value
     if dropped:
-        tell("propagate metadata", f"{dropped} metadata entries were left out, at most {_MAX_METADATA} propagate")
+        warn_once("propagate metadata", f"{dropped} metadata entries were left out, at most {_MAX_METADATA} propagate")
     return kept
 
 
@@ -147,16 +147,18 @@ def _tags_of(given: Any) -> tuple[str, ...]:
         return tuple(map(str, list_of(given, "tags")))
     except TypeError as error:
         if not isinstance(given, str | bytes | bytearray):
-            tell("tags", f"{error}; it is left out")
+            warn_once("tags", f"{error}; it is left out")
             return ()
-        tell("tags", f"{error}; it is taken as one tag")
+        warn_once("tags", f"{error}; it is taken as one tag")
         return (given if isinstance(given, str) else bytes(given).decode("utf-8", "replace"),)
 
 
 def _fits(key: str, value: Any) -> bool:
     if len(str(value)) <= _MAX_CHARS:
         return True
-    tell(f"propagate {key}", f"{key} has {len(str(value))} characters; it is left out, at most {_MAX_CHARS} propagate")
+    warn_once(
+        f"propagate {key}", f"{key} has {len(str(value))} characters; it is left out, at most {_MAX_CHARS} propagate"
+    )
     return False
 
 

@@ -9,7 +9,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import TraceState
 
-from lodestream._diagnostics import report, tell
+from lodestream._diagnostics import report_internal_error, warn_once
 from lodestream._ids import new_span_id, new_trace_id, parse_id
 from lodestream._json.lenient import to_text
 from lodestream._recording.attributes import AS_ROOT, ENVIRONMENT, TYPE, Attributes, Shown, frozen, known_type
@@ -80,7 +80,7 @@ class Recorder:
     def tell_closed(self) -> None:
         """Log that it was shut down and that something came too late."""
         key = self.project[1] if self.project and self.client and self.client.settings.public_key else ""
-        tell(f"shut down {key}", f"the client {key!r} was shut down: what it is told since is not recorded")
+        warn_once(f"shut down {key}", f"the client {key!r} was shut down: what it is told since is not recorded")
 
     def propagated(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
         """What may be kept of what `propagate_attributes` was given; the last answer is remembered."""
@@ -197,7 +197,7 @@ class Recorder:
                 span.update(**fields)
             self.announce(span, context)
         except Exception as error:
-            report("starting an observation", error)
+            report_internal_error("starting an observation", error)
             return self._passing(OURS, str(name), 0, 0, sampled=False, state=None)
         return span
 
@@ -227,10 +227,10 @@ class Recorder:
             score = score_of(target, name, value, given)
             self.sink.emit(score)
         except (ValueError, TypeError, OverflowError) as error:
-            tell(f"score {name}", f"the score {name!r} was not taken: {error}")
+            warn_once(f"score {name}", f"the score {name!r} was not taken: {error}")
             return None
         except Exception as error:
-            report("scoring", error)
+            report_internal_error("scoring", error)
             return None
         return score.score_id
 
@@ -290,5 +290,5 @@ def _given(trace_id: str, parent_id: str | None) -> tuple[int, int] | None:
     try:
         return parse_id(trace_id, 32), parse_id(parent_id, 16) if parent_id is not None else 0
     except ValueError as error:
-        tell("given ids", f"{error}; the observation goes where it would have gone without")
+        warn_once("given ids", f"{error}; the observation goes where it would have gone without")
         return None

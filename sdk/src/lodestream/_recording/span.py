@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
 
-from lodestream._diagnostics import guarded, report, tell
+from lodestream._diagnostics import never_raises, report_internal_error, warn_once
 from lodestream._json.lenient import to_text
 from lodestream._recording.attributes import (
     LEVEL,
@@ -156,7 +156,7 @@ class Observation(ReadableSpan, trace.Span):
                 if self._attributes.get(LEVEL) == "ERROR" and not self._status[0]:
                     self._status = (StatusCode.ERROR.value, self._attributes.get(STATUS_MESSAGE, ""))
             except Exception as error:
-                report("Observation.update", error)
+                report_internal_error("Observation.update", error)
         return self
 
     def start_observation(
@@ -235,7 +235,9 @@ class Observation(ReadableSpan, trace.Span):
         if dropped:
             self._dropped = (self._dropped[0] + dropped, *self._dropped[1:])
             most = f"{MAX_METADATA} entries and {MAX_METADATA_CHARS} characters"
-            tell("metadata", f"{dropped} metadata entries of {self._name!r} were dropped: an observation holds {most}")
+            warn_once(
+                "metadata", f"{dropped} metadata entries of {self._name!r} were dropped: an observation holds {most}"
+            )
 
     # --- OpenTelemetry ------------------------------------------------------------------------------------------------
 
@@ -258,13 +260,13 @@ class Observation(ReadableSpan, trace.Span):
             if self._recorder.processors.added or EVERYWHERE.added:
                 self._recorder.ended(self._readable_span())
         except Exception as error:
-            report("ending a span", error)
+            report_internal_error("ending a span", error)
 
     def end_at_start(self) -> None:
         """It took no time."""
         self.end(self._start_ns)
 
-    @guarded(None)
+    @never_raises(None)
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         recorder = self._recorder
         if self._recording and recorder.masking is not None:
@@ -275,7 +277,7 @@ class Observation(ReadableSpan, trace.Span):
                 if value is not None:
                     self.put(str(key), recorder.frozen(value, longest))
 
-    @guarded(None)
+    @never_raises(None)
     def set_attribute(self, key: str, value: Any) -> None:
         recorder = self._recorder
         if recorder.masking is not None:
@@ -283,7 +285,7 @@ class Observation(ReadableSpan, trace.Span):
         elif self._recording and value is not None:
             self.put(str(key), recorder.frozen(value, recorder.limits.max_span_attribute_length))
 
-    @guarded(None)
+    @never_raises(None)
     def add_event(self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None) -> None:
         if not self._recording:
             return
@@ -295,7 +297,7 @@ class Observation(ReadableSpan, trace.Span):
         self.weight += 50 + sum(len(value) for value in told.values() if type(value) is str)
         self._events = [*self._events, (str(name), timestamp or time.time_ns(), told, dropped)]
 
-    @guarded(None)
+    @never_raises(None)
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
         if not self._recording or not (context.is_valid or attributes or context.trace_state):
             return
@@ -306,12 +308,12 @@ class Observation(ReadableSpan, trace.Span):
         told, dropped = self._recorder.bounded(attributes, limits.max_link_attributes, limits.max_attribute_length)
         self._links = [*self._links, (context, told, dropped)]
 
-    @guarded(None)
+    @never_raises(None)
     def update_name(self, name: str) -> None:
         if self._recording:
             self._name = str(name)
 
-    @guarded(None)
+    @never_raises(None)
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """OK is final; UNSET changes nothing (OpenTelemetry's rule)."""
         code = status.status_code if isinstance(status, Status) else status
@@ -322,7 +324,7 @@ class Observation(ReadableSpan, trace.Span):
             )
             self._status = (code.value, text)
 
-    @guarded(None)
+    @never_raises(None)
     def record_exception(
         self,
         exception: BaseException,

@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.context import Context, attach
 
-from lodestream._diagnostics import guarded, report
+from lodestream._diagnostics import never_raises, report_internal_error
 from lodestream._json.lenient import to_json
 from lodestream._recording.attributes import OUTPUT
 from lodestream._recording.span import Observation
@@ -64,7 +64,7 @@ class Yielded:
             try:
                 return self._to_text(items)
             except Exception as error:
-                report("transform_to_string", error)
+                report_internal_error("transform_to_string", error)
             return [*items, f"… {self._more} more"] if self._more else items
         if self._values is not None:
             return list(map(json.loads, self._values.parts()))
@@ -183,13 +183,13 @@ class Stream:
         except ValueError:  # it is being collected, in the context of something else
             pass
 
-    @guarded(None)
+    @never_raises(None)
     def add(self, item: Any) -> None:
         """It yielded this."""
         if self._yielded is not None:
             self._yielded.add(item)
 
-    @guarded(None)
+    @never_raises(None)
     def end(self, error: BaseException | None = None) -> None:
         """The first call counts."""
         observation = self._observation
