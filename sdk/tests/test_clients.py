@@ -19,7 +19,7 @@ def client_of(project: str, **settings: Any) -> tuple[Lodestream, Captured]:
     """A client, and what it would have sent."""
     sink = Captured()
     client = Lodestream(public_key=f"pk-{project}", secret_key=f"sk-{project}", endpoint="127.0.0.1:1", **settings)
-    client.recorder.sink = sink
+    client._recorder.sink = sink
     return client, sink
 
 

@@ -120,7 +120,7 @@ def test_a_span_that_can_not_be_encoded_costs_only_itself(told: Told, collector:
     for number in range(100):
         span = told.recorder.observe(str(number), "span", {})
         if number == 42:
-            span.put("x", Wordless())
+            span._put("x", Wordless())
         span.end()
     receipt = told.pipeline.flush(10)
     assert (receipt.delivered, receipt.pending, receipt.dropped) == (99, 0, 1)

@@ -16,7 +16,7 @@ PLACE = Told("127.0.0.1:1", None)
 def span(text: str = "") -> Any:
     made = PLACE.recorder.observe("n", "span", {})
     if text:
-        made.put("text", text)
+        made._put("text", text)
     return made
 
 
@@ -39,11 +39,11 @@ def test_a_single_span_over_the_bound_is_taken() -> None:
 
 def test_bytes_and_lists_weigh_what_they_hold() -> None:
     made = PLACE.recorder.observe("n", "span", {})
-    before = made.weight
+    before = made._weight
     made.set_attribute("bytes", b"x" * 1000)
     made.set_attribute("list", ["y" * 1000] * 3)
     made.set_attribute("number", 5)
-    assert 4000 < made.weight - before < 4200
+    assert 4000 < made._weight - before < 4200
 
 
 def test_waiting_tells_of_what_was_taken_and_is_not_written_yet() -> None:

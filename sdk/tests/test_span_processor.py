@@ -198,7 +198,7 @@ def test_spans_go_to_the_client_that_is_meant(provider: Provider, caplog) -> Non
     sinks = {}
     for name in "ab":
         client = Lodestream(public_key=f"pk-{name}", secret_key=f"sk-{name}", endpoint="127.0.0.1:1")
-        client.recorder.sink = sinks[name] = Captured()
+        client._recorder.sink = sinks[name] = Captured()
         with client.as_current(), provider.tracer(MODEL).start_as_current_span(f"chat {name}") as span:
             pass
         provider.tracer(MODEL).start_span(f"below {name}", set_span_in_context(span)).end()

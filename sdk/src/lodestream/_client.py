@@ -104,7 +104,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         if self.settings.debug:
             log_to_stderr()
         self._pipeline, self._channel = self._new_pipeline(), RpcChannel(self.settings)
-        self.recorder = Recorder(self.settings, self._pipeline, self)
+        self._recorder = Recorder(self.settings, self._pipeline, self)
         self.tracer_provider = TracerProvider(self)
         """For instrumentations that are to be given one; the process's own is ours unless another is installed."""
         self._prompt_store: PromptCache | None = None
@@ -123,7 +123,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         **fields: Unpack[ObservationFields],
     ) -> Observation:
         """A child of what is current, or of what `trace_context` names. Yours to end; it does not become current."""
-        return self.recorder.observe(name, as_type, fields, where=_where(trace_context))
+        return self._recorder.observe(name, as_type, fields, where=_where(trace_context))
 
     def start_as_current_observation(
         self,
@@ -135,7 +135,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         **fields: Unpack[ObservationFields],
     ) -> CurrentObservation:
         """The same for `with`: current within the block, an exception is recorded, and it ends with the block."""
-        return self.recorder.observe_as_current(
+        return self._recorder.observe_as_current(
             name, as_type, fields, end_on_exit=end_on_exit, where=_where(trace_context)
         )
 
@@ -147,8 +147,8 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         **fields: Unpack[ObservationFields],
     ) -> Observation:
         """Something that happened at one moment. It has ended."""
-        event = self.recorder.observe(name, "event", fields, where=_where(trace_context))
-        event.end_at_start()
+        event = self._recorder.observe(name, "event", fields, where=_where(trace_context))
+        event._end_at_start()
         return event
 
     @never_raises(None)
@@ -160,7 +160,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         elif current.is_recording():
             if name is not None:
                 current.update_name(name)
-            current.set_attributes(attributes_of(fields, self.recorder.shown))
+            current.set_attributes(attributes_of(fields, self._recorder.shown))
 
     def update_current_generation(self, *, name: str | None = None, **fields: Unpack[ObservationFields]) -> None:
         """The same; it reads better where a model was called."""
@@ -209,7 +209,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         `get_client` no longer gives this client, and what it is told from now on is refused and logged.
         """
         unregister(self)
-        self.recorder.close()
+        self._recorder.close()
         if self._prompt_store is not None:
             self._prompt_store.close()
         self._channel.close()
@@ -246,11 +246,11 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
 
     # --- The process --------------------------------------------------------------------------------------------------
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In the child: what was under way is the parent's to deliver; we begin with nothing."""
         self._pipeline.forget()
         self._pipeline, self._channel = self._new_pipeline(), RpcChannel(self.settings)
-        self.recorder.sink = self._pipeline
+        self._recorder.sink = self._pipeline
         self._making = threading.RLock()
         if self._prompt_store is not None:
             self._prompt_store.after_fork()
@@ -267,12 +267,12 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
 
     @property
     def _delivers(self) -> bool:
-        return self._is_on() and self.recorder.sink is self._pipeline
+        return self._is_on() and self._recorder.sink is self._pipeline
 
     def _is_on(self) -> bool:
-        return self.settings.tracing_enabled or self.find_keys()
+        return self.settings.tracing_enabled or self._find_keys()
 
-    def find_keys(self) -> bool:
+    def _find_keys(self) -> bool:
         """Whether keys that were missing have come since, as by load_dotenv; then it begins."""
         if not self.settings.awaits_keys or not has_keys(os.environ):
             return False
@@ -280,7 +280,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
             if self.settings.awaits_keys and (settings := resolve(self._given, os.environ)).tracing_enabled:
                 self.settings = settings
                 self._pipeline, self._channel = self._new_pipeline(), RpcChannel(settings)
-                self.recorder.begin(settings, self._pipeline)
+                self._recorder.begin(settings, self._pipeline)
                 self._take_part()
         return self.settings.tracing_enabled
 

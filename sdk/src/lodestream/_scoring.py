@@ -18,7 +18,7 @@ class ScoreMethods:
     None: it was not taken, because it makes no sense (which is told) or its trace is not kept.
     """
 
-    recorder: "Recorder"
+    _recorder: "Recorder"
 
     def create_score(
         self,
@@ -38,17 +38,17 @@ class ScoreMethods:
             session_id=session_id or "",
             run_id=dataset_run_id or "",
         )
-        return self.recorder.score(target, name, value, fields)
+        return self._recorder.score(target, name, value, fields)
 
     def score_current_span(self, *, name: str, value: float | str | bool, **fields: Unpack[ScoreFields]) -> str | None:
         """Judge the current observation."""
         target = _current(name)
-        return self.recorder.score(target, name, value, fields) if target else None
+        return self._recorder.score(target, name, value, fields) if target else None
 
     def score_current_trace(self, *, name: str, value: float | str | bool, **fields: Unpack[ScoreFields]) -> str | None:
         """Judge the trace of the current observation."""
         target = _current(name)
-        return self.recorder.score(Target(trace_id=target.trace_id), name, value, fields) if target else None
+        return self._recorder.score(Target(trace_id=target.trace_id), name, value, fields) if target else None
 
 
 def _current(name: str) -> Target | None:
@@ -57,6 +57,6 @@ def _current(name: str) -> Target | None:
     if not ids.is_valid:
         warn_once(f"score {name}", f"the score {name!r} was not taken: there is no current observation")
         return None
-    if not (current.kept if isinstance(current, Observation) else ids.trace_flags.sampled):
+    if not (current._kept if isinstance(current, Observation) else ids.trace_flags.sampled):
         return None
     return Target(trace_id=f"{ids.trace_id:032x}", observation_id=f"{ids.span_id:016x}")

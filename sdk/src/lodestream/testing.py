@@ -121,8 +121,8 @@ class Captured:
         elif isinstance(told, EncodedEvent):
             self.events.append(Event.FromString(told.event))
         else:
-            scope = f"{told.scope.name} {told.scope.version}"
-            self.spans.append(CapturedSpan(Span.FromString(told.as_otlp()), scope))
+            scope = f"{told._scope.name} {told._scope.version}"
+            self.spans.append(CapturedSpan(Span.FromString(told._as_otlp()), scope))
 
     def named(self, name: str) -> CapturedSpan:
         """The one span of that name. Raises LookupError when there is none, or several."""
@@ -139,7 +139,7 @@ def captured(**settings: Any) -> Iterator[Captured]:
     sink = Captured()
     with isolated(override=True):
         client = Lodestream(**{"secret_key": "for tests", "tracing_enabled": True, **settings})
-        client.recorder.sink = sink
+        client._recorder.sink = sink
         yield sink
 
 

@@ -6,7 +6,6 @@ until nobody is there: all is closed before a fork, and what gRPC runs beneath h
 would never end in the child.
 """
 
-import contextlib
 import os
 import threading
 import time
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
+
+from lodestream._diagnostics import log
 
 _TASKS = Path("/proc/self/task")
 _NAMES = ("grpc", "event_engine", "lifeguard")
@@ -176,7 +177,7 @@ FORK_GUARD = ForkGuard()
 class Renewable(Protocol):
     """Begins anew in the child of a fork."""
 
-    def after_fork(self) -> None: ...
+    def _after_fork(self) -> None: ...
 
 
 _renewables: "weakref.WeakSet[Any]" = weakref.WeakSet()
@@ -184,9 +185,9 @@ _opened = False  # whether there was a channel, in this process or in one that i
 _SWITCHED_OFF = frozenset({"0", "false", "no", "off"})
 
 
-def renew_after_fork(forkable: Renewable) -> None:
-    """Tell it, in every child."""
-    _renewables.add(forkable)
+def renew_after_fork(renewable: Renewable) -> None:
+    """Call its `_after_fork` in every child of a fork."""
+    _renewables.add(renewable)
 
 
 def channel_opened() -> None:
@@ -202,9 +203,11 @@ def channel_opened() -> None:
 
 def _in_child() -> None:
     FORK_GUARD.after_fork_in_child(survives=not _opened or _grpc_stops_for_forks())
-    for forkable in list(_renewables):
-        with contextlib.suppress(Exception):
-            forkable.after_fork()
+    for renewable in list(_renewables):
+        try:
+            renewable._after_fork()
+        except Exception as error:
+            log.debug("beginning anew after a fork", exc_info=error)
 
 
 def _grpc_stops_for_forks() -> bool:

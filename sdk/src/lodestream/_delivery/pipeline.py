@@ -270,19 +270,19 @@ class Pipeline:
                 yield span.payload, 1
                 continue
             try:
-                encoded = span.as_otlp()
-                if span.scope not in heads:
-                    heads[span.scope] = span.scope.otlp
+                encoded = span._as_otlp()
+                if span._scope not in heads:
+                    heads[span._scope] = span._scope.otlp
             except Exception as error:
                 report_internal_error("encoding a span", error)
                 continue
-            its = span.resource_otlp or self._resource
+            its = span._resource_otlp or self._resource
             if count and (count == _FRAME_SPANS or size + len(encoded) > _FRAME_BYTES or its is not resource):
                 yield _payload(resource, heads, by_scope), count
                 by_scope.clear()
                 count = size = 0
             resource = its
-            by_scope.setdefault(span.scope, []).append(encoded)
+            by_scope.setdefault(span._scope, []).append(encoded)
             count, size = count + 1, size + len(encoded)
         if count:
             yield _payload(resource, heads, by_scope), count

@@ -32,11 +32,11 @@ class BoundedQueue:
     def put(self, span: Observation | EncodedEvent) -> None:
         """Take a span, and wake the writer if it sleeps."""
         with self._lock:
-            if self._closed or (self._bytes + span.weight > self._most and self._spans):
+            if self._closed or (self._bytes + span._weight > self._most and self._spans):
                 self.dropped += 1
                 wake, drops = False, True
             else:
-                self._bytes += span.weight
+                self._bytes += span._weight
                 self._spans.append(span)
                 self.accepted += 1
                 wake, self._asleep, drops = self._asleep, False, False

@@ -19,7 +19,7 @@ def compare(result: ExperimentResult, baseline: str, options: Mapping[str, Any])
     Raises ExperimentError.
     """
     client = result.run.client
-    channel = client._channel  # noqa: SLF001 - of the same package
+    channel = client._channel
     if not result.recorded:
         raise ExperimentUnavailableError("the run is in this process only; the server compares those it has")
     named = run_id_of(result.run.request.dataset_id, baseline)

@@ -88,7 +88,7 @@ class RunRecorder:
     @contextmanager
     def item(self, row: Row, repetition: int) -> Iterator[ItemTrace]:
         """The item's trace. Run again after a crash it is the same one: there is one trace an item."""
-        recorder = self._client.recorder
+        recorder = self._client._recorder
         seed = self._seed(row.id, repetition)
         number = recorder.kept_trace_id(int(seeded_trace_id(seed), 16))
         told = {
@@ -111,7 +111,7 @@ class RunRecorder:
     @contextmanager
     def task(self, trace: ItemTrace, row: Row) -> Iterator[Observation]:
         """The task within it: what it uses is counted, what it raises is recorded."""
-        listeners, number = self._client.recorder.listeners, trace.root.trace_number
+        listeners, number = self._client._recorder.listeners, trace.root._trace_number
         listeners[number] = trace.usage.add
         try:
             with self.observed(self._plan.task_name, "span", input=row.input) as observation:
@@ -121,11 +121,11 @@ class RunRecorder:
 
     def observed(self, name: str, as_type: ObservationType, **fields: Any) -> CurrentObservation:
         """A part of what is current; what is raised in it is recorded."""
-        return self._client.recorder.observe_as_current(name, as_type, fields)
+        return self._client._recorder.observe_as_current(name, as_type, fields)
 
     def finished(self, result: ItemResult) -> ItemResult:
         """Tell an item's scores and that it is done; gives it with what was told. Raises nothing."""
-        if not self._client.recorder.enabled:
+        if not self._client._recorder.enabled:
             return result
         try:
             seed = self._seed(result.item_id, result.repetition)
@@ -133,7 +133,7 @@ class RunRecorder:
             told = self._scored(seed, target, result.judgements) if result.trace_id else result.judgements
             result = replace(result, judgements=told)
             message = result_message(
-                result, self._run_id, self._client.recorder.shown, with_item=not self._from_dataset
+                result, self._run_id, self._client._recorder.shown, with_item=not self._from_dataset
             )
             self._emit(event_of(experiment_item_finished=message))
         except Exception as error:
@@ -142,11 +142,11 @@ class RunRecorder:
 
     def ended(self, judgements: Sequence[EvaluatorOutcome]) -> Sequence[EvaluatorOutcome]:
         """Tell what was said of the run, and that it is complete. Raises nothing."""
-        if not self._client.recorder.enabled:
+        if not self._client._recorder.enabled:
             return judgements
         try:
             judgements = self._scored(self._run_id, Target(run_id=self._run_id), judgements)
-            message = finished_message(self._run_id, judgements, self._client.recorder.shown)
+            message = finished_message(self._run_id, judgements, self._client._recorder.shown)
             self._emit(event_of(experiment_finished=message))
         except Exception as error:
             report_internal_error("recording an experiment's end", error)
@@ -155,7 +155,7 @@ class RunRecorder:
     @property
     def has_room(self) -> bool:
         """Whether more can be told without anything being dropped."""
-        return self._client._pipeline.has_room  # noqa: SLF001 - of the same client
+        return self._client._pipeline.has_room
 
     def _scored(self, seed: str, target: Target, judgements: Sequence[EvaluatorOutcome]) -> list[EvaluatorOutcome]:
         return [self._score(seed, target, each) for each in judgements]
@@ -173,11 +173,11 @@ class RunRecorder:
             "source": "EVALUATOR",
             "evaluator_version": judgement.revision,
         }
-        score_id = self._client.recorder.score(target, said.name, said.value, fields)
+        score_id = self._client._recorder.score(target, said.name, said.value, fields)
         return replace(judgement, score_id=score_id or "")
 
     def _emit(self, event: bytes) -> None:
-        self._client.recorder.sink.emit(EncodedEvent(event))
+        self._client._recorder.sink.emit(EncodedEvent(event))
 
     def _seed(self, item_id: str, repetition: int) -> str:
         return f"{self._run_id}/{item_id}/{repetition}"

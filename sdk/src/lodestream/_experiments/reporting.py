@@ -29,7 +29,7 @@ def report_of(result: ExperimentResult, comparison: pb.CompareExperimentsRespons
     """What the formats are made of; masked like what is sent."""
     from lodestream.reports import Report
 
-    shown = result.run.client.recorder.shown
+    shown = result.run.client._recorder.shown
     items = [item_message(item, result.run_id, shown) for item in result.items]
     return Report(run=run_message(result), items=items, comparison=comparison)
 
@@ -94,7 +94,7 @@ def run_message(result: ExperimentResult) -> pb.ExperimentRun:
         latency_p50_us=_quantile(latencies, 50),
         latency_p95_us=_quantile(latencies, 95),
         evaluations=_summaries(judgement for item in items for judgement in item.judgements),
-        run_evaluations=[evaluation_message(each, run.client.recorder.shown) for each in result.run_judgements],
+        run_evaluations=[evaluation_message(each, run.client._recorder.shown) for each in result.run_judgements],
     )
     if items:
         message.requested_at.FromDatetime(min(item.started_at for item in items))

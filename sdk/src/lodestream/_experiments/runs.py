@@ -61,11 +61,11 @@ def open_run(client: "Lodestream", plan: Plan, data: Any) -> Run:
     """
     dataset = data if isinstance(data, Dataset) else None
     name = dataset.name if dataset else ""
-    if not client._delivers:  # noqa: SLF001 - of the same package
+    if not client._delivers:
         rows = rows_of(data)
         log.info("experiment %r: there is no server; its results are in this process only", plan.name)
         return Run(client=client, request=_request(plan, dataset, rows), dataset_name=name, recorded=False, rows=rows)
-    channel, run_id = client._channel, run_id_of(dataset.id if dataset else "", plan.run_name)  # noqa: SLF001
+    channel, run_id = client._channel, run_id_of(dataset.id if dataset else "", plan.run_name)
     found = find_run(channel, run_id) if plan.named else None
     if found is not None:
         _deliver_what_was_left(client)
@@ -104,7 +104,7 @@ def how_it_ended(found: pb.ExperimentRun) -> str:
 def _deliver_what_was_left(client: "Lodestream") -> None:
     """What this process, or one that was killed, has finished and not delivered is not to be done again."""
     client.flush(_FLUSH_SECONDS)
-    if not client._pipeline.deliver_left(_LEFT_SECONDS):  # noqa: SLF001
+    if not client._pipeline.deliver_left(_LEFT_SECONDS):
         log.warning("what earlier processes left could not be delivered yet; some items may be done again")
 
 
@@ -221,7 +221,7 @@ class RemoteRunState:
     async def _follow(self) -> None:
         while not self.ended:
             await asyncio.sleep(LOOK_SECONDS)
-            ask = partial(find_run, self._run.client._channel, self._run.id, retries=0)  # noqa: SLF001 - of the same package
+            ask = partial(find_run, self._run.client._channel, self._run.id, retries=0)
             try:
                 found = await in_thread(ask)
             except ExperimentError as error:

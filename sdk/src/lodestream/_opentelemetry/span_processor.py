@@ -99,9 +99,9 @@ class LodestreamSpanProcessor(SpanProcessor):
         parent = span.parent.span_id if span.parent is not None and not span.parent.is_remote else 0
         above = self._open.get(parent)
         client = self._client or client_named_by(context) or (above.client if above else client_for(context))
-        if not client.recorder.is_on or not client.recorder.samples(ids.trace_id):
+        if not client._recorder.is_on or not client._recorder.samples(ids.trace_id):
             return
-        self._open[ids.span_id] = _Open(parent, client, dict(client.recorder.propagated(propagated(context))))
+        self._open[ids.span_id] = _Open(parent, client, dict(client._recorder.propagated(propagated(context))))
         if len(self._open) > _MAX_OPEN:
             _drop_oldest(self._open)
         if self._wants(span, client):
@@ -156,7 +156,7 @@ class LodestreamSpanProcessor(SpanProcessor):
             parent = above.span_id
         ids = cast("SpanContext", span.get_span_context())
         sent = _Copy(
-            begun.client.recorder,
+            begun.client._recorder,
             _scope_of(span),
             span.name,
             ids.trace_id,
@@ -194,7 +194,7 @@ class _Copy(Observation):
 
     def send(self, span: ReadableSpan, resource: bytes) -> None:
         """As it ended, with the resource that it is of."""
-        self._recording, self._end_ns, self.resource_otlp = False, span.end_time or span.start_time or 0, resource
+        self._recording, self._end_ns, self._resource_otlp = False, span.end_time or span.start_time or 0, resource
         attributes, events, links = self._dropped
         self._dropped = (
             attributes + span.dropped_attributes, events + span.dropped_events, links + span.dropped_links

@@ -29,24 +29,24 @@ class TracerProvider(trace.TracerProvider):
     `sampler`, `span_limits`. Processors get observations and the spans of instrumentation libraries alike.
     """
 
-    successor: trace.TracerProvider | None = None
+    _successor: trace.TracerProvider | None = None
     """The provider that the program set in its place: it makes the spans of tracers that were handed out before."""
 
     def __init__(self, client: "Lodestream") -> None:
-        self._client = client
+        self._own_client = client
 
     @property
-    def client(self) -> "Lodestream":
+    def _client(self) -> "Lodestream":
         """Whose spans it makes."""
-        return self._client
+        return self._own_client
 
-    def client_in(self, context: Context) -> "Lodestream":  # noqa: ARG002 - the process's provider looks at it
+    def _client_in(self, context: Context) -> "Lodestream":  # noqa: ARG002 - the process's provider looks at it
         """Whose spans it makes in a context."""
-        return self._client
+        return self._own_client
 
     @property
     def _recorder(self) -> Recorder:
-        return self.client.recorder
+        return self._client._recorder
 
     @property
     def _processors(self) -> Processors:
@@ -68,7 +68,7 @@ class TracerProvider(trace.TracerProvider):
         ratio = sdk_type("opentelemetry.sdk.trace.sampling", "TraceIdRatioBased")
         if ratio is None:
             return None
-        settings = self.client.settings
+        settings = self._client.settings
         sampler = ratio(settings.sample_rate)
         return (
             sdk_type("opentelemetry.sdk.trace.sampling", "ParentBased")(sampler) if settings.parent_based else sampler
@@ -96,7 +96,7 @@ class TracerProvider(trace.TracerProvider):
             client.shutdown()
 
     def _clients(self) -> "Sequence[Lodestream]":
-        return [self._client]
+        return [self._own_client]
 
     def get_tracer(
         self,
@@ -132,14 +132,14 @@ class Tracer(trace.Tracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
     ) -> trace.Span:
-        if (successor := self._provider.successor) is not None:
+        if (successor := self._provider._successor) is not None:
             tracer = self._tracer_of(successor)
             return tracer.start_span(
                 name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
             )
         try:
             context = get_current() if context is None else context
-            recorder = self._provider.client_in(context).recorder
+            recorder = self._provider._client_in(context)._recorder
             span = recorder.start(
                 self._scope,
                 str(name),
@@ -154,7 +154,7 @@ class Tracer(trace.Tracer):
                 for link in links or ():
                     span.add_link(link.context, link.attributes)
                 if not (record_exception and set_status_on_exception):
-                    span.on_exception(record=record_exception, set_status=set_status_on_exception)
+                    span._on_exception(record=record_exception, set_status=set_status_on_exception)
                 recorder.announce(span, context)
         except Exception as error:
             report_internal_error("starting a span", error)
@@ -193,13 +193,13 @@ class ProcessTracerProvider(TracerProvider):
 
     def __init__(self) -> None:
         """Whose they are is decided span by span."""
-        self.successor = None
+        self._successor = None
 
     @property
-    def client(self) -> "Lodestream":
+    def _client(self) -> "Lodestream":
         return get_client()
 
-    def client_in(self, context: Context) -> "Lodestream":
+    def _client_in(self, context: Context) -> "Lodestream":
         return client_for(context)
 
     @property
@@ -231,7 +231,7 @@ def take_part() -> None:
 def _let_another_be_set() -> None:
     """OpenTelemetry lets a provider be set once. Ours, which nobody asked for, is not to be the one."""
     if type(getattr(trace, "_TRACER_PROVIDER_SET_ONCE", None)) is Once:
-        trace._TRACER_PROVIDER_SET_ONCE = _SetOnce()  # noqa: SLF001 - there is no public way
+        trace._TRACER_PROVIDER_SET_ONCE = _SetOnce()
     else:
         log.debug("with this version of opentelemetry-api no other tracer provider can be set after ours")
 
@@ -252,7 +252,7 @@ def _step_back(ours: ProcessTracerProvider) -> None:
     """Tracers that we handed out make their spans by the program's own provider from now on."""
     theirs = trace.get_tracer_provider()
     if theirs is not ours:
-        ours.successor = theirs
+        ours._successor = theirs
         _attach_to(theirs)
 
 

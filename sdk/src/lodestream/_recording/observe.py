@@ -183,12 +183,12 @@ class _Observed:
         public_key = kwargs.pop(PUBLIC_KEY, None) if kwargs else None
         try:
             client = get_client() if public_key is None else get_client(public_key=public_key)
-            if not (client.recorder.enabled or client.recorder.is_on):
+            if not (client._recorder.enabled or client._recorder.is_on):
                 return None
             fields: Mapping[str, Any] = {}
             if client.settings.capture_io if self._capture_input is None else self._capture_input:
                 fields = {"input": self._arguments(args, kwargs)}
-            return client.recorder.observe(self._name, self._as_type, fields, where=where)
+            return client._recorder.observe(self._name, self._as_type, fields, where=where)
         except Exception as error:
             report_internal_error(f"observing {self._name}", error)
             return None
@@ -221,7 +221,7 @@ class _Observed:
             from asyncio import CancelledError  # loaded, or there were no future
 
             _fail(observation, CancelledError())
-        elif (error := future._exception) is not None:  # noqa: SLF001 - see above
+        elif (error := future._exception) is not None:
             _fail(observation, error)
         else:
             self._finish(observation, future.result())

@@ -91,7 +91,7 @@ _in_use: "weakref.WeakSet[Processors]" = weakref.WeakSet()
 def _renew() -> None:
     """In the child of a fork, whose end is another one than the parent's."""
     for processors in list(_in_use):
-        processors._adding = threading.Lock()  # noqa: SLF001 - of this module
+        processors._adding = threading.Lock()
         close_with_process(processors)
 
 

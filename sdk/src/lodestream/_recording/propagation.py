@@ -97,7 +97,7 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
             self._entered.append(enter(context))
             current = trace.get_current_span()
             if isinstance(current, Observation):
-                current.put_propagated(told)
+                current._put_propagated(told)
             else:
                 current.set_attributes(told)
         except Exception as error:
@@ -138,7 +138,7 @@ def _first(attributes: tuple[Mapping[str, Any], int]) -> dict[str, Any]:
 
 def _masked(told: Mapping[str, Any]) -> Mapping[str, Any]:
     """What may leave in baggage, by the mask of the current client."""
-    return get_client().recorder.propagated(told)
+    return get_client()._recorder.propagated(told)
 
 
 def _tags_of(given: Any) -> tuple[str, ...]:

@@ -102,10 +102,10 @@ class SpanEvent:
 class ReadableSpan:
     """Properties over what a span holds. All may be read at any time; what is given is a copy or cannot be changed."""
 
-    scope: Scope
-    trace_number: int
-    span_number: int
-    trace_state: TraceState | None
+    _scope: Scope
+    _trace_number: int
+    _span_number: int
+    _trace_state: TraceState | None
     _recorder: "Recorder"
     _name: str
     _kind: int
@@ -141,7 +141,7 @@ class ReadableSpan:
         if not self._parent_number:
             return None
         flags, remote = TraceFlags(self._parent_flags & 0xFF), bool(self._parent_flags & REMOTE)
-        return SpanContext(self.trace_number, self._parent_number, remote, flags, self.trace_state)
+        return SpanContext(self._trace_number, self._parent_number, remote, flags, self._trace_state)
 
     @property
     def start_time(self) -> int:
@@ -194,7 +194,7 @@ class ReadableSpan:
     def instrumentation_scope(self) -> Any:
         """`opentelemetry.sdk.util.instrumentation.InstrumentationScope` where it is imported, else its like."""
         kind = sdk_type("opentelemetry.sdk.util.instrumentation", "InstrumentationScope")
-        scope = self.scope
+        scope = self._scope
         return scope if kind is None else kind(scope.name, scope.version, scope.schema_url, dict(scope.attributes))
 
     @property

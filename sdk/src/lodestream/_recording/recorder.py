@@ -75,7 +75,7 @@ class Recorder:
         if self.closed:
             self.tell_closed()
         client = self.client
-        return self.enabled or (client is not None and client.find_keys())
+        return self.enabled or (client is not None and client._find_keys())
 
     def tell_closed(self) -> None:
         """Log that it was shut down and that something came too late."""
@@ -141,12 +141,12 @@ class Recorder:
         """A child of the context's span; a root when there is none."""
         parent = trace.get_current_span(context)
         parent_id, flags, remote, state = 0, 0, False, None
-        if type(parent) is Observation and parent.trace_number:
+        if type(parent) is Observation and parent._trace_number:
             trace_id, parent_id, sampled, remote, state = (
-                parent.trace_number, parent.span_number, parent.sampled, parent.remote, parent.trace_state
+                parent._trace_number, parent._span_number, parent._sampled, parent._remote, parent._trace_state
             )  # fmt: skip
-            kept = parent.kept
-            if parent.recorder is not self and parent.recorder.project != self.project:
+            kept = parent._kept
+            if parent._recorder is not self and parent._recorder.project != self.project:
                 parent_id = 0  # what is above is in another project: a root here, of the same trace
         elif (its := parent.get_span_context()).is_valid:
             trace_id, parent_id, sampled, remote, state = (
@@ -244,7 +244,7 @@ class Recorder:
             self.processors.on_start(span, context)
             EVERYWHERE.on_start(span, context)
         if self._emit_starts and span.is_recording():
-            self.sink.emit(span.snapshot())
+            self.sink.emit(span._snapshot())
 
     def observe_as_current(
         self,
@@ -267,7 +267,7 @@ class Recorder:
     def _placed(self, trace_id: int, parent_id: int) -> Observation:
         """Stands for a span elsewhere; with parent id 0 only for its trace."""
         span = self._passing(OURS, "", trace_id, parent_id, sampled=self.samples(trace_id), state=None)
-        span.remote = True
+        span._remote = True
         return span
 
     def _passing(
@@ -277,7 +277,7 @@ class Recorder:
         span = Observation(
             self, scope, name, trace_id, span_id, 0, {}, recording=False, sampled=sampled, trace_state=state
         )  # fmt: skip
-        span.kept = sampled
+        span._kept = sampled
         return span
 
     def samples(self, trace_id: int) -> bool:

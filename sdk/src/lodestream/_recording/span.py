@@ -50,7 +50,7 @@ class Observation(ReadableSpan, trace.Span):
 
     _records_exceptions = _sets_status = True
     _metadata_left, _metadata_room = MAX_METADATA, MAX_METADATA_CHARS
-    resource_otlp: bytes | None = None
+    _resource_otlp: bytes | None = None
     """The resource it is of, encoded, where it is not its recorder's."""
 
     def __init__(  # noqa: PLR0917
@@ -70,17 +70,17 @@ class Observation(ReadableSpan, trace.Span):
         parent_flags: int = 0,
         trace_state: TraceState | None = None,
     ) -> None:
-        self._recorder, self.scope, self._name = recorder, scope, name
-        self.trace_number, self.span_number, self._parent_number = trace_id, span_id, parent_id
-        self._attributes, self._recording, self.sampled, self.kept = attributes, recording, sampled, recording
-        self._kind, self._parent_flags, self.trace_state = kind, parent_flags, trace_state
+        self._recorder, self._scope, self._name = recorder, scope, name
+        self._trace_number, self._span_number, self._parent_number = trace_id, span_id, parent_id
+        self._attributes, self._recording, self._sampled, self._kept = attributes, recording, sampled, recording
+        self._kind, self._parent_flags, self._trace_state = kind, parent_flags, trace_state
         self._sink = recorder.sink  # a fork changes the recorder's: what was open before belongs to the parent
         self._events: Sequence[Event] = _NONE
         self._links: Sequence[LinkParts] = _NONE
         self._status: tuple[int, str] = (0, "")
         self._dropped = (0, 0, 0)
-        self.weight = _WEIGHT
-        self.remote = False
+        self._weight = _WEIGHT
+        self._remote = False
         self._end_ns = 0
         self._started = 0 if start_ns else time.perf_counter_ns()
         self._start_ns = start_ns or time.time_ns()
@@ -90,12 +90,12 @@ class Observation(ReadableSpan, trace.Span):
     @property
     def id(self) -> str:
         """The span id, 16 hex digits."""
-        return f"{self.span_number:016x}"
+        return f"{self._span_number:016x}"
 
     @property
     def trace_id(self) -> str:
         """32 hex digits."""
-        return f"{self.trace_number:032x}"
+        return f"{self._trace_number:032x}"
 
     @property
     def recorder(self) -> "Recorder":
@@ -108,20 +108,20 @@ class Observation(ReadableSpan, trace.Span):
         return self._recorder.client
 
     def get_span_context(self) -> SpanContext:
-        flags = TraceFlags(TraceFlags.SAMPLED if self.sampled else TraceFlags.DEFAULT)
-        return SpanContext(self.trace_number, self.span_number, self.remote, flags, self.trace_state)
+        flags = TraceFlags(TraceFlags.SAMPLED if self._sampled else TraceFlags.DEFAULT)
+        return SpanContext(self._trace_number, self._span_number, self._remote, flags, self._trace_state)
 
     def is_recording(self) -> bool:
         return self._recording
 
-    def as_otlp(self) -> bytes:
+    def _as_otlp(self) -> bytes:
         """The OTLP Span; without an end while it runs."""
-        flags = int(self.sampled) | HAS_REMOTE | (self._parent_flags & REMOTE)
+        flags = int(self._sampled) | HAS_REMOTE | (self._parent_flags & REMOTE)
         return span_of(
-            self.trace_number,
-            self.span_number,
+            self._trace_number,
+            self._span_number,
             self._parent_number,
-            self.trace_state.to_header() if self.trace_state else "",
+            self._trace_state.to_header() if self._trace_state else "",
             flags,
             self._name,
             self._kind + 1,  # OTLP counts from "unspecified"
@@ -134,10 +134,10 @@ class Observation(ReadableSpan, trace.Span):
             self._dropped,
         )
 
-    def snapshot(self) -> "Observation":
+    def _snapshot(self) -> "Observation":
         """As it is now."""
         still = copy.copy(self)
-        still._attributes = dict(self._attributes)  # noqa: SLF001 - of the same class
+        still._attributes = dict(self._attributes)
         return still
 
     # --- Observations -------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ class Observation(ReadableSpan, trace.Span):
                     self._name = str(name)
                 metadata = fields.pop("metadata", None)
                 for key, value in attributes_of(fields, self._recorder.shown).items():
-                    self.put(key, value)
+                    self._put(key, value)
                 if metadata is not None:
                     self._put_metadata(metadata)
                 if self._attributes.get(LEVEL) == "ERROR" and not self._status[0]:
@@ -180,7 +180,7 @@ class Observation(ReadableSpan, trace.Span):
         return self._score(Target(trace_id=self.trace_id), name, value, fields)
 
     def _score(self, target: Target, name: str, value: Any, fields: Mapping[str, Any]) -> str | None:
-        if not (self.kept and self.span_number):
+        if not (self._kept and self._span_number):
             return None
         return self._recorder.score(target, name, value, fields, span=self)
 
@@ -192,16 +192,16 @@ class Observation(ReadableSpan, trace.Span):
         elif not isinstance(error, GeneratorExit):
             self.update(level="WARNING", status_message=type(error).__name__)
 
-    def on_exception(self, *, record: bool, set_status: bool) -> None:
+    def _on_exception(self, *, record: bool, set_status: bool) -> None:
         """What `with` does when an exception leaves it: record the exception, set the status."""
         self._records_exceptions, self._sets_status = record, set_status
 
     @property
-    def is_masked(self) -> bool:
+    def _is_masked(self) -> bool:
         """Whether content has to be shown to a mask before it is put."""
         return self._recorder.masking is not None
 
-    def put(self, key: str, value: Any) -> None:
+    def _put(self, key: str, value: Any) -> None:
         """Set an attribute whose value is as it should be. Reserved ones have room whatever others there are."""
         attributes, limits = self._attributes, self._recorder.limits
         if len(attributes) >= limits.max_span_attributes and key not in attributes and key not in RESERVED:
@@ -210,16 +210,16 @@ class Observation(ReadableSpan, trace.Span):
         if type(value) is str:
             if limits.max_span_attribute_length is not None:
                 value = value[: limits.max_span_attribute_length]
-            self.weight += len(value)
+            self._weight += len(value)
         elif not isinstance(value, bool | int | float):
-            self.weight += weight_of(value)
+            self._weight += weight_of(value)
         attributes[key] = value
 
-    def put_propagated(self, told: Mapping[str, Any]) -> None:
+    def _put_propagated(self, told: Mapping[str, Any]) -> None:
         """Set what `propagate_attributes` gives to this and to all observations below."""
         if self._recording:
             for key, value in self._recorder.propagated(told).items():
-                self.put(key, value)
+                self._put(key, value)
 
     def _put_metadata(self, metadata: Any) -> None:
         told, dropped = metadata_attributes(METADATA, metadata, self._recorder.shown)
@@ -231,7 +231,7 @@ class Observation(ReadableSpan, trace.Span):
                 continue
             self._metadata_left -= before is None
             self._metadata_room -= more
-            self.put(key, value)
+            self._put(key, value)
         if dropped:
             self._dropped = (self._dropped[0] + dropped, *self._dropped[1:])
             most = f"{MAX_METADATA} entries and {MAX_METADATA_CHARS} characters"
@@ -255,14 +255,14 @@ class Observation(ReadableSpan, trace.Span):
             if self._recorder.closed:
                 self._recorder.tell_closed()
             self._sink.emit(self)
-            if (told := self._recorder.listeners.get(self.trace_number)) is not None:
+            if (told := self._recorder.listeners.get(self._trace_number)) is not None:
                 told(self._attributes)
             if self._recorder.processors.added or EVERYWHERE.added:
                 self._recorder.ended(self._readable_span())
         except Exception as error:
             report_internal_error("ending a span", error)
 
-    def end_at_start(self) -> None:
+    def _end_at_start(self) -> None:
         """It took no time."""
         self.end(self._start_ns)
 
@@ -275,7 +275,7 @@ class Observation(ReadableSpan, trace.Span):
         if self._recording:
             for key, value in attributes.items():
                 if value is not None:
-                    self.put(str(key), recorder.frozen(value, longest))
+                    self._put(str(key), recorder.frozen(value, longest))
 
     @never_raises(None)
     def set_attribute(self, key: str, value: Any) -> None:
@@ -283,7 +283,7 @@ class Observation(ReadableSpan, trace.Span):
         if recorder.masking is not None:
             self.set_attributes({key: value})
         elif self._recording and value is not None:
-            self.put(str(key), recorder.frozen(value, recorder.limits.max_span_attribute_length))
+            self._put(str(key), recorder.frozen(value, recorder.limits.max_span_attribute_length))
 
     @never_raises(None)
     def add_event(self, name: str, attributes: Mapping[str, Any] | None = None, timestamp: int | None = None) -> None:
@@ -294,7 +294,7 @@ class Observation(ReadableSpan, trace.Span):
             self._dropped = (self._dropped[0], self._dropped[1] + 1, self._dropped[2])
             return
         told, dropped = self._recorder.bounded(attributes, limits.max_event_attributes, limits.max_attribute_length)
-        self.weight += 50 + sum(len(value) for value in told.values() if type(value) is str)
+        self._weight += 50 + sum(len(value) for value in told.values() if type(value) is str)
         self._events = [*self._events, (str(name), timestamp or time.time_ns(), told, dropped)]
 
     @never_raises(None)
@@ -344,7 +344,7 @@ class Observation(ReadableSpan, trace.Span):
 
     def _fail_as_told(self, error: BaseException) -> None:
         """As opentelemetry-sdk does for the spans of instrumentation libraries, by `fail` for ours."""
-        if self.scope.name == "lodestream":
+        if self._scope.name == "lodestream":
             self.fail(error)
             return
         if self._records_exceptions:

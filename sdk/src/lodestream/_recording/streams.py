@@ -196,8 +196,8 @@ class Stream:
         if not observation.is_recording():
             return
         if self._yielded is not None:
-            if (encoded := self._yielded.encoded()) is not None and not observation.is_masked:
-                observation.put(OUTPUT, encoded)
+            if (encoded := self._yielded.encoded()) is not None and not observation._is_masked:
+                observation._put(OUTPUT, encoded)
             else:
                 observation.update(output=self._yielded.output())
         if error is not None:

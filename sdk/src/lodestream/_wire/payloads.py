@@ -16,7 +16,7 @@ class EncodedEvent:
     event: bytes = field(repr=False)
 
     @property
-    def weight(self) -> int:
+    def _weight(self) -> int:
         """Bytes in memory, roughly."""
         return _WEIGHT + len(self.event)
 
