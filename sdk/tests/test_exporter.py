@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from lodestream._delivery.receipt import FlushReceipt
+from lodestream._receipts import FlushReceipt
 
 from sdk.tests.collector import Collector, names_of, refused, refused_with, taken
 from sdk.tests.polling import until

@@ -8,7 +8,7 @@ def answer(question: str) -> str: ...
 
 from typing import TYPE_CHECKING, Any
 
-from lodestream._client import Lodestream, TraceContext
+from lodestream._client import Lodestream, TraceContext, get_client
 from lodestream._datasets.errors import (
     DatasetError,
     DatasetItemsRefusedError,
@@ -16,7 +16,6 @@ from lodestream._datasets.errors import (
     DatasetRefusedError,
     DatasetUnavailableError,
 )
-from lodestream._delivery.receipt import ConnectionCheck, FlushReceipt
 from lodestream._experiments.errors import (
     ExperimentError,
     ExperimentNotFoundError,
@@ -33,12 +32,12 @@ from lodestream._prompts.errors import (
     PromptUnavailableError,
 )
 from lodestream._prompts.prompt import ChatPrompt, TextPrompt
+from lodestream._receipts import ConnectionCheck, FlushReceipt
 from lodestream._recording.attributes import Level, ObservationType
-from lodestream._recording.clients import get_client
-from lodestream._recording.current import CurrentClient, CurrentObservation
+from lodestream._recording.clients import CurrentClient
 from lodestream._recording.observe import observe
 from lodestream._recording.propagation import propagate_attributes
-from lodestream._recording.span import Observation
+from lodestream._recording.span import CurrentObservation, Observation
 from lodestream._version import __version__
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 from opentelemetry import trace
 
@@ -12,18 +12,17 @@ from lodestream._datasets.methods import DatasetMethods
 from lodestream._delivery.channel import RpcChannel
 from lodestream._delivery.fork_guard import renew_after_fork
 from lodestream._delivery.pipeline import Pipeline
-from lodestream._delivery.receipt import ConnectionCheck, FlushReceipt
 from lodestream._delivery.transport import check_connection
 from lodestream._diagnostics import log_to_stderr, never_raises, report_internal_error, warn_once
 from lodestream._ids import new_trace_id, seeded_trace_id
 from lodestream._lifecycle import EXIT_SECONDS
 from lodestream._opentelemetry.tracer import TracerProvider, take_part
 from lodestream._prompts.methods import PromptMethods
+from lodestream._receipts import ConnectionCheck, FlushReceipt
 from lodestream._recording.attributes import ObservationFields, ObservationType, attributes_of
-from lodestream._recording.clients import register, unregister
-from lodestream._recording.current import CurrentClient, CurrentObservation
+from lodestream._recording.clients import CurrentClient, current_client, make_clients_with, register, unregister
 from lodestream._recording.recorder import Recorder, Where
-from lodestream._recording.span import Observation
+from lodestream._recording.span import CurrentObservation, Observation
 from lodestream._scoring import ScoreMethods
 from lodestream._settings import (
     Fsync,
@@ -166,7 +165,7 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
         """The same; it reads better where a model was called."""
         self.update_current_span(name=name, **fields)
 
-    def as_current(self) -> CurrentClient:
+    def as_current(self) -> "CurrentClient[Lodestream]":
         """Within the block, `get_client`, `observe` and the spans of instrumentation libraries are for this client.
 
         For programs with several projects. An observation that becomes current in the block makes its own client the
@@ -292,6 +291,25 @@ class Lodestream(PromptMethods, ScoreMethods, DatasetMethods):
 
     def _new_pipeline(self) -> Pipeline:
         return Pipeline(self.settings, resource_of(resource_attributes(self.settings)), spool_root(self.settings))
+
+
+def get_client(*, public_key: str | None = None) -> Lodestream:
+    """Return the client that this call is for; it is made from the environment where there is none.
+
+    Where there is no such client, or it is not clear which one is meant, a client is returned that records nothing, and
+    the reason is logged.
+
+    Args:
+        public_key: The key of a client's project, for programs with several. Default: the client of the current
+            context (`Lodestream.as_current()`, or that of the current observation), else the process's only one.
+
+    Returns:
+        The client. Never raises.
+    """
+    return cast("Lodestream", current_client(public_key=public_key))
+
+
+make_clients_with(Lodestream)
 
 
 def _where(given: TraceContext | None) -> Where | None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lodestream._delivery.receipt import FlushReceipt
 from lodestream._evaluation import Evaluation
+from lodestream._receipts import FlushReceipt
 
 if TYPE_CHECKING:
     import os

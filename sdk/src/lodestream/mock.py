@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from lodestream._client import get_client
 from lodestream._mock_answers import MAX_ANSWER, Message, answer, quote
-from lodestream._recording.clients import get_client
-from lodestream._recording.current import CurrentObservation
-from lodestream._recording.span import Observation
+from lodestream._recording.span import CurrentObservation, Observation
 
 Reply = Callable[[Sequence[Message]], str]
 

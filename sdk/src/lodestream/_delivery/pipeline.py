@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lodestream._delivery.exporter import Exporter
-from lodestream._delivery.queue import BoundedQueue, DirectWriter, LeftToParent
-from lodestream._delivery.receipt import FlushReceipt
+from lodestream._delivery.queue import BoundedQueue, DirectWriter, LeftToParent, Record, Scope
 from lodestream._delivery.spool import Spool
 from lodestream._delivery.transport import Positions, Transport
 from lodestream._diagnostics import log_dropped, never_raises, report_internal_error, warn_dropped, warn_once
 from lodestream._lifecycle import close_with_process, is_ending, never_starts_threads, start_thread
-from lodestream._recording.readable import Scope
-from lodestream._recording.span import Observation
+from lodestream._receipts import FlushReceipt
 from lodestream._settings import Settings
 from lodestream._wire.otlp import scope_spans_of
 from lodestream._wire.payloads import EncodedEvent
@@ -54,7 +52,7 @@ class Pipeline:
 
     # --- Any thread of the host's -------------------------------------------------------------------------------------
 
-    def emit(self, span: Observation | EncodedEvent) -> None:
+    def emit(self, span: Record) -> None:
         """Take a span that ended, or an event. Never waits."""
         if self._state == "new":
             self._start()
@@ -259,7 +257,7 @@ class Pipeline:
     def _sync(self) -> None:
         self._spool.sync()
 
-    def _payloads(self, spans: Sequence[Observation | EncodedEvent]) -> Iterator[tuple[bytes, int]]:
+    def _payloads(self, spans: Sequence[Record]) -> Iterator[tuple[bytes, int]]:
         """ResourceSpans of some spans each, and events. A span that can't be encoded is told, and left out."""
         heads: dict[Scope, bytes] = {}
         by_scope: dict[Scope, list[bytes]] = {}

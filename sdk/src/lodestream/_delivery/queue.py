@@ -5,13 +5,40 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from lodestream._delivery.spool import Spool
 from lodestream._diagnostics import report_internal_error, warn_dropped
-from lodestream._recording.span import Observation
 from lodestream._wire.payloads import EncodedEvent
 
 _MAX_WAITING = 10_000  # spans that end while another thread writes at the end of the process
+
+
+class Scope(Protocol):
+    """The instrumentation library that made a span; hashable."""
+
+    @property
+    def schema_url(self) -> str: ...
+    @property
+    def otlp(self) -> bytes: ...
+    def __hash__(self) -> int: ...
+
+
+class EndedSpan(Protocol):
+    """A span that is not changed any more."""
+
+    _weight: int
+    """Bytes in memory, roughly."""
+    _resource_otlp: bytes | None
+    """The resource it is of, encoded, where it is not the client's."""
+
+    @property
+    def _scope(self) -> Scope: ...
+    def _as_otlp(self) -> bytes: ...
+
+
+Record = EndedSpan | EncodedEvent
+"""What is delivered."""
 
 
 class BoundedQueue:
@@ -19,7 +46,7 @@ class BoundedQueue:
 
     def __init__(self, max_bytes: int) -> None:
         self._most, self._bytes = max_bytes, 0
-        self._spans: list[Observation | EncodedEvent] = []
+        self._spans: list[Record] = []
         # Reentrant: a signal handler or a finaliser may end a span while the same thread is in here.
         self._lock = threading.RLock()
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -29,7 +56,7 @@ class BoundedQueue:
         self.accepted = 0
         self.dropped = 0
 
-    def put(self, span: Observation | EncodedEvent) -> None:
+    def put(self, span: Record) -> None:
         """Take a span, and wake the writer if it sleeps."""
         with self._lock:
             if self._closed or (self._bytes + span._weight > self._most and self._spans):
@@ -78,7 +105,7 @@ class BoundedQueue:
         except queue.Empty:
             return
 
-    def take(self, timeout: float = -1) -> list[Observation | EncodedEvent]:
+    def take(self, timeout: float = -1) -> list[Record]:
         """All there is; nothing when the lock was not to be had within `timeout` seconds.
 
         Taking again says that this has been written.
@@ -97,7 +124,7 @@ class BoundedQueue:
 class LeftToParent:
     """Takes the place of the ring in the child of a fork: what began before the fork, the parent ends and records."""
 
-    def put(self, span: Observation | EncodedEvent) -> None:
+    def put(self, span: Record) -> None:
         """Record nothing."""
 
 
@@ -110,17 +137,17 @@ class DirectWriter:
     def __init__(
         self,
         new_spool: Callable[[], Spool],
-        payloads_of: Callable[[Sequence[Observation | EncodedEvent]], Iterator[tuple[bytes, int]]],
+        payloads_of: Callable[[Sequence[Record]], Iterator[tuple[bytes, int]]],
     ) -> None:
         self._new_spool, self._payloads_of = new_spool, payloads_of
-        self._spans: deque[Observation | EncodedEvent] = deque()
+        self._spans: deque[Record] = deque()
         self._spools = [new_spool()]
         self._writing = threading.Lock()
         self._closed = self._alone = False
         self.accepted = 0
         self.dropped = 0
 
-    def put(self, span: Observation | EncodedEvent) -> None:
+    def put(self, span: Record) -> None:
         """Write a span. One that ends meanwhile, in a finaliser or another thread, is written by the same writer."""
         if sys.is_finalizing() and not self._alone:  # nobody else runs any more: what others hold is theirs for ever
             self._alone, self._writing = True, threading.Lock()
@@ -161,7 +188,7 @@ class DirectWriter:
     def _failed(self) -> int:
         return sum(spool.counts.dropped for spool in self._spools)
 
-    def _write(self, span: Observation | EncodedEvent) -> None:
+    def _write(self, span: Record) -> None:
         spool = self._spools[-1]
         try:
             payloads = list(self._payloads_of([span]))

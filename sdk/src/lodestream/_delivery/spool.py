@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lodestream._delivery.receipt import Counts
 from lodestream._delivery.segment import FileStorage, Frame, MemoryStorage, Segment
 from lodestream._delivery.spool_dir import Orphan, SpoolDir, create_dir, find_orphans
 from lodestream._diagnostics import log, report_internal_error, warn_dropped, warn_once
@@ -52,6 +51,28 @@ def first_frames(frames: Iterable[Frame]) -> list[Frame]:
 _SEGMENT_BYTES = {True: 4 * MIB, False: MIB}  # on disk, in memory
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
 """What keeps a segment from being read for a while, and says nothing of the segment."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Spans of this process, and what was found of others."""
+
+    delivered: int = 0
+    dropped: int = 0
+    adopted: int = 0
+    """Delivered on behalf of processes that are gone."""
+    adopted_dropped: int = 0
+    bad_frames: int = 0
+    """Damaged places in their segments."""
+
+    def add(self, delivered: int, dropped: int, *, own: bool) -> None:
+        """So many more."""
+        if own:
+            self.delivered += delivered
+            self.dropped += dropped
+        else:
+            self.adopted += delivered
+            self.adopted_dropped += dropped
 
 
 class Spool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lodestream._delivery.channel import FailureKind, RpcChannel, RpcError
-from lodestream._delivery.receipt import ConnectionCheck
+from lodestream._receipts import ConnectionCheck
 from lodestream._settings import Settings
 from lodestream._wire.otlp import request_of
 from lodestream._wire.payloads import EVENT

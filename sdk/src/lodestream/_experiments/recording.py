@@ -15,8 +15,7 @@ from lodestream._experiments.plan import Plan
 from lodestream._experiments.rows import Row
 from lodestream._ids import seeded_trace_id
 from lodestream._recording.attributes import ObservationType
-from lodestream._recording.current import CurrentObservation
-from lodestream._recording.span import Observation
+from lodestream._recording.span import CurrentObservation, Observation
 from lodestream._results import EvaluatorOutcome, ItemResult
 from lodestream._scores import Target
 from lodestream._wire.payloads import EncodedEvent

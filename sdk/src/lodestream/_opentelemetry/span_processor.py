@@ -3,23 +3,20 @@
 import contextlib
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanContext
 
 from lodestream._diagnostics import never_raises
-from lodestream._recording.clients import client_for, client_named_by
+from lodestream._recording.clients import Client, client_for, client_named_by
+from lodestream._recording.context import propagated
 from lodestream._recording.processors import PARENT_LISTENERS
-from lodestream._recording.propagation import propagated
 from lodestream._recording.readable import Scope
 from lodestream._recording.span import Observation
 from lodestream._settings import resource_attributes
 from lodestream._wire.otlp import REMOTE, resource_of
-
-if TYPE_CHECKING:
-    from lodestream._client import Lodestream
 
 _MAX_OPEN, _MAX_LEFT_OUT = 100_000, 10_000
 _OUR_RESOURCE = ("lodestream.environment", "lodestream.release")
@@ -75,7 +72,7 @@ class LodestreamSpanProcessor(SpanProcessor):
 
     def __init__(
         self,
-        client: "Lodestream | None" = None,
+        client: Client | None = None,
         *,
         should_export_span: Callable[[ReadableSpan], bool] | None = None,
     ) -> None:
@@ -134,7 +131,7 @@ class LodestreamSpanProcessor(SpanProcessor):
         client = self._client or client_for(get_current())
         return not client.flush(timeout_millis / 1_000).pending
 
-    def _wants(self, span: ReadableSpan, client: "Lodestream") -> bool:
+    def _wants(self, span: ReadableSpan, client: Client) -> bool:
         return bool((self._should_export or client.settings.should_export_span or is_llm_span)(span))
 
     def _need(self, span_id: int) -> None:
@@ -178,7 +175,7 @@ class LodestreamSpanProcessor(SpanProcessor):
         sent.set_status(span.status)
         sent.send(span, self._resource_of(span, begun.client))
 
-    def _resource_of(self, span: ReadableSpan, client: "Lodestream") -> bytes:
+    def _resource_of(self, span: ReadableSpan, client: Client) -> bytes:
         """The provider's resource, with what ours says of environment and release."""
         key = (span.resource, client.settings.environment, client.settings.release)
         if (encoded := self._resources.get(key)) is None:
@@ -207,7 +204,7 @@ class _Open:
 
     __slots__ = ("client", "needed", "parent", "propagated")
 
-    def __init__(self, parent: int, client: "Lodestream", propagated: dict[str, Any]) -> None:
+    def __init__(self, parent: int, client: Client, propagated: dict[str, Any]) -> None:
         self.parent, self.client, self.propagated = parent, client, propagated
         self.needed = False
 

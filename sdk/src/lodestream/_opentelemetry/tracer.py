@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context, get_current
@@ -12,14 +12,11 @@ from opentelemetry.util._once import Once
 from opentelemetry.util.types import Attributes
 
 from lodestream._diagnostics import log, never_raises, report_internal_error
-from lodestream._recording.clients import client_for, clients, get_client
+from lodestream._recording.clients import Client, client_for, clients, current_client
 from lodestream._recording.processors import EVERYWHERE, Processors, SpanProcessor
 from lodestream._recording.readable import Scope, sdk_type
 from lodestream._recording.recorder import Recorder
 from lodestream._settings import SpanLimits
-
-if TYPE_CHECKING:
-    from lodestream._client import Lodestream
 
 
 class TracerProvider(trace.TracerProvider):
@@ -32,15 +29,15 @@ class TracerProvider(trace.TracerProvider):
     _successor: trace.TracerProvider | None = None
     """The provider that the program set in its place: it makes the spans of tracers that were handed out before."""
 
-    def __init__(self, client: "Lodestream") -> None:
+    def __init__(self, client: Client) -> None:
         self._own_client = client
 
     @property
-    def _client(self) -> "Lodestream":
+    def _client(self) -> Client:
         """Whose spans it makes."""
         return self._own_client
 
-    def _client_in(self, context: Context) -> "Lodestream":  # noqa: ARG002 - the process's provider looks at it
+    def _client_in(self, context: Context) -> Client:  # noqa: ARG002 - the process's provider looks at it
         """Whose spans it makes in a context."""
         return self._own_client
 
@@ -95,7 +92,7 @@ class TracerProvider(trace.TracerProvider):
         for client in self._clients():
             client.shutdown()
 
-    def _clients(self) -> "Sequence[Lodestream]":
+    def _clients(self) -> Sequence[Client]:
         return [self._own_client]
 
     def get_tracer(
@@ -196,17 +193,17 @@ class ProcessTracerProvider(TracerProvider):
         self._successor = None
 
     @property
-    def _client(self) -> "Lodestream":
-        return get_client()
+    def _client(self) -> Client:
+        return current_client()
 
-    def _client_in(self, context: Context) -> "Lodestream":
+    def _client_in(self, context: Context) -> Client:
         return client_for(context)
 
     @property
     def _processors(self) -> Processors:
         return EVERYWHERE
 
-    def _clients(self) -> "Sequence[Lodestream]":
+    def _clients(self) -> Sequence[Client]:
         return clients()
 
 

@@ -7,24 +7,55 @@ and that is logged: data never goes to a project by guess.
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from opentelemetry import trace
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context, create_key, get_current, set_value
 
 from lodestream._diagnostics import warn_once
-from lodestream._recording.current import CURRENT_CLIENT
+from lodestream._receipts import FlushReceipt
+from lodestream._recording.context import Entered, enter, leave
+from lodestream._recording.recorder import Recorder
 from lodestream._recording.span import Observation
-
-if TYPE_CHECKING:
-    from lodestream._client import Lodestream
+from lodestream._settings import Settings
 
 _lock = threading.RLock()  # a signal handler may come in that traces
 
 
-def get_client(*, public_key: str | None = None) -> "Lodestream":
+class Client(Protocol):
+    """A client, as far as what is recorded has to do with it."""
+
+    settings: Settings
+    _recorder: Recorder
+
+    def flush(self, timeout: float = 10.0) -> FlushReceipt: ...
+    def shutdown(self) -> FlushReceipt: ...
+
+
+C = TypeVar("C", bound=Client)
+CURRENT_CLIENT = create_key("lodestream-client")
+"""The key in a context of the client that is meant, and of the span that was current when it was named."""
+
+
+class CurrentClient(Generic[C]):
+    """A context manager: within the block, calls are for one client."""
+
+    def __init__(self, client: C) -> None:
+        self._client, self._entered = client, list[Entered]()
+
+    def __enter__(self) -> C:
+        context = get_current()
+        self._entered.append(enter(set_value(CURRENT_CLIENT, (self._client, trace.get_current_span(context)), context)))
+        return self._client
+
+    def __exit__(self, *_: object) -> None:
+        if self._entered:
+            leave(self._entered.pop())
+
+
+def current_client(*, public_key: str | None = None) -> Client:
     """The client that this call is for; made from the environment where there is none.
 
     Args:
@@ -39,7 +70,7 @@ def get_client(*, public_key: str | None = None) -> "Lodestream":
     return client_for(get_current(), public_key)
 
 
-def client_for(context: Context, public_key: str | None = None) -> "Lodestream":
+def client_for(context: Context, public_key: str | None = None) -> Client:
     """The same for what belongs into a context."""
     if _known.certain is not None and public_key is None:
         return _known.certain
@@ -61,21 +92,28 @@ def client_for(context: Context, public_key: str | None = None) -> "Lodestream":
     )
 
 
-def client_named_by(context: Context) -> "Lodestream | None":
+def client_named_by(context: Context) -> Client | None:
     """The client that a context names, by `as_current()` or by the observation that is current in it."""
     span: Any = trace.get_current_span(context)
-    chosen: Any = context.get(CURRENT_CLIENT)
-    if type(span) is Observation and span.client is not None and (chosen is None or span is not chosen[1]):
-        return span.client
-    return chosen[0] if chosen is not None else None
+    named: Any = context.get(CURRENT_CLIENT)
+    client: Client | None = span._recorder.client if type(span) is Observation else None
+    if client is not None and (named is None or span is not named[1]):
+        return client
+    return named[0] if named is not None else None
 
 
-def clients() -> "list[Lodestream]":
+def clients() -> list[Client]:
     """Those that were made and not shut down."""
     return list(_known.clients)
 
 
-def register(client: "Lodestream") -> None:
+def make_clients_with(factory: Callable[..., Client]) -> None:
+    """Make the clients that nobody made, which are needed all the same, with this factory."""
+    global _make  # noqa: PLW0603 - one process, one state
+    _make = factory
+
+
+def register(client: Client) -> None:
     """From now on it may be meant by a call. Again after its settings changed."""
     with _lock:
         _known.clients = [*(other for other in _known.clients if other is not client), client]
@@ -83,7 +121,7 @@ def register(client: "Lodestream") -> None:
         _known.decide()
 
 
-def unregister(client: "Lodestream") -> None:
+def unregister(client: Client) -> None:
     """It was shut down."""
     with _lock:
         _known.clients = [other for other in _known.clients if other is not client]
@@ -108,12 +146,12 @@ class _Known:
     """The clients, and the one that every call is for as long as that is certain."""
 
     def __init__(self, *, overrides: bool = False) -> None:
-        self.clients: list[Lodestream] = []
+        self.clients: list[Client] = []
         self.projects: set[Any] = set()
         """Of all clients there were: an observation of one that was shut down may still be current."""
         self.overrides = overrides
-        self.override: Lodestream | None = None
-        self.certain: Lodestream | None = None
+        self.override: Client | None = None
+        self.certain: Client | None = None
 
     def decide(self) -> None:
         if self.overrides and self.override is None and self.clients:
@@ -126,13 +164,13 @@ class _Known:
 _known = _Known()
 
 
-def _candidates(clients: "list[Lodestream] | None" = None) -> "list[Lodestream]":
+def _candidates(clients: list[Client] | None = None) -> list[Client]:
     """The ones that record; if none does, those that are switched off."""
     clients = _known.clients if clients is None else clients
     return [client for client in clients if client.settings.project is not None] or clients
 
 
-def _with_key(public_key: str) -> "Lodestream":
+def _with_key(public_key: str) -> Client:
     for client in reversed(_known.clients):
         if client.settings.public_key == public_key:
             return client
@@ -141,31 +179,28 @@ def _with_key(public_key: str) -> "Lodestream":
     return _none(f"there is no client with the public key {public_key!r}: make one with Lodestream(public_key=…)")
 
 
-def _from_environment() -> "Lodestream":
-    from lodestream._client import Lodestream
-
+def _from_environment() -> Client:
     with _lock:
         if (certain := _known.certain) is not None:
             return certain
-        made = Lodestream()
+        made = _make()
     if _known.projects - {None} and not made.settings.tracing_enabled:
         warn_once("no client", "every client of this process was shut down: nothing is recorded")
     return made
 
 
-def _none(reason: str) -> "Lodestream":
+def _none(reason: str) -> Client:
     """A client that records nothing, because of this."""
-    from lodestream._client import Lodestream
-
     warn_once("no client", reason)
     global _silent  # noqa: PLW0603 - one process, one state
     if _silent is None:
         with isolated():
-            _silent = Lodestream(tracing_enabled=False)
+            _silent = _make(tracing_enabled=False)
     return _silent
 
 
-_silent: "Lodestream | None" = None
+_silent: Client | None = None
+_make: Callable[..., Client]
 
 
 def _renew_lock() -> None:

@@ -11,8 +11,8 @@ from opentelemetry import trace
 
 from lodestream._diagnostics import report_internal_error, warn_once
 from lodestream._recording.attributes import ObservationType
-from lodestream._recording.clients import get_client
-from lodestream._recording.current import enter, leave
+from lodestream._recording.clients import current_client
+from lodestream._recording.context import enter, leave
 from lodestream._recording.recorder import Where
 from lodestream._recording.span import Observation
 from lodestream._recording.streams import (
@@ -182,7 +182,7 @@ class _Observed:
         where = _where(kwargs) if TRACE_ID in kwargs or PARENT_ID in kwargs else None
         public_key = kwargs.pop(PUBLIC_KEY, None) if kwargs else None
         try:
-            client = get_client() if public_key is None else get_client(public_key=public_key)
+            client = current_client() if public_key is None else current_client(public_key=public_key)
             if not (client._recorder.enabled or client._recorder.is_on):
                 return None
             fields: Mapping[str, Any] = {}
@@ -230,7 +230,7 @@ class _Observed:
         return Stream(observation, self._captures_output(), self._to_text)
 
     def _captures_output(self) -> bool:
-        return get_client().settings.capture_io if self._capture_output is None else self._capture_output
+        return current_client().settings.capture_io if self._capture_output is None else self._capture_output
 
     def _arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """By their names; those that have none as "args"."""

@@ -1,16 +1,14 @@
 """What all observations below have in common: user, session, tags and the like, carried in OpenTelemetry's context."""
 
-import json
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any
 
-from opentelemetry import baggage, trace
-from opentelemetry.context import Context, create_key, get_current, set_value
+from opentelemetry import trace
+from opentelemetry.context import get_current
 
 from lodestream._arguments import list_of
 from lodestream._diagnostics import report_internal_error, warn_once
-from lodestream._json.lenient import to_json
 from lodestream._recording.attributes import (
     ENVIRONMENT,
     SESSION_ID,
@@ -22,25 +20,20 @@ from lodestream._recording.attributes import (
     metadata_attributes,
     prompt_attributes,
 )
-from lodestream._recording.clients import get_client
-from lodestream._recording.current import Entered, enter, leave
+from lodestream._recording.clients import current_client
+from lodestream._recording.context import (
+    MAX_PROPAGATED_CHARS,
+    Entered,
+    enter,
+    into_baggage,
+    leave,
+    propagated,
+    with_propagated,
+)
 from lodestream._recording.masking import unmasked
 from lodestream._recording.span import Observation
 
-_MAX_CHARS = 200
 _MAX_METADATA = 64  # entries; each observation has them all
-_KEY = create_key("lodestream-propagated")
-_BAGGAGE = "lodestream_"
-_BAGGAGE_KEYS = {
-    USER_ID: "user_id",
-    SESSION_ID: "session_id",
-    TRACE_NAME: "trace_name",
-    ENVIRONMENT: "environment",
-    VERSION: "version",
-}
-_FROM_BAGGAGE = {f"{_BAGGAGE}{name}": key for key, name in _BAGGAGE_KEYS.items()}
-_TAGS_IN_BAGGAGE, _METADATA_IN_BAGGAGE = f"{_BAGGAGE}tags", f"{_BAGGAGE}metadata_"
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib's
@@ -91,9 +84,9 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
             if TRACE_TAGS in told:
                 told[TRACE_TAGS] = tuple(dict.fromkeys((*together.get(TRACE_TAGS, ()), *told[TRACE_TAGS])))
             together = _first((together | told, 0))
-            context = set_value(_KEY, MappingProxyType(together), context)
+            context = with_propagated(context, together)
             if self._as_baggage:
-                context = _into_baggage(_masked(told), context)
+                context = into_baggage(_masked(told), context)
             self._entered.append(enter(context))
             current = trace.get_current_span()
             if isinstance(current, Observation):
@@ -108,15 +101,6 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
     ) -> None:
         if self._entered:
             leave(self._entered.pop())
-
-
-def propagated(context: Context) -> Mapping[str, Any]:
-    """The attributes that a new observation in this context gets."""
-    told = context.get(_KEY)
-    received = baggage.get_all(context)
-    if received:
-        told = _from_baggage(received) | (told or {})  # type: ignore[operator]
-    return told or _NOTHING  # type: ignore[return-value]
 
 
 def _first(attributes: tuple[Mapping[str, Any], int]) -> dict[str, Any]:
@@ -138,7 +122,7 @@ def _first(attributes: tuple[Mapping[str, Any], int]) -> dict[str, Any]:
 
 def _masked(told: Mapping[str, Any]) -> Mapping[str, Any]:
     """What may leave in baggage, by the mask of the current client."""
-    return get_client()._recorder.propagated(told)
+    return current_client()._recorder.propagated(told)
 
 
 def _tags_of(given: Any) -> tuple[str, ...]:
@@ -154,42 +138,10 @@ def _tags_of(given: Any) -> tuple[str, ...]:
 
 
 def _fits(key: str, value: Any) -> bool:
-    if len(str(value)) <= _MAX_CHARS:
+    if len(str(value)) <= MAX_PROPAGATED_CHARS:
         return True
     warn_once(
-        f"propagate {key}", f"{key} has {len(str(value))} characters; it is left out, at most {_MAX_CHARS} propagate"
+        f"propagate {key}",
+        f"{key} has {len(str(value))} characters; it is left out, at most {MAX_PROPAGATED_CHARS} propagate",
     )
     return False
-
-
-def _into_baggage(told: Mapping[str, Any], context: Context) -> Context:
-    for key, value in told.items():
-        if key in _BAGGAGE_KEYS:
-            context = baggage.set_baggage(f"{_BAGGAGE}{_BAGGAGE_KEYS[key]}", value, context)
-        elif key == TRACE_TAGS:
-            context = baggage.set_baggage(_TAGS_IN_BAGGAGE, to_json(value), context)
-        elif key.startswith(f"{TRACE_METADATA}."):
-            context = baggage.set_baggage(key.replace(f"{TRACE_METADATA}.", _METADATA_IN_BAGGAGE, 1), value, context)
-    return context
-
-
-def _from_baggage(received: Mapping[str, object]) -> dict[str, Any]:
-    told: dict[str, Any] = {}
-    for name, value in received.items():
-        if not name.startswith(_BAGGAGE) or len(text := str(value)) > 4 * _MAX_CHARS:
-            continue
-        if name in _FROM_BAGGAGE:
-            told[_FROM_BAGGAGE[name]] = text
-        elif name == _TAGS_IN_BAGGAGE:
-            told[TRACE_TAGS] = _tags_in(text)
-        elif name.startswith(_METADATA_IN_BAGGAGE):
-            told[f"{TRACE_METADATA}.{name.removeprefix(_METADATA_IN_BAGGAGE)}"] = text
-    return told
-
-
-def _tags_in(text: str) -> tuple[str, ...]:
-    try:
-        tags = json.loads(text)
-    except (ValueError, RecursionError):
-        tags = text.split(",")
-    return tuple(map(str, tags)) if isinstance(tags, list) else (text,)

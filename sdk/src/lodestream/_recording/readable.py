@@ -10,15 +10,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from lodestream._wire.otlp import HAS_REMOTE, REMOTE, Event, scope_of
 from lodestream._wire.otlp import Link as OtlpLink
-
-if TYPE_CHECKING:
-    from lodestream._recording.recorder import Recorder
 
 LinkParts = tuple[SpanContext, Mapping[str, Any], int]
 """What is linked to, attributes, how many attributes were over the limit."""
@@ -106,7 +103,6 @@ class ReadableSpan:
     _trace_number: int
     _span_number: int
     _trace_state: TraceState | None
-    _recorder: "Recorder"
     _name: str
     _kind: int
     _parent_number: int
@@ -188,7 +184,7 @@ class ReadableSpan:
     @property
     def resource(self) -> Any:
         """`opentelemetry.sdk.resources.Resource` where the program has imported it, else its like."""
-        return self._recorder.resource
+        raise NotImplementedError
 
     @property
     def instrumentation_scope(self) -> Any:
@@ -234,11 +230,3 @@ class ReadableSpan:
             indent=indent,
             default=str,
         )
-
-    def _readable_span(self) -> Any:
-        """What processors are given at the end: an `opentelemetry.sdk.trace.ReadableSpan` where there is that type."""
-        if "opentelemetry.sdk.trace" not in sys.modules:
-            return self
-        from lodestream._recording.ended_span import EndedSpan
-
-        return EndedSpan(self)

@@ -1,9 +1,10 @@
 """Where observations begin: which trace they belong to, whether it is kept, and what they are told from the start."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context, get_current
@@ -13,20 +14,16 @@ from lodestream._diagnostics import report_internal_error, warn_once
 from lodestream._ids import new_span_id, new_trace_id, parse_id
 from lodestream._json.lenient import to_text
 from lodestream._recording.attributes import AS_ROOT, ENVIRONMENT, TYPE, Attributes, Shown, frozen, known_type
-from lodestream._recording.current import CurrentObservation
+from lodestream._recording.context import propagated
 from lodestream._recording.masking import Masking, unmasked
 from lodestream._recording.processors import EVERYWHERE, PARENT_LISTENERS, Processors
-from lodestream._recording.propagation import propagated
 from lodestream._recording.readable import Resource, Scope, resource_as_sdk
-from lodestream._recording.span import Observation
+from lodestream._recording.span import CurrentObservation, Observation
 from lodestream._scores import Target, score_of
 from lodestream._settings import Settings, resource_attributes
 from lodestream._version import __version__
 from lodestream._wire.otlp import REMOTE
 from lodestream._wire.payloads import EncodedEvent
-
-if TYPE_CHECKING:
-    from lodestream._client import Lodestream
 
 Where = tuple[str, str | None]
 """Trace id and parent span id in hex; without a parent, a root of that trace."""
@@ -38,13 +35,21 @@ class Sink(Protocol):
     def emit(self, span: Observation | EncodedEvent, /) -> None: ...
 
 
+class Owner(Protocol):
+    """The client of a recorder."""
+
+    settings: Settings
+
+    def _find_keys(self) -> bool: ...
+
+
 OURS = Scope("lodestream", __version__)
 
 
 class Recorder:
     """Makes observations; `sink` is where they go when they end."""
 
-    def __init__(self, settings: Settings, sink: Sink, client: "Lodestream | None" = None) -> None:
+    def __init__(self, settings: Settings, sink: Sink, client: Owner | None = None) -> None:
         self.client, self.closed = client, False
         self.processors = Processors()
         self.listeners: dict[int, Callable[[Mapping[str, Any]], None]] = {}
@@ -122,10 +127,15 @@ class Recorder:
                 kept[str(key)] = self.frozen(value, longest)
         return kept, dropped
 
-    def ended(self, span: Any) -> None:
-        """Tell the span processors that were added."""
-        self.processors.on_end(span)
-        EVERYWHERE.on_end(span)
+    def ended(self, span: Observation) -> None:
+        """Call the span processors that were added, with opentelemetry-sdk's type of span where there is that type."""
+        readable: Any = span
+        if "opentelemetry.sdk.trace" in sys.modules:
+            from lodestream._recording.ended_span import EndedSpan
+
+            readable = EndedSpan(span)
+        self.processors.on_end(readable)
+        EVERYWHERE.on_end(readable)
 
     def start(
         self,

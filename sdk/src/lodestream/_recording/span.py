@@ -2,9 +2,9 @@
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import Any, Protocol, Self, Unpack
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
@@ -21,24 +21,56 @@ from lodestream._recording.attributes import (
     Attributes,
     ObservationFields,
     ObservationType,
+    Shown,
     attributes_of,
     exception_attributes,
     message_of,
     metadata_attributes,
     weight_of,
 )
-from lodestream._recording.processors import EVERYWHERE
+from lodestream._recording.context import Entered, enter, leave
+from lodestream._recording.masking import Masking
+from lodestream._recording.processors import EVERYWHERE, Processors
 from lodestream._recording.readable import LinkParts, ReadableSpan, Scope, otlp_link
 from lodestream._scores import ScoreFields, Target
+from lodestream._settings import SpanLimits
 from lodestream._wire.otlp import HAS_REMOTE, REMOTE, Event, span_of
-
-if TYPE_CHECKING:
-    from lodestream._client import Lodestream
-    from lodestream._recording.current import CurrentObservation
-    from lodestream._recording.recorder import Recorder
 
 _WEIGHT = 600  # bytes of a span without its texts, roughly
 _NONE: tuple[Any, ...] = ()
+
+
+class SpanOwner(Protocol):
+    """What a span needs of the recorder that made it."""
+
+    client: Any
+    sink: Any
+    closed: bool
+    project: Any
+    limits: SpanLimits
+    masking: Masking | None
+    shown: Shown
+    listeners: dict[int, Callable[[Mapping[str, Any]], None]]
+    processors: Processors
+
+    @property
+    def resource(self) -> Any: ...
+    def frozen(self, value: Any, longest: int | None = None, /) -> Any: ...
+    def bounded(
+        self, attributes: Mapping[str, Any] | None, most: int, longest: int | None, /
+    ) -> tuple[Attributes, int]: ...
+    def propagated(self, told: Mapping[str, Any], /) -> Mapping[str, Any]: ...
+    def observe(
+        self, name: str | None, as_type: str, fields: Mapping[str, Any], *, parent: trace.Span | None = None
+    ) -> "Observation": ...
+    def observe_as_current(
+        self, name: str | None, as_type: str, fields: Mapping[str, Any], *, parent: trace.Span | None = None
+    ) -> "CurrentObservation": ...
+    def score(
+        self, target: Target, name: str, value: Any, fields: Mapping[str, Any], *, span: trace.Span | None = None
+    ) -> str | None: ...
+    def ended(self, span: "Observation", /) -> None: ...
+    def tell_closed(self) -> None: ...
 
 
 class Observation(ReadableSpan, trace.Span):
@@ -55,7 +87,7 @@ class Observation(ReadableSpan, trace.Span):
 
     def __init__(  # noqa: PLR0917
         self,
-        recorder: "Recorder",
+        recorder: "SpanOwner",
         scope: Scope,
         name: str,
         trace_id: int,
@@ -97,19 +129,14 @@ class Observation(ReadableSpan, trace.Span):
         """32 hex digits."""
         return f"{self._trace_number:032x}"
 
-    @property
-    def recorder(self) -> "Recorder":
-        """What made it."""
-        return self._recorder
-
-    @property
-    def client(self) -> "Lodestream | None":
-        """Whose it is."""
-        return self._recorder.client
-
     def get_span_context(self) -> SpanContext:
         flags = TraceFlags(TraceFlags.SAMPLED if self._sampled else TraceFlags.DEFAULT)
         return SpanContext(self._trace_number, self._span_number, self._remote, flags, self._trace_state)
+
+    @property
+    def resource(self) -> Any:
+        """`opentelemetry.sdk.resources.Resource` where the program has imported it, else its like."""
+        return self._recorder.resource
 
     def is_recording(self) -> bool:
         return self._recording
@@ -258,7 +285,7 @@ class Observation(ReadableSpan, trace.Span):
             if (told := self._recorder.listeners.get(self._trace_number)) is not None:
                 told(self._attributes)
             if self._recorder.processors.added or EVERYWHERE.added:
-                self._recorder.ended(self._readable_span())
+                self._recorder.ended(self)
         except Exception as error:
             report_internal_error("ending a span", error)
 
@@ -351,3 +378,33 @@ class Observation(ReadableSpan, trace.Span):
             self.record_exception(error, escaped=True)
         if self._sets_status:
             self.set_status(StatusCode.ERROR, f"{type(error).__name__}: {message_of(error)}")
+
+
+class CurrentObservation:
+    """A context manager: the observation begins and ends with the block, and is current in it."""
+
+    def __init__(
+        self,
+        begin: Callable[[], Observation],
+        *,
+        end_on_exit: bool,
+    ) -> None:
+        self._begin, self._end_on_exit = begin, end_on_exit
+        self._entered: list[tuple[Observation, Entered]] = []  # the innermost last, if it is entered more than once
+
+    def __enter__(self) -> Observation:
+        span = self._begin()
+        self._entered.append((span, enter(trace.set_span_in_context(span))))
+        return span
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if not self._entered:
+            return
+        span, entered = self._entered.pop()
+        leave(entered)
+        if error is not None:
+            span.fail(error)
+        if self._end_on_exit:
+            span.end()

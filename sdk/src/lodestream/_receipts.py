@@ -28,28 +28,6 @@ class FlushReceipt:
         return not self.pending and not self.dropped
 
 
-@dataclass(slots=True)
-class Counts:
-    """Spans of this process, and what was found of others."""
-
-    delivered: int = 0
-    dropped: int = 0
-    adopted: int = 0
-    """Delivered on behalf of processes that are gone."""
-    adopted_dropped: int = 0
-    bad_frames: int = 0
-    """Damaged places in their segments."""
-
-    def add(self, delivered: int, dropped: int, *, own: bool) -> None:
-        """So many more."""
-        if own:
-            self.delivered += delivered
-            self.dropped += dropped
-        else:
-            self.adopted += delivered
-            self.adopted_dropped += dropped
-
-
 @dataclass(frozen=True, slots=True)
 class ConnectionCheck:
     """Whether the server can be reached and takes our key, in words for people."""
