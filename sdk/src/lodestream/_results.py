@@ -1,12 +1,13 @@
-"""What came of an experiment."""
+"""What an experiment can be told, and what came of it."""
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from lodestream._evaluation import Evaluation
+from lodestream._json.lenient import to_json
 from lodestream._receipts import FlushReceipt
 
 if TYPE_CHECKING:
@@ -14,8 +15,39 @@ if TYPE_CHECKING:
 
     from lodestream_proto.v1.experiments_pb2 import CompareExperimentsResponse
 
-    from lodestream._experiments.runs import Run
+    from lodestream.evaluators import Tools
     from lodestream.reports import Report
+
+
+_SUFFIXES = {
+    ".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".xml": "junit", ".json": "json",
+    ".txt": "text",
+}  # fmt: skip
+
+
+class ExperimentOptions(TypedDict, total=False):
+    """Everything that can be said of an experiment beside its name, its data and its task."""
+
+    run_name: str | None
+    """Asked for again under the same name, a run goes on where it stopped. Default: the name and the time."""
+    description: str | None
+    evaluators: Sequence[Any]
+    """Functions, objects of `lodestream.evaluators`, or their specs."""
+    composite_evaluator: Callable[..., Any] | None
+    """Like an evaluator; `evaluations` are those that the others said."""
+    run_evaluators: Sequence[Any]
+    """Judge the run as a whole; `item_results` are all of it. A RegressionError of theirs is raised at the end."""
+    max_concurrency: int
+    """Items at the same time; default 50."""
+    repetitions: int
+    """How often each item is run, up to 100; default 1."""
+    metadata: Any
+    item_timeout: float | None
+    """Seconds that the task may take for an item, and an evaluator; default: as long as it takes."""
+    progress: bool | None
+    """Whether to show it on standard error; default: where somebody looks."""
+    tools: "Tools | None"
+    """What built-in evaluators may use of the outside world: models. Prompts are the client's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +103,15 @@ class ItemResult:
         return next((each.value for each in self.evaluations if each.name == name), None)
 
 
+class Reporter(Protocol):
+    """Makes reports of a result, and compares it with others."""
+
+    def report(self, result: "ExperimentResult", comparison: "CompareExperimentsResponse | None", /) -> "Report": ...
+    def compare(
+        self, result: "ExperimentResult", baseline: str, options: Mapping[str, Any], /
+    ) -> "CompareExperimentsResponse": ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentResult:
     """All of a run, items that were done before it was gone on with included."""
@@ -85,7 +126,7 @@ class ExperimentResult:
     """False: there is no server, all is here only."""
     receipt: FlushReceipt = field(default_factory=FlushReceipt)
     """Of what the process had to tell: complete, or what is still on its way."""
-    run: "Run" = field(repr=False, compare=False)
+    _reporter: "Reporter" = field(repr=False, compare=False)
 
     @property
     def item_results(self) -> Sequence[ItemResult]:
@@ -117,15 +158,20 @@ class ExperimentResult:
 
     def report(self, comparison: "CompareExperimentsResponse | None" = None) -> "Report":
         """What `lodestream.reports` makes its formats of."""
-        from lodestream._experiments.reporting import report_of
-
-        return report_of(self, comparison)
+        return self._reporter.report(self, comparison)
 
     def format(self, *, include_item_results: bool = False) -> str:
         """For a terminal; with each item if asked for."""
-        from lodestream._experiments.reporting import as_lines
-
-        return as_lines(self, include_item_results=include_item_results)
+        lines = [self._formatted("text", None).rstrip("\n")]
+        if include_item_results:
+            lines += ["", *(line for item in self.items for line in _item_lines(item))]
+        if not self.recorded:
+            lines.append("There is no server: these results are in this process only.")
+        elif self.receipt.pending:
+            lines.append(f"{self.receipt.pending} records are not delivered yet: {self.receipt.problem}")
+        elif self.receipt.dropped:
+            lines.append(f"{self.receipt.dropped} records of this process were lost; the log says why.")
+        return "\n".join(lines)
 
     def to_markdown(self, comparison: "CompareExperimentsResponse | None" = None) -> str:
         """For people; with what `compare` gave, also that."""
@@ -145,9 +191,13 @@ class ExperimentResult:
 
     def save(self, path: "str | os.PathLike[str]", comparison: "CompareExperimentsResponse | None" = None) -> Path:
         """Write it in the format that the suffix names: .md, .html, .xml (JUnit), .json or .txt."""
-        from lodestream._experiments.reporting import saved
-
-        return saved(self, Path(path), comparison)
+        path = Path(path)
+        kind = _SUFFIXES.get(path.suffix.lower())
+        if kind is None:
+            raise ValueError(f"{path.name}: a report's name ends with {', '.join(_SUFFIXES)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self._formatted(kind, comparison), encoding="utf-8")
+        return path
 
     def compare(self, baseline: "ExperimentResult | str", **options: Any) -> "CompareExperimentsResponse":
         """Is this run better than that one, and by how much? By the server, with statistics.
@@ -157,11 +207,26 @@ class ExperimentResult:
         `options` are those of its CompareExperimentsRequest: metrics, confidence, lower_is_better, segment_by, seed.
         Raises ExperimentError.
         """
-        from lodestream._experiments.comparing import compare
-
-        return compare(self, baseline if isinstance(baseline, str) else baseline.run_id, options)
+        return self._reporter.compare(self, baseline if isinstance(baseline, str) else baseline.run_id, options)
 
     def _formatted(self, kind: str, comparison: "CompareExperimentsResponse | None") -> str:
-        from lodestream._experiments.reporting import formatted
+        from lodestream import reports
 
-        return formatted(self, kind, comparison)
+        write: Callable[[Report], str] = getattr(reports, f"as_{kind}")
+        return write(self.report(comparison))
+
+
+def _item_lines(item: ItemResult) -> list[str]:
+    head = f"{item.item_id[:8]}" + (f" #{item.repetition}" if item.repetition else "")
+    outcome = f"error: {item.error}" if item.error else f"output: {_short(item.output)}"
+    lines = [f"{head}  input: {_short(item.input)}", f"          {outcome}  ({item.latency:.2f} s)"]
+    for each in item.judgements:
+        said = each.error if each.evaluation is None else each.evaluation.value
+        why = f"  {each.evaluation.comment}" if each.evaluation is not None and each.evaluation.comment else ""
+        lines.append(f"          {each.name}: {said}{why}")
+    return lines
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else to_json(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -4,12 +4,10 @@ import datetime as dt
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Unpack, overload
 
 if TYPE_CHECKING:
-    from lodestream._experiments.methods import ExperimentMethods
-    from lodestream._experiments.plan import ExperimentOptions
-    from lodestream._results import ExperimentResult
+    from lodestream._results import ExperimentOptions, ExperimentResult
 
 Page = tuple[Sequence["DatasetItem"], str]
 """Items, and the token of the next page; "" when there is none."""
@@ -89,6 +87,17 @@ class DatasetItem:
         return getattr(self, name)
 
 
+class Runner(Protocol):
+    """Runs experiments over a dataset: the client that it is of."""
+
+    def run_experiment(
+        self, *, name: str, data: Any, task: Callable[..., Any], **options: "Unpack[ExperimentOptions]"
+    ) -> "ExperimentResult": ...
+    async def run_experiment_async(
+        self, *, name: str, data: Any, task: Callable[..., Any], **options: "Unpack[ExperimentOptions]"
+    ) -> "ExperimentResult": ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """Iterates over its items, which are asked for page by page when they are needed; later changes don't show."""
@@ -110,9 +119,9 @@ class Dataset:
     created_at: dt.datetime | None = None
     updated_at: dt.datetime | None = None
     items: Items = field(repr=False, compare=False)
-    reopen: "Callable[[int], Dataset]" = field(repr=False, compare=False)
+    _reopen: "Callable[[int], Dataset]" = field(repr=False, compare=False)
     """Asks for another version of it."""
-    client: "ExperimentMethods" = field(repr=False, compare=False)
+    _runner: "Runner" = field(repr=False, compare=False)
 
     def __iter__(self) -> Iterator[DatasetItem]:
         return iter(self.items)
@@ -125,17 +134,17 @@ class Dataset:
 
     def at(self, version: int) -> "Dataset":
         """The same at another version. Raises DatasetError."""
-        return self.reopen(version)
+        return self._reopen(version)
 
     def run_experiment(self, *, name: str, task: Any, **options: "Unpack[ExperimentOptions]") -> "ExperimentResult":
         """`client.run_experiment` over these items."""
-        return self.client.run_experiment(name=name, data=self, task=task, **options)
+        return self._runner.run_experiment(name=name, data=self, task=task, **options)
 
     async def run_experiment_async(
         self, *, name: str, task: Any, **options: "Unpack[ExperimentOptions]"
     ) -> "ExperimentResult":
         """`client.run_experiment_async` over these items."""
-        return await self.client.run_experiment_async(name=name, data=self, task=task, **options)
+        return await self._runner.run_experiment_async(name=name, data=self, task=task, **options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,14 @@ Each change, sent again, changes nothing, so it may be sent until it is answered
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from lodestream_proto.v1 import datasets_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import DatasetCreated, DatasetItemRecorded
 from lodestream_proto.v1.query_pb2 import WaitFor
 
-from lodestream._datasets.dataset import Dataset, DatasetItem, Items, Page, RecordedItems, RefusedItem
+from lodestream._datasets.dataset import Dataset, DatasetItem, Items, Page, RecordedItems, RefusedItem, Runner
 from lodestream._datasets.errors import (
     DatasetError,
     DatasetItemsRefusedError,
@@ -23,9 +23,6 @@ from lodestream._datasets.messages import dataset_from, item_from, item_message
 from lodestream._delivery.channel import FailureKind, RpcChannel, RpcError, call_with_retries
 from lodestream._json.strict import NotJsonError, strict_json, strict_object
 from lodestream._settings import MIB, author
-
-if TYPE_CHECKING:
-    from lodestream._experiments.methods import ExperimentMethods
 
 MOST_ITEMS, MOST_BYTES = 1_000, 4 * MIB
 """Of one call."""
@@ -180,7 +177,7 @@ def get_dataset(
     selector: pb.DatasetSelector,
     *,
     splits: Iterable[str] = (),
-    client: "ExperimentMethods",
+    runner: Runner,
 ) -> Dataset:
     """The dataset at the version that the selector means now.
 
@@ -190,7 +187,7 @@ def get_dataset(
         channel, "GetDataset", pb.GetDatasetRequest(dataset=selector), pb.GetDatasetResponse
     ).dataset
     pinned = selector.WhichOneof("when") is not None
-    return open_dataset(channel, found, splits=splits, pinned=pinned, client=client)
+    return open_dataset(channel, found, splits=splits, pinned=pinned, runner=runner)
 
 
 def open_dataset(
@@ -199,14 +196,14 @@ def open_dataset(
     *,
     splits: Iterable[str] = (),
     pinned: bool = False,
-    client: "ExperimentMethods",
+    runner: Runner,
 ) -> Dataset:
     """A dataset whose items are asked for when they are looked at."""
     pages = _Pages(channel, found.name, found.version, tuple(splits))
 
     def at(version: int) -> Dataset:
         return get_dataset(
-            channel, pb.DatasetSelector(name=found.name, version=version), splits=pages.splits, client=client
+            channel, pb.DatasetSelector(name=found.name, version=version), splits=pages.splits, runner=runner
         )
 
     return dataset_from(
@@ -214,8 +211,8 @@ def open_dataset(
         items=Items(pages.fetch, None if pages.splits else found.item_count),
         splits=pages.splits,
         pinned=pinned,
-        reopen=at,
-        client=client,
+        _reopen=at,
+        _runner=runner,
     )
 
 

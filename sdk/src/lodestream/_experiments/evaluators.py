@@ -13,10 +13,10 @@ from lodestream._diagnostics import warn_once
 from lodestream._evaluation import MAX_NAME, Evaluation
 from lodestream._experiments.calling import BoundFunction, bind, call
 from lodestream._experiments.errors import ExperimentRefusedError, RegressionError
+from lodestream._experiments.session import Session
 from lodestream._results import EvaluatorOutcome
 
 if TYPE_CHECKING:
-    from lodestream._client import Lodestream
     from lodestream._results import ItemResult
     from lodestream.evaluators import Case, Evaluator, EvaluatorSpecError, Judged, Tools
 
@@ -171,7 +171,7 @@ def _asking(bound: BoundFunction, timeout: float | None) -> Callable[[EvaluatorI
 _PACKAGE = "lodestream.evaluators"
 
 
-def built_in_evaluator(one: Any, *, place: str, client: "Lodestream", tools: "Tools | None") -> PlannedEvaluator | None:
+def built_in_evaluator(one: Any, *, place: str, client: Session, tools: "Tools | None") -> PlannedEvaluator | None:
     """None when it is none.
 
     Raises ExperimentRefusedError for a spec that makes no sense.
@@ -211,7 +211,7 @@ def built_in_run_evaluator(one: Any, *, place: str) -> PlannedEvaluator | None:
     return PlannedEvaluator(name=one.name, revision=one.revision, spec=one.spec, ask=ask, watched=False)
 
 
-def tools_of(client: "Lodestream", given: "Tools | None") -> "Tools":
+def tools_of(client: Session, given: "Tools | None") -> "Tools":
     """Those given; prompts are the client's unless something else is said."""
     from lodestream.evaluators import Tools
 

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any
 
 from lodestream._experiments.calling import BoundFunction, bind
 from lodestream._experiments.errors import ExperimentRefusedError
@@ -19,39 +19,12 @@ from lodestream._experiments.evaluators import (
     name_of,
     planned_evaluators,
 )
+from lodestream._experiments.session import Session
 from lodestream._json.strict import NotJsonError, strict_object
-
-if TYPE_CHECKING:
-    from lodestream._client import Lodestream
-    from lodestream.evaluators import Tools
+from lodestream._results import ExperimentOptions
 
 OF_TASKS = ("item", "input", "expected_output", "metadata", "item_id", "repetition", "run_name")
 """What tasks can ask for."""
-
-
-class ExperimentOptions(TypedDict, total=False):
-    """Everything that can be said of an experiment beside its name, its data and its task."""
-
-    run_name: str | None
-    """Asked for again under the same name, a run goes on where it stopped. Default: the name and the time."""
-    description: str | None
-    evaluators: Sequence[Any]
-    """Functions, objects of `lodestream.evaluators`, or their specs."""
-    composite_evaluator: Callable[..., Any] | None
-    """Like an evaluator; `evaluations` are those that the others said."""
-    run_evaluators: Sequence[Any]
-    """Judge the run as a whole; `item_results` are all of it. A RegressionError of theirs is raised at the end."""
-    max_concurrency: int
-    """Items at the same time; default 50."""
-    repetitions: int
-    """How often each item is run, up to 100; default 1."""
-    metadata: Any
-    item_timeout: float | None
-    """Seconds that the task may take for an item, and an evaluator; default: as long as it takes."""
-    progress: bool | None
-    """Whether to show it on standard error; default: where somebody looks."""
-    tools: "Tools | None"
-    """What built-in evaluators may use of the outside world: models. Prompts are the client's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +48,7 @@ class Plan:
     progress: bool | None
 
 
-def plan_of(client: "Lodestream", name: str, task: Callable[..., Any], options: ExperimentOptions) -> Plan:
+def plan_of(client: Session, name: str, task: Callable[..., Any], options: ExperimentOptions) -> Plan:
     """The plan.
 
     Raises ExperimentRefusedError naming what makes no sense, before anything is run.

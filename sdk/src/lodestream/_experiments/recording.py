@@ -7,21 +7,19 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lodestream._diagnostics import report_internal_error
 from lodestream._experiments.messages import event_of, finished_message, result_message, storable_object
 from lodestream._experiments.plan import Plan
 from lodestream._experiments.rows import Row
+from lodestream._experiments.session import Session
 from lodestream._ids import seeded_trace_id
 from lodestream._recording.attributes import ObservationType
 from lodestream._recording.span import CurrentObservation, Observation
 from lodestream._results import EvaluatorOutcome, ItemResult
 from lodestream._scores import Target
 from lodestream._wire.payloads import EncodedEvent
-
-if TYPE_CHECKING:
-    from lodestream._client import Lodestream
 
 _USAGE, _COST = "lodestream.observation.usage_details", "lodestream.observation.cost_details"
 _INPUT = ("input", "input_tokens", "prompt_tokens", "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
@@ -81,7 +79,7 @@ class ItemTrace:
 class RunRecorder:
     """Goes the way of observations: spooled, delivered in its order, by another process if need be."""
 
-    def __init__(self, client: "Lodestream", plan: Plan, run_id: str, *, from_dataset: bool) -> None:
+    def __init__(self, client: Session, plan: Plan, run_id: str, *, from_dataset: bool) -> None:
         self._client, self._plan, self._run_id, self._from_dataset = client, plan, run_id, from_dataset
 
     @contextmanager

@@ -1,69 +1,72 @@
-"""A result as the contract's messages, and as the reports that are made of those."""
+"""Reports of a run and comparisons with others: its result as the contract's messages."""
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.datasets_pb2 import DatasetItem
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentUsage
 
+from lodestream._experiments.errors import ExperimentRefusedError, ExperimentUnavailableError
 from lodestream._experiments.messages import evaluation_message, result_message, usage_message
-from lodestream._json.lenient import to_json
+from lodestream._experiments.requests import call_experiment_service, find_run, wait_for
+from lodestream._experiments.runs import Run, run_id_of
+from lodestream._experiments.session import Session
 from lodestream._recording.attributes import Shown
 from lodestream._results import EvaluatorOutcome, ExperimentResult, ItemResult
 
 if TYPE_CHECKING:
     from lodestream.reports import Report
 
-_SUFFIXES = {
-    ".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".xml": "junit", ".json": "json",
-    ".txt": "text",
-}  # fmt: skip
 _MICROSECONDS = 1e6
+_COMPARE_SECONDS = 60.0
 
 
-def report_of(result: ExperimentResult, comparison: pb.CompareExperimentsResponse | None) -> "Report":
-    """What the formats are made of; masked like what is sent."""
-    from lodestream.reports import Report
+class RunReporter:
+    """Makes the reports of a run, and compares it with others."""
 
-    shown = result.run.client._recorder.shown
-    items = [item_message(item, result.run_id, shown) for item in result.items]
-    return Report(run=run_message(result), items=items, comparison=comparison)
+    def __init__(self, session: Session, run: Run) -> None:
+        self._session, self._run = session, run
 
+    def report(self, result: ExperimentResult, comparison: pb.CompareExperimentsResponse | None) -> "Report":
+        """Return what the formats are made of; masked like what is sent."""
+        from lodestream.reports import Report
 
-def formatted(result: ExperimentResult, kind: str, comparison: pb.CompareExperimentsResponse | None = None) -> str:
-    """In one of the formats."""
-    from lodestream import reports
+        shown = self._session._recorder.shown
+        items = [item_message(item, result.run_id, shown) for item in result.items]
+        return Report(run=run_message(result, self._run, shown), items=items, comparison=comparison)
 
-    write: Callable[[Report], str] = getattr(reports, f"as_{kind}")
-    return write(report_of(result, comparison))
+    def compare(
+        self, result: ExperimentResult, baseline: str, options: Mapping[str, Any]
+    ) -> pb.CompareExperimentsResponse:
+        """Return the server's comparison, once it has all that was delivered.
 
+        Args:
+            result: The run's result.
+            baseline: The name of a run over the same data, or the id of any.
+            options: Further fields of the CompareExperimentsRequest.
 
-def saved(result: ExperimentResult, path: Path, comparison: pb.CompareExperimentsResponse | None) -> Path:
-    """Write it. Raises ValueError for a suffix that names no format."""
-    kind = _SUFFIXES.get(path.suffix.lower())
-    if kind is None:
-        raise ValueError(f"{path.name}: a report's name ends with {', '.join(_SUFFIXES)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(formatted(result, kind, comparison), encoding="utf-8")
-    return path
-
-
-def as_lines(result: ExperimentResult, *, include_item_results: bool) -> str:
-    """For a terminal."""
-    lines = [formatted(result, "text").rstrip("\n")]
-    if include_item_results:
-        lines += ["", *(line for item in result.items for line in _item_lines(item))]
-    if not result.recorded:
-        lines.append("There is no server: these results are in this process only.")
-    elif result.receipt.pending:
-        lines.append(f"{result.receipt.pending} records are not delivered yet: {result.receipt.problem}")
-    elif result.receipt.dropped:
-        lines.append(f"{result.receipt.dropped} records of this process were lost; the log says why.")
-    return "\n".join(lines)
+        Raises:
+            ExperimentError: The run is in this process only, or the server refused or could not be asked.
+        """
+        channel = self._session._channel
+        if not result.recorded:
+            raise ExperimentUnavailableError("the run is in this process only; the server compares those it has")
+        named = run_id_of(self._run.request.dataset_id, baseline)
+        baseline = named if find_run(channel, named) is not None else baseline
+        try:
+            request = pb.CompareExperimentsRequest(
+                baseline_run_id=baseline,
+                run_ids=[result.run_id],
+                wait_for=wait_for(self._session.position),
+                **options,
+            )
+        except (TypeError, ValueError) as error:
+            raise ExperimentRefusedError(str(error)) from None
+        response = pb.CompareExperimentsResponse
+        return call_experiment_service(channel, "CompareExperiments", request, response, seconds=_COMPARE_SECONDS)
 
 
 def item_message(item: ItemResult, run_id: str, shown: Shown) -> pb.ExperimentItem:
@@ -78,9 +81,9 @@ def item_message(item: ItemResult, run_id: str, shown: Shown) -> pb.ExperimentIt
     return pb.ExperimentItem(result=told, item=row)
 
 
-def run_message(result: ExperimentResult) -> pb.ExperimentRun:
+def run_message(result: ExperimentResult, run: Run, shown: Shown) -> pb.ExperimentRun:
     """The run as the server would tell it."""
-    items, run = result.items, result.run
+    items = result.items
     total = len(run.rows) * run.request.repetitions
     latencies = [item.latency for item in items]
     message = pb.ExperimentRun(
@@ -94,7 +97,7 @@ def run_message(result: ExperimentResult) -> pb.ExperimentRun:
         latency_p50_us=_quantile(latencies, 50),
         latency_p95_us=_quantile(latencies, 95),
         evaluations=_summaries(judgement for item in items for judgement in item.judgements),
-        run_evaluations=[evaluation_message(each, run.client._recorder.shown) for each in result.run_judgements],
+        run_evaluations=[evaluation_message(each, shown) for each in result.run_judgements],
     )
     if items:
         message.requested_at.FromDatetime(min(item.started_at for item in items))
@@ -138,19 +141,3 @@ def _quantile(seconds: Sequence[float], percent: int) -> int:
     if len(seconds) < 2:
         return round(sum(seconds) * _MICROSECONDS)
     return round(statistics.quantiles(seconds, n=100, method="inclusive")[percent - 1] * _MICROSECONDS)
-
-
-def _item_lines(item: ItemResult) -> list[str]:
-    head = f"{item.item_id[:8]}" + (f" #{item.repetition}" if item.repetition else "")
-    outcome = f"error: {item.error}" if item.error else f"output: {_short(item.output)}"
-    lines = [f"{head}  input: {_short(item.input)}", f"          {outcome}  ({item.latency:.2f} s)"]
-    for each in item.judgements:
-        said = each.error if each.evaluation is None else each.evaluation.value
-        why = f"  {each.evaluation.comment}" if each.evaluation is not None and each.evaluation.comment else ""
-        lines.append(f"          {each.name}: {said}{why}")
-    return lines
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else to_json(value)
-    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -8,23 +8,22 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from lodestream._diagnostics import log, warn_once
 from lodestream._experiments.calling import call, in_thread
 from lodestream._experiments.errors import ExperimentStoppedError, RegressionError
 from lodestream._experiments.evaluators import EvaluatorInputs, PlannedEvaluator, first_of_each_name, outcomes_of
 from lodestream._experiments.messages import outcome_from, result_from
-from lodestream._experiments.plan import ExperimentOptions, Plan, plan_of
+from lodestream._experiments.plan import Plan, plan_of
 from lodestream._experiments.progress import Progress, progress_for
 from lodestream._experiments.recording import ItemTrace, RunRecorder
+from lodestream._experiments.reporting import RunReporter
 from lodestream._experiments.rows import Row
 from lodestream._experiments.runs import RemoteRunState, Run, open_run
+from lodestream._experiments.session import Session
 from lodestream._lifecycle import start_thread
-from lodestream._results import EvaluatorOutcome, ExperimentResult, ItemResult
-
-if TYPE_CHECKING:
-    from lodestream._client import Lodestream
+from lodestream._results import EvaluatorOutcome, ExperimentOptions, ExperimentResult, ItemResult
 
 # --- A loop of its own ------------------------------------------------------------------------------------------------
 # Coroutines for callers that are none: in a thread with a loop of its own, whether the caller is in one or not.
@@ -185,7 +184,7 @@ _DELIVERY_SECONDS = 10.0
 class ExperimentRunner:
     """An experiment that is to be run once."""
 
-    def __init__(self, client: "Lodestream", name: str, data: Any, task: Any, options: ExperimentOptions) -> None:
+    def __init__(self, client: Session, name: str, data: Any, task: Any, options: ExperimentOptions) -> None:
         """Raises ExperimentRefusedError for what makes no sense."""
         self._client, self._data = client, data
         self._plan = plan_of(client, name, task, options)
@@ -286,7 +285,7 @@ class ExperimentRunner:
             run_judgements=judgements,
             recorded=run.recorded,
             receipt=self._client.receipt,
-            run=run,
+            _reporter=RunReporter(self._client, run),
         )
 
 

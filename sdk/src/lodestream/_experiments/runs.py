@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
@@ -19,11 +19,9 @@ from lodestream._experiments.evaluators import PlannedEvaluator
 from lodestream._experiments.plan import Plan
 from lodestream._experiments.requests import call_experiment_service, find_run, list_finished_items
 from lodestream._experiments.rows import Row, rows_of
+from lodestream._experiments.session import Session
 from lodestream._json.strict import canonical_json
 from lodestream._settings import author
-
-if TYPE_CHECKING:
-    from lodestream._client import Lodestream
 
 _LEFT_SECONDS = 30.0
 _FLUSH_SECONDS = 10.0
@@ -40,7 +38,7 @@ Done = Mapping[tuple[str, int], pb.ExperimentItem]
 class Run:
     """A run that is under way, or was."""
 
-    client: "Lodestream"
+    session: Session
     request: ExperimentRequested
     dataset_name: str
     recorded: bool
@@ -54,7 +52,7 @@ class Run:
         return self.request.run_id
 
 
-def open_run(client: "Lodestream", plan: Plan, data: Any) -> Run:
+def open_run(client: Session, plan: Plan, data: Any) -> Run:
     """The run with its rows, and what of it is done.
 
     Raises ExperimentError, DatasetError.
@@ -64,7 +62,7 @@ def open_run(client: "Lodestream", plan: Plan, data: Any) -> Run:
     if not client._delivers:
         rows = rows_of(data)
         log.info("experiment %r: there is no server; its results are in this process only", plan.name)
-        return Run(client=client, request=_request(plan, dataset, rows), dataset_name=name, recorded=False, rows=rows)
+        return Run(session=client, request=_request(plan, dataset, rows), dataset_name=name, recorded=False, rows=rows)
     channel, run_id = client._channel, run_id_of(dataset.id if dataset else "", plan.run_name)
     found = find_run(channel, run_id) if plan.named else None
     if found is not None:
@@ -80,7 +78,7 @@ def open_run(client: "Lodestream", plan: Plan, data: Any) -> Run:
         )
         found = answer.run
         if answer.created:
-            return Run(client=client, request=found.request, dataset_name=name, recorded=True, rows=rows)
+            return Run(session=client, request=found.request, dataset_name=name, recorded=True, rows=rows)
     _refuse_another(found, request)
     if found.state == pb.EXPERIMENT_STATE_PAUSED:
         call_experiment_service(channel, "ResumeExperiment", pb.ResumeExperimentRequest(run_id=run_id, author=author()),
@@ -91,7 +89,7 @@ def open_run(client: "Lodestream", plan: Plan, data: Any) -> Run:
     _tell_of_other_evaluators(plan, found, done)
     complete = found if found.state == pb.EXPERIMENT_STATE_COMPLETED else None
     return Run(
-        client=client, request=found.request, dataset_name=name, recorded=True, rows=rows, done=done, complete=complete
+        session=client, request=found.request, dataset_name=name, recorded=True, rows=rows, done=done, complete=complete
     )  # fmt: skip
 
 
@@ -101,7 +99,7 @@ def how_it_ended(found: pb.ExperimentRun) -> str:
     return f"{how} ({found.reason})" if how and found.reason else how
 
 
-def _deliver_what_was_left(client: "Lodestream") -> None:
+def _deliver_what_was_left(client: Session) -> None:
     """What this process, or one that was killed, has finished and not delivered is not to be done again."""
     client.flush(_FLUSH_SECONDS)
     if not client._pipeline.deliver_left(_LEFT_SECONDS):
@@ -221,7 +219,7 @@ class RemoteRunState:
     async def _follow(self) -> None:
         while not self.ended:
             await asyncio.sleep(LOOK_SECONDS)
-            ask = partial(find_run, self._run.client._channel, self._run.id, retries=0)
+            ask = partial(find_run, self._run.session._channel, self._run.id, retries=0)
             try:
                 found = await in_thread(ask)
             except ExperimentError as error:

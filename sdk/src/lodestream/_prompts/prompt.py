@@ -189,6 +189,7 @@ class ChatPrompt(_Version):
 
 Prompt = TextPrompt | ChatPrompt
 PromptType = Literal["text", "chat"]
+Messages = Sequence[Mapping[str, Any]]
 
 
 def _text_lengths(values: Mapping[str, Any]) -> dict[str, int]:
