@@ -90,7 +90,7 @@ class GatewaySettings(_Settings):
     fair_bytes_per_second: float = Field(default=2 * MIB, gt=0)
     """What a project writes beyond this, or the next, goes to bulk partitions: others' spans wait for none of it."""
     fair_spans_per_second: float = Field(default=1_000, gt=0)
-    fair_calls_per_second: float = Field(default=50, gt=0)
+    fair_calls_per_second: float = Field(default=300, gt=0)
     """While other projects call and the process is late, calls of a project beyond this wait, after a burst."""
     late_seconds: float = Field(default=0.005, ge=0)
     """How late the process does what is due before calls are paced, for half a minute from then on; 0: always."""
@@ -140,8 +140,8 @@ class QuerySettings(_Settings):
     """Tails and watches."""
     streams_per_project: int = Field(default=20, ge=1)
     """Tails and watches of one project; a tail reads five times a second while its project's traces change."""
-    answer_bytes: int = Field(default=16 * MIB, ge=MIB, le=64 * MIB)
-    """Spans in an answer that is no page; clients that want less ask for pages."""
+    answer_bytes: int = Field(default=15 * MIB // 4, ge=MIB, le=64 * MIB)
+    """Spans in an answer that is not a page: less than the 4 MiB that gRPC clients take by default."""
     opened_bytes: int = Field(default=128 * MIB, ge=64 * MIB)
     """Records opened for one answer with content; a page ends there."""
     memory_bytes: int = Field(default=256 * MIB, ge=64 * MIB)

@@ -115,7 +115,8 @@ async def test_what_can_not_be_asked_is_refused_by_its_field(filled: Stack) -> N
 
 
 async def test_whatever_is_opened_at_once_memory_is_bounded(filled: Stack, service: StartService) -> None:
-    query = await service("services.read.query", LODESTREAM_POSTGRES=filled.dsn)
+    settings = {"LODESTREAM_POSTGRES": filled.dsn, "LODESTREAM_QUERY_ANSWER_BYTES": str(16 * MIB)}
+    query = await service("services.read.query", **settings)
     async with grpc.aio.insecure_channel(query.address, [("grpc.max_receive_message_length", -1)]) as channel:
         calls = [asked(QueryServiceStub(channel), filled, HEAVY, with_content=True) for _ in range(8)]
         answers = await asyncio.gather(*calls, return_exceptions=True)

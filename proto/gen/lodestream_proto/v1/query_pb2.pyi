@@ -175,7 +175,7 @@ class GetTraceRequest(_message.Message):
     """Also read inputs, outputs, metadata and attributes."""
     page_size: _builtins.int
     """At most 10,000 spans. A page has at most about 2 MiB, so it may end earlier. 0: no page, but as many spans as one answer
-    holds (16 MiB, and what the server opens for one answer); most traces are complete then.
+    holds (3.75 MiB, and what the server opens for one answer); most traces are complete then.
     """
     page_token: _builtins.str
     """From the previous answer; trace_id, with_content and span_ids must be the same."""
