@@ -8,15 +8,15 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from services.write.evaluator.model_calls import Calls
+from services.write.evaluator.model_calls import ModelCalls
 from services.write.evaluator.providers.endpoints import Endpoint
 from services.write.evaluator.providers.mock import MockProvider
 from services.write.evaluator.providers.openai import OpenAIProvider
-from services.write.evaluator.providers.provider import CallError, LastingError, PassingError, Question
-from services.write.evaluator.rate_limits import FURTHEST_SECONDS, Limits, TooFarError
+from services.write.evaluator.providers.provider import CallError, PermanentError, TransientError, ModelRequest
+from services.write.evaluator.rate_limits import FURTHEST_SECONDS, RateLimits, CallDelayedError
 from tests.model_server import ModelServer, Says, completion, model_server
 
-ASKED = Question(model="m", messages=[{"role": "user", "content": "?"}], settings={"temperature": 0}, key="k-1")
+ASKED = ModelRequest(model="m", messages=[{"role": "user", "content": "?"}], settings={"temperature": 0}, key="k-1")
 SECRET = "sk-canary-1234567890"
 
 
@@ -45,15 +45,15 @@ async def test_a_call_says_what_is_asked_once() -> None:
 @pytest.mark.parametrize(
     ("says", "kind", "told"),
     [
-        (Says(status=401, raw=f'{{"error": {{"message": "wrong: {SECRET}"}}}}'.encode()), LastingError, "wrong: …"),
-        (Says(status=404, raw=b"<html>"), LastingError, "404"),
-        (Says(status=429, headers=("retry-after: 3",), raw=b"{}"), PassingError, "429"),
-        (Says(status=503, raw=b""), PassingError, "503"),
-        (Says(raw=b"<html>a proxy's page</html>"), PassingError, "no chat completion"),
-        (Says(raw=b" " * 5_000_000), LastingError, "more than 4,259,840 bytes"),
-        (Says(raw=completion("x" * 1_100_000)), LastingError, "the answer has 1,100,000 bytes; at most 1,048,576"),
-        (Says(status=400, raw=b'{"error": {"message": "' + b"x" * 5_000_000 + b'"}}'), LastingError, "says no more"),
-        (Says(status=307, headers=("location: http://127.0.0.1:1/v1",), raw=b""), LastingError, "307"),
+        (Says(status=401, raw=f'{{"error": {{"message": "wrong: {SECRET}"}}}}'.encode()), PermanentError, "wrong: …"),
+        (Says(status=404, raw=b"<html>"), PermanentError, "404"),
+        (Says(status=429, headers=("retry-after: 3",), raw=b"{}"), TransientError, "429"),
+        (Says(status=503, raw=b""), TransientError, "503"),
+        (Says(raw=b"<html>a proxy's page</html>"), TransientError, "no chat completion"),
+        (Says(raw=b" " * 5_000_000), PermanentError, "more than 4,259,840 bytes"),
+        (Says(raw=completion("x" * 1_100_000)), PermanentError, "the answer has 1,100,000 bytes; at most 1,048,576"),
+        (Says(status=400, raw=b'{"error": {"message": "' + b"x" * 5_000_000 + b'"}}'), PermanentError, "says no more"),
+        (Says(status=307, headers=("location: http://127.0.0.1:1/v1",), raw=b""), PermanentError, "307"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )  # fmt: skip
@@ -64,14 +64,14 @@ async def test_what_an_endpoint_may_answer_instead(says: Says, kind: type[CallEr
     assert told in str(error)
     assert SECRET not in str(error)
     assert len(model.calls) == 1
-    if isinstance(error, PassingError):
+    if isinstance(error, TransientError):
         assert error.retry_after == (3.0 if says.status == 429 else None)
 
 
 async def test_nobody_there_and_nobody_answering_may_pass() -> None:
     async with model_server(lambda _n, _body: Says(after_seconds=30)) as model:
-        assert isinstance(await refusal(model, seconds=0.2), PassingError)
-    assert isinstance(await refusal(model), PassingError)
+        assert isinstance(await refusal(model, seconds=0.2), TransientError)
+    assert isinstance(await refusal(model), TransientError)
 
 
 @pytest.mark.parametrize("status", ["200 OK", "503 Unavailable"])
@@ -99,7 +99,7 @@ async def test_a_reply_without_end_is_read_to_a_bound(status: str) -> None:
     finally:
         await provider.aclose()
         server.close()
-    assert isinstance(caught.value, LastingError if status.startswith("200") else PassingError)
+    assert isinstance(caught.value, PermanentError if status.startswith("200") else TransientError)
     assert sent < 64 * 1024 * 1024
 
 
@@ -117,11 +117,11 @@ async def test_a_reply_that_drips_ends_with_the_time_for_a_call(servers) -> None
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
     address = "{}:{}".format(*server.sockets[0].getsockname()[:2])
     provider = OpenAIProvider(base_url=f"http://{address}/v1", api_key=None, seconds=5)
-    limits = Limits(servers.redis, workers=lambda: 1)
-    calls = Calls({"drip": Endpoint("drip", provider)}, limits, seconds=0.5)
+    limits = RateLimits(servers.redis, workers=lambda: 1)
+    calls = ModelCalls({"drip": Endpoint("drip", provider)}, limits, seconds=0.5)
     start = time.monotonic()
     try:
-        with pytest.raises(PassingError, match=r"no answer within 0\.5 s"):
+        with pytest.raises(TransientError, match=r"no answer within 0\.5 s"):
             await calls.ask("p", "drip", ASKED)
     finally:
         await provider.aclose()
@@ -133,11 +133,11 @@ async def test_a_reply_that_drips_ends_with_the_time_for_a_call(servers) -> None
 async def test_all_workers_share_one_bucket(servers) -> None:
     """Two workers ask for places at once: together they get what the rate says, each place once."""
     endpoint = Endpoint(f"e-{uuid4().hex[:8]}", MockProvider(), requests_per_second=20)
-    one, other = (Limits(servers.redis, workers=lambda: 2) for _ in range(2))
+    one, other = (RateLimits(servers.redis, workers=lambda: 2) for _ in range(2))
     begin = time.monotonic()
 
-    async def place(limits: Limits) -> float | None:
-        with suppress(TooFarError):
+    async def place(limits: RateLimits) -> float | None:
+        with suppress(CallDelayedError):
             await limits.wait(endpoint)
             return time.monotonic() - begin
         return None
@@ -154,14 +154,14 @@ async def test_all_workers_share_one_bucket(servers) -> None:
 
 async def test_a_provider_that_is_to_rest_rests_for_all(servers) -> None:
     endpoint = Endpoint(f"e-{uuid4().hex[:8]}", MockProvider())
-    one, other = (Limits(servers.redis, workers=lambda: 2) for _ in range(2))
+    one, other = (RateLimits(servers.redis, workers=lambda: 2) for _ in range(2))
     await one.rest(endpoint, 0.6)
     await one.rest(endpoint, 0.1)
     begin = time.monotonic()
     await asyncio.gather(one.wait(endpoint), other.wait(endpoint))
     assert 0.4 < time.monotonic() - begin < 2
     await other.rest(endpoint, 60)
-    with pytest.raises(TooFarError):
+    with pytest.raises(CallDelayedError):
         await one.wait(endpoint)
     await one.aclose()
     await other.aclose()

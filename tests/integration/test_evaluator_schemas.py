@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from lodestream.evaluators import Case, SchemaProcess, evaluator_of
 
-from services.write.evaluator.evaluator_runner import Judges
-from services.write.evaluator.items import Said
-from services.write.evaluator.schema_validation import Schemas
+from services.write.evaluator.evaluator_runner import EvaluatorRunner
+from services.write.evaluator.items import EvaluatorOutcome
+from services.write.evaluator.schema_validation import SchemaValidator
 from services.write.gateway.judge import Judge
 
 CANARY = "sk-canary-of-a-provider"
 
 
 @pytest.fixture
-async def schemas() -> AsyncIterator[Schemas]:
-    schemas = Schemas()
+async def schemas() -> AsyncIterator[SchemaValidator]:
+    schemas = SchemaValidator()
     yield schemas
     await schemas.aclose()
 
@@ -29,10 +29,10 @@ def endless(n: int) -> dict[str, Any]:
     return {"$defs": {"at0": {"type": "integer"}, **rules}, "$ref": "#/$defs/at60", "title": f"{n}"}
 
 
-async def judged(schemas: Schemas, project: str, *specs: dict[str, Any], seconds: float) -> list[Said]:
-    judges: Any = Judges(None, None, schemas, [project, "run", "item", 0], attempts=1)  # type: ignore[arg-type]
+async def judged(schemas: SchemaValidator, project: str, *specs: dict[str, Any], seconds: float) -> list[EvaluatorOutcome]:
+    judges: Any = EvaluatorRunner(None, None, schemas, [project, "run", "item", 0], attempts=1)  # type: ignore[arg-type]
     evaluators = [evaluator_of({"kind": "json_schema", "name": f"{n}", "schema": spec}) for n, spec in enumerate(specs)]
-    result: list[Said] = await judges.evaluate(evaluators, Case(output="14"), seconds=seconds)
+    result: list[EvaluatorOutcome] = await judges.evaluate(evaluators, Case(output="14"), seconds=seconds)
     return result
 
 

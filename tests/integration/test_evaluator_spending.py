@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_BUDGET_SPENT
 
-from services.write.evaluator.providers.provider import LastingError, Question, Reply
-from services.write.evaluator.spending import CapReachedError, Cost, NoRoomError, Spending, cost_of_reply, estimate_of
+from services.write.evaluator.providers.provider import PermanentError, ModelRequest, ModelReply
+from services.write.evaluator.spending import CapReachedError, Cost, SpendingDelayedError, Spending, reply_cost, estimate_cost
 from shared.read_model import provider_access
 from shared.read_model.keys import create_project
 from shared.read_model.postgres import SEARCH_PATH, connect_pool
@@ -18,9 +18,9 @@ from tests.evaluating import Workplace, working
 from tests.experiment_runs import append_events, ended, furnish, requested
 from tests.read_model import offer_providers
 
-ASKED = Question(model="mock-large", messages=[{"role": "user", "content": "x" * 400}], settings={"max_tokens": 100})
-ESTIMATE = estimate_of(ASKED)
-UNPRICED = Question(model="some-model", messages=ASKED.messages, settings=ASKED.settings)
+ASKED = ModelRequest(model="mock-large", messages=[{"role": "user", "content": "x" * 400}], settings={"max_tokens": 100})
+ESTIMATE = estimate_cost(ASKED)
+UNPRICED = ModelRequest(model="some-model", messages=ASKED.messages, settings=ASKED.settings)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ async def test_workers_that_call_at_once_reserve_no_more_than_the_cap(pool, proj
     )
     reserved = [each for each in asked if not isinstance(each, BaseException)]
     assert len(reserved) == 5
-    assert {type(each) for each in asked if isinstance(each, BaseException)} == {NoRoomError}
+    assert {type(each) for each in asked if isinstance(each, BaseException)} == {SpendingDelayedError}
     half = Cost(ESTIMATE.picodollars // 2)
     for each in reserved:
         await workers[0].settle(each, half)
@@ -84,8 +84,8 @@ async def test_models_without_a_price_count_by_their_tokens(pool, project) -> No
         await spending.reserve(project, "mock", UNPRICED)
     await cap(pool, project, 1_000, tokens=250)
     reservation = await spending.reserve(project, "mock", UNPRICED)
-    reply = Reply(text="x", model="some-model", usage={"input": 100, "output": 20})
-    await spending.settle(reservation, cost_of_reply(reply, reservation.estimate))
+    reply = ModelReply(text="x", model="some-model", usage={"input": 100, "output": 20})
+    await spending.settle(reservation, reply_cost(reply, reservation.estimate))
     (found,) = await provider_access.read_caps(pool, project)
     assert (int(found.picodollars), int(found.tokens)) == (0, 120)
 
@@ -101,11 +101,11 @@ async def test_without_a_cap_what_is_spent_is_counted_all_the_same(pool, project
 
 async def test_a_provider_for_granted_projects_and_its_models(pool, project) -> None:
     await pool.execute("UPDATE lodestream.providers SET granted_only = true, models = '{mock-large,mock-small}'")
-    with pytest.raises(LastingError, match="may not use the provider 'mock'"):
+    with pytest.raises(PermanentError, match="may not use the provider 'mock'"):
         await Spending(pool, call_seconds=60).reserve(project, "mock", ASKED)
     async with pool.acquire() as connection:
         await provider_access.grant(connection, project, "mock", ["mock-small", "mock-tiny"])
-    with pytest.raises(LastingError, match="the project may use mock-small of it, not 'mock-large'"):
+    with pytest.raises(PermanentError, match="the project may use mock-small of it, not 'mock-large'"):
         await Spending(pool, call_seconds=60).reserve(project, "mock", ASKED)
     async with pool.acquire() as connection:
         await provider_access.grant(connection, project, "mock", [])

@@ -6,14 +6,14 @@ from lodestream_proto.v1.prompts_pb2 import PromptVersion
 
 from services.write.evaluator.compiling import (
     MAX_CHARACTERS,
-    QuestionTooLongError,
+    PromptTooLongError,
     VariableError,
-    messages_of,
-    prompt_of,
+    compile_messages,
+    prompt_from_version,
 )
 
-TEXT = prompt_of(PromptVersion(name="p", version=3, text="{{who}} asks: {{input}}"))
-CHAT = prompt_of(
+TEXT = prompt_from_version(PromptVersion(name="p", version=3, text="{{who}} asks: {{input}}"))
+CHAT = prompt_from_version(
     PromptVersion(
         name="p",
         version=1,
@@ -29,18 +29,18 @@ CHAT = prompt_of(
 
 
 def test_a_text_prompt_is_one_message_of_the_user() -> None:
-    assert messages_of(TEXT, {"who": "Ada", "input": "why?"}) == [{"role": "user", "content": "Ada asks: why?"}]
+    assert compile_messages(TEXT, {"who": "Ada", "input": "why?"}) == [{"role": "user", "content": "Ada asks: why?"}]
 
 
 def test_an_input_that_is_no_object_is_the_variable_input() -> None:
-    prompt = prompt_of(PromptVersion(name="p", version=1, text="Say: {{input}}"))
-    assert messages_of(prompt, "hello")[0]["content"] == "Say: hello"
-    assert messages_of(prompt, [1, True])[0]["content"] == "Say: [1, true]"
+    prompt = prompt_from_version(PromptVersion(name="p", version=1, text="Say: {{input}}"))
+    assert compile_messages(prompt, "hello")[0]["content"] == "Say: hello"
+    assert compile_messages(prompt, [1, True])[0]["content"] == "Say: [1, true]"
 
 
 def test_a_chat_takes_variables_and_placeholders_by_name() -> None:
     history = [{"role": "user", "content": "{{tone}}"}, {"role": "assistant", "content": "ok"}]
-    messages = messages_of(CHAT, {"tone": "kind", "history": history, "question": {"a": None}})
+    messages = compile_messages(CHAT, {"tone": "kind", "history": history, "question": {"a": None}})
     assert messages == [
         {"role": "system", "content": "Be kind."},
         *history,  # users' own text is not looked into
@@ -60,20 +60,20 @@ def test_a_chat_takes_variables_and_placeholders_by_name() -> None:
 )
 def test_what_is_missing_is_named(given: object, named: str) -> None:
     with pytest.raises(VariableError, match=named):
-        messages_of(CHAT, given)
+        compile_messages(CHAT, given)
 
 
 def test_a_prompt_that_repeats_a_long_value_is_refused_before_it_is_built() -> None:
     """A megabyte of prompt and one of input would be 100 GB."""
-    text = prompt_of(PromptVersion(name="p", version=1, text="{{input}}" * 100_000))
-    with pytest.raises(QuestionTooLongError, match=r"has 100,000,000,000 characters; at most 1,048,576"):
-        messages_of(text, "x" * 1_000_000)
+    text = prompt_from_version(PromptVersion(name="p", version=1, text="{{input}}" * 100_000))
+    with pytest.raises(PromptTooLongError, match=r"has 100,000,000,000 characters; at most 1,048,576"):
+        compile_messages(text, "x" * 1_000_000)
     history = ChatPromptItem(placeholder="history")
-    chat = prompt_of(PromptVersion(name="p", version=1, chat=ChatPrompt(items=[history] * 10_000)))
-    with pytest.raises(QuestionTooLongError, match="characters"):
-        messages_of(chat, {"history": [{"role": "user", "content": "x" * 1_000_000}]})
+    chat = prompt_from_version(PromptVersion(name="p", version=1, chat=ChatPrompt(items=[history] * 10_000)))
+    with pytest.raises(PromptTooLongError, match="characters"):
+        compile_messages(chat, {"history": [{"role": "user", "content": "x" * 1_000_000}]})
 
 
 def test_what_just_fits_is_compiled() -> None:
-    text = prompt_of(PromptVersion(name="p", version=1, text="{{input}}{{input}}"))
-    assert len(messages_of(text, "x" * (MAX_CHARACTERS // 2))[0]["content"]) == MAX_CHARACTERS
+    text = prompt_from_version(PromptVersion(name="p", version=1, text="{{input}}{{input}}"))
+    assert len(compile_messages(text, "x" * (MAX_CHARACTERS // 2))[0]["content"]) == MAX_CHARACTERS

@@ -1,4 +1,4 @@
-"""Free slots among runs: nobody above its room or its share of what is free, and the least served first."""
+"""Free slots among runs: nobody above its room or its share_slots of what is free, and the least served first."""
 
 import math
 from collections import Counter
@@ -6,17 +6,17 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.write.evaluator.fair_slots import OF_FREE, Candidate, share
+from services.write.evaluator.fair_slots import OF_FREE, CandidateRun, share_slots
 
 
 def run(
     project: str, run_id: str, *, ready: int = 100, of_run: int = 0, of_project: int = 0, most: int = 100
-) -> Candidate:
-    return Candidate(project, run_id, ready, of_run, of_project, most)
+) -> CandidateRun:
+    return CandidateRun(project, run_id, ready, of_run, of_project, most)
 
 
 @st.composite
-def candidates(draw: st.DrawFn) -> list[Candidate]:
+def candidates(draw: st.DrawFn) -> list[CandidateRun]:
     found = []
     for project in draw(st.sets(st.sampled_from("abcd"), min_size=1)):
         under_way = draw(st.lists(st.integers(0, 6), min_size=1, max_size=4))
@@ -30,16 +30,16 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
     return found
 
 
-def room_of(candidate: Candidate) -> int:
+def room_of(candidate: CandidateRun) -> int:
     return max(0, min(candidate.ready, candidate.max_concurrency - candidate.of_run))
 
 
 @given(candidates(), st.integers(0, 40), st.dictionaries(st.sampled_from("abcd"), st.integers(0, 20)))
 def test_no_more_than_there_is_room_for_and_no_slot_wasted(
-    runs: list[Candidate], slots: int, held: dict[str, int]
+    runs: list[CandidateRun], slots: int, held: dict[str, int]
 ) -> None:
     """Who could have more has as many times of what is left free as a project may have."""
-    given_out = share(slots, runs, held)
+    given_out = share_slots(slots, runs, held)
     rooms = {(each.project_id, each.run_id): room_of(each) for each in runs}
     assert all(0 < size <= rooms[key] for key, size in given_out.items())
     left = slots - sum(given_out.values())
@@ -53,20 +53,20 @@ def test_no_more_than_there_is_room_for_and_no_slot_wasted(
 
 
 @given(candidates(), st.integers(0, 40))
-def test_without_a_share_of_what_is_free_all_of_it_is_used(runs: list[Candidate], slots: int) -> None:
-    given_out = share(slots, runs, {}, of_free=math.inf)
+def test_without_a_share_of_what_is_free_all_of_it_is_used(runs: list[CandidateRun], slots: int) -> None:
+    given_out = share_slots(slots, runs, {}, of_free=math.inf)
     assert sum(given_out.values()) == min(slots, sum(map(room_of, runs)))
 
 
 @given(candidates(), st.integers(0, 40))
-def test_who_could_have_had_one_has_no_less_than_who_got_one(runs: list[Candidate], slots: int) -> None:
+def test_who_could_have_had_one_has_no_less_than_who_got_one(runs: list[CandidateRun], slots: int) -> None:
     """Between projects, and between the runs of one: nobody is two behind a peer that was given something."""
-    given_out = share(slots, runs, {}, of_free=math.inf)
-    by_project: dict[str, list[Candidate]] = {}
+    given_out = share_slots(slots, runs, {}, of_free=math.inf)
+    by_project: dict[str, list[CandidateRun]] = {}
     for each in runs:
         by_project.setdefault(each.project_id, []).append(each)
 
-    def got(each: Candidate) -> int:
+    def got(each: CandidateRun) -> int:
         return given_out.get((each.project_id, each.run_id), 0)
 
     after = {project: its[0].of_project + sum(map(got, its)) for project, its in by_project.items()}
@@ -81,7 +81,7 @@ def test_who_could_have_had_one_has_no_less_than_who_got_one(runs: list[Candidat
 
 def test_a_project_with_many_runs_gets_no_more_than_one_with_one() -> None:
     runs = [*(run("many", f"m{n}") for n in range(5)), run("one", "o")]
-    given_out = share(10, runs, {}, of_free=math.inf)
+    given_out = share_slots(10, runs, {}, of_free=math.inf)
     assert given_out["one", "o"] == 5
     assert [given_out["many", f"m{n}"] for n in range(5)] == [1] * 5
 
@@ -92,7 +92,7 @@ def test_a_project_that_is_alone_leaves_slots_for_who_comes_next() -> None:
     free = 48
     for project, most in (("a", 32), ("b", 11), ("c", 4), ("d", 1)):
         for _ in range(100):
-            given_out = share(free, [run(project, "r", ready=10_000, most=1_000)], held)
+            given_out = share_slots(free, [run(project, "r", ready=10_000, most=1_000)], held)
             held[project] = held.get(project, 0) + sum(given_out.values())
             free -= sum(given_out.values())
         assert held[project] == most

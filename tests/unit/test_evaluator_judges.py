@@ -6,28 +6,28 @@ from typing import Any
 import pytest
 from lodestream.evaluators import Case, evaluator_of
 
-from services.write.evaluator.evaluator_runner import Judges
+from services.write.evaluator.evaluator_runner import EvaluatorRunner
 from services.write.evaluator.providers.mock import MockProvider
-from services.write.evaluator.providers.provider import LastingError, Question, Reply
+from services.write.evaluator.providers.provider import PermanentError, ModelRequest, ModelReply
 
 JUDGE = {"kind": "llm_judge", "rubric": "Is it right?", "provider": "mock", "model": "mock-large"}
 
 
 class Asked:
-    """Calls that go straight to the mock, and are remembered."""
+    """ModelCalls that go straight to the mock, and are remembered."""
 
     def __init__(self) -> None:
-        self.questions: list[Question] = []
+        self.questions: list[ModelRequest] = []
         self._mock = MockProvider()
 
-    async def ask(self, _project: str, _: str, question: Question, *, begun: Callable[[], None]) -> Reply:
+    async def ask(self, _project: str, _: str, question: ModelRequest, *, begun: Callable[[], None]) -> ModelReply:
         begun()
         self.questions.append(question)
         return await self._mock.ask(question)
 
 
 async def judged(calls: Asked, output: str, **settings: Any) -> Any:
-    judges: Any = Judges(calls, None, None, ["project", "run", "item", 0], attempts=1)  # type: ignore[arg-type]
+    judges: Any = EvaluatorRunner(calls, None, None, ["project", "run", "item", 0], attempts=1)  # type: ignore[arg-type]
     case = Case(input="How long?", output=output, expected_output="It takes 14 working days.")
     [said] = await judges.evaluate([evaluator_of({**JUDGE, **settings})], case, seconds=10)
     assert said.error == ""
@@ -51,6 +51,6 @@ async def test_each_vote_has_a_key_of_its_own_and_the_same_when_asked_again() ->
 
 async def test_a_format_that_cannot_be_followed_is_refused_for_good() -> None:
     settings = {"response_format": {"type": "json_schema"}}
-    question = Question(model="m", messages=[{"role": "user", "content": "x"}], settings=settings, key="", attempt=1)
-    with pytest.raises(LastingError, match="the response format can't be followed"):
+    question = ModelRequest(model="m", messages=[{"role": "user", "content": "x"}], settings=settings, key="", attempt=1)
+    with pytest.raises(PermanentError, match="the response format can't be followed"):
         await MockProvider().ask(question)

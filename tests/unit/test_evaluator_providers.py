@@ -11,23 +11,23 @@ from hypothesis import strategies as st
 from services.write.evaluator.backoff import LONGEST_SECONDS, pause
 from services.write.evaluator.providers.endpoints import ProvidersError, read_entries
 from services.write.evaluator.providers.mock import MockProvider
-from services.write.evaluator.providers.openai import is_passing, reply_of, retry_after
-from services.write.evaluator.providers.provider import CallError, LastingError, PassingError, Question
-from services.write.evaluator.rate_limits import FURTHEST_SECONDS, Bucket, TooFarError
+from services.write.evaluator.providers.openai import is_transient, parse_reply, retry_after
+from services.write.evaluator.providers.provider import CallError, PermanentError, TransientError, ModelRequest
+from services.write.evaluator.rate_limits import FURTHEST_SECONDS, LocalRateLimit, CallDelayedError
 from tests.model_server import completion
 
 AT_ONCE = {"latency_seconds": 0}
 
 
-def question(n: int = 0, *, attempt: int = 1, **settings: Any) -> Question:
+def question(n: int = 0, *, attempt: int = 1, **settings: Any) -> ModelRequest:
     messages = [
         {"role": "system", "content": "It takes 14 days."},
         {"role": "user", "content": f"How many days ({n})?"},
     ]
-    return Question(model="mock-large", messages=messages, settings={**AT_ONCE, **settings}, attempt=attempt)
+    return ModelRequest(model="mock-large", messages=messages, settings={**AT_ONCE, **settings}, attempt=attempt)
 
 
-async def outcome(asked: Question) -> str:
+async def outcome(asked: ModelRequest) -> str:
     try:
         return (await MockProvider().ask(asked)).text
     except CallError as error:
@@ -49,12 +49,12 @@ def test_the_whole_pause_is_chance() -> None:
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 529])
 def test_what_may_pass_is_tried_again(status: int) -> None:
-    assert is_passing(status)
+    assert is_transient(status)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
 def test_what_will_not_pass_is_not(status: int) -> None:
-    assert not is_passing(status)
+    assert not is_transient(status)
 
 
 @pytest.mark.parametrize(
@@ -70,25 +70,25 @@ def test_retry_after_is_seconds_or_a_date(told: str, seconds: float | None) -> N
 
 
 def test_a_completion_is_text_and_what_it_took() -> None:
-    reply = reply_of(completion("hello"), "asked-for")
+    reply = parse_reply(completion("hello"), "asked-for")
     assert (reply.text, reply.model, reply.usage) == ("hello", "mock-large", {"input": 10, "output": 5, "total": 15})
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"choices": []}', b'{"choices": [3]}', b"\xff"])
 def test_what_is_no_completion_may_be_one_the_next_time(body: bytes) -> None:
-    with pytest.raises(PassingError):
-        reply_of(body, "m")
+    with pytest.raises(TransientError):
+        parse_reply(body, "m")
 
 
 def test_a_completion_without_text_stays_so() -> None:
     told = json.loads(completion(""))
     told["choices"][0]["message"] = {"content": None, "refusal": "I will not"}
-    with pytest.raises(LastingError, match="I will not"):
-        reply_of(json.dumps(told).encode(), "m")
+    with pytest.raises(PermanentError, match="I will not"):
+        parse_reply(json.dumps(told).encode(), "m")
 
 
 def test_halves_of_characters_do_not_get_far() -> None:
-    reply_of(completion("x").replace(b'"x"', rb'"\ud800"'), "m").text.encode()
+    parse_reply(completion("x").replace(b'"x"', rb'"\ud800"'), "m").text.encode()
 
 
 async def test_the_mock_model_is_the_same_for_the_same_question() -> None:
@@ -109,7 +109,7 @@ async def test_the_mock_model_may_answer_the_next_time_what_it_does_not_refuse()
 
 
 async def test_settings_that_make_no_sense_are_named() -> None:
-    with pytest.raises(LastingError, match=r"settings\.error_rate"):
+    with pytest.raises(PermanentError, match=r"settings\.error_rate"):
         await MockProvider().ask(question(error_rate=2))
 
 
@@ -147,10 +147,10 @@ def test_a_file_of_providers_that_makes_no_sense_names_the_field(tmp_path, text:
 @given(st.lists(st.floats(0, 0.5), min_size=1, max_size=60), st.floats(0.5, 50))
 def test_a_bucket_never_gives_out_more_than_its_rate(steps: list[float], rate: float) -> None:
     """In any second there are as many places as the rate says, and what may be made at once."""
-    bucket, now, places = Bucket(), 100.0, []
+    bucket, now, places = LocalRateLimit(), 100.0, []
     for step in steps:
         now += step
-        with suppress(TooFarError):
+        with suppress(CallDelayedError):
             places.append(now + bucket.take(now, per_second=rate))
             assert places[-1] - now <= FURTHEST_SECONDS
     for begin in places:
@@ -158,10 +158,10 @@ def test_a_bucket_never_gives_out_more_than_its_rate(steps: list[float], rate: f
 
 
 def test_a_bucket_that_rests_gives_out_nothing_before_the_end() -> None:
-    bucket = Bucket()
+    bucket = LocalRateLimit()
     bucket.rest(10.0, 1.5)
     bucket.rest(10.0, 0.5)
     assert bucket.take(10.5, per_second=None) == 1.0
     bucket.rest(10.0, 60)
-    with pytest.raises(TooFarError):
+    with pytest.raises(CallDelayedError):
         bucket.take(10.5, per_second=None)

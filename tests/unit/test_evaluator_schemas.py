@@ -14,13 +14,13 @@ from lodestream.evaluators import (
     evaluator_of,
 )
 
-from services.write.evaluator.evaluator_runner import EvaluationClock, Judges
+from services.write.evaluator.evaluator_runner import EvaluationClock, EvaluatorRunner
 from services.write.evaluator.schema_validation import (
     MAX_ITEM_SECONDS,
     MAX_TIMEOUTS,
-    ItemSchemas,
-    JudgingDelayedError,
-    Schemas,
+    SchemaUsage,
+    EvaluationDelayedError,
+    SchemaValidator,
 )
 
 
@@ -40,26 +40,26 @@ class Process:
         return outcome
 
 
-def schemas_of(process: Process, now: float = 0.0) -> Schemas:
+def schemas_of(process: Process, now: float = 0.0) -> SchemaValidator:
     processes: Any = [process]
-    return Schemas(processes, clock=lambda: now)
+    return SchemaValidator(processes, clock=lambda: now)
 
 
 async def problems(
-    schemas: Schemas, item: ItemSchemas, schema: str = "{}", *, project: str = "p"
+    schemas: SchemaValidator, item: SchemaUsage, schema: str = "{}", *, project: str = "p"
 ) -> list[dict[str, str]]:
     return await schemas.problems(project, item, schema, "1", formats=False)
 
 
 async def test_the_schemas_of_one_item_take_no_more_than_its_share_together() -> None:
     process = Process(SchemaFindings([], MAX_ITEM_SECONDS / 2), SchemaFindings([], MAX_ITEM_SECONDS / 2))
-    schemas, item = schemas_of(process), ItemSchemas()
+    schemas, item = schemas_of(process), SchemaUsage()
     for _ in range(2):
         assert await problems(schemas, item) == []
     with pytest.raises(EvaluatorError, match="this one was not tried"):
         await problems(schemas, item)
     assert process.calls == 2
-    assert await problems(schemas, ItemSchemas()) == [], "the next item has its own share"
+    assert await problems(schemas, SchemaUsage()) == [], "the next item has its own share"
 
 
 async def test_a_schema_that_takes_too_long_again_and_again_is_left_alone() -> None:
@@ -67,20 +67,20 @@ async def test_a_schema_that_takes_too_long_again_and_again_is_left_alone() -> N
     schemas = schemas_of(process)
     for _ in range(MAX_TIMEOUTS):
         with pytest.raises(SchemaTimeoutError):
-            await problems(schemas, ItemSchemas(), "slow")
+            await problems(schemas, SchemaUsage(), "slow")
     with pytest.raises(EvaluatorError, match="3 outputs in a row"):
-        await problems(schemas, ItemSchemas(), "slow")
+        await problems(schemas, SchemaUsage(), "slow")
     assert process.calls == MAX_TIMEOUTS
-    assert await problems(schemas, ItemSchemas(), "quick") == []
-    assert await problems(schemas, ItemSchemas(), "slow", project="another") == []
+    assert await problems(schemas, SchemaUsage(), "quick") == []
+    assert await problems(schemas, SchemaUsage(), "slow", project="another") == []
 
 
 async def test_a_machine_that_is_too_busy_is_no_result() -> None:
     """The item is judged again later, however its evaluator was made."""
     schemas = schemas_of(Process(*[SchemaUnansweredError("busy")] * 3))
-    judges: Any = Judges(None, None, schemas, ["p", "run", "item", 0], attempts=1)  # type: ignore[arg-type]
+    judges: Any = EvaluatorRunner(None, None, schemas, ["p", "run", "item", 0], attempts=1)  # type: ignore[arg-type]
     evaluator = evaluator_of({"kind": "json_schema", "schema": {"type": "integer"}})
-    with pytest.raises(JudgingDelayedError, match="busy"):
+    with pytest.raises(EvaluationDelayedError, match="busy"):
         await judges.evaluate([evaluator], Case(output="1"), seconds=10)
     (said,) = await judges.evaluate([evaluator], Case(output="1"), seconds=10)
     assert said.evaluation.value is True
@@ -88,20 +88,20 @@ async def test_a_machine_that_is_too_busy_is_no_result() -> None:
 
 async def test_a_crash_may_be_somebody_elses_and_two_are_the_schemas() -> None:
     crash = SchemaCrashError("crashed")
-    assert await problems(schemas_of(Process(crash)), ItemSchemas()) == []
+    assert await problems(schemas_of(Process(crash)), SchemaUsage()) == []
     with pytest.raises(SchemaCrashError):
-        await problems(schemas_of(Process(crash, crash)), ItemSchemas())
+        await problems(schemas_of(Process(crash, crash)), SchemaUsage())
 
 
 async def test_who_gives_up_waiting_leaves_no_turn_taken() -> None:
     process = Process()
     schemas = schemas_of(process)
-    waiting = [asyncio.create_task(problems(schemas, ItemSchemas())) for _ in range(5)]
+    waiting = [asyncio.create_task(problems(schemas, SchemaUsage())) for _ in range(5)]
     await asyncio.sleep(0)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert await problems(schemas, ItemSchemas()) == []
+    assert await problems(schemas, SchemaUsage()) == []
 
 
 async def test_the_time_of_an_evaluator_stands_still_while_it_waits() -> None:

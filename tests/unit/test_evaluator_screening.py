@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.write.evaluator.providers.provider import LastingError, Question
-from services.write.evaluator.providers.screening import Images, check_question, why_not_fetched
+from services.write.evaluator.providers.provider import PermanentError, ModelRequest
+from services.write.evaluator.providers.screening import Images, check_request, url_refusal
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 
 
-def question(content: Any, *, settings: dict[str, Any] | None = None, **message: Any) -> Question:
-    return Question(model="m", messages=[{"role": "user", "content": content, **message}], settings=settings or {})
+def question(content: Any, *, settings: dict[str, Any] | None = None, **message: Any) -> ModelRequest:
+    return ModelRequest(model="m", messages=[{"role": "user", "content": content, **message}], settings=settings or {})
 
 
 def image(url: Any, **more: Any) -> list[dict[str, Any]]:
@@ -29,8 +29,8 @@ def image(url: Any, **more: Any) -> list[dict[str, Any]]:
         question(image(PNG, detail="low"), settings={"temperature": 0}),
     ],
 )
-def test_what_is_sent(asked: Question) -> None:
-    check_question(asked, kind="openai", images="inline")
+def test_what_is_sent(asked: ModelRequest) -> None:
+    check_request(asked, kind="openai", images="inline")
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_what_is_sent(asked: Question) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_not_sent_is_named(asked: Question, reason: str) -> None:
-    with pytest.raises(LastingError) as refused:
-        check_question(asked, kind="openai", images="inline")
+def test_what_is_not_sent_is_named(asked: ModelRequest, reason: str) -> None:
+    with pytest.raises(PermanentError) as refused:
+        check_request(asked, kind="openai", images="inline")
     assert reason in str(refused.value)
 
 
@@ -65,7 +65,7 @@ def test_what_is_not_sent_is_named(asked: Question, reason: str) -> None:
     ["https://images.acme.com/a.png?size=2#x", "http://acme.com", "https://ACME.com./a", "https://xn--bcher-kva.example.com:443/"],
 )  # fmt: skip
 def test_images_of_public_hosts_are_sent_where_the_operator_says_so(url: str) -> None:
-    assert not why_not_fetched(url, "public")
+    assert not url_refusal(url, "public")
 
 
 @pytest.mark.parametrize(
@@ -83,22 +83,22 @@ def test_images_of_public_hosts_are_sent_where_the_operator_says_so(url: str) ->
     ],
 )  # fmt: skip
 def test_no_address_in_any_notation_and_no_name_of_one_network_is_fetched(host: str) -> None:
-    assert why_not_fetched(f"http://{host}/latest/meta-data", "public")
-    assert why_not_fetched(f"https://{host}", "public")
+    assert url_refusal(f"http://{host}/latest/meta-data", "public")
+    assert url_refusal(f"https://{host}", "public")
 
 
 @pytest.mark.parametrize(
     "url", ["ftp://acme.com/a", "file:///etc/passwd", "//acme.com/a", "acme.com/a", "gopher://a.com"]
 )
 def test_only_http_is_fetched(url: str) -> None:
-    assert why_not_fetched(url, "public") == "is neither https nor http"
+    assert url_refusal(url, "public") == "is neither https nor http"
 
 
 def test_hosts_that_are_listed_are_the_only_ones() -> None:
     listed: Images = ("images.internal", "cdn.acme.com")
-    assert not why_not_fetched("http://images.internal/a.png", listed)
+    assert not url_refusal("http://images.internal/a.png", listed)
     for url in ("https://acme.com/a", "https://x.cdn.acme.com/a", "https://cdn.acme.com:8080/a", "http://127.0.0.1/"):
-        assert why_not_fetched(url, listed) == "only images of images.internal, cdn.acme.com are sent"
+        assert url_refusal(url, listed) == "only images of images.internal, cdn.acme.com are sent"
 
 
 @given(address=st.ip_addresses(v=4), form=st.sampled_from(["dotted", "number", "hex", "octal", "short"]))
@@ -108,10 +108,10 @@ def test_every_ipv4_address_is_refused_in_every_notation(address: Any, form: str
         "dotted": str(address), "number": str(number), "hex": hex(number), "octal": f"0{number:o}",
         "short": f"{first}.{number & 0xFFFFFF}",
     }[form]  # fmt: skip
-    assert why_not_fetched(f"http://{written}/", "public")
+    assert url_refusal(f"http://{written}/", "public")
 
 
 @given(address=st.ip_addresses(v=6))
 def test_every_ipv6_address_is_refused(address: Any) -> None:
     for written in (str(address), address.exploded):
-        assert why_not_fetched(f"http://[{written}]/", "public")
+        assert url_refusal(f"http://[{written}]/", "public")

@@ -1,4 +1,4 @@
-"""`python -m services.write.evaluator`: run until SIGTERM or Ctrl-C, then let items under way finish."""
+"""`python -m services.write.evaluator`: run until SIGTERM or Ctrl-C, then let items finish."""
 
 import resource
 
@@ -7,14 +7,14 @@ from shared.read_model.projecting.running import run
 from shared.runtime.settings import EvaluatorSettings
 
 
-def limit_memory(most: int) -> None:
-    """Have what would take more bytes of data raise MemoryError, before the host ends this process or another one.
+def limit_memory(max_bytes: int) -> None:
+    """Have allocations beyond so many bytes of data raise MemoryError, before the host ends this process or another.
 
     RLIMIT_DATA counts what can be written to, not address space that is only reserved. A lower limit stays.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    known = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min([most, *known]), hard))
+    limits = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([max_bytes, *limits]), hard))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The application: what is asked from the log into the queue, and beside it the work."""
+"""The application of the evaluator: the fold of the log into the queue, and beside it the worker."""
 
 import os
 import secrets
@@ -10,22 +10,19 @@ import asyncpg
 from faststream.asgi import AsgiFastStream
 
 from services.write.evaluator.finisher import Finisher
-from services.write.evaluator.folding.folding import NAME, RunsFold
-from services.write.evaluator.folding.tables import WAKE
-from services.write.evaluator.item_runner import Trying
-from services.write.evaluator.jobs import Jobs
-from services.write.evaluator.listening import listening
-from services.write.evaluator.log_ends import LogEnds
-from services.write.evaluator.model_calls import Calls
-from services.write.evaluator.planner import Planner
-from services.write.evaluator.prompts import Prompts
+from services.write.evaluator.fold import NAME, RunsFold
+from services.write.evaluator.item_runner import ItemRunner
+from services.write.evaluator.jobs import JobQueue, listen_for_work
+from services.write.evaluator.model_calls import ModelCalls
+from services.write.evaluator.planner import LogEnds, Planner
+from services.write.evaluator.prompts import PromptVersions
 from services.write.evaluator.providers.endpoints import open_endpoints
-from services.write.evaluator.publisher import Teller
-from services.write.evaluator.rate_limits import Limits
-from services.write.evaluator.run_context import Runs
-from services.write.evaluator.schema_validation import Schemas
+from services.write.evaluator.publisher import ResultPublisher
+from services.write.evaluator.rate_limits import RateLimits
+from services.write.evaluator.run_context import RunContexts
+from services.write.evaluator.schema_validation import SchemaValidator
 from services.write.evaluator.spending import Spending
-from services.write.evaluator.supervisor import Caretaker
+from services.write.evaluator.supervisor import RunSupervisor
 from services.write.evaluator.worker import Worker
 from shared.event_log.append import Appender
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
@@ -34,9 +31,9 @@ from shared.read_model.projecting.app import beside, make_app
 from shared.read_model.projecting.specs import ProjectionSpec
 from shared.runtime.settings import EvaluatorSettings, KafkaSettings, PostgresSettings, RedisSettings
 
-_PATIENCE = 5.0  # seconds for which Kafka may hold up the start; without it nothing is claimed
+_START_SECONDS = 5.0  # for which Kafka may hold up the start; without it nothing is claimed
 _FLUSH_SECONDS = 5.0
-_BOUNDS = {
+_TIMEOUTS = {
     "idle_in_transaction_session_timeout": "10s",
     "lock_timeout": "10s",
     "statement_timeout": "120s",
@@ -58,23 +55,25 @@ def create_app(
     settings: EvaluatorSettings | None = None,
     redis: RedisSettings | None = None,
 ) -> AsgiFastStream:
-    """The application for these settings, by default the environment's."""
-    its_kafka, its_postgres = kafka or KafkaSettings(), postgres or PostgresSettings()
-    its, its_redis = settings or EvaluatorSettings(), redis or RedisSettings()
+    """Make the application; settings that are not given are read from the environment."""
+    kafka_settings, postgres_settings = kafka or KafkaSettings(), postgres or PostgresSettings()
+    evaluator_settings, redis_settings = settings or EvaluatorSettings(), redis or RedisSettings()
 
     @asynccontextmanager
     async def open_fold(_: asyncpg.Pool) -> AsyncIterator[RunsFold]:
-        async with _working(its, its_kafka, its_postgres, its_redis):
+        async with _running_worker(evaluator_settings, kafka_settings, postgres_settings, redis_settings):
             yield RunsFold()
 
-    return make_app(_SPEC, open_fold, kafka=its_kafka, postgres=its_postgres, group=its.group)
+    return make_app(
+        _SPEC, open_fold, kafka=kafka_settings, postgres=postgres_settings, group=evaluator_settings.group
+    )  # fmt: skip
 
 
 @asynccontextmanager
-async def _working(
+async def _running_worker(
     settings: EvaluatorSettings, kafka: KafkaSettings, postgres: PostgresSettings, redis: RedisSettings
 ) -> AsyncIterator[None]:
-    """Work beside the body; at its end, drain."""
+    """Run a worker beside the body of the `with` statement; at its end, drain it."""
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
     async with AsyncExitStack() as stack:
         pool = await connect_pool(
@@ -83,62 +82,63 @@ async def _working(
             search_path="evaluator, lodestream",
             max_size=_CONNECTIONS,
             command_timeout=120,
-            server_settings=_BOUNDS,
+            server_settings=_TIMEOUTS,
         )
         stack.push_async_callback(pool.close)
         endpoints = await stack.enter_async_context(open_endpoints(settings.providers, seconds=settings.call_seconds))
-        limits = Limits(redis.url, workers=lambda: worker.workers)
+        limits = RateLimits(redis.url, workers=lambda: worker.workers)
         stack.push_async_callback(limits.aclose)
-        ends = LogEnds(kafka, pool)
-        stack.push_async_callback(ends.aclose)
+        log_ends = LogEnds(kafka, pool)
+        stack.push_async_callback(log_ends.aclose)
         appender = Appender(kafka, topics=[TRACES, SCORES, EXPERIMENTS], client_id="lodestream-evaluator")
-        await appender.start(wait=_PATIENCE)
+        await appender.start(wait=_START_SECONDS)
         stack.push_async_callback(appender.stop, grace=_FLUSH_SECONDS)
 
         spending = Spending(pool, call_seconds=settings.call_seconds)
         stack.push_async_callback(spending.flush)
-        calls, prompts = Calls(endpoints, limits, spending, seconds=settings.call_seconds), Prompts(pool)
-        jobs = Jobs(
+        calls = ModelCalls(endpoints, limits, spending, seconds=settings.call_seconds)
+        prompts = PromptVersions(pool)
+        jobs = JobQueue(
             pool,
             owner=owner,
             lease_seconds=settings.lease_seconds,
-            offers=calls.offers,
+            endpoints=calls.endpoints,
             provider_grace_seconds=settings.provider_grace_seconds,
         )
-        await jobs.seen()  # whoever asks for a run once this process is ready, finds what it offers
-        teller = Teller(jobs, appender)
-        schemas = Schemas()
+        await jobs.heartbeat()  # whoever requests a run once this process is ready finds what it offers
+        publisher = ResultPublisher(jobs, appender)
+        schemas = SchemaValidator()
         stack.push_async_callback(schemas.aclose)
-        trying = Trying(
+        runner = ItemRunner(
             calls, prompts, schemas, attempts=settings.attempts, evaluation_seconds=settings.evaluation_seconds
         )
         worker = Worker(
             settings,
             jobs=jobs,
-            runs=Runs(pool, prompts, calls),
-            trying=trying,
-            teller=teller,
+            contexts=RunContexts(pool, prompts, calls),
+            runner=runner,
+            publisher=publisher,
             appender=appender,
-            providers=calls.names,
+            providers=calls.provider_names,
         )
-        caretaker = Caretaker(
+        supervisor = RunSupervisor(
             pool,
-            Planner(pool, ends, prompts, calls),
-            Finisher(pool, ends, appender, evaluation_seconds=settings.evaluation_seconds),
-            providers=calls.names,
+            Planner(pool, log_ends, prompts, calls),
+            Finisher(pool, log_ends, appender, evaluation_seconds=settings.evaluation_seconds),
+            providers=calls.provider_names,
             provider_grace_seconds=settings.provider_grace_seconds,
         )
 
-        def heard() -> None:
-            worker.woken.set()
-            worker.turned.set()
-            caretaker.woken.set()
+        def wake_up() -> None:
+            worker.wake_up.set()
+            worker.heartbeat_due.set()
+            supervisor.wake_up.set()
 
         await stack.enter_async_context(beside(spending.run()))
-        await stack.enter_async_context(beside(teller.run()))
-        await stack.enter_async_context(beside(worker.beating()))
+        await stack.enter_async_context(beside(publisher.run()))
+        await stack.enter_async_context(beside(worker.send_heartbeats()))
         stack.push_async_callback(worker.drain)
-        await stack.enter_async_context(beside(worker.claiming()))
-        await stack.enter_async_context(beside(caretaker.run()))
-        await stack.enter_async_context(beside(listening(pool, WAKE, heard)))
+        await stack.enter_async_context(beside(worker.claim_jobs()))
+        await stack.enter_async_context(beside(supervisor.run()))
+        await stack.enter_async_context(beside(listen_for_work(pool, wake_up)))
         yield

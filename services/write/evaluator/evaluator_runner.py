@@ -1,37 +1,34 @@
-"""What evaluators say of an item. One that fails, or takes too long, costs only itself."""
+"""The evaluator runner has evaluators evaluate an item, or a run. One that fails, or takes too long, costs only itself."""
 
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from time import time_ns
 from typing import Any
 
 from lodestream import ChatPrompt, TextPrompt
-from lodestream.evaluators import Answer, Case, Evaluator, EvaluatorError, Message, Tools
+from lodestream.evaluators import Answer, Case, Evaluator, EvaluatorError, Judged, Message, RunEvaluator, Tools
 
-from services.write.evaluator.backoff import pause
-from services.write.evaluator.identity import event_id
-from services.write.evaluator.items import Said
-from services.write.evaluator.model_calls import Calls
-from services.write.evaluator.prompts import Prompts
-from services.write.evaluator.providers.provider import CallError, PassingError, Question
-from services.write.evaluator.rate_limits import TooFarError
-from services.write.evaluator.schema_validation import ItemSchemas, JudgingDelayedError, Schemas
+from services.write.evaluator.items import EvaluatorOutcome, event_id
+from services.write.evaluator.model_calls import ModelCalls, backoff_seconds
+from services.write.evaluator.prompts import PromptVersions
+from services.write.evaluator.providers.provider import CallError, ModelRequest, TransientError
+from services.write.evaluator.rate_limits import CallDelayedError
+from services.write.evaluator.schema_validation import EvaluationDelayedError, SchemaUsage, SchemaValidator
 from services.write.evaluator.spending import CapReachedError
 from shared.read_model.dialects.usage import totals
 from shared.read_model.pricing import cost_of, total_cost
 
-_DOLLAR = 10**12
-_AT_ONCE = 8
-"""Evaluators of one item under way at a time: each holds the case, and may hold answers of judges."""
+_PICODOLLARS_PER_DOLLAR = 10**12
+_MAX_CONCURRENT = 8
+"""How many evaluators of one item run at a time: each holds the case, and may hold answers of judges."""
 _MAX_ANSWER_BYTES = 64 * 1024
-"""Of a judge's answer: a verdict and its reasons."""
+"""The longest answer of a judge: a verdict and its reasons."""
 
 
 class EvaluationClock:
-    """The time that an evaluator may take; what it waits for the turn of others is not counted."""
+    """The time that an evaluator may take; it stands still while the evaluator waits for the turn of others."""
 
     def __init__(self, timeout: asyncio.Timeout) -> None:
         self._timeout = timeout
@@ -39,7 +36,7 @@ class EvaluationClock:
         self._ended = False
 
     def pause(self) -> Callable[[], None]:
-        """Stop the time; it goes on when all that was returned for pauses has been called."""
+        """Stop the clock. It goes on when every function that was returned for a pause has been called."""
         resumed = False
         if not self._pauses and self._is_running:
             deadline = self._timeout.when()
@@ -60,7 +57,7 @@ class EvaluationClock:
         return resume
 
     def end(self) -> None:
-        """The evaluator has come to its end; later pauses are none."""
+        """The evaluator has ended: pauses have no effect any more."""
         self._ended = True
 
     @property
@@ -68,77 +65,86 @@ class EvaluationClock:
         return not self._ended and not self._timeout.expired()
 
 
-@dataclass(slots=True)
-class Judges:
-    """The outside world for the evaluators of one item, and what it cost."""
+class EvaluatorRunner:
+    """Runs the evaluators of one item, and adds up what their LLM judges cost."""
 
-    calls: Calls
-    prompts: Prompts
-    schemas: Schemas
-    names: Sequence[str | int]
-    """Project, run, item and repetition."""
-    attempts: int
-    """Of a call of a judge's."""
-    picodollars: int = field(default=0, init=False)
-    item_schemas: ItemSchemas = field(default_factory=ItemSchemas, init=False)
+    def __init__(
+        self,
+        calls: ModelCalls,
+        prompts: PromptVersions,
+        schemas: SchemaValidator,
+        names: Sequence[str | int],
+        attempts: int,
+    ) -> None:
+        """`names` are the ids of project, run, item and repetition; `attempts` is how many each call of a judge has."""
+        self._calls, self._prompts, self._schemas = calls, prompts, schemas
+        self._names, self._attempts = names, attempts
+        self._project_id = str(names[0])
+        self._schema_usage = SchemaUsage()
+        self.picodollars = 0
+        """What the calls of judges have cost so far."""
 
-    async def evaluate(self, evaluators: Sequence[Evaluator], case: Case, *, seconds: float) -> list[Said]:
-        """What each says, in order; those that can't judge a task that failed are not asked about one.
+    async def evaluate(
+        self, evaluators: Sequence[Evaluator], case: Case, *, seconds: float
+    ) -> list[EvaluatorOutcome]:
+        """Return the outcome of each evaluator, in order; those that can't evaluate a failed task are left out for one.
 
-        Raises JudgingDelayedError when the item has to be judged again later, CapReachedError when the project may
-        spend no more.
+        `seconds` bounds each evaluator. Raises EvaluationDelayedError when the item has to be evaluated again later, and
+        CapReachedError when the project may spend no more.
         """
-        asked = [each for each in evaluators if each.judges_failures or not case.error]
-        turn = asyncio.Semaphore(_AT_ONCE)
+        applicable = [each for each in evaluators if each.judges_failures or not case.error]
+        turn = asyncio.Semaphore(_MAX_CONCURRENT)
 
-        async def evaluate(evaluator: Evaluator) -> Said:
+        async def evaluate(evaluator: Evaluator) -> EvaluatorOutcome:
             async with turn:
                 await asyncio.sleep(0)  # most never wait: heartbeats and other items have their turn in between
                 return await self._evaluate(evaluator, case, seconds)
 
-        outcomes = await asyncio.gather(*map(evaluate, asked), return_exceptions=True)
+        outcomes = await asyncio.gather(*map(evaluate, applicable), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        return [outcome for outcome in outcomes if isinstance(outcome, Said)]
+        return [outcome for outcome in outcomes if isinstance(outcome, EvaluatorOutcome)]
 
-    async def _evaluate(self, evaluator: Evaluator, case: Case, seconds: float) -> Said:
+    async def _evaluate(self, evaluator: Evaluator, case: Case, seconds: float) -> EvaluatorOutcome:
         started, evaluation, error = time_ns(), None, ""
         try:
             async with asyncio.timeout(seconds) as timeout:
                 clock = EvaluationClock(timeout)
                 tools = Tools(
-                    ask=partial(self._ask, clock),
-                    prompt=self._prompt,
+                    ask=partial(self._ask_judge, clock),
+                    prompt=self._find_prompt,
                     schema_problems=partial(self._schema_problems, clock),
                 )
                 try:
                     evaluation = await evaluator.evaluate(case, tools)
                 finally:
                     clock.end()
-        except JudgingDelayedError:
+        except EvaluationDelayedError:
             raise
         except TimeoutError:
             error = f"it took longer than {seconds:g} s"
-        except EvaluatorError as failed:
-            if isinstance(failed.__cause__, JudgingDelayedError | CapReachedError):
-                raise failed.__cause__ from None
-            error = str(failed) or type(failed).__name__
-        except Exception as failed:
-            error = f"{type(failed).__name__}: {failed}"[:1000]
-        return Said(evaluator.name, evaluator.revision, evaluation, error, started, max(started, time_ns()))
+        except EvaluatorError as failure:
+            if isinstance(failure.__cause__, EvaluationDelayedError | CapReachedError):
+                raise failure.__cause__ from None
+            error = str(failure) or type(failure).__name__
+        except Exception as failure:
+            error = f"{type(failure).__name__}: {failure}"[:1000]
+        return EvaluatorOutcome(
+            evaluator.name, evaluator.revision, evaluation, error, started, max(started, time_ns())
+        )  # fmt: skip
 
     async def _schema_problems(
         self, clock: EvaluationClock, schema: str, value: str, *, formats: bool
     ) -> list[dict[str, str]]:
-        """Bounded by the processor time that it takes, not by the clock."""
+        """Validate a value; the processor time that it takes is bounded, and the evaluator's clock stands still."""
         resume = clock.pause()
         try:
-            return await self.schemas.problems(str(self.names[0]), self.item_schemas, schema, value, formats=formats)
+            return await self._schemas.problems(self._project_id, self._schema_usage, schema, value, formats=formats)
         finally:
             resume()
 
-    async def _ask(
+    async def _ask_judge(
         self,
         clock: EvaluationClock,
         messages: Sequence[Message],
@@ -147,24 +153,24 @@ class Judges:
         model: str,
         settings: Mapping[str, Any],
     ) -> Answer:
-        """Ask a judge, again while that may help; the evaluator's time bounds it, but for waiting for a place."""
-        told = [dict(each) for each in messages]
-        key, attempt = event_id(*self.names, "judge", model, repr([told, settings])), 1
+        """Call the model of an LLM judge, again while that may help; waiting for the provider stops the clock."""
+        plain_messages = [dict(message) for message in messages]
+        key, attempt = event_id(*self._names, "judge", model, repr([plain_messages, settings])), 1
         while True:
-            question = Question(
-                model=model, messages=told, settings=settings, key=key, attempt=attempt,
+            request = ModelRequest(
+                model=model, messages=plain_messages, settings=settings, key=key, attempt=attempt,
                 max_answer_bytes=_MAX_ANSWER_BYTES,
             )  # fmt: skip
             resume = clock.pause()
             try:
-                reply = await self.calls.ask(str(self.names[0]), provider, question, begun=resume)
+                reply = await self._calls.call(self._project_id, provider, request, on_started=resume)
                 break
-            except TooFarError as error:
+            except CallDelayedError as error:
                 await asyncio.sleep(error.seconds * random.uniform(1, 1.2))  # noqa: S311 - jitter
-            except PassingError as error:
-                if attempt >= self.attempts:
+            except TransientError as error:
+                if attempt >= self._attempts:
                     raise EvaluatorError(f"the judge did not answer in {attempt} attempts: {error}") from error
-                await asyncio.sleep(pause(attempt, retry_after=error.retry_after, chance=random.random))
+                await asyncio.sleep(backoff_seconds(attempt, retry_after=error.retry_after, chance=random.random))
                 attempt += 1
             except CallError as error:
                 raise EvaluatorError(f"the judge did not answer: {error}") from error
@@ -172,20 +178,33 @@ class Judges:
                 raise EvaluatorError(str(error)) from error
             finally:
                 resume()
-        sent, produced, _ = totals(dict(reply.usage))
+        input_tokens, output_tokens, _ = totals(dict(reply.usage))
         cost = cost_of(reply.model, reply.usage)
         picodollars = total_cost(cost)
         self.picodollars += picodollars
         return Answer(
             text=reply.text,
-            input_tokens=sent if reply.usage else None,
-            output_tokens=produced if reply.usage else None,
-            cost_usd=picodollars / _DOLLAR if cost is not None else None,
+            input_tokens=input_tokens if reply.usage else None,
+            output_tokens=output_tokens if reply.usage else None,
+            cost_usd=picodollars / _PICODOLLARS_PER_DOLLAR if cost is not None else None,
         )
 
-    async def _prompt(self, name: str, version: int | None, label: str | None) -> TextPrompt | ChatPrompt:
-        found = await self.prompts.find(str(self.names[0]), name, version, label)
-        if found is None:
+    async def _find_prompt(self, name: str, version: int | None, label: str | None) -> TextPrompt | ChatPrompt:
+        prompt = await self._prompts.find(self._project_id, name, version, label)
+        if prompt is None:
             which = f"version {version}" if version else f"label {label or 'production'!r}"
             raise EvaluatorError(f"the project has no prompt {name!r} with {which}")
-        return found
+        return prompt
+
+
+async def evaluate_run(evaluator: RunEvaluator, items: Sequence[Judged], seconds: float) -> EvaluatorOutcome:
+    """Have a run-level evaluator evaluate the items of a run within so many seconds."""
+    started, evaluation, error = time_ns(), None, ""
+    try:
+        async with asyncio.timeout(seconds):
+            evaluation = await evaluator.evaluate(items)
+    except TimeoutError:
+        error = f"it took longer than {seconds:g} s"
+    except EvaluatorError as failure:
+        error = str(failure) or type(failure).__name__
+    return EvaluatorOutcome(evaluator.name, evaluator.revision, evaluation, error, started, max(started, time_ns()))

@@ -1,10 +1,9 @@
-"""A run comes to its end: all of its items have results, or its budget is spent, or it can't be run.
+"""The finisher ends runs: when all items have results, when the budget is spent, or when the run can't be run.
 
-How it ends is decided once, in Postgres, with what the run-level evaluators say; then it is told, by whoever comes
-first, with the same ids.
+How a run ends is decided once, in Postgres, with what the run-level evaluators say; then whichever worker comes first
+publishes it, with the same ids.
 """
 
-import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import asyncpg
 from lodestream import Evaluation
-from lodestream.evaluators import Case, EvaluatorError, Judged, RunEvaluator, run_evaluators_of
+from lodestream.evaluators import Case, Judged, run_evaluators_of
 from lodestream_proto.v1.experiment_event_pb2 import (
     EXPERIMENT_OUTCOME_BUDGET_SPENT,
     EXPERIMENT_OUTCOME_COMPLETED,
@@ -27,72 +26,71 @@ from lodestream_proto.v1.experiment_event_pb2 import (
 from lodestream_proto.v1.score_event_pb2 import ScoreTarget
 
 from services.write.evaluator import metrics
-from services.write.evaluator.fold import Run
-from services.write.evaluator.items import Said
-from services.write.evaluator.log_ends import LogEnds
-from services.write.evaluator.planner import NotYetError
-from services.write.evaluator.result_events import evaluation_of, record_of, run_event, scores_of
-from services.write.evaluator.tasks import specs_of
+from services.write.evaluator.evaluator_runner import evaluate_run
+from services.write.evaluator.items import EvaluatorOutcome
+from services.write.evaluator.jobs import Run
+from services.write.evaluator.planner import LogEnds, NotReadyError
+from services.write.evaluator.result_events import item_evaluation, log_record, run_event, score_events
+from services.write.evaluator.tasks import parse_specs
 from shared.event_log.append import Appender
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.experiment_rules import check_end
-from shared.read_model.postgres import load_sql
+from shared.read_model.named_queries import load_queries
 from shared.runtime.failpoints import failpoint
 from shared.runtime.refusal import InvalidError
 
-_SQL = Path(__file__).parent / "sql"
-_LOCK_OPEN = load_sql(_SQL / "lock_open.sql")
-_WHAT_IS_LEFT = load_sql(_SQL / "what_is_left.sql")
-_END = load_sql(_SQL / "end.sql")
-_DECIDE_END = load_sql(_SQL / "decide_end.sql")
-_MISSING_RESULTS = load_sql(_SQL / "missing_results.sql")
-_READ_RESULTS = load_sql(_SQL / "read_results.sql")
-_WITHIN_SECONDS = 10.0
-_DOLLAR = 10**12
+_RUNS = load_queries(Path(__file__).with_name("runs.sql"))
+_LOCK_OPEN_RUN, _SET_OUTCOME, _DECIDE_END = _RUNS["lock_open_run"], _RUNS["set_outcome"], _RUNS["decide_end"]
+_JOBS = load_queries(Path(__file__).with_name("jobs.sql"))
+_RUN_PROGRESS, _COUNT_MISSING_RESULTS = _JOBS["run_progress"], _JOBS["count_missing_results"]
+_READ_RESULTS = load_queries(Path(__file__).with_name("read_models.sql"))["read_results"]
+_APPEND_SECONDS = 10.0
+_PICODOLLARS_PER_DOLLAR = 10**12
 
 
 class Finisher:
     """Ends runs."""
 
-    def __init__(self, pool: asyncpg.Pool, ends: LogEnds, appender: Appender, *, evaluation_seconds: float) -> None:
-        self._pool, self._ends, self._appender, self._seconds = pool, ends, appender, evaluation_seconds
+    def __init__(self, pool: asyncpg.Pool, log_ends: LogEnds, appender: Appender, *, evaluation_seconds: float) -> None:
+        """`evaluation_seconds` bounds each run-level evaluator."""
+        self._pool, self._log_ends, self._appender, self._seconds = pool, log_ends, appender, evaluation_seconds
 
     async def fail(self, run: Run, reason: str) -> None:
-        """It can't be run."""
-        await self._pool.execute(_END, *run, EXPERIMENT_OUTCOME_FAILED, reason)
+        """Have a run end as failed: it can't be run."""
+        await self._pool.execute(_SET_OUTCOME, *run, EXPERIMENT_OUTCOME_FAILED, reason)
 
-    async def settle(self, run: Run) -> int:
-        """The outcome of a run that has come to its end, if it has; 0: it has not."""
+    async def end_if_done(self, run: Run) -> int:
+        """Have a run end that has come to its end; returns its `ExperimentOutcome`, or 0 when it goes on."""
         async with self._pool.acquire() as connection, connection.transaction():
-            row = await connection.fetchrow(_LOCK_OPEN, *run)
+            row = await connection.fetchrow(_LOCK_OPEN_RUN, *run)
             if row is None:
                 return 0
-            left = await connection.fetchrow(_WHAT_IS_LEFT, *run)
-            assert left is not None
-            outcome, reason = outcome_of(row, waiting=left["waiting"], under_way=left["under_way"])
+            progress = await connection.fetchrow(_RUN_PROGRESS, *run)
+            assert progress is not None
+            outcome, reason = run_outcome(row, queued=progress["queued"], in_progress=progress["in_progress"])
             if outcome:
-                await connection.execute(_END, *run, outcome, reason)
+                await connection.execute(_SET_OUTCOME, *run, outcome, reason)
         return outcome
 
-    async def tell(
-        self, run: Run, request: ExperimentRequested, outcome: int, reason: str, told: Sequence[bytes] | None
+    async def publish(
+        self, run: Run, request: ExperimentRequested, outcome: int, reason: str, decided: Sequence[bytes] | None
     ) -> None:
-        """Append how a run ended, as it was decided, or is now.
+        """Append how a run ended: the events that were `decided`, or, when there are none yet, are decided now.
 
-        Raises LogUnavailableError, and NotYetError while the read model does not have all results.
+        Raises LogUnavailableError, and NotReadyError while the read model does not have all results.
         """
-        events = told or await self._decide(run, request, outcome, reason)
+        events = decided or await self._decide(run, request, outcome, reason)
         if events:
             if events[:-1]:
-                await self._appender.append([record_of(event) for event in events[:-1]], within=_WITHIN_SECONDS)
-            await self._appender.append([record_of(events[-1])], within=_WITHIN_SECONDS)
+                await self._appender.append([log_record(event) for event in events[:-1]], within=_APPEND_SECONDS)
+            await self._appender.append([log_record(events[-1])], within=_APPEND_SECONDS)
             await failpoint("evaluator.ended")
 
     async def _decide(
         self, run: Run, request: ExperimentRequested, outcome: int, reason: str
     ) -> Sequence[bytes] | None:
-        said = [] if outcome == EXPERIMENT_OUTCOME_FAILED else await self._judge(run, request)
-        events = ending_of(run, said, outcome, reason, time_ns())
+        evaluators = [] if outcome == EXPERIMENT_OUTCOME_FAILED else await self._evaluate(run, request)
+        events = end_events(run, evaluators, outcome, reason, time_ns())
         decided: list[bytes] | None = await self._pool.fetchval(_DECIDE_END, *run, events)
         await failpoint("evaluator.end_decided")
         if decided == events:
@@ -100,55 +98,59 @@ class Finisher:
             metrics.RUNS.labels(name.lower()).inc()
         return decided
 
-    async def _judge(self, run: Run, request: ExperimentRequested) -> list[Said]:
-        """What the run-level evaluators say."""
-        evaluators = run_evaluators_of(specs_of(request.run_evaluators_json, "run_evaluators_json"))
+    async def _evaluate(self, run: Run, request: ExperimentRequested) -> list[EvaluatorOutcome]:
+        evaluators = run_evaluators_of(parse_specs(request.run_evaluators_json, "run_evaluators_json"))
         if not evaluators:
             return []
-        if await self._pool.fetchval(_MISSING_RESULTS, *run) and not await self._ends.has_passed(
+        if await self._pool.fetchval(_COUNT_MISSING_RESULTS, *run) and not await self._log_ends.has_passed(
             "experiments", EXPERIMENTS, *run, "results"
         ):
-            raise NotYetError("results in the read model")
+            raise NotReadyError("results in the read model")
         rows = await self._pool.fetch(_READ_RESULTS, *run, request.dataset_id, request.dataset_version)
-        results = [judged_of(row) for row in rows]
-        return [await _said(each, results, self._seconds) for each in evaluators]
+        items = [evaluated_item(row) for row in rows]
+        return [await evaluate_run(evaluator, items, self._seconds) for evaluator in evaluators]
 
 
-def outcome_of(row: Any, *, waiting: bool, under_way: bool) -> tuple[int, str]:
-    """How a run ends now, and why; 0: it goes on. What is under way still counts."""
-    if under_way:
+def run_outcome(row: Any, *, queued: bool, in_progress: bool) -> tuple[int, str]:
+    """How a run ends now, and why; 0 when it goes on, as it does while jobs of it are running or decided.
+
+    `row` tells whether the run is planned, out of money and out of time; `queued` whether it has jobs that are.
+    """
+    if in_progress:
         return 0, ""
-    if row["planned"] and not waiting:
+    if row["planned"] and not queued:
         return EXPERIMENT_OUTCOME_COMPLETED, ""
-    if row["spent"]:
+    if row["out_of_money"]:
         return EXPERIMENT_OUTCOME_BUDGET_SPENT, "budget.max_cost_usd is spent"
-    if row["late"]:
+    if row["out_of_time"]:
         return EXPERIMENT_OUTCOME_BUDGET_SPENT, "budget.max_seconds are over"
     return 0, ""
 
 
-def ending_of(run: Run, said: Sequence[Said], outcome: int, reason: str, at_ns: int) -> list[bytes]:
-    """The events that end a run, the end last. The ids follow from the run."""
+def end_events(
+    run: Run, evaluators: Sequence[EvaluatorOutcome], outcome: int, reason: str, at_ns: int
+) -> list[bytes]:
+    """The events that end a run: the scores of its run-level evaluators, and the end last. Ids follow from the run."""
     finished = ExperimentFinished(
         run_id=run[1],
         outcome=outcome,  # type: ignore[arg-type]
         reason=reason,
-        evaluations=[evaluation_of(each, run) for each in said],
+        evaluations=[item_evaluation(each, run) for each in evaluators],
     )
     try:
         check_end(finished, "the end")
-    except InvalidError:  # rather less than never
+    except InvalidError:  # an end without metadata is better than none
         for each in finished.evaluations:
             each.ClearField("metadata_json")
-    scores = scores_of(run, run, ScoreTarget(run_id=run[1]), said, at_ns)
+    scores = score_events(run, run, ScoreTarget(run_id=run[1]), evaluators, at_ns)
     return [*scores, run_event(run, ["finished"], at_ns, experiment_finished=finished)]
 
 
-def judged_of(row: Any) -> Judged:
-    """A result as run-level evaluators see it."""
+def evaluated_item(row: Any) -> Judged:
+    """An item's result as run-level evaluators see it, from a row of the read model."""
     result = ExperimentItemFinished.FromString(row["result"])
     usage = result.usage
-    took = result.ended_at.ToNanoseconds() - result.started_at.ToNanoseconds()
+    took_ns = result.ended_at.ToNanoseconds() - result.started_at.ToNanoseconds()
     return Judged(
         case=Case(
             input=_json(row["input"] or result.input_json),
@@ -156,10 +158,12 @@ def judged_of(row: Any) -> Judged:
             expected_output=_json(row["expected_output"] or result.expected_output_json),
             metadata=_json(row["metadata"] or result.metadata_json) or {},
             error=result.error,
-            latency_seconds=took / 1e9 if result.HasField("ended_at") and result.HasField("started_at") else None,
+            latency_seconds=took_ns / 1e9 if result.HasField("ended_at") and result.HasField("started_at") else None,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
-            cost_usd=usage.cost_picodollars / _DOLLAR if usage.HasField("cost_picodollars") else None,
+            cost_usd=(
+                usage.cost_picodollars / _PICODOLLARS_PER_DOLLAR if usage.HasField("cost_picodollars") else None
+            ),
         ),
         evaluations=[evaluation for each in result.evaluations if (evaluation := _evaluation(each))],
         errors={each.name: each.error for each in result.evaluations if each.WhichOneof("value") == "error"},
@@ -168,31 +172,19 @@ def judged_of(row: Any) -> Judged:
     )
 
 
-def _evaluation(told: ItemEvaluation) -> Evaluation | None:
-    match told.WhichOneof("value"):
+def _evaluation(stored: ItemEvaluation) -> Evaluation | None:
+    match stored.WhichOneof("value"):
         case "numeric":
-            return Evaluation(name=told.name, value=told.numeric, data_type="NUMERIC")
+            return Evaluation(name=stored.name, value=stored.numeric, data_type="NUMERIC")
         case "boolean":
-            return Evaluation(name=told.name, value=told.boolean, data_type="BOOLEAN")
+            return Evaluation(name=stored.name, value=stored.boolean, data_type="BOOLEAN")
         case "categorical":
-            return Evaluation(name=told.name, value=told.categorical, data_type="CATEGORICAL")
+            return Evaluation(name=stored.name, value=stored.categorical, data_type="CATEGORICAL")
         case "text":
-            return Evaluation(name=told.name, value=told.text, data_type="TEXT")
+            return Evaluation(name=stored.name, value=stored.text, data_type="TEXT")
         case _:
             return None
 
 
 def _json(text: str) -> Any:
     return json.loads(text) if text else None
-
-
-async def _said(evaluator: RunEvaluator, results: Sequence[Judged], seconds: float) -> Said:
-    started, evaluation, error = time_ns(), None, ""
-    try:
-        async with asyncio.timeout(seconds):
-            evaluation = await evaluator.evaluate(results)
-    except TimeoutError:
-        error = f"it took longer than {seconds:g} s"
-    except EvaluatorError as failed:
-        error = str(failed) or type(failed).__name__
-    return Said(evaluator.name, evaluator.revision, evaluation, error, started, max(started, time_ns()))

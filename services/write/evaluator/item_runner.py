@@ -1,4 +1,4 @@
-"""One try of one item: compile, ask, judge."""
+"""The item runner makes one attempt at one item: compile the prompt, call the model, evaluate the output."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,58 +8,72 @@ from typing import Any
 
 from lodestream.evaluators import Case
 
-from services.write.evaluator.compiling import QuestionTooLongError, VariableError, messages_of
-from services.write.evaluator.evaluator_runner import Judges
-from services.write.evaluator.identity import event_id
-from services.write.evaluator.items import Item, Opened, Tried
-from services.write.evaluator.model_calls import Calls
-from services.write.evaluator.prompts import Prompts
-from services.write.evaluator.providers.provider import LastingError, Message, PassingError, Question, Reply
-from services.write.evaluator.result_events import usage_of
-from services.write.evaluator.schema_validation import Schemas
+from services.write.evaluator.evaluator_runner import EvaluatorRunner
+from services.write.evaluator.items import ItemOutcome, RunItem, event_id
+from services.write.evaluator.model_calls import ModelCalls
+from services.write.evaluator.prompts import PromptTooLongError, PromptVersions, VariableError, compile_messages
+from services.write.evaluator.providers.provider import (
+    Message,
+    ModelReply,
+    ModelRequest,
+    PermanentError,
+    TransientError,
+)
+from services.write.evaluator.result_events import task_usage
+from services.write.evaluator.run_context import RunContext
+from services.write.evaluator.schema_validation import SchemaValidator
 from shared.runtime.failpoints import failpoint
 
-_DOLLAR = 10**12
+_PICODOLLARS_PER_DOLLAR = 10**12
 _MAX_ERROR = 2_000
 
 
-class Trying:
-    """How this worker tries items."""
+class ItemRunner:
+    """Runs items for this worker."""
 
     def __init__(
-        self, calls: Calls, prompts: Prompts, schemas: Schemas, *, attempts: int, evaluation_seconds: float
+        self,
+        calls: ModelCalls,
+        prompts: PromptVersions,
+        schemas: SchemaValidator,
+        *,
+        attempts: int,
+        evaluation_seconds: float,
     ) -> None:
+        """`attempts` is how many an item has; `evaluation_seconds` bounds each of its evaluators."""
         self._calls, self._prompts, self._schemas = calls, prompts, schemas
         self._attempts, self._evaluation_seconds = attempts, evaluation_seconds
 
-    async def __call__(self, opened: Opened, item: Item, attempt: int, *, begun: Callable[[], None]) -> Tried:
-        """What came of it; `begun` is called when the model is.
+    async def run_item(
+        self, context: RunContext, item: RunItem, attempt: int, *, on_started: Callable[[], None]
+    ) -> ItemOutcome:
+        """Make an attempt (counted from 1) at an item; `on_started` is called when the model is.
 
-        Raises PassingError when it should be tried again and there are attempts left, TooFarError when the provider has
-        no place soon, JudgingDelayedError when it can't be judged soon, and CapReachedError when the project may spend
-        no more.
+        Raises TransientError when another attempt may succeed and is left, CallDelayedError when the provider can't be
+        called soon, EvaluationDelayedError when the output can't be evaluated soon, and CapReachedError when the
+        project may spend no more.
         """
         messages: Sequence[Message] | None = None
         reply, error = None, ""
         started = time_ns()
 
-        def now() -> None:
+        def begin() -> None:
             nonlocal started
             started = time_ns()
-            begun()
+            on_started()
 
         try:
-            messages = messages_of(opened.prompt, json.loads(item.input))
-            reply = await self._ask(opened, item, messages, attempt, now)
-        except (VariableError, QuestionTooLongError, LastingError) as failed:
-            error = str(failed)
-        except PassingError as failed:
+            messages = compile_messages(context.prompt, json.loads(item.input))
+            reply = await self._call_model(context, item, messages, attempt, begin)
+        except (VariableError, PromptTooLongError, PermanentError) as failure:
+            error = str(failure)
+        except TransientError as failure:
             if attempt < self._attempts:
                 raise
-            error = f"after {attempt} attempts: {failed}"
+            error = f"after {attempt} attempts: {failure}"
         ended = max(started, time_ns())  # a clock may be set back
         await failpoint("evaluator.answered")
-        tried = Tried(
+        outcome = ItemOutcome(
             messages=messages,
             reply=reply,
             error=error[:_MAX_ERROR],
@@ -67,52 +81,58 @@ class Trying:
             started_ns=started,
             ended_ns=ended,
         )
-        return await self._judged(opened, item, tried)
+        return await self._evaluate(context, item, outcome)
 
-    async def _ask(
-        self, opened: Opened, item: Item, messages: Sequence[Message], attempt: int, begun: Callable[[], None]
-    ) -> Reply:
-        task = opened.task
-        question = Question(
+    async def _call_model(
+        self,
+        context: RunContext,
+        item: RunItem,
+        messages: Sequence[Message],
+        attempt: int,
+        on_started: Callable[[], None],
+    ) -> ModelReply:
+        task = context.task
+        request = ModelRequest(
             model=task.model,
             messages=messages,
             settings=task.settings,
-            key=event_id(*opened.run, item.item_id, item.repetition, "question"),
+            key=event_id(*item.names(context.run), "question"),
             attempt=attempt,
         )
-        return await self._calls.ask(opened.run[0], task.provider, question, begun=begun)
+        return await self._calls.call(context.run[0], task.provider, request, on_started=on_started)
 
-    async def _judged(self, opened: Opened, item: Item, tried: Tried) -> Tried:
-        names = (*opened.run, item.item_id, item.repetition)
-        judges = Judges(self._calls, self._prompts, self._schemas, names, self._attempts)
-        said = await judges.evaluate(opened.evaluators, case_of(item, tried), seconds=self._evaluation_seconds)
-        return replace(tried, said=said, judges_picodollars=judges.picodollars)
+    async def _evaluate(self, context: RunContext, item: RunItem, outcome: ItemOutcome) -> ItemOutcome:
+        runner = EvaluatorRunner(self._calls, self._prompts, self._schemas, item.names(context.run), self._attempts)
+        case = evaluation_case(item, outcome)
+        evaluators = await runner.evaluate(context.evaluators, case, seconds=self._evaluation_seconds)
+        return replace(outcome, evaluators=evaluators, judges_picodollars=runner.picodollars)
 
 
-def given_up(attempts: int, error: str) -> Tried:
-    """An item whose tries are used up, with nothing to show for it."""
+def exhausted_outcome(attempts: int, error: str) -> ItemOutcome:
+    """The outcome of an item whose attempts are used up without a reply or an error of the model's."""
     now = time_ns()
-    return Tried(messages=None, reply=None, error=error[:_MAX_ERROR], attempts=attempts, started_ns=now, ended_ns=now)
+    return ItemOutcome(
+        messages=None, reply=None, error=error[:_MAX_ERROR], attempts=attempts, started_ns=now, ended_ns=now
+    )
 
 
-def case_of(item: Item, tried: Tried) -> Case:
+def evaluation_case(item: RunItem, outcome: ItemOutcome) -> Case:
     """What evaluators see of an item."""
-    usage = usage_of(tried)
-    used = tried.reply is not None and bool(tried.reply.usage)
-    cost = usage.cost_picodollars / _DOLLAR if usage.HasField("cost_picodollars") else None
+    usage = task_usage(outcome)
+    has_usage = outcome.reply is not None and bool(outcome.reply.usage)
     return Case(
         input=json.loads(item.input),
-        output=None if tried.reply is None else tried.reply.text,
+        output=None if outcome.reply is None else outcome.reply.text,
         expected_output=json.loads(item.expected_output) if item.expected_output else None,
         metadata=_object(item.metadata),
-        error=tried.error,
-        latency_seconds=(tried.ended_ns - tried.started_ns) / 1e9,
-        input_tokens=usage.input_tokens if used else None,
-        output_tokens=usage.output_tokens if used else None,
-        cost_usd=cost,
+        error=outcome.error,
+        latency_seconds=(outcome.ended_ns - outcome.started_ns) / 1e9,
+        input_tokens=usage.input_tokens if has_usage else None,
+        output_tokens=usage.output_tokens if has_usage else None,
+        cost_usd=usage.cost_picodollars / _PICODOLLARS_PER_DOLLAR if usage.HasField("cost_picodollars") else None,
     )
 
 
 def _object(text: str) -> dict[str, Any]:
-    told = json.loads(text) if text else {}
-    return told if isinstance(told, dict) else {}
+    value = json.loads(text) if text else {}
+    return value if isinstance(value, dict) else {}

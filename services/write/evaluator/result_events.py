@@ -1,7 +1,10 @@
-"""The events that tell what came of an item, as bytes: its spans, its scores, and the result last. Pure."""
+"""The events that publish what came of an item, as bytes: its spans, its scores, and the result last. Pure.
+
+The trace of an item is a chain with the generation and the evaluators in it, in the attributes of our own SDK.
+"""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -11,11 +14,13 @@ from lodestream_proto.v1.experiment_event_pb2 import ExperimentItemFinished, Exp
 from lodestream_proto.v1.score_event_pb2 import SCORE_SOURCE_EVALUATOR, ScoreRecorded, ScoreTarget, ScoreValue
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from services.write.evaluator.fold import Run
-from services.write.evaluator.identity import event_id, trace_id
-from services.write.evaluator.items import Item, Opened, Said, Tried
-from services.write.evaluator.spans import ENVIRONMENT, trace_of
+from services.write.evaluator.items import EvaluatorOutcome, ItemOutcome, RunItem, event_id, span_id, trace_id
+from services.write.evaluator.jobs import Run
+from services.write.evaluator.run_context import RunContext
 from shared.event_log.append import MAX_VALUE_BYTES, Record
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
 from shared.read_model.blocks import compress, decompress
@@ -25,42 +30,44 @@ from shared.read_model.experiment_rules import check_item_result
 from shared.read_model.pricing import cost_of, total_cost
 from shared.runtime.refusal import InvalidError
 
+_PRODUCER = "lodestream-evaluator"
+_ENVIRONMENT = "experiment"
+_OBSERVATION = "lodestream.observation"
 _CONTENT_SIZES = (1_000_000, 100_000, 10_000, 1_000)
-"""Characters of one text in a trace: as many as the record has room for."""
+"""How many characters of each text a trace keeps: the first of these with which it fits into a record."""
 _SHORT_COMMENT = 200
 _MAX_ERROR = 4_000
 
 
-def events_of(opened: Opened, item: Item, tried: Tried) -> list[bytes]:
-    """All that is told of an item; the same for the same values."""
-    names = (*opened.run, item.item_id, item.repetition)
+def item_events(context: RunContext, item: RunItem, outcome: ItemOutcome) -> list[bytes]:
+    """Return all events of an item's outcome; equal outcomes give equal bytes."""
+    names = item.names(context.run)
     trace = trace_id(*names)
-    target = ScoreTarget(trace_id=trace)
     finished = ExperimentItemFinished(
-        run_id=opened.run[1],
+        run_id=context.run[1],
         item_id=item.item_id,
         repetition=item.repetition,
         trace_id=trace,
-        output_json="" if tried.reply is None else json.dumps(_encodable(tried.reply.text), ensure_ascii=False),
-        error=_told(tried.error),
-        started_at=stamp(tried.started_ns),
-        ended_at=stamp(tried.ended_ns),
-        usage=usage_of(tried),
-        evaluations=[evaluation_of(said, names) for said in tried.said],
-        attempts=tried.attempts,
+        output_json="" if outcome.reply is None else json.dumps(_encodable(outcome.reply.text), ensure_ascii=False),
+        error=_error_text(outcome.error),
+        started_at=_timestamp(outcome.started_ns),
+        ended_at=_timestamp(outcome.ended_ns),
+        usage=task_usage(outcome),
+        evaluations=[item_evaluation(evaluator, names) for evaluator in outcome.evaluators],
+        attempts=outcome.attempts,
     )
-    at = max([tried.ended_ns, *(said.ended_ns for said in tried.said)])
+    at = outcome.evaluated_ns
     return [
-        _spans(opened, item, tried, at),
-        *scores_of(opened.run, names, target, tried.said, at),
-        _fitting(opened.run[0], names, finished, at),
+        _spans_event(context, item, outcome, at),
+        *score_events(context.run, names, ScoreTarget(trace_id=trace), outcome.evaluators, at),
+        _result_event(context.run[0], names, finished, at),
     ]
 
 
-def scores_of(
-    run: Run, names: Sequence[str | int], target: ScoreTarget, said: Iterable[Said], at_ns: int
+def score_events(
+    run: Run, names: Sequence[str | int], target: ScoreTarget, evaluators: Iterable[EvaluatorOutcome], at_ns: int
 ) -> list[bytes]:
-    """A score for each evaluation."""
+    """Return a score for each evaluation. Ids follow from `names` and the evaluator's name."""
     return [
         _event(
             run[0],
@@ -73,88 +80,195 @@ def scores_of(
                 value=ScoreValue(**_value(each.evaluation)),
                 comment=each.evaluation.comment or "",
                 source=SCORE_SOURCE_EVALUATOR,
-                author="lodestream-evaluator",
+                author=_PRODUCER,
                 evaluator_version=each.revision,
-                environment=ENVIRONMENT,
+                environment=_ENVIRONMENT,
                 metadata_json=_metadata(each.evaluation),
             ),
         )
-        for each in said
+        for each in evaluators
         if each.evaluation is not None
     ]
 
 
-def evaluation_of(said: Said, names: Sequence[str | int]) -> ItemEvaluation:
-    """What an evaluator said, as the result holds it."""
-    if said.evaluation is None:
-        return ItemEvaluation(name=said.name, error=_told(said.error), evaluator_version=said.revision)
+def item_evaluation(outcome: EvaluatorOutcome, names: Sequence[str | int]) -> ItemEvaluation:
+    """Return what came of an evaluator as results hold it, with the id of its score."""
+    if outcome.evaluation is None:
+        return ItemEvaluation(
+            name=outcome.name, error=_error_text(outcome.error), evaluator_version=outcome.revision
+        )  # fmt: skip
     return ItemEvaluation(
-        name=said.name,
-        comment=said.evaluation.comment or "",
-        evaluator_version=said.revision,
-        metadata_json=_metadata(said.evaluation),
-        score_id=event_id(*names, "score", said.name),
-        **_value(said.evaluation),
+        name=outcome.name,
+        comment=outcome.evaluation.comment or "",
+        evaluator_version=outcome.revision,
+        metadata_json=_metadata(outcome.evaluation),
+        score_id=event_id(*names, "score", outcome.name),
+        **_value(outcome.evaluation),
     )
 
 
 def run_event(run: Run, names: Sequence[str | int], at_ns: int, **payload: Any) -> bytes:
-    """An event about a run, with the id that these names give."""
+    """Return an event about a run, with the id that follows from the run and the names."""
     return _event(run[0], event_id(*run, *names), at_ns, **payload)
 
 
-def usage_of(tried: Tried) -> ExperimentUsage:
-    """What the task used."""
-    if tried.reply is None or not tried.reply.usage:
+def task_usage(outcome: ItemOutcome) -> ExperimentUsage:
+    """Return the tokens and the cost of an item's task, without its evaluators."""
+    if outcome.reply is None or not outcome.reply.usage:
         return ExperimentUsage()
-    sent, produced, _ = totals(dict(tried.reply.usage))
-    cost = cost_of(tried.reply.model, tried.reply.usage)
+    input_tokens, output_tokens, _ = totals(dict(outcome.reply.usage))
+    cost = cost_of(outcome.reply.model, outcome.reply.usage)
     return ExperimentUsage(
-        input_tokens=sent, output_tokens=produced, cost_picodollars=None if cost is None else total_cost(cost)
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cost_picodollars=None if cost is None else total_cost(cost),
     )
 
 
-def record_of(event: bytes) -> Record:
-    """Where an event belongs in the log."""
-    told = Event.FromString(event)
-    project = f"{told.project_id}/".encode()
-    match told.WhichOneof("payload"):
+def log_record(event_bytes: bytes) -> Record:
+    """Return the record of an event: its topic and key follow from its payload."""
+    event = Event.FromString(event_bytes)
+    project = f"{event.project_id}/".encode()
+    match event.WhichOneof("payload"):
         case "spans_recorded":
-            spans = ExportTraceServiceRequest.FromString(decompress(COMPRESSION_ZSTD, told.spans_recorded.otlp_request))
-            trace = spans.resource_spans[0].scope_spans[0].spans[0].trace_id
-            return Record(TRACES, project + trace, event)
+            otlp = decompress(COMPRESSION_ZSTD, event.spans_recorded.otlp_request)
+            spans = ExportTraceServiceRequest.FromString(otlp).resource_spans[0].scope_spans[0].spans
+            return Record(TRACES, project + spans[0].trace_id, event_bytes)
         case "score_recorded":
-            target = told.score_recorded.target
-            return Record(SCORES, project + (target.trace_id or target.run_id.encode()), event)
+            target = event.score_recorded.target
+            return Record(SCORES, project + (target.trace_id or target.run_id.encode()), event_bytes)
         case "experiment_item_finished":
-            return Record(EXPERIMENTS, project + told.experiment_item_finished.run_id.encode(), event)
+            return Record(EXPERIMENTS, project + event.experiment_item_finished.run_id.encode(), event_bytes)
         case _:
-            return Record(EXPERIMENTS, project + told.experiment_finished.run_id.encode(), event)
+            return Record(EXPERIMENTS, project + event.experiment_finished.run_id.encode(), event_bytes)
 
 
-def stamp(unix_ns: int) -> Timestamp:
-    """As the contract has it."""
-    told = Timestamp()
-    told.FromNanoseconds(unix_ns)
-    return told
-
-
-def _spans(opened: Opened, item: Item, tried: Tried, at_ns: int) -> bytes:
-    names = (*opened.run, item.item_id, item.repetition)
+def _spans_event(context: RunContext, item: RunItem, outcome: ItemOutcome, at_ns: int) -> bytes:
+    """The trace of an item, with texts as long as the record has room for."""
     event = b""
-    for longest in _CONTENT_SIZES:
-        request = trace_of(opened, item, tried, version=_version(), longest=longest)
+    for max_characters in _CONTENT_SIZES:
+        request = _trace_request(context, item, outcome, max_characters=max_characters)
         count = len(request.resource_spans[0].scope_spans[0].spans)
         block = compress(request.SerializeToString(deterministic=True))
         recorded = SpansRecorded(otlp_request=block, compression=COMPRESSION_ZSTD, span_count=count)
-        event = _event(opened.run[0], event_id(*names, "spans"), at_ns, spans_recorded=recorded)
+        event = _event(
+            context.run[0], event_id(*item.names(context.run), "spans"), at_ns, spans_recorded=recorded
+        )  # fmt: skip
         if len(event) <= MAX_VALUE_BYTES:
             break
     return event
 
 
-def _fitting(project_id: str, names: Sequence[str | int], finished: ExperimentItemFinished, at_ns: int) -> bytes:
-    """The result as the read model takes it; with less beside it, should it not, and as an error rather than never."""
+def _trace_request(
+    context: RunContext, item: RunItem, outcome: ItemOutcome, *, max_characters: int
+) -> ExportTraceServiceRequest:
+    names = item.names(context.run)
+    trace, root_id = trace_id(*names), span_id(*names, "root")
+
+    def span(
+        name: str, own_id: bytes, between: tuple[int, int], attributes: Mapping[str, Any], error: str = ""
+    ) -> Span:
+        attributes = {**attributes, **_common_attributes(error)}
+        return Span(
+            trace_id=trace,
+            span_id=own_id,
+            parent_span_id=b"" if own_id == root_id else root_id,
+            name=name,
+            kind=Span.SPAN_KIND_INTERNAL,
+            start_time_unix_nano=between[0],
+            end_time_unix_nano=max(between),
+            attributes=[KeyValue(key=key, value=_any_value(value)) for key, value in attributes.items()],
+            status=Status(code=Status.STATUS_CODE_ERROR, message=error) if error else Status(),
+        )
+
+    error = _encodable(_cut(outcome.error, max_characters))
+    root = _root_attributes(context, item, outcome, max_characters)
+    spans = [span(context.request.name, root_id, (outcome.started_ns, outcome.evaluated_ns), root, error)]
+    if outcome.messages is not None:
+        generation = _generation_attributes(context, outcome, max_characters)
+        between = outcome.started_ns, outcome.ended_ns
+        spans.append(span(context.task.prompt_name, span_id(*names, "generation"), between, generation, error))
+    for each in outcome.evaluators:
+        evaluator, own_id = _evaluator_attributes(each, outcome, max_characters), span_id(*names, "evaluator", each.name)
+        between, error = (each.started_ns, each.ended_ns), _encodable(_cut(each.error, max_characters))
+        spans.append(span(each.name, own_id, between, evaluator, error))
+    scope = InstrumentationScope(name=_PRODUCER, version=_version())
+    resource = Resource(attributes=[KeyValue(key="service.name", value=_any_value(_PRODUCER))])
+    return ExportTraceServiceRequest(
+        resource_spans=[ResourceSpans(resource=resource, scope_spans=[ScopeSpans(scope=scope, spans=spans)])]
+    )
+
+
+def _common_attributes(error: str) -> dict[str, Any]:
+    attributes = {"lodestream.environment": _ENVIRONMENT}
+    if error:
+        attributes |= {f"{_OBSERVATION}.level": "ERROR", f"{_OBSERVATION}.status_message": error}
+    return attributes
+
+
+def _root_attributes(
+    context: RunContext, item: RunItem, outcome: ItemOutcome, max_characters: int
+) -> dict[str, Any]:
+    request = context.request
+    metadata = {
+        "run_id": request.run_id,
+        "run_name": request.name,
+        "item_id": item.item_id,
+        "repetition": item.repetition,
+        "dataset": context.dataset_name,
+        "dataset_version": request.dataset_version,
+        "attempts": outcome.attempts,
+    }
+    attributes = {
+        f"{_OBSERVATION}.type": "chain",
+        "lodestream.trace.name": request.name,
+        f"{_OBSERVATION}.input": _cut(item.input, max_characters),
+        **{f"{_OBSERVATION}.metadata.{key}": json.dumps(value, ensure_ascii=False) for key, value in metadata.items()},
+    }
+    if item.expected_output:
+        attributes[f"{_OBSERVATION}.metadata.expected_output"] = _cut(item.expected_output, max_characters)
+    if outcome.reply is not None:
+        attributes[f"{_OBSERVATION}.output"] = _cut(outcome.reply.text, max_characters)
+    return attributes
+
+
+def _generation_attributes(context: RunContext, outcome: ItemOutcome, max_characters: int) -> dict[str, Any]:
+    task = context.task
+    messages = json.dumps(outcome.messages, ensure_ascii=False, default=str)
+    attributes: dict[str, Any] = {
+        f"{_OBSERVATION}.type": "generation",
+        f"{_OBSERVATION}.model.name": task.model,
+        f"{_OBSERVATION}.prompt.name": task.prompt_name,
+        f"{_OBSERVATION}.prompt.version": task.prompt_version,
+        f"{_OBSERVATION}.input": _cut(messages, max_characters),
+        "gen_ai.provider.name": task.provider,
+    }
+    if task.settings:
+        attributes[f"{_OBSERVATION}.model.parameters"] = json.dumps(task.settings, ensure_ascii=False)
+    if outcome.reply is not None:
+        answer = {"role": "assistant", "content": outcome.reply.text}
+        attributes[f"{_OBSERVATION}.output"] = _cut(json.dumps(answer, ensure_ascii=False), max_characters)
+        attributes[f"{_OBSERVATION}.model.name"] = outcome.reply.model
+        if outcome.reply.usage:
+            attributes[f"{_OBSERVATION}.usage_details"] = json.dumps(dict(outcome.reply.usage))
+    return attributes
+
+
+def _evaluator_attributes(evaluator: EvaluatorOutcome, outcome: ItemOutcome, max_characters: int) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        f"{_OBSERVATION}.type": "evaluator",
+        f"{_OBSERVATION}.metadata.evaluator_version": json.dumps(evaluator.revision),
+    }
+    if outcome.reply is not None:
+        attributes[f"{_OBSERVATION}.input"] = _cut(outcome.reply.text, max_characters)
+    if evaluator.evaluation is not None:
+        value = {"value": evaluator.evaluation.value, "comment": evaluator.evaluation.comment}
+        attributes[f"{_OBSERVATION}.output"] = _cut(json.dumps(value, ensure_ascii=False), max_characters)
+    return attributes
+
+
+def _result_event(project_id: str, names: Sequence[str | int], finished: ExperimentItemFinished, at_ns: int) -> bytes:
+    """The result as the read model takes it: without metadata if need be, and as an error rather than not at all."""
     try:
         check_item_result(finished, "the result")
     except InvalidError:
@@ -170,13 +284,13 @@ def _fitting(project_id: str, names: Sequence[str | int], finished: ExperimentIt
     return _event(project_id, event_id(*names, "finished"), at_ns, experiment_item_finished=finished)
 
 
-def _event(project_id: str, identity: str, at_ns: int, **payload: Any) -> bytes:
+def _event(project_id: str, own_id: str, at_ns: int, **payload: Any) -> bytes:
     event = Event(
-        event_id=identity,
+        event_id=own_id,
         project_id=project_id,
-        occurred_at=stamp(at_ns),
-        received_at=stamp(at_ns),
-        producer=Producer(name="lodestream-evaluator", version=_version()),
+        occurred_at=_timestamp(at_ns),
+        received_at=_timestamp(at_ns),
+        producer=Producer(name=_PRODUCER, version=_version()),
         **payload,
     )
     return event.SerializeToString(deterministic=True)
@@ -201,12 +315,27 @@ def _metadata(evaluation: Evaluation) -> str:
     return _encodable(json.dumps(evaluation.metadata, ensure_ascii=False, default=str))
 
 
+def _timestamp(unix_ns: int) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromNanoseconds(unix_ns)
+    return timestamp
+
+
+def _any_value(value: Any) -> AnyValue:
+    return AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=_encodable(str(value)))
+
+
+def _cut(text: str, max_characters: int) -> str:
+    return text if len(text) <= max_characters else f"{text[:max_characters]}… ({len(text)} characters)"
+
+
 def _encodable(text: str) -> str:
+    """Replace the halves of characters that JSON may hold and UTF-8 may not."""
     return text.encode("utf-8", "replace").decode()
 
 
-def _told(error: str) -> str:
-    """No NUL character, and not too much."""
+def _error_text(error: str) -> str:
+    """Make a message one that Postgres takes: without NUL characters, and not too long."""
     return _encodable(error).replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MAX_ERROR]
 
 

@@ -1,104 +1,99 @@
-"""Runs with all that their items need, and the items; what was opened is remembered."""
+"""The context of runs: all that their items need, and the items themselves."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-from lodestream.evaluators import EvaluatorSpecError, evaluators_of
+from lodestream.evaluators import Evaluator, EvaluatorSpecError, evaluators_of
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
-from services.write.evaluator.compiling import Prompt
-from services.write.evaluator.fold import Run
-from services.write.evaluator.items import Item, Opened
-from services.write.evaluator.jobs import Claimed, Key
-from services.write.evaluator.model_calls import Calls
-from services.write.evaluator.prompts import Prompts
-from services.write.evaluator.tasks import Task, TaskError, specs_of, task_of
-from shared.read_model.postgres import load_sql
+from services.write.evaluator.items import RunItem
+from services.write.evaluator.jobs import ClaimedJob, JobKey, Run
+from services.write.evaluator.model_calls import ModelCalls
+from services.write.evaluator.prompts import Prompt, PromptVersions
+from services.write.evaluator.tasks import Task, TaskError, missing_prompt, parse_specs, parse_task
+from shared.read_model.named_queries import load_queries
 
-_SQL = Path(__file__).parent / "sql"
-_READ_RUN = load_sql(_SQL / "read_run.sql")
-_READ_DATASET_NAME = load_sql(_SQL / "read_dataset_name.sql")
-_READ_ITEMS = load_sql(_SQL / "read_items.sql")
-_MOST = 64
+_READ_RUN = load_queries(Path(__file__).with_name("runs.sql"))["read_run"]
+_READ_MODELS = load_queries(Path(__file__).with_name("read_models.sql"))
+_READ_DATASET_NAME, _READ_ITEMS = _READ_MODELS["read_dataset_name"], _READ_MODELS["read_items"]
+_MAX_CACHED = 64
 
 
-class UnopenedError(Exception):
+class RunUnavailableError(Exception):
     """This worker can't run it now; the message says why."""
 
 
-class Runs:
-    """Opens runs."""
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """A run with all that its items need."""
 
-    def __init__(self, pool: asyncpg.Pool, prompts: Prompts, calls: Calls) -> None:
+    run: Run
+    request: ExperimentRequested
+    dataset_name: str
+    task: Task
+    prompt: Prompt
+    evaluators: Sequence[Evaluator]
+
+
+class RunContexts:
+    """Makes the contexts of runs, and keeps those of the last runs."""
+
+    def __init__(self, pool: asyncpg.Pool, prompts: PromptVersions, calls: ModelCalls) -> None:
         self._pool, self._prompts, self._calls = pool, prompts, calls
-        self._opened: OrderedDict[Run, Opened] = OrderedDict()
+        self._cached: OrderedDict[Run, RunContext] = OrderedDict()
 
-    async def open(self, run: Run) -> Opened:
-        """The run.
+    async def get(self, run: Run) -> RunContext:
+        """Return the context of a run.
 
-        Raises UnopenedError.
+        Raises RunUnavailableError.
         """
-        if known := self._opened.get(run):
-            return known
+        if cached := self._cached.get(run):
+            return cached
         body = await self._pool.fetchval(_READ_RUN, *run)
         if body is None:
-            raise UnopenedError("the run is not there")
+            raise RunUnavailableError("the run is not there")
         request = ExperimentRequested.FromString(body)
-        name = await self._pool.fetchval(_READ_DATASET_NAME, run[0], request.dataset_id)
+        dataset_name = await self._pool.fetchval(_READ_DATASET_NAME, run[0], request.dataset_id)
         try:
-            opened = await self._open(run, request, name or request.dataset_id)
+            context = await self._make(run, request, dataset_name or request.dataset_id)
         except TaskError as error:
-            raise UnopenedError(str(error)) from None
-        self._opened[run] = opened
-        while len(self._opened) > _MOST:
-            self._opened.popitem(last=False)
-        return opened
+            raise RunUnavailableError(str(error)) from None
+        self._cached[run] = context
+        while len(self._cached) > _MAX_CACHED:
+            self._cached.popitem(last=False)
+        return context
 
-    async def items_of(self, claimed: Sequence[Claimed], opened: Mapping[Run, Opened]) -> dict[Key, Item]:
-        """The items of jobs; those that the read model does not have at present are left out."""
-        wanted = {
-            (*each.key.run, each.key.item_id, its.request.dataset_id, its.request.dataset_version)
-            for each in claimed
-            if (its := opened.get(each.key.run))
+    async def items(self, jobs: Sequence[ClaimedJob], contexts: Mapping[Run, RunContext]) -> dict[JobKey, RunItem]:
+        """Return the items of jobs; those that the read model does not have at present are left out."""
+        keys = {
+            (*job.key.run, job.key.item_id, context.request.dataset_id, context.request.dataset_version)
+            for job in jobs
+            if (context := contexts.get(job.key.run))
         }
-        if not wanted:
+        if not keys:
             return {}
-        columns = [list(column) for column in zip(*sorted(wanted), strict=True)]
+        columns = [list(column) for column in zip(*sorted(keys), strict=True)]
         rows = await self._pool.fetch(_READ_ITEMS, *columns)
-        found = {(row["project_id"], row["run_id"], row["item_id"]): row for row in rows}
+        by_key = {(row["project_id"], row["run_id"], row["item_id"]): row for row in rows}
         return {
-            each.key: Item(each.key.item_id, each.key.repetition, row["input"], row["expected_output"], row["metadata"])
-            for each in claimed
-            if (row := found.get(each.key[:3]))
+            job.key: RunItem(job.key.item_id, job.key.repetition, row["input"], row["expected_output"], row["metadata"])
+            for job in jobs
+            if (row := by_key.get(job.key[:3]))
         }
 
-    async def _open(self, run: Run, request: ExperimentRequested, dataset_name: str) -> Opened:
-        task = checked_task(request, self._calls)
-        prompt: Prompt | None = await self._prompts.find(run[0], task.prompt_name, task.prompt_version)
+    async def _make(self, run: Run, request: ExperimentRequested, dataset_name: str) -> RunContext:
+        task = parse_task(request)
+        if not self._calls.has_provider(task.provider):
+            offered = ", ".join(self._calls.provider_names) or "none"
+            raise TaskError(f"task_json.provider: there is no provider {task.provider!r}; there are {offered}")
+        prompt = await self._prompts.find(run[0], task.prompt_name, task.prompt_version)
         if prompt is None:
-            raise UnopenedError(missing_prompt(task))
+            raise RunUnavailableError(missing_prompt(task))
         try:
-            evaluators = evaluators_of(specs_of(request.evaluators_json, "evaluators_json"))
+            evaluators = evaluators_of(parse_specs(request.evaluators_json, "evaluators_json"))
         except EvaluatorSpecError as error:
             raise TaskError(f"evaluators_json: {error}") from None
-        return Opened(run, request, dataset_name, task, prompt, tuple(evaluators))
-
-
-def checked_task(request: ExperimentRequested, calls: Calls) -> Task:
-    """The task, whose provider there is.
-
-    Raises TaskError.
-    """
-    task = task_of(request)
-    if not calls.knows(task.provider):
-        raise TaskError(
-            f"task_json.provider: there is no provider {task.provider!r}; there are {', '.join(calls.names) or 'none'}"
-        )
-    return task
-
-
-def missing_prompt(task: Task) -> str:
-    """Why a run without its prompt can't be run."""
-    return f"task_json.prompt: there is no version {task.prompt_version} of the prompt {task.prompt_name!r}"
+        return RunContext(run, request, dataset_name, task, prompt, tuple(evaluators))

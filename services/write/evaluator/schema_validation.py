@@ -1,8 +1,8 @@
-"""Outputs are held against JSON Schemas in processes beside the worker, in turn by project.
+"""Outputs are validated against JSON Schemas in processes beside the worker, which projects take in turn.
 
-Some schemas take for ever on some outputs, and nothing in either tells which. One output of a project is judged at a
-time, and who waits for the turn of their project loses nothing: what another project's schemas take is never counted,
-neither as time that an evaluator took nor as a result.
+Some schemas take for ever on some outputs, and nothing in either tells which. One output of a project is validated at a
+time, and an evaluator that waits for the turn of its project loses nothing: what another project's schemas take is
+never counted, neither as time that an evaluator took nor as a result.
 """
 
 import asyncio
@@ -23,26 +23,26 @@ from lodestream.evaluators import (
 )
 
 _PROCESSES = 2
-_TRIES = 3
-"""To come to an answer by the clock."""
-_CRASHES = 2
-"""That one output may have: the first may be somebody's who killed the process."""
+_MAX_UNANSWERED = 3
+"""How often one output may be left unanswered by the clock before the machine counts as too busy."""
+_MAX_CRASHES = 2
+"""How often the process may crash on one output: the first crash may be that of somebody who killed the process."""
 MAX_ITEM_SECONDS = 10.0
-"""Of processor time that the schemas of one item may take together."""
+"""How much processor time the schemas of one item may take together."""
 MAX_TIMEOUTS = 3
-"""In a row, of one schema; then it is left alone for a while."""
+"""How often in a row one schema may time out before it rests for a while."""
 _REST_SECONDS = 600.0
 _TIMEOUT_SECONDS = 2.0
-_MOST_REMEMBERED = 10_000
+_MAX_SLOW_SCHEMAS = 10_000
 
 
-class JudgingDelayedError(Exception):
-    """Nothing could be found out for reasons that are not the item's: it has to be judged again later."""
+class EvaluationDelayedError(Exception):
+    """The machine is too busy to evaluate the item, through no fault of the item: it has to be evaluated again later."""
 
 
 @dataclass(slots=True)
-class ItemSchemas:
-    """What the schemas of one item have taken so far."""
+class SchemaUsage:
+    """How much processor time the schemas of one item have taken so far."""
 
     cpu_seconds: float = 0.0
 
@@ -50,12 +50,12 @@ class ItemSchemas:
 @dataclass(slots=True)
 class _SlowSchema:
     timeouts: int = 0
-    """In a row."""
+    """Counted since the schema last answered in time."""
     rests_until: float = 0.0
 
 
-class Schemas:
-    """The processes, and whose turn it is. One for a worker."""
+class SchemaValidator:
+    """Validates for one worker: holds the processes, and knows whose turn it is."""
 
     def __init__(
         self, processes: Sequence[SchemaProcess] | None = None, *, clock: Callable[[], float] = monotonic
@@ -69,64 +69,64 @@ class Schemas:
         self._clock = clock
 
     async def problems(
-        self, project_id: str, item: ItemSchemas, schema: str, value: str, *, formats: bool
+        self, project_id: str, usage: SchemaUsage, schema: str, value: str, *, formats: bool
     ) -> list[dict[str, str]]:
-        """What of the value does not satisfy the schema, both JSON texts.
+        """Return what of the value does not satisfy the schema; both are JSON texts.
 
         Raises EvaluatorError when the schema, or those of the item together, take longer than they may, and
-        JudgingDelayedError when the machine is too busy to find out.
+        EvaluationDelayedError when the machine is too busy to find out.
         """
-        crashes = delays = 0
+        crashes = unanswered = 0
         while True:
             try:
-                return await self._judged(project_id, item, schema, value, formats=formats)
+                return await self._validate(project_id, usage, schema, value, formats=formats)
             except SchemaCrashError:
                 crashes += 1
-                if crashes == _CRASHES:
+                if crashes == _MAX_CRASHES:
                     raise
             except SchemaUnansweredError as error:
-                delays += 1
-                if delays == _TRIES:
-                    raise JudgingDelayedError(str(error)) from None
+                unanswered += 1
+                if unanswered == _MAX_UNANSWERED:
+                    raise EvaluationDelayedError(str(error)) from None
 
     async def aclose(self) -> None:
-        """End the processes."""
+        """Stop the processes."""
         for process in self._processes:
             await asyncio.to_thread(process.end)
 
-    async def _judged(
-        self, project_id: str, item: ItemSchemas, schema: str, value: str, *, formats: bool
+    async def _validate(
+        self, project_id: str, usage: SchemaUsage, schema: str, value: str, *, formats: bool
     ) -> list[dict[str, str]]:
         turn = self._turns.setdefault(project_id, asyncio.Lock())
         await turn.acquire()
         try:
-            self._refuse_spent(project_id, item, schema)
+            self._check_allowance(project_id, usage, schema)
             process = await self._free.get()
         except BaseException:
             turn.release()
             raise
-        judging = asyncio.ensure_future(process.judge(schema, value, formats=formats))
+        validation = asyncio.ensure_future(process.judge(schema, value, formats=formats))
 
-        def free(judging: "asyncio.Future[SchemaFindings]") -> None:
-            """Whoever gave up waiting, the process is busy, and the project's turn taken, until there is an answer."""
+        def free(validation: "asyncio.Future[SchemaFindings]") -> None:
+            """Free the process and the project's turn once there is an answer, even where nobody waits for it any more."""
             self._free.put_nowait(process)
             turn.release()
-            if not judging.cancelled():
-                judging.exception()
+            if not validation.cancelled():
+                validation.exception()
 
-        judging.add_done_callback(free)
+        validation.add_done_callback(free)
         try:
-            findings = await asyncio.shield(judging)
+            findings = await asyncio.shield(validation)
         except SchemaTimeoutError:
-            item.cpu_seconds += _TIMEOUT_SECONDS
+            usage.cpu_seconds += _TIMEOUT_SECONDS
             self._remember_timeout(project_id, schema)
             raise
-        item.cpu_seconds += findings.cpu_seconds
+        usage.cpu_seconds += findings.cpu_seconds
         self._slow.pop(_key(project_id, schema), None)
         return findings.problems
 
-    def _refuse_spent(self, project_id: str, item: ItemSchemas, schema: str) -> None:
-        if item.cpu_seconds >= MAX_ITEM_SECONDS:
+    def _check_allowance(self, project_id: str, usage: SchemaUsage, schema: str) -> None:
+        if usage.cpu_seconds >= MAX_ITEM_SECONDS:
             raise EvaluatorError(
                 f"the schemas of this item have taken {MAX_ITEM_SECONDS:g} s together; this one was not tried"
             )
@@ -143,7 +143,7 @@ class Schemas:
         slow.timeouts += 1
         if slow.timeouts >= MAX_TIMEOUTS:
             slow.timeouts, slow.rests_until = 0, self._clock() + _REST_SECONDS
-        while len(self._slow) > _MOST_REMEMBERED:
+        while len(self._slow) > _MAX_SLOW_SCHEMAS:
             self._slow.popitem(last=False)
 
 

@@ -1,1 +1,1 @@
-"""Who answers: one file each behind one small interface, found by name in `endpoints`."""
+"""Providers of models: a file for each kind, behind the interface in `provider`, found by name in `endpoints`."""

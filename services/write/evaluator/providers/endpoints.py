@@ -1,4 +1,4 @@
-"""The endpoints by name: those in the file that LODESTREAM_PROVIDERS names, and no others.
+"""The endpoints of models by name: those in the file that LODESTREAM_PROVIDERS names, and no others.
 
 {"openai": {"kind": "openai", "base_url": "https://…/v1", "api_key_env": "OPENAI_API_KEY", "requests_per_second": 20}}
 """
@@ -27,13 +27,13 @@ class _Entry(BaseModel):
     kind: Literal["mock", "openai"]
     base_url: str = Field(default="", pattern=r"^(https?://.+)?$")
     api_key_env: str = ""
-    """The environment variable that holds the key; the key itself is in no file."""
+    """The environment variable that holds the API key; the key itself is in no file."""
     requests_per_second: float | None = Field(default=None, gt=0, le=100_000)
-    """Over all workers together."""
+    """The rate limit, over all workers together."""
     access: Literal["all", "granted"] = "all"
     """Which projects may use it: all, or those that `lodestream admin providers grant` names."""
     models: tuple[str, ...] = ()
-    """That may be used of it; empty: any."""
+    """The models that may be used; empty when all may be."""
     images: Literal["inline", "public"] | tuple[str, ...] = "inline"
     """Images in messages: in the message itself, also of any public host, or also of the hosts that are listed."""
 
@@ -44,7 +44,7 @@ class _File(RootModel[dict[str, _Entry]]):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A provider with a name."""
+    """A provider under the name that the operator gave it."""
 
     name: str
     provider: Provider = field(repr=False)
@@ -59,7 +59,7 @@ Endpoints = Mapping[str, Endpoint]
 
 
 def read_entries(path: Path | None) -> dict[str, _Entry]:
-    """What the file says of each endpoint; no file, or an empty one, names none.
+    """Read the file of providers; without a file, or with an empty one, there are none.
 
     Raises ProvidersError.
     """
@@ -82,7 +82,7 @@ def read_entries(path: Path | None) -> dict[str, _Entry]:
 
 @asynccontextmanager
 async def open_endpoints(path: Path | None, *, seconds: float) -> AsyncIterator[Endpoints]:
-    """The endpoints, until the end of the body.
+    """Open the endpoints for the body of the `with` statement.
 
     Raises ProvidersError.
     """

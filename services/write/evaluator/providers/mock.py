@@ -1,4 +1,4 @@
-"""A model without a model: what it answers, how long that takes and whether it fails follow from seed and messages."""
+"""The mock provider: its answers, how long they take and whether they fail follow from a seed and the messages."""
 
 import asyncio
 import hashlib
@@ -11,70 +11,70 @@ from typing import Any
 from lodestream.mock import MAX_ANSWER, MockModel, answer
 from pydantic import ValidationError
 
-from services.write.evaluator.providers.provider import LastingError, PassingError, Question, Reply
+from services.write.evaluator.providers.provider import PermanentError, TransientError, ModelRequest, ModelReply
 from shared.runtime.settings import MockBehaviour
 
 _BEHAVIOUR = frozenset(MockBehaviour.model_fields)
-_MAX_QUICK = 20_000
-"""Characters of messages that are answered on the event loop; longer ones take a thread."""
+_MAX_INLINE_CHARACTERS = 20_000
+"""The longest messages that are answered on the event loop; longer ones take a thread."""
 
 
 class MockProvider:
     """Behaves as the call's settings say (`MockBehaviour`), and answers as the mock model's own endpoint does.
 
-    All other settings make another question of it, as they would to a model. Whether a try fails follows from its
+    All other settings change the answer, as they would that of a model. Whether an attempt fails follows from its
     number too, so that the next one may succeed.
     """
 
-    async def ask(self, question: Question) -> Reply:
-        """Ask once.
+    async def complete(self, request: ModelRequest) -> ModelReply:
+        """Make one attempt at a request.
 
         Raises CallError, as often as the settings say.
         """
-        behaviour = _behaviour(question.settings)
+        behaviour = _behaviour(request.settings)
         messages = [
-            {"role": str(each.get("role", "")), "content": _text(each.get("content"))} for each in question.messages
+            {"role": str(each.get("role", "")), "content": _text(each.get("content"))} for each in request.messages
         ]
-        parameters = {name: value for name, value in question.settings.items() if name not in _BEHAVIOUR}
-        facts = [question.model, behaviour.seed, messages, parameters]
-        always, this_try = _chance(facts), _chance([*facts, question.attempt])
-        if this_try.random() < behaviour.rate_limit_rate:
-            raise PassingError("429: too many requests", retry_after=behaviour.retry_after_seconds)
-        refused, fails = always.random() < behaviour.refusal_rate, this_try.random() < behaviour.error_rate
+        parameters = {name: value for name, value in request.settings.items() if name not in _BEHAVIOUR}
+        facts = [request.model, behaviour.seed, messages, parameters]
+        always, this_attempt = _chance(facts), _chance([*facts, request.attempt])
+        if this_attempt.random() < behaviour.rate_limit_rate:
+            raise TransientError("429: too many requests", retry_after=behaviour.retry_after_seconds)
+        is_refused, fails = always.random() < behaviour.refusal_rate, this_attempt.random() < behaviour.error_rate
         model = MockModel(
-            question.model,
+            request.model,
             seed=behaviour.seed,
             reply=partial(
                 answer,
-                response_format=question.settings.get("response_format"),
+                response_format=request.settings.get("response_format"),
                 seed=behaviour.seed,
-                max_characters=min(MAX_ANSWER, question.max_answer_bytes),
+                max_characters=min(MAX_ANSWER, request.max_answer_bytes),
             ),
             first_token_seconds=behaviour.first_token_seconds,
             tokens_per_second=behaviour.tokens_per_second,
         )
         try:
-            if sum(len(each["content"]) for each in messages) <= _MAX_QUICK:
+            if sum(len(each["content"]) for each in messages) <= _MAX_INLINE_CHARACTERS:
                 plan = model.plan(messages, parameters)
             else:
                 plan = await asyncio.to_thread(model.plan, messages, parameters)
         except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-            raise LastingError(f"400: settings.response_format can't be followed: {error}") from None
+            raise PermanentError(f"400: settings.response_format can't be followed: {error}") from None
         seconds = plan.seconds
         if behaviour.latency_seconds is not None:
             seconds = behaviour.latency_seconds * (1 + always.uniform(-1, 1) * behaviour.latency_jitter)
         await asyncio.sleep(seconds / behaviour.speed)
-        if refused:
-            raise LastingError("400: the mock model refuses this question")
+        if is_refused:
+            raise PermanentError("400: the mock model refuses this question")
         if fails:
-            raise PassingError("503: the model is overloaded", retry_after=behaviour.retry_after_seconds)
+            raise TransientError("503: the model is overloaded", retry_after=behaviour.retry_after_seconds)
         usage = plan.usage()
-        return Reply(
-            text=plan.text, model=question.model, usage={"input": usage["input"], "output": usage["output"]}
+        return ModelReply(
+            text=plan.text, model=request.model, usage={"input": usage["input"], "output": usage["output"]}
         )  # fmt: skip
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there are no connections."""
 
 
 def _behaviour(settings: Mapping[str, Any]) -> MockBehaviour:
@@ -82,12 +82,12 @@ def _behaviour(settings: Mapping[str, Any]) -> MockBehaviour:
         return MockBehaviour.model_validate({name: settings[name] for name in _BEHAVIOUR if name in settings})
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        raise LastingError(f"400: settings.{first['loc'][0]}: {first['msg']}") from None
+        raise PermanentError(f"400: settings.{first['loc'][0]}: {first['msg']}") from None
 
 
 def _chance(facts: list[Any]) -> random.Random:
-    told = json.dumps(facts, sort_keys=True, default=str)
-    return random.Random(hashlib.sha256(told.encode("utf-8", "replace")).digest())  # noqa: S311 - to be repeatable
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return random.Random(hashlib.sha256(text.encode("utf-8", "replace")).digest())  # noqa: S311 - to be repeatable
 
 
 def _text(content: Any) -> str:

@@ -1,1 +1,0 @@
-"""From the log: which runs there are for workers, and what has become of them."""

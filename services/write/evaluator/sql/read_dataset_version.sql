@@ -1,1 +1,0 @@
-SELECT version FROM experiments.datasets WHERE project_id = $1 AND dataset_id = $2
