@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from services.all_in_one.processes import Process
-from services.write.evaluator.identity import event_id, trace_id
+from services.write.evaluator.items import event_id, trace_id
 from tests.evaluating import Workplace, working
 from tests.experiment_runs import Told, append_events, ended, furnish, requested
 from tests.model_server import Says

@@ -45,7 +45,7 @@ async def judge(place: Workplace, project: str, *, items: int) -> None:
 
 
 async def test_kafka_freezes_and_thaws(place_on, private_kafka, project) -> None:
-    """ModelCalls under way come to their end, their results wait, and nothing new is begun while it lasts."""
+    """Calls under way come to their end, their results wait, and nothing new is begun while it lasts."""
     kafka = await private_kafka()
     place = await place_on(kafka=kafka.command.address)
     await furnish(place.dsn, project, 60)

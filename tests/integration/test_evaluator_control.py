@@ -52,7 +52,7 @@ def here(run_id: str, *, project: str, **fields: Any):
 
 
 async def test_a_cancelled_run_calls_nobody_after_a_heartbeat(place, project) -> None:
-    """ModelCalls under way are broken off, and what they would have come to is told nowhere."""
+    """Calls under way are broken off, and what they would have come to is told nowhere."""
     await furnish(place.dsn, project, 200)
     calls = saying(place, project, lambda _: Says(after_seconds=30))
     await append_events(place.servers.kafka, here("r", project=project))

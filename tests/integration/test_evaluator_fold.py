@@ -12,7 +12,7 @@ from lodestream_proto.v1.experiments_pb2 import (
     EXPERIMENT_STATE_RUNNING,
 )
 
-from services.write.evaluator.folding.folding import RunsFold
+from services.write.evaluator.fold import RunsFold
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import Recorded, read
 from shared.event_log.topics import EXPERIMENTS

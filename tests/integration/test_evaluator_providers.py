@@ -12,8 +12,8 @@ from services.write.evaluator.model_calls import ModelCalls
 from services.write.evaluator.providers.endpoints import Endpoint
 from services.write.evaluator.providers.mock import MockProvider
 from services.write.evaluator.providers.openai import OpenAIProvider
-from services.write.evaluator.providers.provider import CallError, PermanentError, TransientError, ModelRequest
-from services.write.evaluator.rate_limits import FURTHEST_SECONDS, RateLimits, CallDelayedError
+from services.write.evaluator.providers.provider import CallError, ModelRequest, PermanentError, TransientError
+from services.write.evaluator.rate_limits import MAX_WAIT_SECONDS, CallDelayedError, RateLimits
 from tests.model_server import ModelServer, Says, completion, model_server
 
 ASKED = ModelRequest(model="m", messages=[{"role": "user", "content": "?"}], settings={"temperature": 0}, key="k-1")
@@ -24,7 +24,7 @@ async def refusal(model: ModelServer, *, seconds: float = 5.0) -> CallError:
     provider = OpenAIProvider(base_url=f"http://{model.address}/v1", api_key=SecretStr(SECRET), seconds=seconds)
     try:
         with pytest.raises(CallError) as caught:
-            await provider.ask(ASKED)
+            await provider.complete(ASKED)
         return caught.value
     finally:
         await provider.aclose()
@@ -34,7 +34,7 @@ async def test_a_call_says_what_is_asked_once() -> None:
     """The client's own retries are off; the key is the question's."""
     async with model_server() as model:
         provider = OpenAIProvider(base_url=f"http://{model.address}/v1", api_key=None, seconds=5)
-        reply = await provider.ask(ASKED)
+        reply = await provider.complete(ASKED)
         await provider.aclose()
     assert (reply.text, reply.usage["input"], reply.usage["output"]) == ("It takes 14 days.", 10, 5)
     (call,) = model.calls
@@ -95,7 +95,7 @@ async def test_a_reply_without_end_is_read_to_a_bound(status: str) -> None:
     try:
         async with asyncio.timeout(30):
             with pytest.raises(CallError) as caught:
-                await provider.ask(ASKED)
+                await provider.complete(ASKED)
     finally:
         await provider.aclose()
         server.close()
@@ -122,7 +122,7 @@ async def test_a_reply_that_drips_ends_with_the_time_for_a_call(servers) -> None
     start = time.monotonic()
     try:
         with pytest.raises(TransientError, match=r"no answer within 0\.5 s"):
-            await calls.ask("p", "drip", ASKED)
+            await calls.call("p", "drip", ASKED)
     finally:
         await provider.aclose()
         await limits.aclose()
@@ -147,7 +147,7 @@ async def test_all_workers_share_one_bucket(servers) -> None:
     await one.aclose()
     await other.aclose()
     burst, asking = 10, 1.0  # second that it may take to ask so often
-    assert 20 * FURTHEST_SECONDS <= len(places) <= 20 * (FURTHEST_SECONDS + asking) + burst
+    assert 20 * MAX_WAIT_SECONDS <= len(places) <= 20 * (MAX_WAIT_SECONDS + asking) + burst
     for at in places:
         assert sum(at <= other < at + 1 for other in places) <= 20 + burst + 5
 
@@ -155,12 +155,12 @@ async def test_all_workers_share_one_bucket(servers) -> None:
 async def test_a_provider_that_is_to_rest_rests_for_all(servers) -> None:
     endpoint = Endpoint(f"e-{uuid4().hex[:8]}", MockProvider())
     one, other = (RateLimits(servers.redis, workers=lambda: 2) for _ in range(2))
-    await one.rest(endpoint, 0.6)
-    await one.rest(endpoint, 0.1)
+    await one.pause(endpoint, 0.6)
+    await one.pause(endpoint, 0.1)
     begin = time.monotonic()
     await asyncio.gather(one.wait(endpoint), other.wait(endpoint))
     assert 0.4 < time.monotonic() - begin < 2
-    await other.rest(endpoint, 60)
+    await other.pause(endpoint, 60)
     with pytest.raises(CallDelayedError):
         await one.wait(endpoint)
     await one.aclose()

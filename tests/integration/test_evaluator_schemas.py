@@ -29,10 +29,12 @@ def endless(n: int) -> dict[str, Any]:
     return {"$defs": {"at0": {"type": "integer"}, **rules}, "$ref": "#/$defs/at60", "title": f"{n}"}
 
 
-async def judged(schemas: SchemaValidator, project: str, *specs: dict[str, Any], seconds: float) -> list[EvaluatorOutcome]:
-    judges: Any = EvaluatorRunner(None, None, schemas, [project, "run", "item", 0], attempts=1)  # type: ignore[arg-type]
+async def judged(
+    schemas: SchemaValidator, project: str, *specs: dict[str, Any], seconds: float
+) -> list[EvaluatorOutcome]:
+    runner: Any = EvaluatorRunner(None, None, schemas, [project, "run", "item", 0], attempts=1)  # type: ignore[arg-type]
     evaluators = [evaluator_of({"kind": "json_schema", "name": f"{n}", "schema": spec}) for n, spec in enumerate(specs)]
-    result: list[EvaluatorOutcome] = await judges.evaluate(evaluators, Case(output="14"), seconds=seconds)
+    result: list[EvaluatorOutcome] = await runner.evaluate(evaluators, Case(output="14"), seconds=seconds)
     return result
 
 
@@ -45,8 +47,8 @@ async def test_schemas_of_others_that_never_end_cost_a_good_one_its_turn_and_not
     await asyncio.sleep(0)
     while not schemas._free.empty():
         await asyncio.sleep(0.01)
-    (said,) = await judged(schemas, "quiet", {"type": "integer"}, seconds=0.05)
-    assert (said.error, said.evaluation and said.evaluation.value) == ("", True)
+    (outcome,) = await judged(schemas, "quiet", {"type": "integer"}, seconds=0.05)
+    assert (outcome.error, outcome.evaluation and outcome.evaluation.value) == ("", True)
     assert not any(task.done() for task in loud), "nobody else waits for them"
     for task in loud:
         task.cancel()

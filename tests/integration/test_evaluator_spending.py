@@ -9,8 +9,15 @@ import asyncpg
 import pytest
 from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_BUDGET_SPENT
 
-from services.write.evaluator.providers.provider import PermanentError, ModelRequest, ModelReply
-from services.write.evaluator.spending import CapReachedError, Cost, SpendingDelayedError, Spending, reply_cost, estimate_cost
+from services.write.evaluator.providers.provider import ModelReply, ModelRequest, PermanentError
+from services.write.evaluator.spending import (
+    CapReachedError,
+    Cost,
+    Spending,
+    SpendingDelayedError,
+    estimate_cost,
+    reply_cost,
+)
 from shared.read_model import provider_access
 from shared.read_model.keys import create_project
 from shared.read_model.postgres import SEARCH_PATH, connect_pool
@@ -18,7 +25,9 @@ from tests.evaluating import Workplace, working
 from tests.experiment_runs import append_events, ended, furnish, requested
 from tests.read_model import offer_providers
 
-ASKED = ModelRequest(model="mock-large", messages=[{"role": "user", "content": "x" * 400}], settings={"max_tokens": 100})
+ASKED = ModelRequest(
+    model="mock-large", messages=[{"role": "user", "content": "x" * 400}], settings={"max_tokens": 100}
+)
 ESTIMATE = estimate_cost(ASKED)
 UNPRICED = ModelRequest(model="some-model", messages=ASKED.messages, settings=ASKED.settings)
 

@@ -1,4 +1,4 @@
-"""Free slots among runs: nobody above its room or its share_slots of what is free, and the least served first."""
+"""Free slots among runs: nobody above its room or its share of what is free, and the least served first."""
 
 import math
 from collections import Counter
@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.write.evaluator.fair_slots import OF_FREE, CandidateRun, share_slots
+from services.write.evaluator.fair_slots import MAX_HELD_PER_FREE, CandidateRun, share_slots
 
 
 def run(
@@ -31,7 +31,7 @@ def candidates(draw: st.DrawFn) -> list[CandidateRun]:
 
 
 def room_of(candidate: CandidateRun) -> int:
-    return max(0, min(candidate.ready, candidate.max_concurrency - candidate.of_run))
+    return max(0, min(candidate.ready, candidate.max_concurrency - candidate.running_of_run))
 
 
 @given(candidates(), st.integers(0, 40), st.dictionaries(st.sampled_from("abcd"), st.integers(0, 20)))
@@ -49,19 +49,19 @@ def test_no_more_than_there_is_room_for_and_no_slot_wasted(
         holds[project] += size
     for (project, run_id), room in rooms.items():
         if given_out.get((project, run_id), 0) < room:
-            assert holds[project] >= OF_FREE * left
+            assert holds[project] >= MAX_HELD_PER_FREE * left
 
 
 @given(candidates(), st.integers(0, 40))
 def test_without_a_share_of_what_is_free_all_of_it_is_used(runs: list[CandidateRun], slots: int) -> None:
-    given_out = share_slots(slots, runs, {}, of_free=math.inf)
+    given_out = share_slots(slots, runs, {}, max_held_per_free=math.inf)
     assert sum(given_out.values()) == min(slots, sum(map(room_of, runs)))
 
 
 @given(candidates(), st.integers(0, 40))
 def test_who_could_have_had_one_has_no_less_than_who_got_one(runs: list[CandidateRun], slots: int) -> None:
     """Between projects, and between the runs of one: nobody is two behind a peer that was given something."""
-    given_out = share_slots(slots, runs, {}, of_free=math.inf)
+    given_out = share_slots(slots, runs, {}, max_held_per_free=math.inf)
     by_project: dict[str, list[CandidateRun]] = {}
     for each in runs:
         by_project.setdefault(each.project_id, []).append(each)
@@ -69,19 +69,19 @@ def test_who_could_have_had_one_has_no_less_than_who_got_one(runs: list[Candidat
     def got(each: CandidateRun) -> int:
         return given_out.get((each.project_id, each.run_id), 0)
 
-    after = {project: its[0].of_project + sum(map(got, its)) for project, its in by_project.items()}
+    after = {project: its[0].running_of_project + sum(map(got, its)) for project, its in by_project.items()}
     could = {project for project, its in by_project.items() if any(got(each) < room_of(each) for each in its)}
     served = {project for project, its in by_project.items() if any(map(got, its))}
     assert all(after[one] <= after[other] + 1 for one in served for other in could)
     for its in by_project.values():
-        hungry = [each.of_run + got(each) for each in its if got(each) < room_of(each)]
-        fed = [each.of_run + got(each) for each in its if got(each)]
+        hungry = [each.running_of_run + got(each) for each in its if got(each) < room_of(each)]
+        fed = [each.running_of_run + got(each) for each in its if got(each)]
         assert all(one <= other + 1 for one in fed for other in hungry)
 
 
 def test_a_project_with_many_runs_gets_no_more_than_one_with_one() -> None:
     runs = [*(run("many", f"m{n}") for n in range(5)), run("one", "o")]
-    given_out = share_slots(10, runs, {}, of_free=math.inf)
+    given_out = share_slots(10, runs, {}, max_held_per_free=math.inf)
     assert given_out["one", "o"] == 5
     assert [given_out["many", f"m{n}"] for n in range(5)] == [1] * 5
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.write.evaluator.backoff import LONGEST_SECONDS, pause
+from services.write.evaluator.model_calls import MAX_BACKOFF_SECONDS, backoff_seconds
 from services.write.evaluator.providers.endpoints import ProvidersError, read_entries
 from services.write.evaluator.providers.mock import MockProvider
 from services.write.evaluator.providers.openai import is_transient, parse_reply, retry_after
-from services.write.evaluator.providers.provider import CallError, PermanentError, TransientError, ModelRequest
-from services.write.evaluator.rate_limits import FURTHEST_SECONDS, LocalRateLimit, CallDelayedError
+from services.write.evaluator.providers.provider import CallError, ModelRequest, PermanentError, TransientError
+from services.write.evaluator.rate_limits import MAX_WAIT_SECONDS, CallDelayedError, LocalRateLimit
 from tests.model_server import completion
 
 AT_ONCE = {"latency_seconds": 0}
@@ -29,7 +29,7 @@ def question(n: int = 0, *, attempt: int = 1, **settings: Any) -> ModelRequest:
 
 async def outcome(asked: ModelRequest) -> str:
     try:
-        return (await MockProvider().ask(asked)).text
+        return (await MockProvider().complete(asked)).text
     except CallError as error:
         return str(error)
 
@@ -38,13 +38,22 @@ async def outcome(asked: ModelRequest) -> str:
 def test_pauses_grow_to_a_minute_and_never_end_before_it_is_asked_for(
     attempt: int, chance: float, asked: float | None
 ) -> None:
-    seconds = pause(attempt, retry_after=asked, chance=lambda: chance)
-    assert (asked or 0) <= seconds <= (asked or 0) + min(LONGEST_SECONDS, 2.0 ** (attempt - 1))
+    seconds = backoff_seconds(attempt, retry_after=asked, chance=lambda: chance)
+    assert (asked or 0) <= seconds <= (asked or 0) + min(MAX_BACKOFF_SECONDS, 2.0 ** (attempt - 1))
 
 
 def test_the_whole_pause_is_chance() -> None:
-    assert [pause(n, retry_after=None, chance=lambda: 1.0) for n in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert pause(9, retry_after=None, chance=lambda: 0.0) == 0.0
+    assert [backoff_seconds(n, retry_after=None, chance=lambda: 1.0) for n in range(1, 9)] == [
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        60,
+        60,
+    ]
+    assert backoff_seconds(9, retry_after=None, chance=lambda: 0.0) == 0.0
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 529])
@@ -110,7 +119,7 @@ async def test_the_mock_model_may_answer_the_next_time_what_it_does_not_refuse()
 
 async def test_settings_that_make_no_sense_are_named() -> None:
     with pytest.raises(PermanentError, match=r"settings\.error_rate"):
-        await MockProvider().ask(question(error_rate=2))
+        await MockProvider().complete(question(error_rate=2))
 
 
 def test_providers_come_from_a_file_and_secrets_do_not(tmp_path, monkeypatch) -> None:
@@ -152,16 +161,16 @@ def test_a_bucket_never_gives_out_more_than_its_rate(steps: list[float], rate: f
         now += step
         with suppress(CallDelayedError):
             places.append(now + bucket.take(now, per_second=rate))
-            assert places[-1] - now <= FURTHEST_SECONDS
+            assert places[-1] - now <= MAX_WAIT_SECONDS
     for begin in places:
         assert sum(begin <= place < begin + 1 for place in places) <= rate * 1.5 + 2
 
 
 def test_a_bucket_that_rests_gives_out_nothing_before_the_end() -> None:
     bucket = LocalRateLimit()
-    bucket.rest(10.0, 1.5)
-    bucket.rest(10.0, 0.5)
+    bucket.pause(10.0, 1.5)
+    bucket.pause(10.0, 0.5)
     assert bucket.take(10.5, per_second=None) == 1.0
-    bucket.rest(10.0, 60)
+    bucket.pause(10.0, 60)
     with pytest.raises(CallDelayedError):
         bucket.take(10.5, per_second=None)

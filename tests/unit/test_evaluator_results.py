@@ -15,31 +15,31 @@ from lodestream_proto.v1.experiment_event_pb2 import (
 )
 
 from services.write.evaluator.finisher import run_outcome
-from services.write.evaluator.identity import event_id, trace_id
-from services.write.evaluator.items import RunItem, RunContext, EvaluatorOutcome, ItemOutcome
+from services.write.evaluator.items import EvaluatorOutcome, ItemOutcome, RunItem, event_id, trace_id
 from services.write.evaluator.providers.provider import ModelReply
 from services.write.evaluator.result_events import item_events, log_record
+from services.write.evaluator.run_context import RunContext
 from services.write.evaluator.tasks import Task, TaskError, is_run_by_client, parse_specs, parse_task
 from shared.event_log.append import MAX_VALUE_BYTES
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
 from shared.read_model.experiment_rules import check_item_result
 
 RUN = ("p", "run")
-OPENED = RunContext(
+CONTEXT = RunContext(
     RUN, ExperimentRequested(run_id="run", name="spring", dataset_version=4), "questions",
     Task("answer", 2, "mock", "mock-large", {"temperature": 0}), TextPrompt(name="answer", version=2, prompt="?"), (),
 )  # fmt: skip
 ITEM = RunItem("i", 1, '{"question": "why?"}', '"because"', "")
-SAID = EvaluatorOutcome("good", "abc", Evaluation(name="good", value=True, comment="yes"), "", 3, 4)
+PASSED = EvaluatorOutcome("good", "abc", Evaluation(name="good", value=True, comment="yes"), "", 3, 4)
 FAILED = EvaluatorOutcome("bad", "def", None, "it broke", 3, 4)
-TRIED = ItemOutcome(
+OUTCOME = ItemOutcome(
     messages=[{"role": "user", "content": "?"}],
     reply=ModelReply(text="because", model="mock-large", usage={"input": 10, "output": 5}),
     error="",
     attempts=2,
     started_ns=1_000_000_000,
     ended_ns=2_000_000_000,
-    said=(SAID, FAILED),
+    evaluators=(PASSED, FAILED),
 )
 
 
@@ -48,11 +48,14 @@ def finished(events: list[bytes]) -> ExperimentItemFinished:
 
 
 def test_the_same_is_told_in_the_same_bytes() -> None:
-    assert item_events(OPENED, ITEM, TRIED) == item_events(OPENED, ITEM, replace(TRIED))
+    assert item_events(CONTEXT, ITEM, OUTCOME) == item_events(CONTEXT, ITEM, replace(OUTCOME))
 
 
 def test_ids_follow_from_run_item_and_repetition_whatever_came_of_it() -> None:
-    one, other = item_events(OPENED, ITEM, TRIED), item_events(OPENED, ITEM, replace(TRIED, ended_ns=3_000_000_000))
+    one, other = (
+        item_events(CONTEXT, ITEM, OUTCOME),
+        item_events(CONTEXT, ITEM, replace(OUTCOME, ended_ns=3_000_000_000)),
+    )
     assert one != other
     assert [Event.FromString(each).event_id for each in one] == [Event.FromString(each).event_id for each in other]
     assert finished(one).trace_id == finished(other).trace_id == trace_id(*RUN, "i", 1)
@@ -61,33 +64,33 @@ def test_ids_follow_from_run_item_and_repetition_whatever_came_of_it() -> None:
 
 
 def test_the_result_is_last_and_everything_is_where_it_belongs() -> None:
-    records = [log_record(event) for event in item_events(OPENED, ITEM, TRIED)]
+    records = [log_record(event) for event in item_events(CONTEXT, ITEM, OUTCOME)]
     assert [record.topic for record in records] == [TRACES, SCORES, EXPERIMENTS]
     trace = b"p/" + trace_id(*RUN, "i", 1)
     assert [record.key for record in records] == [trace, trace, b"p/run"]
 
 
 def test_a_failed_evaluator_is_told_and_is_no_score() -> None:
-    events = item_events(OPENED, ITEM, TRIED)
+    events = item_events(CONTEXT, ITEM, OUTCOME)
     good, bad = finished(events).evaluations
     assert (good.boolean, good.evaluator_version, bad.error, bad.score_id) == (True, "abc", "it broke", "")
     assert Event.FromString(events[1]).score_recorded.score_id == good.score_id
 
 
 def test_what_has_no_room_is_cut_rather_than_lost() -> None:
-    long = replace(TRIED, reply=ModelReply(text="ä" * 500_000, model="m"), said=(SAID,) * 1)
-    events = item_events(OPENED, replace(ITEM, input=json.dumps("\x7f" * 900_000)), long)
+    long = replace(OUTCOME, reply=ModelReply(text="ä" * 500_000, model="m"), evaluators=(PASSED,) * 1)
+    events = item_events(CONTEXT, replace(ITEM, input=json.dumps("\x7f" * 900_000)), long)
     assert all(len(event) <= MAX_VALUE_BYTES for event in events)
     check_item_result(finished(events), "x")
     assert json.loads(finished(events).output_json) == "ä" * 500_000
 
 
 def test_what_the_read_model_would_not_take_is_told_as_an_error() -> None:
-    twice = replace(TRIED, said=(SAID, SAID), error="a\0b")
-    told = finished(item_events(OPENED, ITEM, twice))
-    check_item_result(told, "x")
-    assert "is there twice" in told.error
-    assert not told.evaluations
+    twice = replace(OUTCOME, evaluators=(PASSED, PASSED), error="a\0b")
+    result = finished(item_events(CONTEXT, ITEM, twice))
+    check_item_result(result, "x")
+    assert "is there twice" in result.error
+    assert not result.evaluations
 
 
 @pytest.mark.parametrize(
@@ -106,8 +109,8 @@ def test_what_the_read_model_would_not_take_is_told_as_an_error() -> None:
 def test_a_run_ends_when_nothing_is_left_or_may_begin(
     state: tuple[bool, bool, bool], left: tuple[bool, bool], outcome: int
 ) -> None:
-    row = dict(zip(("planned", "spent", "late"), state, strict=True))
-    assert run_outcome(row, waiting=left[0], under_way=left[1])[0] == outcome
+    row = dict(zip(("planned", "out_of_money", "out_of_time"), state, strict=True))
+    assert run_outcome(row, queued=left[0], in_progress=left[1])[0] == outcome
 
 
 GOOD = {"kind": "prompt", "prompt": {"name": "p", "version": 1}, "provider": "mock", "model": "m"}

@@ -18,8 +18,8 @@ from services.write.evaluator.evaluator_runner import EvaluationClock, Evaluator
 from services.write.evaluator.schema_validation import (
     MAX_ITEM_SECONDS,
     MAX_TIMEOUTS,
-    SchemaUsage,
     EvaluationDelayedError,
+    SchemaUsage,
     SchemaValidator,
 )
 
@@ -78,12 +78,12 @@ async def test_a_schema_that_takes_too_long_again_and_again_is_left_alone() -> N
 async def test_a_machine_that_is_too_busy_is_no_result() -> None:
     """The item is judged again later, however its evaluator was made."""
     schemas = schemas_of(Process(*[SchemaUnansweredError("busy")] * 3))
-    judges: Any = EvaluatorRunner(None, None, schemas, ["p", "run", "item", 0], attempts=1)  # type: ignore[arg-type]
+    runner: Any = EvaluatorRunner(None, None, schemas, ["p", "run", "item", 0], attempts=1)  # type: ignore[arg-type]
     evaluator = evaluator_of({"kind": "json_schema", "schema": {"type": "integer"}})
     with pytest.raises(EvaluationDelayedError, match="busy"):
-        await judges.evaluate([evaluator], Case(output="1"), seconds=10)
-    (said,) = await judges.evaluate([evaluator], Case(output="1"), seconds=10)
-    assert said.evaluation.value is True
+        await runner.evaluate([evaluator], Case(output="1"), seconds=10)
+    (outcome,) = await runner.evaluate([evaluator], Case(output="1"), seconds=10)
+    assert outcome.evaluation.value is True
 
 
 async def test_a_crash_may_be_somebody_elses_and_two_are_the_schemas() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.write.evaluator.providers.provider import PermanentError, ModelRequest
+from services.write.evaluator.providers.provider import ModelRequest, PermanentError
 from services.write.evaluator.providers.screening import Images, check_request, url_refusal
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
@@ -38,18 +38,18 @@ def test_what_is_sent(asked: ModelRequest) -> None:
     [
         (question("x", settings={"api_base": "http://h"}), "settings.api_base: is not for a run to set"),
         (question("x", settings={"latency_seconds": 0}), "settings.latency_seconds: is not for a run to set"),
-        (question("x", role="root"), "messages[0].role: is none of"),
+        (question("x", role="root"), "messages[0].role: is not one of"),
         (question("x", mm_processor_kwargs={}), "messages[0].mm_processor_kwargs: is not sent"),
-        (question(7), "messages[0].content: is no text and no list of parts"),
+        (question(7), "messages[0].content: is neither a text nor a list of parts"),
         (question(["x"]), "messages[0].content[0].type: None is not sent"),
         (question([{"type": "file", "file": {"file_id": "f"}}]), "messages[0].content[0].type: 'file' is not sent"),
         (question([{"type": "video_url", "video_url": {"url": PNG}}]), "messages[0].content[0].type: 'video_url'"),
-        (question([{"type": "text", "text": {}}]), "messages[0].content[0].text: is no text"),
-        (question(image(None)), "messages[0].content[1].image_url.url: is no text"),
-        (question(image(PNG, detail="all")), "messages[0].content[1].image_url.detail: is none of"),
+        (question([{"type": "text", "text": {}}]), "messages[0].content[0].text: is not a text"),
+        (question(image(None)), "messages[0].content[1].image_url.url: is not a text"),
+        (question(image(PNG, detail="all")), "messages[0].content[1].image_url.detail: is not one of"),
         (question(image(PNG, headers={})), "messages[0].content[1].image_url.headers: is not sent"),
-        (question(image("data:text/html;base64,aGk=")), "messages[0].content[1].image_url.url: is no PNG"),
-        (question(image("DATA:image/svg+xml;base64,aGk=")), "messages[0].content[1].image_url.url: is no PNG"),
+        (question(image("data:text/html;base64,aGk=")), "messages[0].content[1].image_url.url: is not a PNG"),
+        (question(image("DATA:image/svg+xml;base64,aGk=")), "messages[0].content[1].image_url.url: is not a PNG"),
         (question(image("https://images.acme.com/a.png")), "images of other hosts are not sent to this provider"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

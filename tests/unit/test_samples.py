@@ -13,8 +13,8 @@ from services.projections.scores.fold import fold as fold_scores
 from services.projections.scores.scores import ScoresProjection
 from services.projections.traces.batch import fold_records
 from services.projections.traces.projection import TracesProjection
+from services.write.evaluator.fold import RunsFold
 from services.write.evaluator.fold import fold as fold_runs
-from services.write.evaluator.folding.folding import RunsFold
 from shared.event_log.codec import Recorded, read
 
 
@@ -34,7 +34,7 @@ def test_the_scores_projection_folds_its_sample() -> None:
 
 
 def test_workers_fold_their_sample() -> None:
-    assert len(fold_runs([record(RunsFold())]).turns) == 1
+    assert len(fold_runs([record(RunsFold())]).state_changes) == 1
 
 
 @pytest.mark.parametrize(

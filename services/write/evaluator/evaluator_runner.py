@@ -1,4 +1,4 @@
-"""The evaluator runner has evaluators evaluate an item, or a run. One that fails, or takes too long, costs only itself."""
+"""The evaluator runner runs the evaluators of an item, or of a run. One that fails or is late costs only itself."""
 
 import asyncio
 import random
@@ -84,13 +84,11 @@ class EvaluatorRunner:
         self.picodollars = 0
         """What the calls of judges have cost so far."""
 
-    async def evaluate(
-        self, evaluators: Sequence[Evaluator], case: Case, *, seconds: float
-    ) -> list[EvaluatorOutcome]:
+    async def evaluate(self, evaluators: Sequence[Evaluator], case: Case, *, seconds: float) -> list[EvaluatorOutcome]:
         """Return the outcome of each evaluator, in order; those that can't evaluate a failed task are left out for one.
 
-        `seconds` bounds each evaluator. Raises EvaluationDelayedError when the item has to be evaluated again later, and
-        CapReachedError when the project may spend no more.
+        `seconds` bounds each evaluator. Raises EvaluationDelayedError when the item has to be evaluated again later,
+        and CapReachedError when the project may spend no more.
         """
         applicable = [each for each in evaluators if each.judges_failures or not case.error]
         turn = asyncio.Semaphore(_MAX_CONCURRENT)

@@ -1,8 +1,8 @@
 """Which runs get free slots: such that projects, and the runs of each, have equally many jobs running. Pure.
 
 Slots are held for as long as a model takes, so a project that is alone leaves some free for who comes next: it may hold
-at most `MAX_HELD_PER_FREE` times as many as are free, as the ports of a switch share_slots its buffer (Choudhury and Hahne, "Dynamic
-queue length thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking 6(2), 1998).
+at most `MAX_HELD_PER_FREE` times as many as are free, as the ports of a switch share its buffer (Choudhury and Hahne,
+"Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM Transactions on Networking 6(2), 1998).
 """
 
 import heapq

@@ -127,9 +127,7 @@ def run_outcome(row: Any, *, queued: bool, in_progress: bool) -> tuple[int, str]
     return 0, ""
 
 
-def end_events(
-    run: Run, evaluators: Sequence[EvaluatorOutcome], outcome: int, reason: str, at_ns: int
-) -> list[bytes]:
+def end_events(run: Run, evaluators: Sequence[EvaluatorOutcome], outcome: int, reason: str, at_ns: int) -> list[bytes]:
     """The events that end a run: the scores of its run-level evaluators, and the end last. Ids follow from the run."""
     finished = ExperimentFinished(
         run_id=run[1],
@@ -161,9 +159,7 @@ def evaluated_item(row: Any) -> Judged:
             latency_seconds=took_ns / 1e9 if result.HasField("ended_at") and result.HasField("started_at") else None,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
-            cost_usd=(
-                usage.cost_picodollars / _PICODOLLARS_PER_DOLLAR if usage.HasField("cost_picodollars") else None
-            ),
+            cost_usd=(usage.cost_picodollars / _PICODOLLARS_PER_DOLLAR if usage.HasField("cost_picodollars") else None),
         ),
         evaluations=[evaluation for each in result.evaluations if (evaluation := _evaluation(each))],
         errors={each.name: each.error for each in result.evaluations if each.WhichOneof("value") == "error"},

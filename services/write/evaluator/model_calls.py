@@ -1,4 +1,4 @@
-"""Calls of models: within the provider's rate limit and the project's caps, bounded in time, with pauses where asked."""
+"""Calls of models: within the provider's rate limit and the project's caps, bounded in time, paused where asked."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

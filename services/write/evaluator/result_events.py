@@ -189,7 +189,10 @@ def _trace_request(
         between = outcome.started_ns, outcome.ended_ns
         spans.append(span(context.task.prompt_name, span_id(*names, "generation"), between, generation, error))
     for each in outcome.evaluators:
-        evaluator, own_id = _evaluator_attributes(each, outcome, max_characters), span_id(*names, "evaluator", each.name)
+        evaluator, own_id = (
+            _evaluator_attributes(each, outcome, max_characters),
+            span_id(*names, "evaluator", each.name),
+        )
         between, error = (each.started_ns, each.ended_ns), _encodable(_cut(each.error, max_characters))
         spans.append(span(each.name, own_id, between, evaluator, error))
     scope = InstrumentationScope(name=_PRODUCER, version=_version())
@@ -206,9 +209,7 @@ def _common_attributes(error: str) -> dict[str, Any]:
     return attributes
 
 
-def _root_attributes(
-    context: RunContext, item: RunItem, outcome: ItemOutcome, max_characters: int
-) -> dict[str, Any]:
+def _root_attributes(context: RunContext, item: RunItem, outcome: ItemOutcome, max_characters: int) -> dict[str, Any]:
     request = context.request
     metadata = {
         "run_id": request.run_id,

@@ -37,7 +37,7 @@ _MAX_SLOW_SCHEMAS = 10_000
 
 
 class EvaluationDelayedError(Exception):
-    """The machine is too busy to evaluate the item, through no fault of the item: it has to be evaluated again later."""
+    """The machine is too busy to evaluate the item, not by the item's fault: it has to be evaluated again later."""
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class SchemaValidator:
         validation = asyncio.ensure_future(process.judge(schema, value, formats=formats))
 
         def free(validation: "asyncio.Future[SchemaFindings]") -> None:
-            """Free the process and the project's turn once there is an answer, even where nobody waits for it any more."""
+            """Free the process and the project's turn once there is an answer, even if nobody waits for it any more."""
             self._free.put_nowait(process)
             turn.release()
             if not validation.cancelled():

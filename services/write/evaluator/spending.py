@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import structlog
 
-from services.write.evaluator.providers.provider import PermanentError, ModelRequest, ModelReply
+from services.write.evaluator.providers.provider import ModelReply, ModelRequest, PermanentError
 from services.write.evaluator.rate_limits import CallDelayedError
 from shared.read_model.named_queries import load_queries
 from shared.read_model.postgres import DATABASE_ERRORS
@@ -105,7 +105,12 @@ class Spending:
             if any(_is_full(cap, reserved, estimate) for cap in caps):
                 raise SpendingDelayedError(_RETRY_SECONDS)
             await connection.execute(
-                _INSERT_RESERVATION, project_id, reservation_id, self._reserved_for, estimate.picodollars, estimate.tokens
+                _INSERT_RESERVATION,
+                project_id,
+                reservation_id,
+                self._reserved_for,
+                estimate.picodollars,
+                estimate.tokens,
             )
         return Reservation(project_id, estimate, reservation_id)
 

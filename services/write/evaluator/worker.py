@@ -1,4 +1,4 @@
-"""The worker claims jobs while it has slots, runs each in a task of its own, and keeps their leases by its heartbeat."""
+"""The worker claims jobs while it has slots, runs each in a task of its own, and renews their leases by heartbeats."""
 
 import asyncio
 import random
@@ -137,7 +137,7 @@ class Worker:
         metrics.WAITING.set(await self._jobs.count_queued())
 
     async def drain(self) -> None:
-        """Let started jobs end, for the time of grace, and give back the others at once. Nothing is claimed any more."""
+        """Let started jobs end, for the time of grace, and give back the others at once. Claiming has stopped."""
         self._give_up([key for key, job in self._active.items() if not job.started])
         if tasks := [job.task for job in self._active.values()]:
             await asyncio.wait(tasks, timeout=self._settings.grace_seconds)

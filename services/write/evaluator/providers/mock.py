@@ -11,7 +11,7 @@ from typing import Any
 from lodestream.mock import MAX_ANSWER, MockModel, answer
 from pydantic import ValidationError
 
-from services.write.evaluator.providers.provider import PermanentError, TransientError, ModelRequest, ModelReply
+from services.write.evaluator.providers.provider import ModelReply, ModelRequest, PermanentError, TransientError
 from shared.runtime.settings import MockBehaviour
 
 _BEHAVIOUR = frozenset(MockBehaviour.model_fields)

@@ -13,10 +13,10 @@ from pydantic import SecretStr
 from services.write.evaluator.providers.provider import (
     MAX_ANSWER_BYTES,
     CallError,
+    ModelReply,
+    ModelRequest,
     PermanentError,
     TransientError,
-    ModelRequest,
-    ModelReply,
 )
 from shared.read_model.dialects.usage import from_mapping
 
@@ -30,7 +30,7 @@ _MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
 class OpenAIProvider:
-    """Calls an endpoint that speaks OpenAI's chat completions. The client's own retries are off: the queue decides them.
+    """Calls an endpoint by OpenAI's client, whose own retries are off: the queue decides who tries again, and when.
 
     Nothing is read beyond a bound, errors included, and redirects are refused: the operator names the address.
     """
@@ -58,9 +58,11 @@ class OpenAIProvider:
                 model=request.model,
                 messages=list(request.messages),  # type: ignore[arg-type]
                 extra_body=dict(request.settings),
-                extra_headers={"Idempotency-JobKey": request.key} if request.key else None,
+                extra_headers={"Idempotency-Key": request.key} if request.key else None,
             ) as response:
-                body = await _read_body(response.iter_bytes(), _BODY_BYTES_PER_ANSWER_BYTE * request.max_answer_bytes + _MAX_OTHER_BYTES)
+                body = await _read_body(
+                    response.iter_bytes(), _BODY_BYTES_PER_ANSWER_BYTE * request.max_answer_bytes + _MAX_OTHER_BYTES
+                )
         except APIConnectionError as error:
             raise TransientError(f"no answer: {type(error.__cause__ or error).__name__}") from None
         except OpenAIError as error:
@@ -108,8 +110,8 @@ def _message_of(body: bytes) -> str:
 def parse_reply(body: bytes, model: str, max_answer_bytes: int = MAX_ANSWER_BYTES) -> ModelReply:
     """Read a chat completion.
 
-    Raises TransientError when the body is not one, as a proxy's error page is, and PermanentError when it has no text, or
-    too much.
+    Raises TransientError when the body is not one, as a proxy's error page is not, and PermanentError when it has no
+    text, or too much.
     """
     try:
         completion: Any = json.loads(body)
@@ -149,7 +151,7 @@ def is_transient(status: int) -> bool:
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Return the seconds that the Retry-After header asks for, be it in seconds or as a date; None without a usable one."""
+    """Return the seconds that the Retry-After header asks for, as a number or as a date; None without a usable one."""
     header = headers.get("retry-after", "").strip()
     if not header:
         return None

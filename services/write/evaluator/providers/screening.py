@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from services.write.evaluator.providers.provider import PermanentError, Message, ModelRequest
+from services.write.evaluator.providers.provider import Message, ModelRequest, PermanentError
 from shared.read_model.model_parameters import check_parameters
 from shared.runtime.refusal import InvalidError
 
@@ -112,7 +112,7 @@ def url_refusal(url: str, images: Images) -> str:
 
 
 def is_public_name(host: str) -> bool:
-    """Whether a host's name, in lower case, may be in the public DNS: not an address, nor a name of a private network."""
+    """Whether a host's name, in lower case, may be in the public DNS: no address, no name of a private network."""
     labels = host.split(".")
     if len(labels) < 2 or not all(map(_LABEL.fullmatch, labels)) or not _TOP.fullmatch(labels[-1]):
         return False

@@ -4,7 +4,7 @@ import pytest
 from lodestream_proto.v1.prompt_event_pb2 import ChatMessage, ChatPrompt, ChatPromptItem
 from lodestream_proto.v1.prompts_pb2 import PromptVersion
 
-from services.write.evaluator.compiling import (
+from services.write.evaluator.prompts import (
     MAX_CHARACTERS,
     PromptTooLongError,
     VariableError,
@@ -53,8 +53,8 @@ def test_a_chat_takes_variables_and_placeholders_by_name() -> None:
     [
         ({"history": [], "question": "?"}, "variable 'tone'"),
         ({"tone": "kind", "question": "?"}, "placeholder 'history'"),
-        ({"tone": "kind", "history": "hello", "question": "?"}, "'history' is no list of messages"),
-        ({"tone": "kind", "history": [{"text": 1}], "question": "?"}, "'history' is no list of messages"),
+        ({"tone": "kind", "history": "hello", "question": "?"}, "'history' is not a list of messages"),
+        ({"tone": "kind", "history": [{"text": 1}], "question": "?"}, "'history' is not a list of messages"),
         ("hello", "variable 'tone' is not in the item's input, which has 'input'"),
     ],
 )
