@@ -49,7 +49,7 @@ async def test_a_call_says_what_is_asked_once() -> None:
         (Says(status=404, raw=b"<html>"), PermanentError, "404"),
         (Says(status=429, headers=("retry-after: 3",), raw=b"{}"), TransientError, "429"),
         (Says(status=503, raw=b""), TransientError, "503"),
-        (Says(raw=b"<html>a proxy's page</html>"), TransientError, "no chat completion"),
+        (Says(raw=b"<html>a proxy's page</html>"), TransientError, "not a chat completion"),
         (Says(raw=b" " * 5_000_000), PermanentError, "more than 4,259,840 bytes"),
         (Says(raw=completion("x" * 1_100_000)), PermanentError, "the answer has 1,100,000 bytes; at most 1,048,576"),
         (Says(status=400, raw=b'{"error": {"message": "' + b"x" * 5_000_000 + b'"}}'), PermanentError, "says no more"),
