@@ -82,7 +82,7 @@ def test_a_page_goes_on_behind_a_start_and_an_id_whether_or_not_they_are_there()
 
 def test_below_a_span_is_itself_and_its_descendants() -> None:
     whole = tree(("r", None, 0, 9), ("a", "r", 1, 8), ("x", "a", 2, 3), ("y", "x", 2, 3), ("b", "r", 4, 5))
-    part = whole.below(int(whole.places([bytes(7) + b"a"])[0]))
+    part = whole.below(int(whole.positions([bytes(7) + b"a"])[0]))
     assert (names(part.ids(slice(None))), part.parents.tolist()) == ("axy", [NONE, 0, 1])
 
 

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 async def run(settings: QuerySettings) -> None:
-    """Serve. Kafka may be away: answers then say up to when completeness is known."""
+    """Serve until asked to stop. While Kafka is away, answers say up to when their completeness is known."""
     postgres = PostgresSettings()
     dsn = postgres.reader_dsn or reader_dsn(postgres.dsn)
     database = await Database.connect(dsn, settings)

@@ -27,12 +27,12 @@ _MAX_NS = 253_402_300_799 * 10**9  # the end of the year 9999, the last that a T
 _FETCHED_AT_ONCE = 4  # records of the log, of at most about 1 MB each
 _KEPT_BYTES = 16 * MIB  # opened, for the spans that come next
 _LARGE_BYTES = 256 * 1024  # opening and reading so much takes some milliseconds: beside the event loop
-MAX_PARTS = 100
+MAX_REVISIONS = 100
 """Of a span with more revisions the newest are read."""
 MAX_CONTENT_BYTES = 32 * MIB
 """The content of one span, at most; the gateway forwards answers of 64 MiB."""
 
-Place = tuple[date, int, int]
+RecordLocation = tuple[date, int, int]
 """A record of the log: the day when it was received, its partition, its offset."""
 
 
@@ -56,9 +56,9 @@ class Contents:
     ) -> None:
         self._database, self._project_id, self._turn, self._memory = database, project_id, turn, memory
         self._may_open = max_opened_bytes
-        self._wanted: dict[Place, set[int]] = {}
-        self._fetched: dict[Place, asyncpg.Record | None] = {}
-        self._opened: OrderedDict[Place, _Opened | str] = OrderedDict()
+        self._expected: dict[RecordLocation, set[int]] = {}
+        self._fetched: dict[RecordLocation, asyncpg.Record | None] = {}
+        self._opened: OrderedDict[RecordLocation, _Opened | str] = OrderedDict()
         """The records that were opened last, or why they could not be."""
 
     @classmethod
@@ -77,10 +77,10 @@ class Contents:
         """Expect the spans of some rows next, and forget those before."""
         self._close_all()
         self._fetched.clear()
-        self._wanted = {}
+        self._expected = {}
         for row in rows:
-            for place, index in parts_of(row):
-                self._wanted.setdefault(place, set()).add(index)
+            for location, index in revisions_of(row):
+                self._expected.setdefault(location, set()).add(index)
 
     async def of(self, row: Mapping[str, Any], *, is_first: bool) -> SpanContent:
         """Return the content of an expected span. Of the first span of an answer as much is read as may be opened.
@@ -90,14 +90,14 @@ class Contents:
         """
         sources: list[ReceivedSpan] = []
         size, why = 0, ""
-        parts = parts_of(row)
-        for place, index in reversed(parts):
+        revisions = revisions_of(row)
+        for location, index in reversed(revisions):
             try:
-                block = await self._block(place)
+                block = await self._block(location)
             except OpenedEnoughError:
                 if not is_first:
                     raise
-                why = f"it came in {len(parts)} parts, of which the newest {len(sources)} are read"
+                why = f"it came in {len(revisions)} parts, of which the newest {len(sources)} are read"
                 break
             if isinstance(block, str):
                 why = block
@@ -114,14 +114,14 @@ class Contents:
         merged.unreadable = why
         return merged
 
-    async def _block(self, place: Place) -> _Opened | str:
-        if place not in self._opened:
-            self._opened[place] = await self._open(place)
-        self._opened.move_to_end(place)
-        return self._opened[place]
+    async def _block(self, location: RecordLocation) -> _Opened | str:
+        if location not in self._opened:
+            self._opened[location] = await self._open(location)
+        self._opened.move_to_end(location)
+        return self._opened[location]
 
-    async def _open(self, place: Place) -> _Opened | str:
-        row = await self._fetch(place)
+    async def _open(self, location: RecordLocation) -> _Opened | str:
+        row = await self._fetch(location)
         if row is None:
             return "the record it came in is gone"
         try:
@@ -135,7 +135,7 @@ class Contents:
         try:
             request = await self._beside_if(held, decompress, row["compression"], row["otlp_request"])
             names = {"sdk_name": row["sdk_name"], "sdk_version": row["sdk_version"]}
-            for located in locate(request, self._wanted[place], **names):
+            for located in locate(request, self._expected[location], **names):
                 if located:
                     spans[located.index] = located
                 await self._turn.give()
@@ -160,17 +160,17 @@ class Contents:
             await self._memory.acquire(self._project_id, size)
         return size
 
-    async def _fetch(self, place: Place) -> asyncpg.Record | None:
-        if place not in self._fetched:
-            at = list(self._wanted)
-            at = at[at.index(place) :]
-            places = [each for each in at if each not in self._opened][:_FETCHED_AT_ONCE]
-            days = {(partition, offset): day for day, partition, offset in places}
-            columns = [list(column) for column in zip(*places, strict=True)]
+    async def _fetch(self, location: RecordLocation) -> asyncpg.Record | None:
+        if location not in self._fetched:
+            expected = list(self._expected)
+            expected = expected[expected.index(location) :]
+            locations = [each for each in expected if each not in self._opened][:_FETCHED_AT_ONCE]
+            days = {(partition, offset): day for day, partition, offset in locations}
+            columns = [list(column) for column in zip(*locations, strict=True)]
             rows = await self._database.search_pool.fetch(_GET_BLOCKS, self._project_id, *columns)
             records = {(days[row["partition"], row["offset"]], row["partition"], row["offset"]): row for row in rows}
-            self._fetched = {each: records.get(each) for each in places}
-        return self._fetched.pop(place)
+            self._fetched = {each: records.get(each) for each in locations}
+        return self._fetched.pop(location)
 
     async def _beside_if(self, size: int, work: Any, *arguments: Any) -> Any:
         if size > _LARGE_BYTES:
@@ -178,25 +178,25 @@ class Contents:
         await self._turn.give()
         return work(*arguments)
 
-    def _close(self, place: Place) -> None:
-        closed = self._opened.pop(place)
+    def _close(self, location: RecordLocation) -> None:
+        closed = self._opened.pop(location)
         if isinstance(closed, _Opened):
             self._memory.release(self._project_id, closed.held)
 
     def _close_all(self) -> None:
-        for place in list(self._opened):
-            self._close(place)
+        for location in list(self._opened):
+            self._close(location)
 
 
-def parts_of(row: Mapping[str, Any]) -> Sequence[tuple[Place, int]]:
+def revisions_of(row: Mapping[str, Any]) -> Sequence[tuple[RecordLocation, int]]:
     """Return where the revisions of a span are: records, and the index in each; the newest last."""
     numbers = row["parts"]
     if not numbers:
-        place = row["received_at"].date(), row["block_partition"], row["block_offset"]
-        return [(place, row["block_index"])]
+        location = row["received_at"].date(), row["block_partition"], row["block_offset"]
+        return [(location, row["block_index"])]
     return [
         ((datetime_of(received).date(), partition, offset), index)
-        for received, partition, offset, index in zip(*[iter(numbers[-4 * MAX_PARTS :])] * 4, strict=True)
+        for received, partition, offset, index in zip(*[iter(numbers[-4 * MAX_REVISIONS :])] * 4, strict=True)
     ]
 
 

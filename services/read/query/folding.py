@@ -59,19 +59,19 @@ def choose(tree: SpanTree, *, most: int, depth: int, errors_only: bool) -> Posit
         shown.add(origins, upto=most)
         return shown.positions()
     if len(tree) <= most:
-        return tree.places()
+        return tree.positions()
     durations, most = _durations(tree), max(1, most // 2)  # a line for each span, and about as many for what is folded
     shown.add(np.flatnonzero(tree.parents == NONE), upto=max(1, most // 8))
     shown.add(origins, upto=most // 2)
     shown.add(_sorted(np.flatnonzero(tree.critical), -durations), upto=most * 3 // 4)
-    shown.add(_sorted(tree.places(), -durations)[: most // 8], upto=most * 7 // 8)
+    shown.add(_sorted(tree.positions(), -durations)[: most // 8], upto=most * 7 // 8)
     shown.add(_sorted(np.flatnonzero(alike < _ALIKE), tree.depths()), upto=most)
     return shown.positions()
 
 
-def _sorted(places: Positions, by: NDArray[np.int64]) -> Positions:
+def _sorted(positions: Positions, by: NDArray[np.int64]) -> Positions:
     """Return positions sorted by a key, then in start order."""
-    return places[np.argsort(by[places], kind="stable")]
+    return positions[np.argsort(by[positions], kind="stable")]
 
 
 def fold(tree: SpanTree, shown: Positions) -> list[Group]:
@@ -83,9 +83,10 @@ def fold(tree: SpanTree, shown: Positions) -> list[Group]:
         return []
     is_shown[size] = True  # stands above those without a parent
     parents = np.where(tree.parents == NONE, size, tree.parents)
-    places = np.arange(size + 1)
-    owner = fixed_point(np.where(is_shown, places, np.append(parents, size)))[:-1]
-    heads = fixed_point(np.where(is_shown | is_shown[np.append(parents, size)], places, np.append(parents, size)))[:-1]
+    positions = np.arange(size + 1)
+    above = np.append(parents, size)
+    owner = fixed_point(np.where(is_shown, positions, above))[:-1]
+    heads = fixed_point(np.where(is_shown | is_shown[above], positions, above))[:-1]
     hidden = np.flatnonzero(~is_shown[:-1])
     leading = hidden[heads[hidden] == hidden]
     return _groups(tree, owner, heads, hidden, leading)
@@ -189,9 +190,9 @@ def _numbers_among_alike(tree: SpanTree) -> Positions:
     order = np.lexsort((spans["type"], spans["name"], tree.parents))
     keys = np.stack((tree.parents[order], spans["name"][order], spans["type"][order]))
     changes = np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0))[: len(order)]
-    places = np.arange(len(order))
+    positions = np.arange(len(order))
     numbers = np.empty(len(order), np.int64)
-    numbers[order] = places - np.maximum.accumulate(np.where(changes, places, 0))
+    numbers[order] = positions - np.maximum.accumulate(np.where(changes, positions, 0))
     return numbers
 
 

@@ -36,7 +36,7 @@ _QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
 _POSITIONS = _QUERIES["get_positions"]
 _GET_STATUS = _QUERIES["get_status"]
 _COUNT_DEAD_LETTERS = _QUERIES["count_dead_letters"]
-_Place = tuple[str, int]  # topic, partition
+_Partition = tuple[str, int]  # topic, partition
 
 
 class LogEnds:
@@ -44,7 +44,7 @@ class LogEnds:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self.ends: Mapping[_Place, int] = {}
+        self.ends: Mapping[_Partition, int] = {}
         self.known_at = datetime.fromtimestamp(0, UTC)
 
     async def run(self) -> None:
@@ -61,7 +61,7 @@ class LogEnds:
                 while True:
                     asked_at = datetime.now(UTC)
                     ends = await consumer.end_offsets(partitions)
-                    self.ends = {(place.topic, place.partition): end for place, end in ends.items()}
+                    self.ends = {(partition.topic, partition.partition): end for partition, end in ends.items()}
                     self.known_at = asked_at
                     await asyncio.sleep(_LOOK_SECONDS)
             except (KafkaError, OSError) as error:
@@ -76,15 +76,15 @@ async def freshness(database: Database, log_ends: LogEnds, topics: Sequence[str]
     return completeness(log_ends, await _positions_of(database, topics), topics)
 
 
-def completeness(log_ends: LogEnds, folded: Mapping[_Place, asyncpg.Record], topics: Sequence[str]) -> Freshness:
+def completeness(log_ends: LogEnds, folded: Mapping[_Partition, asyncpg.Record], topics: Sequence[str]) -> Freshness:
     """Return up to when some positions are complete.
 
     Times only: counts of records would say how much other projects send.
     """
     complete_until, is_behind = log_ends.known_at, False
-    for place, end in log_ends.ends.items():
-        row = folded.get(place)
-        if place[0] in topics and end > (row["next_offset"] if row else 0):
+    for partition, end in log_ends.ends.items():
+        row = folded.get(partition)
+        if partition[0] in topics and end > (row["next_offset"] if row else 0):
             # What comes next in this partition was appended after the last record that was folded.
             last = row["last_record_at"] if row else None
             complete_until, is_behind = min(complete_until, last or datetime.fromtimestamp(0, UTC)), True
@@ -145,7 +145,7 @@ def _positions(token: str) -> Sequence[Position]:
 
 async def _missing(database: Database, positions: Sequence[Position]) -> list[str]:
     folded = await _positions_of(database, sorted({position.topic for position in positions}))
-    next_offsets = {place: row["next_offset"] for place, row in folded.items()}
+    next_offsets = {partition: row["next_offset"] for partition, row in folded.items()}
     return [
         f"{position.topic}:{position.partition}:{position.offset} (it is at {next_offset})"
         for position in positions
@@ -153,7 +153,7 @@ async def _missing(database: Database, positions: Sequence[Position]) -> list[st
     ]
 
 
-async def _positions_of(database: Database, topics: Sequence[str]) -> dict[_Place, asyncpg.Record]:
+async def _positions_of(database: Database, topics: Sequence[str]) -> dict[_Partition, asyncpg.Record]:
     rows = await database.point_pool.fetch(_POSITIONS, [PROJECTIONS[topic] for topic in topics], topics)
     return {(row["topic"], row["partition"]): row for row in rows}
 

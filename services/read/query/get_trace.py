@@ -152,10 +152,10 @@ class TraceReader:
             yield rows, tree.critical_ids(slice(None))
         elif trace.span_count <= self._settings.trace_spans:
             tree = await self._trees.of(database, trace)
-            places = tree.places(ids) if ids else tree.places()
-            places = places[places >= (tree.after(*after) if after else 0)]
-            for begin in range(0, len(places), at_once):
-                some = places[begin : begin + at_once]
+            positions = tree.positions(ids) if ids else tree.positions()
+            positions = positions[positions >= (tree.after(*after) if after else 0)]
+            for begin in range(0, len(positions), at_once):
+                some = positions[begin : begin + at_once]
                 yield await read_some(database, trace, tree.ids(some)), tree.critical_ids(some)
         elif ids:
             yield [row for row in await read_some(database, trace, ids) if _is_wanted(row, ids, after)], None

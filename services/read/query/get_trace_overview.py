@@ -48,10 +48,10 @@ async def get_trace_overview(
     async with reader.open_tree(database, trace) as whole:
         tree = whole
         if request.span_id:
-            places = whole.places([parse_id("span_id", request.span_id, size=8)])
-            if not len(places):
+            positions = whole.positions([parse_id("span_id", request.span_id, size=8)])
+            if not len(positions):
                 raise NotFoundError(f"span {request.span_id} in trace {request.trace_id}")
-            tree = await _computed(whole, whole.below, int(places[0]))
+            tree = await _computed(whole, whole.below, int(positions[0]))
         shown, groups = await _computed(tree, _shown_and_folded, tree, request, most)
         response = GetTraceOverviewResponse(trace=messages.trace_summary(row))
         await _add_spans(response, database, trace, tree, shown)

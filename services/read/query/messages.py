@@ -42,7 +42,7 @@ def trace_summary(row: asyncpg.Record) -> Any:
         "counts_by_level": _by_name(_LEVEL_NAMES, row["level_counts"]),
         "tokens": _tokens(row),
         "cost_usd": to_dollars(row["cost_picos"]),
-        "anatomy": _anatomy(row),
+        "anatomy": _time_breakdown(row),
         "input_preview": row["root_input_preview"],
         "output_preview": row["root_output_preview"],
     }
@@ -110,7 +110,7 @@ def _tokens(row: Mapping[str, Any]) -> dict[str, int]:
     return {"input": row["input_tokens"], "output": row["output_tokens"], "total": row["total_tokens"]}
 
 
-def _anatomy(row: asyncpg.Record) -> dict[str, int]:
+def _time_breakdown(row: asyncpg.Record) -> dict[str, int]:
     return {
         "retrieval_us": row["retrieval_us"],
         "generation_us": row["generation_us"],

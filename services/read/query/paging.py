@@ -108,7 +108,7 @@ class Sort:
     """
 
     keys: tuple[tuple[str, str, type], ...]
-    """Of each key: the expression, the column of a row that holds it, and its type as for `from_token`."""
+    """The expression of each key, the column of a row that holds it, and its type as for `from_token`."""
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -19,10 +19,10 @@ from shared.runtime.unread import UnreadAnswers, when_over
 
 _MANY = 1_000_000
 _REFUSED_AFTER_SECONDS = 1.0
-"""Who has too much under way waits so long for the refusal: one that calls again at once takes less of our time."""
+"""A project that has too much under way is refused after so long: who calls again at once costs less then."""
 _WATCHERS_WAIT_SECONDS, _COMPARISONS_WAIT_SECONDS = 30.0, 30.0
 COMPARISONS = 2
-"""Under way in a process."""
+"""Comparisons that are under way in a process, at most."""
 Part = TypeVar("Part")
 
 
@@ -41,13 +41,13 @@ class Admission:
     streams: FairLimiter
     """Tails and watches."""
     watched: FairLimiter
-    """Readings of what watches tell: few at a time, one for each project, however many streams it has."""
+    """Readings of watched runs: few at a time, one for each project, however many streams it has."""
     comparisons: FairLimiter
     """Comparisons of runs: each takes a processor and the memory of its runs."""
 
     @classmethod
     def of(cls, settings: QuerySettings) -> Self:
-        """With the limits of these settings."""
+        """Make the limits that settings say."""
         return cls(
             FairLimiter("reads", _MANY, per_tenant=settings.requests_per_project, wait_seconds=_REFUSED_AFTER_SECONDS),
             FairLimiter(

@@ -60,7 +60,7 @@ _TEXTS = {
 }
 _IDS = {"trace_ids": ("trace_id", 16), "span_ids": ("span_id", 8)}
 OF_A_CATEGORY = f"type = {SCORE_TYPE_CATEGORICAL}"
-"""A constant, as in the predicate of the index scores_by_category."""
+"""A condition without a parameter, as the predicate of the index scores_by_category has it."""
 Row = Mapping[str, Any]
 
 

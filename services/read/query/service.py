@@ -1,4 +1,4 @@
-"""QueryService: which function answers which call, and from which topics it is folded."""
+"""QueryService: the functions that answer its calls, and the topics that the answers are folded from."""
 
 from collections.abc import AsyncIterator
 from functools import partial
@@ -23,14 +23,14 @@ _WITH_SCORES = (TRACES, SCORES)
 
 
 class QueryService(QueryServiceServicer):
-    """The reads of one database."""
+    """The reads of traces, of sessions and of the projections' status."""
 
     def __init__(self, read_context: ReadContext, traces: TraceReader) -> None:
         self._read_context, self._traces = read_context, traces
         self._poller = ChangePoller(read_context.database)
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Register all methods, GetTrace in the place of the generated one: its answer is written already."""
+        """Register all methods; GetTrace with a handler of its own, for its answer is serialized already."""
         get_trace = grpc.unary_unary_rpc_method_handler(
             self._get_trace,
             request_deserializer=pb.GetTraceRequest.FromString,

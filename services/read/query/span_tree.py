@@ -57,7 +57,7 @@ class SpanTree:
         raw = self.spans["span_id"][positions].astype(">u8").tobytes()
         return [raw[at : at + 8] for at in range(0, len(raw), 8)]
 
-    def places(self, span_ids: Collection[bytes] | None = None) -> Positions:
+    def positions(self, span_ids: Collection[bytes] | None = None) -> Positions:
         """Return the positions of some spans, or of all, in start order; those not in the trace are left out."""
         if span_ids is None:
             return np.arange(len(self))
@@ -72,8 +72,8 @@ class SpanTree:
 
     def critical_ids(self, among: Positions | slice) -> frozenset[bytes]:
         """Return the ids of those of some spans that are on the critical path."""
-        places = self.places()[among]
-        return frozenset(self.ids(places[self.critical[places]]))
+        positions = self.positions()[among]
+        return frozenset(self.ids(positions[self.critical[positions]]))
 
     def depths(self) -> Positions:
         """Return how many spans are above each."""
@@ -113,13 +113,13 @@ def critical_path(parents: Positions, starts: NDArray[np.int64], ends: NDArray[n
     order = np.lexsort((ends[ended], parent))  # stable: siblings with one end stay in start order
     span, parent = ended[order], parent[order]
     start, end = starts[span], ends[span]
-    places = np.arange(len(span))
-    family = np.maximum.accumulate(np.where(np.append(True, parent[1:] != parent[:-1]), places, 0))
+    positions = np.arange(len(span))
+    family = np.maximum.accumulate(np.where(np.append(True, parent[1:] != parent[:-1]), positions, 0))
     # The last sibling that ended before this one began: one search for all, by family and then by time.
     times = np.unique(np.concatenate((start, end)))
     key = family * len(times) + np.searchsorted(times, end)
     start_key = family * len(times) + np.searchsorted(times, start)
-    before = np.minimum(np.searchsorted(key, start_key, "right") - 1, places - 1)
+    before = np.minimum(np.searchsorted(key, start_key, "right") - 1, positions - 1)
     before = np.where(before >= family, before, NONE)
     last = np.searchsorted(parent, span, "right") - 1
     last = np.where(parent[last] == span, last, NONE)

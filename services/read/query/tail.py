@@ -18,7 +18,7 @@ from services.read.query.traces import fetch_traces
 from shared.read_model.named_queries import load_queries
 
 _POLL_SECONDS = 0.2
-_MOST_AT_ONCE = 500
+_MAX_AT_ONCE = 500
 _QUERIES = load_queries(Path(__file__).with_name("traces.sql"))
 _CURRENT_SNAPSHOT = _QUERIES["current_snapshot"]
 _CHANGED_PROJECTS = _QUERIES["changed_projects"]
@@ -121,10 +121,10 @@ async def _changed_traces(
         add_filter(conditions, request.filter)
         add_score_conditions(conditions, request.filter.scores)
         _add_changed(conditions, before, now, after=rows[-1] if rows else None)
-        rows = await fetch_traces(database.search_pool, conditions, order=_ORDER, limit=_MOST_AT_ONCE)
+        rows = await fetch_traces(database.search_pool, conditions, order=_ORDER, limit=_MAX_AT_ONCE)
         for row in rows:
             yield row
-        if len(rows) < _MOST_AT_ONCE:
+        if len(rows) < _MAX_AT_ONCE:
             return
 
 

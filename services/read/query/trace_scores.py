@@ -1,4 +1,4 @@
-"""What traces and spans show of their scores, and which traces have scores that meet conditions."""
+"""Scores as traces and spans show them, and traces by the conditions that their scores meet."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

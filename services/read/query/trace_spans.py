@@ -51,7 +51,7 @@ _CACHED_BYTES = 64 * MIB
 
 Rows = Sequence[asyncpg.Record]
 Position = tuple[int, bytes]
-"""A place in start order: microseconds since 1970, and the id of a span."""
+"""A position in start order: microseconds since 1970, and the id of a span."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Experiments: runs, what came of their items, and how they go on while one looks."""
+"""ExperimentService's reads: runs, their results, their comparison, and following them while they go on."""

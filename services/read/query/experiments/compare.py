@@ -29,16 +29,16 @@ _OWN_ITEMS = QUERIES["compare_own_items"]
 _FAILURES = QUERIES["compare_failures"]
 _FIRST_AND_LAST = QUERIES["compare_first_and_last"]
 _AT_ONCE, _LARGE_AT_ONCE = 2_000, 50
-_MOST_FAILURES = 1_000
+_MAX_FAILURES = 1_000
 _SAMPLE = 50
 PREVIEW = 200
 """Characters of an input or an error that are shown."""
-_MOST_VALUES = 2_000_000
+_MAX_VALUES = 2_000_000
 """Items by repetitions by metrics of an answer: more would not fit the memory of a small process."""
-MOST_RUNS, MOST_NAMES = 10, 200
+MAX_RUNS, MAX_NAMES = 10, 200
 OWN_METRICS = ("errors", "latency", "cost")
 """Metrics that every run has, without an evaluator."""
-_LEAST_CONFIDENCE, _MOST_CONFIDENCE, _USUAL_CONFIDENCE = 0.5, 0.9999, 0.95
+_MIN_CONFIDENCE, _MAX_CONFIDENCE, _DEFAULT_CONFIDENCE = 0.5, 0.9999, 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +131,9 @@ class Comparisons:
             all_evaluations = await evaluation_names(connection, project_id, [row["run_id"] for row in rows])
             evaluations = checked.names_to_compare(all_evaluations)
             values = sum(row["items_finished"] for row in rows) * max(1, len(evaluations))
-            if values > _MOST_VALUES:
+            if values > _MAX_VALUES:
                 raise InvalidError(
-                    "metrics", f"about {values:,} values; at most {_MOST_VALUES:,}: ask for fewer or fewer runs"
+                    "metrics", f"about {values:,} values; at most {_MAX_VALUES:,}: ask for fewer or fewer runs"
                 )
             runs = await messages_of(connection, project_id, rows, self._summaries)
             return runs, [await read_run(connection, project_id, row, evaluations) for row in rows]
@@ -150,17 +150,17 @@ def read_request(request: CompareExperimentsRequest) -> ComparisonRequest:
     Raises InvalidError naming the field that can't be used.
     """
     baseline_id = required("baseline_run_id", request.baseline_run_id)
-    if not 1 <= len(request.run_ids) <= MOST_RUNS:
-        raise InvalidError("run_ids", f"{len(request.run_ids)} runs; 1 to {MOST_RUNS} can be compared with a baseline")
+    if not 1 <= len(request.run_ids) <= MAX_RUNS:
+        raise InvalidError("run_ids", f"{len(request.run_ids)} runs; 1 to {MAX_RUNS} can be compared with a baseline")
     for n, run_id in enumerate(request.run_ids):
         required(f"run_ids[{n}]", run_id)
         if run_id == baseline_id:
             raise InvalidError(f"run_ids[{n}]", "it is the baseline")
         if run_id in request.run_ids[:n]:
             raise InvalidError(f"run_ids[{n}]", f"{run_id!r} is there twice")
-    confidence = request.confidence or _USUAL_CONFIDENCE
-    if not _LEAST_CONFIDENCE <= confidence <= _MOST_CONFIDENCE:  # nor is NaN
-        raise InvalidError("confidence", f"{confidence} is not from {_LEAST_CONFIDENCE} to {_MOST_CONFIDENCE}")
+    confidence = request.confidence or _DEFAULT_CONFIDENCE
+    if not _MIN_CONFIDENCE <= confidence <= _MAX_CONFIDENCE:  # nor is NaN
+        raise InvalidError("confidence", f"{confidence} is not from {_MIN_CONFIDENCE} to {_MAX_CONFIDENCE}")
     return ComparisonRequest(
         baseline_id,
         tuple(request.run_ids),
@@ -174,8 +174,8 @@ def read_request(request: CompareExperimentsRequest) -> ComparisonRequest:
 
 def _names(names: object, field: str) -> tuple[str, ...]:
     unique = tuple(dict.fromkeys(names))  # type: ignore[call-overload]
-    if len(unique) > MOST_NAMES:
-        raise InvalidError(field, f"{len(unique)} names; at most {MOST_NAMES}")
+    if len(unique) > MAX_NAMES:
+        raise InvalidError(field, f"{len(unique)} names; at most {MAX_NAMES}")
     return tuple(lookable(f"{field}[{n}]", required(f"{field}[{n}]", name)) for n, name in enumerate(unique))
 
 
@@ -219,7 +219,7 @@ async def _dataset_items(connection: asyncpg.Connection, project_id: str, row: R
 
 async def _failures(connection: asyncpg.Connection, project_id: str, run_id: str) -> dict[str, str]:
     failures = {}
-    async for row in connection.cursor(_FAILURES, project_id, run_id, _MOST_FAILURES, prefetch=_LARGE_AT_ONCE):
+    async for row in connection.cursor(_FAILURES, project_id, run_id, _MAX_FAILURES, prefetch=_LARGE_AT_ONCE):
         failures[row["item_id"]] = ExperimentItemFinished.FromString(row["result"]).error[:PREVIEW]
     return failures
 

@@ -43,8 +43,26 @@ from services.read.query.experiments.statistics.comparison import (
 from services.read.query.experiments.statistics.finding import Rules
 from services.read.query.experiments.statistics.pairing import ValueKind, Values, mean, most_frequent
 from services.read.query.experiments.statistics.wording import Unit, count
+from shared.read_model.money import to_dollars
 
-_MOST_SEGMENTS = 5_000
+_MAX_SEGMENTS = 5_000
+_ERRORS = Metric("errors", lower_is_better=True)
+_LATENCY = Metric("latency", lower_is_better=True, unit=Unit.SECONDS)
+_COST = Metric("cost", lower_is_better=True, unit=Unit.DOLLARS, is_a_total=True)
+_MICROSECONDS_PER_SECOND = 10**6
+_KINDS: dict[int, ValueKind] = {
+    SCORE_TYPE_NUMERIC: ValueKind.NUMBER,
+    SCORE_TYPE_BOOLEAN: ValueKind.BOOLEAN,
+    SCORE_TYPE_CATEGORICAL: ValueKind.CATEGORY,
+    SCORE_TYPE_TEXT: ValueKind.TEXT,
+}
+_FAILED = 0
+"""The type of an evaluation whose evaluator failed."""
+_MAX_CHANGES, _MIN_CHANGES = 5_000, 10  # of all comparisons; of each one, however many they are
+_MAX_CHANGES_BYTES = 2 * 1024 * 1024
+_ORDER = (ITEM_CHANGE_REGRESSED, ITEM_CHANGE_MISSING, ITEM_CHANGE_UNSPECIFIED, ITEM_CHANGE_IMPROVED)
+_Change = tuple[float, str, ItemChange.ValueType]
+"""How far an item changed, its id, and in which direction."""
 
 
 def response_of(
@@ -61,34 +79,20 @@ def response_of(
         item: metadata_of(item_data) for item, item_data in data[0].dataset_items.items() if item in data[0].items
     }
     keys, key_warnings = segment_keys(metadata, request.segment_by)
-    by_segment = list(islice(segments(compared, metadata, keys), _MOST_SEGMENTS + 1))
+    by_segment = list(islice(segments(compared, metadata, keys), _MAX_SEGMENTS + 1))
     warnings = [*warnings_of_runs(runs, data, values), *warnings_of_metrics(compared, rules), *key_warnings]
     if left_out:
         warnings.append(f"{left_out:,} changed items are not listed: those that differ least, metric by metric")
-    if len(by_segment) > _MOST_SEGMENTS:
-        warnings.append(f"only the first {_MOST_SEGMENTS:,} segments are listed; ask for fewer metrics or runs")
+    if len(by_segment) > _MAX_SEGMENTS:
+        warnings.append(f"only the first {_MAX_SEGMENTS:,} segments are listed; ask for fewer metrics or runs")
     return CompareExperimentsResponse(
         baseline=runs[0],
         runs=runs[1:],
         metrics=[each.message for each in compared],
         items=items,
-        segments=by_segment[:_MOST_SEGMENTS],
+        segments=by_segment[:_MAX_SEGMENTS],
         warnings=dict.fromkeys(warnings),
     )
-
-
-_ERRORS = Metric("errors", lower_is_better=True)
-_LATENCY = Metric("latency", lower_is_better=True, unit=Unit.SECONDS)
-_COST = Metric("cost", lower_is_better=True, unit=Unit.DOLLARS, is_a_total=True)
-_MICRO, _PICO = 10**6, 10**12
-_KINDS: dict[int, ValueKind] = {
-    SCORE_TYPE_NUMERIC: ValueKind.NUMBER,
-    SCORE_TYPE_BOOLEAN: ValueKind.BOOLEAN,
-    SCORE_TYPE_CATEGORICAL: ValueKind.CATEGORY,
-    SCORE_TYPE_TEXT: ValueKind.TEXT,
-}
-_FAILED = 0
-"""The type of an evaluation whose evaluator failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +143,8 @@ def _own(read: RunData) -> dict[str, Values]:
     for item, row in read.items.items():
         failures[item] = [float(each) for each in row["failed"]]
         done = [n for n, each in enumerate(row["failed"]) if not each]
-        latencies[item] = [row["latencies_us"][n] / _MICRO for n in done]
-        costs[item] = [cost / _PICO for n in done if (cost := row["costs_picodollars"][n]) is not None]
+        latencies[item] = [row["latencies_us"][n] / _MICROSECONDS_PER_SECOND for n in done]
+        costs[item] = [to_dollars(cost) for n in done if (cost := row["costs_picodollars"][n]) is not None]
     own = {_ERRORS.name: Values(ValueKind.BOOLEAN, failures), _LATENCY.name: Values(ValueKind.NUMBER, latencies)}
     return own | ({_COST.name: Values(ValueKind.NUMBER, costs)} if any(costs.values()) else {})
 
@@ -158,13 +162,6 @@ def _finite(numbers: Iterable[float | None]) -> list[float]:
     return [number for number in numbers if number is not None and math.isfinite(number)]
 
 
-_MOST, _FEWEST = 5_000, 10
-_MOST_BYTES = 2 * 1024 * 1024
-_ORDER = (ITEM_CHANGE_REGRESSED, ITEM_CHANGE_MISSING, ITEM_CHANGE_UNSPECIFIED, ITEM_CHANGE_IMPROVED)
-_Change = tuple[float, str, ItemChange.ValueType]
-"""How far an item changed, its id, and in which direction."""
-
-
 def changed_items(
     compared: Sequence[ComparedMetric],
     runs: Mapping[str, RunData],
@@ -175,12 +172,12 @@ def changed_items(
 
     Regressed items come first, and of each direction the largest changes.
     """
-    each_at_most = max(_FEWEST, _MOST // max(1, len(compared)))
+    each_at_most = max(_MIN_CHANGES, _MAX_CHANGES // max(1, len(compared)))
     listed: list[ItemComparison] = []
-    left_out, room = 0, _MOST_BYTES
+    left_out, room = 0, _MAX_CHANGES_BYTES
     for each in compared:
         all_changes = list(_changes(each))
-        kept = sorted(sorted(all_changes, key=lambda change: (-change[0], change[1]))[:each_at_most], key=_place)
+        kept = sorted(sorted(all_changes, key=lambda change: (-change[0], change[1]))[:each_at_most], key=_list_order)
         left_out += len(all_changes) - len(kept)
         for change in kept:
             row = _row(change, each, baseline, runs[each.message.run_id], values)
@@ -206,7 +203,7 @@ def _changes(compared: ComparedMetric) -> Iterator[_Change]:
             yield abs(better_by), item, ITEM_CHANGE_IMPROVED if better_by > 0 else ITEM_CHANGE_REGRESSED
 
 
-def _place(change: _Change) -> tuple[int, float, str]:
+def _list_order(change: _Change) -> tuple[int, float, str]:
     size, item, how = change
     return _ORDER.index(how), -size, item
 

@@ -37,11 +37,11 @@ class ItemOrder(IntEnum):
     """Which results a page shows, in which order; the number is part of its token."""
 
     OF_DATASET = 0
-    """Of items that the dataset has, in its order; the others follow."""
+    """Results of items that the dataset has, in its order; the others follow."""
     OTHERS = 1
-    """Of items that it does not have, by id."""
+    """Results of items that the dataset does not have, by id."""
     ALL = 2
-    """All by id: there is no dataset, or it was not known when the list began."""
+    """All results, by id: there is no dataset, or it was not known when the list began."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""ExperimentService: the reads of it. What starts, pauses and ends runs is the gateway's: here it is unknown."""
+"""ExperimentService's reads: the functions that answer its calls."""
 
 from collections.abc import AsyncIterator
 from functools import partial
@@ -19,7 +19,7 @@ _TOPICS = (EXPERIMENTS,)
 
 
 class ExperimentService(ExperimentServiceServicer):
-    """The reads of one database."""
+    """The reads of runs; the methods that start, pause and end them are the gateway's and are not served here."""
 
     def __init__(self, read_context: ReadContext) -> None:
         self._read_context = read_context

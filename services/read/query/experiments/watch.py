@@ -87,7 +87,7 @@ class WatchedRun:
         """Whether the run had ended when it was last read."""
         return self.run.state not in _UNDER_WAY
 
-    def is_news(self, row: Row) -> bool:
+    def has_news(self, row: Row) -> bool:
         """Return whether a row of poll_runs says that the run has changed, and it may be read again already."""
         return _state(row) != self._state and self._clock() >= self._due
 
@@ -260,7 +260,7 @@ class RunWatcher:
         self._answered_at = self._clock()
         for row in rows:
             watched = self._watched.get((row["project_id"], row["run_id"]))
-            if watched and watched.is_news(row):
+            if watched and watched.has_news(row):
                 reading = asyncio.create_task(self._read(watched))
                 self._readings.add(reading)
                 reading.add_done_callback(self._readings.discard)

@@ -24,13 +24,13 @@ def compare_categories(baseline: Sequence[str], run: Sequence[str], rules: Rules
     if not changed:
         return Finding("Stuart-Maxwell", 1.0, informative=False)
     table = np.zeros((len(names), len(names)))
-    place = {name: n for n, name in enumerate(names)}
+    column_of = {name: n for n, name in enumerate(names)}
     for before, after in changed:
-        table[place[before], place[after]] += 1
+        table[column_of[before], column_of[after]] += 1
     if len(names) == 2:
         return Finding("McNemar, exact", float(mcnemar(table, exact=True).pvalue))
     if len(changed) < APPROXIMATE_FROM:
-        return _by_exchange(changed, place, rules)
+        return _by_exchange(changed, column_of, rules)
     statistic, freedom = stuart_maxwell(table)
     return Finding("Stuart-Maxwell", float(stats.chi2.sf(statistic, freedom)))
 
@@ -53,9 +53,9 @@ def stuart_maxwell(table: Numbers) -> tuple[float, int]:
     return float(sum(each.statistic for each in tests)), int(sum(each.df for each in tests))
 
 
-def _by_exchange(changed: Sequence[tuple[str, str]], place: Mapping[str, int], rules: Rules) -> Finding:
+def _by_exchange(changed: Sequence[tuple[str, str]], column_of: Mapping[str, int], rules: Rules) -> Finding:
     """Test marginal homogeneity of few changes by permutation: each might as well have gone the other way."""
-    away, to = (np.eye(len(place))[[place[names[side]] for names in changed]] for side in (0, 1))
+    away, to = (np.eye(len(column_of))[[column_of[names[side]] for names in changed]] for side in (0, 1))
     steps = to - away
     touched = np.abs(steps).sum(0)
 

@@ -23,6 +23,11 @@ from services.read.query.experiments.statistics.pairing import Pairs, ValueKind,
 from services.read.query.experiments.statistics.proportions import compare_proportions
 from services.read.query.experiments.statistics.wording import Unit, silent_summary, summary_of
 
+MAX_VALUES_BY_DEFAULT, MAX_VALUES_REQUESTED = 20, 1_000
+"""The most values that a key may have to make segments by it: by default, and where the request names it."""
+Metadata = Mapping[str, Mapping[str, str]]
+"""The metadata of items: by item, by key."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -235,12 +240,6 @@ def contradicted(finding: Finding, means_differ_by: float) -> bool:
     if not finding.difference or (finding.interval and finding.interval[0] <= 0 <= finding.interval[1]):
         return True
     return finding.typical and finding.difference * means_differ_by < 0
-
-
-MAX_VALUES_BY_DEFAULT, MAX_VALUES_REQUESTED = 20, 1_000
-"""The most values that a key may have to make segments by it: by default, and where the request names it."""
-Metadata = Mapping[str, Mapping[str, str]]
-"""The metadata of items: by item, by key."""
 
 
 def segment_keys(metadata: Metadata, requested: Sequence[str]) -> tuple[list[str], list[str]]:

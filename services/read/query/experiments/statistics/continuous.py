@@ -23,8 +23,8 @@ EXACT_UP_TO = 15
 """Items that differ, up to which all sign flips are gone through."""
 FLIPPED_UP_TO = 300
 """Beyond so many that differ the mean's distribution is normal by far more than resampling could tell: Student's t."""
-_LEAST_FLIPS, _MOST_FLIPS = 9_999, 99_999
-_BCA_UP_TO, _MOST_DRAWS = 1_000, 20_000_000
+_MIN_FLIPS, _MAX_FLIPS = 9_999, 99_999
+_BCA_UP_TO, _MAX_DRAWS = 1_000, 20_000_000
 _BATCH = 1_000_000
 _HEAVY_FROM = 20
 _ALIKE = 1e-9
@@ -115,7 +115,7 @@ def _interval(differences: Numbers, differing: int, rules: Rules) -> tuple[float
             method=method,
             vectorized=True,
             confidence_level=rules.confidence,
-            n_resamples=min(rules.resamples, _MOST_DRAWS // pairs),
+            n_resamples=min(rules.resamples, _MAX_DRAWS // pairs),
             batch=max(1, _BATCH // pairs),
             rng=np.random.default_rng(rules.seed),
         ).confidence_interval
@@ -126,7 +126,7 @@ def _interval(differences: Numbers, differing: int, rules: Rules) -> tuple[float
 
 def _flips(rules: Rules) -> int:
     """Return how many flips resolve the smallest p-value that matters, after the correction too."""
-    return min(_MOST_FLIPS, max(_LEAST_FLIPS, math.ceil(8 * rules.tests / rules.alpha)))
+    return min(_MAX_FLIPS, max(_MIN_FLIPS, math.ceil(8 * rules.tests / rules.alpha)))
 
 
 def _alike(values: Numbers) -> bool:

@@ -26,7 +26,7 @@ class Rules:
 
     @property
     def least_pairs(self) -> int:
-        """With fewer pairs no sign-flip test can show anything: all items moving one way has at least 2 · 0.5^pairs."""
+        """The pairs without which no sign-flip test can show anything: if all move one way, p is 2 · 0.5^pairs."""
         return math.ceil(math.log2(2 / self.alpha) - 1e-9)
 
 

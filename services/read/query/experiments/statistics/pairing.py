@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 _ROUNDING = 1e-12
-"""Relative to the larger one: two means that differ by less differ by the order of their sums only."""
+"""Two means that differ by less, relative to the larger one, differ by the order of their sums only."""
 
 
 class ValueKind(Enum):

@@ -9,6 +9,9 @@ from statsmodels.stats.contingency_tables import mcnemar
 from services.read.query.experiments.statistics.finding import Finding, Rules
 from services.read.query.experiments.statistics.power import items_for_proportions, smallest_of_proportions
 
+_NODES = 80
+_TINY, _CLOSE = 1e-12, 1e-9
+
 
 def compare_proportions(became_true: int, became_false: int, pairs: int, rules: Rules) -> Finding:
     """Compare two paired proportions by McNemar's test. Exact: nothing is sampled and nothing approximated."""
@@ -26,10 +29,6 @@ def compare_proportions(became_true: int, became_false: int, pairs: int, rules: 
         items_for_proportions(difference, discordant / pairs, rules),
         informative=bool(discordant),
     )
-
-
-_NODES = 80
-_TINY, _CLOSE = 1e-12, 1e-9
 
 
 def melded_interval(improved: int, regressed: int, pairs: int, confidence: float) -> tuple[float, float]:

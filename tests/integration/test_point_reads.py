@@ -43,10 +43,10 @@ async def owner(database: str) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture
 async def reader(database: str) -> AsyncIterator[Database]:
-    """One connection of each kind: every look-up is by the plan of the first."""
-    its = await Database.connect(reader_dsn(database), QuerySettings(connections=1))
-    yield its
-    its.terminate()
+    """One connection of each kind: every read by a key uses the plan of the first."""
+    database_reader = await Database.connect(reader_dsn(database), QuerySettings(connections=1))
+    yield database_reader
+    database_reader.terminate()
 
 
 async def test_a_plan_for_an_empty_table_does_not_walk_a_full_one(owner: asyncpg.Connection, reader: Database) -> None:
