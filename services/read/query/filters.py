@@ -97,12 +97,7 @@ def add_filter(conditions: Conditions, trace_filter: TraceFilter) -> None:
         conditions.add("tags @> {}::text[] AND tags <> '{{}}'", tags)
     if trace_filter.min_level != LEVEL_UNSPECIFIED:
         conditions.add_raw(f"level >= {int(trace_filter.min_level)}")  # a constant: the index holds only some levels
-    for field, condition in _BOUNDS.items():
-        if trace_filter.HasField(field):  # type: ignore[arg-type]
-            conditions.add(condition, getattr(trace_filter, field))
-    for field, condition in _COSTS.items():
-        if trace_filter.HasField(field):  # type: ignore[arg-type]
-            conditions.add(condition, _picodollars(f"filter.{field}", getattr(trace_filter, field)))
+    _add_bounds(conditions, trace_filter)
     if trace_filter.HasField("has_error"):
         conditions.add_raw(f"level {'>=' if trace_filter.has_error else '<'} {LEVEL_ERROR}")
     if trace_filter.name_contains:
@@ -146,6 +141,15 @@ def to_datetime(field: str, timestamp: Timestamp) -> datetime:
         return timestamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise InvalidError(field, "the time is out of range") from None
+
+
+def _add_bounds(conditions: Conditions, trace_filter: TraceFilter) -> None:
+    for field, condition in _BOUNDS.items():
+        if trace_filter.HasField(field):  # type: ignore[arg-type]
+            conditions.add(condition, getattr(trace_filter, field))
+    for field, condition in _COSTS.items():
+        if trace_filter.HasField(field):  # type: ignore[arg-type]
+            conditions.add(condition, _picodollars(f"filter.{field}", getattr(trace_filter, field)))
 
 
 def _values(field: str, values: Sequence[str]) -> list[str]:
