@@ -195,7 +195,7 @@ def test_an_overtaken_answer_does_not_bring_back_the_past(server: PromptServer, 
     late = server._find(selector_of(("greeting", "production")))
     late.found.text, late.found.revision, late.revision = "one", 1, 1
     assert client._prompts is not None
-    client._prompts._told([late])
+    client._prompts._apply_changes([late])
     assert text_of(client) == "two"
 
 

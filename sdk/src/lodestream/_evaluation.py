@@ -118,8 +118,8 @@ def _from_fields(name: str, fields: Mapping[str, Any]) -> Evaluation:
     elif label is not None:
         beside["label"] = label
     if value is None:
-        told = ", ".join(map(str, fields)) or "nothing"
-        raise InvalidEvaluationError("value", f'a dict has a "score", a "value" or a "label"; this one has {told}')
+        names = ", ".join(map(str, fields)) or "nothing"
+        raise InvalidEvaluationError("value", f'a dict has a "score", a "value" or a "label"; this one has {names}')
     return Evaluation(
         name=_only(fields, _NAMES) or name,
         value=value,
@@ -131,10 +131,10 @@ def _from_fields(name: str, fields: Mapping[str, Any]) -> Evaluation:
 
 
 def _only(fields: Mapping[str, Any], names: Sequence[str]) -> Any:
-    told = [name for name in names if fields.get(name) is not None]
-    if len(told) > 1:
-        raise InvalidEvaluationError(told[-1], f"says the same as {told[0]}; one of them is enough")
-    return fields[told[0]] if told else None
+    present = [name for name in names if fields.get(name) is not None]
+    if len(present) > 1:
+        raise InvalidEvaluationError(present[-1], f"says the same as {present[0]}; one of them is enough")
+    return fields[present[0]] if present else None
 
 
 def _plain(value: Any) -> Any:
@@ -204,8 +204,8 @@ def _check_line(field: str, text: Any, most: int) -> None:
         raise InvalidEvaluationError(field, "is empty")
     if len(text) > most:
         raise InvalidEvaluationError(field, f"has {len(text):,} characters, at most {most} are taken: {text[:40]!r}…")
-    if found := _CONTROL.search(text):
-        raise InvalidEvaluationError(field, f"has a control character at {found.start()}: {text[:100]!r}")
+    if control := _CONTROL.search(text):
+        raise InvalidEvaluationError(field, f"has a control character at {control.start()}: {text[:100]!r}")
 
 
 def _comment(comment: Any) -> str | None:
@@ -216,8 +216,8 @@ def _comment(comment: Any) -> str | None:
     text = _encodable(comment).replace("\0", "\ufffd")
     if len(text) <= MAX_COMMENT:
         return text
-    told = f"… ({len(text):,} characters)"
-    return text[: MAX_COMMENT - len(told)] + told
+    note = f"… ({len(text):,} characters)"
+    return text[: MAX_COMMENT - len(note)] + note
 
 
 def _encodable(text: str) -> str:

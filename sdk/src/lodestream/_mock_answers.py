@@ -30,20 +30,20 @@ def quote(messages: Sequence[Message], sentences: int | None = None) -> str:
     """
     *before, last = messages
     asked_for = {"one sentence": 1, "two sentences": 2}
-    if before and (told := next((words for words in asked_for if words in before[0]["content"]), None)):
-        sentences = sentences or asked_for[told]
+    if before and (requested := next((words for words in asked_for if words in before[0]["content"]), None)):
+        sentences = sentences or asked_for[requested]
         del before[0]
     sentences = sentences or 2
-    asked = _words(last["content"])
+    question = _words(last["content"])
     passages = [
-        said[at : at + sentences]
+        spoken[at : at + sentences]
         for message in before
         for paragraph in re.split(r"\n\s*\n", _HEADING.sub("\n", message["content"]))
-        for said in [re.split(r"(?<=[.!?])\s+", " ".join(paragraph.split()))]
-        for at in range(len(said))
-        if said[at]
+        for spoken in [re.split(r"(?<=[.!?])\s+", " ".join(paragraph.split()))]
+        for at in range(len(spoken))
+        if spoken[at]
     ]
-    best = max(passages, key=lambda passage: len(asked & _words(" ".join(passage))), default=[])
+    best = max(passages, key=lambda passage: len(question & _words(" ".join(passage))), default=[])
     return " ".join(best) or "I do not know."
 
 
@@ -94,8 +94,8 @@ class _Judgement:
 def _judgement(messages: Sequence[Message], seed: int) -> _Judgement:
     parts: dict[str, Any] = {}
     for message in messages:
-        for name, _, told in _PART.findall(message["content"]):
-            parts[name] = json.loads(told)
+        for name, _, text in _PART.findall(message["content"]):
+            parts[name] = json.loads(text)
     if "output" not in parts:
         return _Judgement(1.0, quote(messages))
     against = "expected_output" if parts.get("expected_output") is not None else "input"
@@ -105,8 +105,8 @@ def _judgement(messages: Sequence[Message], seed: int) -> _Judgement:
     if seed:
         doubt = random.Random(f"{seed} {sorted(output)}").uniform(-_DOUBT, _DOUBT)  # noqa: S311 - to be repeatable
         share = min(max(share + doubt, 0.0), 1.0)
-    told = against.replace("_", " ")
-    return _Judgement(share, f"The output has {shared} of {len(wanted)} words of the {told} that tell something.")
+    source = against.replace("_", " ")
+    return _Judgement(share, f"The output has {shared} of {len(wanted)} words of the {source} that tell something.")
 
 
 def _schema_of(messages: Sequence[Message], response_format: Mapping[str, Any]) -> Any:

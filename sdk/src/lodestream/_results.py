@@ -221,9 +221,9 @@ def _item_lines(item: ItemResult) -> list[str]:
     outcome = f"error: {item.error}" if item.error else f"output: {_short(item.output)}"
     lines = [f"{head}  input: {_short(item.input)}", f"          {outcome}  ({item.latency:.2f} s)"]
     for each in item.judgements:
-        said = each.error if each.evaluation is None else each.evaluation.value
+        text = each.error if each.evaluation is None else each.evaluation.value
         why = f"  {each.evaluation.comment}" if each.evaluation is not None and each.evaluation.comment else ""
-        lines.append(f"          {each.name}: {said}{why}")
+        lines.append(f"          {each.name}: {text}{why}")
     return lines
 
 

@@ -208,8 +208,8 @@ def resource_attributes(settings: Settings) -> dict[str, str]:
         "lodestream.environment": settings.environment,
         "lodestream.release": settings.release,
     }
-    told = {"service.name": "unknown_service:python", **settings.resource_attributes}
-    return told | {key: value for key, value in ours.items() if value}
+    attributes = {"service.name": "unknown_service:python", **settings.resource_attributes}
+    return attributes | {key: value for key, value in ours.items() if value}
 
 
 def default_spool_dir(environ: Mapping[str, str]) -> Path:
@@ -353,9 +353,9 @@ def limits_from(environ: Mapping[str, str]) -> "SpanLimits":
     length = _number(environ, "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")
 
     def count(variable: str, general: int | None = None) -> int:
-        for found in (_number(environ, variable), general):
-            if found is not None:
-                return found
+        for limit in (_number(environ, variable), general):
+            if limit is not None:
+                return limit
         return _DEFAULT_COUNT
 
     span_length = _number(environ, "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")

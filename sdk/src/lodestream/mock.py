@@ -146,12 +146,12 @@ class MockModel:
     ) -> Iterator[str]:
         """The answer token by token."""
         plan = self.plan(messages, parameters)
-        with self._speaking(messages, name, prompt, parameters, plan) as (observation, said):
+        with self._speaking(messages, name, prompt, parameters, plan) as (observation, sent):
             time.sleep(plan.first_seconds / self._speed)
             self._begin(observation, plan)
             for piece in plan.pieces:
                 time.sleep(plan.piece_seconds / self._speed)
-                said.append(piece)
+                sent.append(piece)
                 yield piece
 
     async def astream(
@@ -159,18 +159,18 @@ class MockModel:
     ) -> AsyncIterator[str]:
         """The same for `async for`."""
         plan = self.plan(messages, parameters)
-        with self._speaking(messages, name, prompt, parameters, plan) as (observation, said):
+        with self._speaking(messages, name, prompt, parameters, plan) as (observation, sent):
             await asyncio.sleep(plan.first_seconds / self._speed)
             self._begin(observation, plan)
             for piece in plan.pieces:
                 await asyncio.sleep(plan.piece_seconds / self._speed)
-                said.append(piece)
+                sent.append(piece)
                 yield piece
 
     def plan(self, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Plan:
         """What a call comes to. Nothing is waited for, nothing is observed."""
-        told = json.dumps([self.name, self.seed, [dict(message) for message in messages], parameters], default=str)
-        chance = random.Random(hashlib.sha256(told.encode()).digest())  # noqa: S311 - a repeatable one is wanted
+        key = json.dumps([self.name, self.seed, [dict(message) for message in messages], parameters], default=str)
+        chance = random.Random(hashlib.sha256(key.encode()).digest())  # noqa: S311 - a repeatable one is wanted
         stretch = 1 + chance.uniform(-_JITTER, _JITTER)
         input_tokens = sum(count_tokens(message["content"]) + _MESSAGE_TOKENS for message in messages)
         return Plan(
@@ -206,25 +206,25 @@ class MockModel:
 
         It is not current: between two pieces the caller does as it likes.
         """
-        said: list[str] = []
+        sent: list[str] = []
         observation = get_client().start_observation(
             name=name or self.name, as_type="generation", input=messages, model=self.name, model_parameters=parameters,
             prompt=prompt,
         )  # fmt: skip
         try:
-            yield observation, said
+            yield observation, sent
         except BaseException as error:
             observation.fail(error)
             raise
         finally:
-            if said:
-                _tell(observation, plan, said)
+            if sent:
+                _tell(observation, plan, sent)
             observation.end()
 
 
-def _tell(observation: Observation, plan: Plan, said: Sequence[str]) -> None:
-    content = {"role": "assistant", "content": "".join(said)}
-    observation.update(output=content, usage_details=plan.usage(len(said)))
+def _tell(observation: Observation, plan: Plan, sent: Sequence[str]) -> None:
+    content = {"role": "assistant", "content": "".join(sent)}
+    observation.update(output=content, usage_details=plan.usage(len(sent)))
 
 
 def count_tokens(text: str) -> int:

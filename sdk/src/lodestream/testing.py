@@ -114,23 +114,23 @@ class Captured:
     events: list[Event] = field(default_factory=list)
     """What else was told: of experiments, the items that finished, and the end."""
 
-    def emit(self, told: Observation | EncodedEvent, /) -> None:
+    def emit(self, record: Observation | EncodedEvent, /) -> None:
         """Take a span that ended, or an event."""
-        if isinstance(told, Score):
-            self.scores.append(CapturedScore(Event.FromString(told.event).score_recorded))
-        elif isinstance(told, EncodedEvent):
-            self.events.append(Event.FromString(told.event))
+        if isinstance(record, Score):
+            self.scores.append(CapturedScore(Event.FromString(record.event).score_recorded))
+        elif isinstance(record, EncodedEvent):
+            self.events.append(Event.FromString(record.event))
         else:
-            scope = f"{told._scope.name} {told._scope.version}"
-            self.spans.append(CapturedSpan(Span.FromString(told._as_otlp()), scope))
+            scope = f"{record._scope.name} {record._scope.version}"
+            self.spans.append(CapturedSpan(Span.FromString(record._as_otlp()), scope))
 
     def named(self, name: str) -> CapturedSpan:
         """The one span of that name. Raises LookupError when there is none, or several."""
-        found = [span for span in self.spans if span.name == name]
-        if len(found) != 1:
+        spans = [span for span in self.spans if span.name == name]
+        if len(spans) != 1:
             names = ", ".join(span.name for span in self.spans) or "nothing"
-            raise LookupError(f"{len(found)} spans are named {name!r}; there are: {names}")
-        return found[0]
+            raise LookupError(f"{len(spans)} spans are named {name!r}; there are: {names}")
+        return spans[0]
 
 
 @contextmanager

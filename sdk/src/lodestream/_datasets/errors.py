@@ -33,12 +33,12 @@ class DatasetItemsRefusedError(DatasetRefusedError):
     def __init__(self, dataset_name: str, refused: "Sequence[RefusedItem]", recorded: "RecordedItems") -> None:
         self.refused, self.recorded = tuple(refused), recorded
         stored, given = sum(map(bool, recorded.item_ids)), len(recorded.item_ids)
-        told = [f"  row {each.row}: {each.field}: {each.reason}" for each in refused[:_MOST_TOLD]]
+        lines = [f"  row {each.row}: {each.field}: {each.reason}" for each in refused[:_MOST_TOLD]]
         if len(refused) > _MOST_TOLD:
-            told.append(f"  and {len(refused) - _MOST_TOLD} more (see .refused)")
+            lines.append(f"  and {len(refused) - _MOST_TOLD} more (see .refused)")
         head = f"{len(refused)} of {given} items of {dataset_name!r} were refused, {stored} are stored:"
         first = refused[0]
-        super().__init__("\n".join((head, *told)), field=first.field, reason=first.reason)
+        super().__init__("\n".join((head, *lines)), field=first.field, reason=first.reason)
 
 
 _MOST_TOLD = 20

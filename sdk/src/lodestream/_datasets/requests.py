@@ -141,10 +141,10 @@ def our_field(path: str) -> str:
 def _messages(
     rows: Iterable[Mapping[str, Any]], refused: list[RefusedItem]
 ) -> Iterator[tuple[int, DatasetItemRecorded]]:
-    told_by = author()
+    recorded_by = author()
     for number, row in enumerate(rows):
         try:
-            yield number, item_message(row, told_by)
+            yield number, item_message(row, recorded_by)
         except NotJsonError as error:
             refused.append(RefusedItem(number, error.field, error.reason))
         except (TypeError, ValueError) as error:
@@ -183,32 +183,32 @@ def get_dataset(
 
     Raises DatasetError.
     """
-    found = call_dataset_service(
+    dataset = call_dataset_service(
         channel, "GetDataset", pb.GetDatasetRequest(dataset=selector), pb.GetDatasetResponse
     ).dataset
     pinned = selector.WhichOneof("when") is not None
-    return open_dataset(channel, found, splits=splits, pinned=pinned, runner=runner)
+    return open_dataset(channel, dataset, splits=splits, pinned=pinned, runner=runner)
 
 
 def open_dataset(
     channel: RpcChannel,
-    found: pb.Dataset,
+    message: pb.Dataset,
     *,
     splits: Iterable[str] = (),
     pinned: bool = False,
     runner: Runner,
 ) -> Dataset:
     """A dataset whose items are asked for when they are looked at."""
-    pages = _Pages(channel, found.name, found.version, tuple(splits))
+    pages = _Pages(channel, message.name, message.version, tuple(splits))
 
     def at(version: int) -> Dataset:
         return get_dataset(
-            channel, pb.DatasetSelector(name=found.name, version=version), splits=pages.splits, runner=runner
+            channel, pb.DatasetSelector(name=message.name, version=version), splits=pages.splits, runner=runner
         )
 
     return dataset_from(
-        found,
-        items=Items(pages.fetch, None if pages.splits else found.item_count),
+        message,
+        items=Items(pages.fetch, None if pages.splits else message.item_count),
         splits=pages.splits,
         pinned=pinned,
         _reopen=at,

@@ -71,8 +71,8 @@ def retry_seconds(trailing: Sequence[tuple[str, str | bytes]]) -> float | None:
 
 
 def _seconds(duration: bytes) -> float:
-    told = {field.number: signed(field.value) for field in fields(duration) if isinstance(field.value, int)}
-    return max(told.get(1, 0) + told.get(2, 0) / 1e9, 0.0)
+    parts = {field.number: signed(field.value) for field in fields(duration) if isinstance(field.value, int)}
+    return max(parts.get(1, 0) + parts.get(2, 0) / 1e9, 0.0)
 
 
 _OPTIONS = (
@@ -277,13 +277,13 @@ def open_channel(endpoint: Endpoint) -> "grpc.Channel":
 
 def metadata_of(settings: Settings) -> tuple[tuple[str, str], ...]:
     """Who calls, and with which key."""
-    told = (("lodestream-sdk-name", SDK_NAME), ("lodestream-sdk-version", __version__))
+    sdk_metadata = (("lodestream-sdk-name", SDK_NAME), ("lodestream-sdk-version", __version__))
     if not settings.secret_key:
-        return told
+        return sdk_metadata
     if not settings.public_key:
-        return (("authorization", f"Bearer {settings.secret_key}"), *told)
+        return (("authorization", f"Bearer {settings.secret_key}"), *sdk_metadata)
     pair = base64.b64encode(f"{settings.public_key}:{settings.secret_key}".encode()).decode()
-    return (("authorization", f"Basic {pair}"), *told)
+    return (("authorization", f"Basic {pair}"), *sdk_metadata)
 
 
 _PACKAGE = "/lodestream_proto.v1."

@@ -158,8 +158,8 @@ class Exporter:
 
     def _wait(self, outcome: Failed) -> None:
         if outcome.retry_after is not None:
-            asked = min(max(outcome.retry_after, _FIRST_WAIT), _LONGEST_ASKED)
-            self._pause(asked * self._random.uniform(1, 1.1), heed_hurry=False)  # not all clients at the same moment
+            delay = min(max(outcome.retry_after, _FIRST_WAIT), _LONGEST_ASKED)
+            self._pause(delay * self._random.uniform(1, 1.1), heed_hurry=False)  # not all clients at the same moment
         elif outcome.kind is FailureKind.MISCONFIGURED:
             self._pause(_SETUP_WAIT)
         else:

@@ -274,12 +274,12 @@ class Pipeline:
             except Exception as error:
                 report_internal_error("encoding a span", error)
                 continue
-            its = span._resource_otlp or self._resource
-            if count and (count == _FRAME_SPANS or size + len(encoded) > _FRAME_BYTES or its is not resource):
+            own_resource = span._resource_otlp or self._resource
+            if count and (count == _FRAME_SPANS or size + len(encoded) > _FRAME_BYTES or own_resource is not resource):
                 yield _payload(resource, heads, by_scope), count
                 by_scope.clear()
                 count = size = 0
-            resource = its
+            resource = own_resource
             by_scope.setdefault(span._scope, []).append(encoded)
             count, size = count + 1, size + len(encoded)
         if count:

@@ -169,9 +169,9 @@ class Segment:
     def recover(self) -> list[bytes]:
         """Find the frames of a segment that a process left behind; gives what is damaged. Raises OSError."""
         data = self.storage.read(0, self.size)
-        found = find_frames(data)
-        damaged = [data[begin:end] for begin, end in found.bad]
-        for begin, end in found.payloads:
+        frames = find_frames(data)
+        damaged = [data[begin:end] for begin, end in frames.bad]
+        for begin, end in frames.payloads:
             if spans := _count_spans(data[begin:end]):
                 self._add(Frame(begin, end, spans, is_event(data[begin : begin + 1])))
             else:

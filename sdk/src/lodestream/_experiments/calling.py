@@ -106,13 +106,13 @@ def in_thread(function: Callable[[], T]) -> "asyncio.Future[T]":
 
     def run() -> None:
         try:
-            done, told = future.set_result, context.run(function)
+            settle_with, value = future.set_result, context.run(function)
         except StopIteration as error:  # which a future does not take
-            done, told = future.set_exception, RuntimeError(f"StopIteration: {error}")  # type: ignore[assignment]
+            settle_with, value = future.set_exception, RuntimeError(f"StopIteration: {error}")  # type: ignore[assignment]
         except BaseException as error:
-            done, told = future.set_exception, error  # type: ignore[assignment]
+            settle_with, value = future.set_exception, error  # type: ignore[assignment]
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(settle, done, told)
+            loop.call_soon_threadsafe(settle, settle_with, value)
 
     start_thread(threading.Thread(target=run, name="lodestream-experiment", daemon=True))
     return future

@@ -48,11 +48,11 @@ class RegressionError(AssertionError):
         super().__init__(message or self._in_words())
 
     def _in_words(self) -> str:
-        told = f"{self.metric or 'the result'}"
+        text = f"{self.metric or 'the result'}"
         if self.value is not None:
-            told += f" is {self.value:g}"
+            text += f" is {self.value:g}"
         if self.threshold is not None:
-            told += f", {self.threshold:g} is asked for"
+            text += f", {self.threshold:g} is asked for"
         if self.baseline is not None:
-            told += f", {self.baseline:g} it was before"
-        return told if told != "the result" else "the result is not good enough"
+            text += f", {self.baseline:g} it was before"
+        return text if text != "the result" else "the result is not good enough"

@@ -38,15 +38,15 @@ class PlannedEvaluator:
     revision: str
     spec: Mapping[str, Any]
     """What is remembered of it with the run."""
-    ask: Callable[[EvaluatorInputs], Awaitable[Any]] = field(repr=False)
-    judges_failures: bool = False
-    watched: bool = True
+    evaluate: Callable[[EvaluatorInputs], Awaitable[Any]] = field(repr=False)
+    evaluates_failures: bool = False
+    observed: bool = True
     """Whether its work is worth an observation."""
 
 
 def planned_evaluators(
     given: Sequence[Any],
-    known: Collection[str],
+    inputs: Collection[str],
     *,
     what: str,
     alone: str,
@@ -61,58 +61,58 @@ def planned_evaluators(
         several = list_of(given, what)
     except TypeError as error:
         raise ExperimentRefusedError(str(error)) from None
-    judges: list[PlannedEvaluator] = []
+    evaluators: list[PlannedEvaluator] = []
     names: set[str] = set()
     for number, one in enumerate(several):
         place = f"{what}[{number}]"
-        judge = built_in(one, place=place) or _function(
-            one, known, place=place, alone=alone, timeout=timeout, taken=names
+        evaluator = built_in(one, place=place) or _function(
+            one, inputs, place=place, alone=alone, timeout=timeout, taken=names
         )
-        if judge.name in names:
-            raise ExperimentRefusedError(f"{place}.name: {judge.name!r} is the name of another one too")
-        names.add(judge.name)
-        judges.append(judge)
-    return judges
+        if evaluator.name in names:
+            raise ExperimentRefusedError(f"{place}.name: {evaluator.name!r} is the name of another one too")
+        names.add(evaluator.name)
+        evaluators.append(evaluator)
+    return evaluators
 
 
 def function_evaluator(
-    function: Any, known: Collection[str], *, place: str, alone: str, timeout: float | None, name: str = ""
+    function: Any, inputs: Collection[str], *, place: str, alone: str, timeout: float | None, name: str = ""
 ) -> PlannedEvaluator:
     """A judge that is a function of the user's.
 
     Raises ExperimentRefusedError.
     """
     try:
-        bound = bind(function, known, alone=alone, what=place)
+        bound = bind(function, inputs, alone=alone, what=place)
     except TypeError as error:
         raise ExperimentRefusedError(str(error)) from None
     name, revision = name or name_of(function), revision_of(function)
     spec = {"kind": "function", "name": name}
-    return PlannedEvaluator(name=name, revision=revision, spec=spec, ask=_asking(bound, timeout))
+    return PlannedEvaluator(name=name, revision=revision, spec=spec, evaluate=_calling(bound, timeout))
 
 
 async def outcomes_of(
-    judge: PlannedEvaluator, known: EvaluatorInputs, regressions: list[RegressionError] | None = None
+    evaluator: PlannedEvaluator, inputs: EvaluatorInputs, regressions: list[RegressionError] | None = None
 ) -> list[EvaluatorOutcome]:
     """What it says; when it fails, that. Nothing returned is nothing said. Regressions also go to the list."""
     try:
-        returned = await judge.ask(known)
-        evaluations = [] if returned is None else Evaluation.of(judge.name, returned)
+        returned = await evaluator.evaluate(inputs)
+        evaluations = [] if returned is None else Evaluation.of(evaluator.name, returned)
     except Exception as error:
         if isinstance(error, RegressionError) and regressions is not None:
             regressions.append(error)
         why = f"{type(error).__name__}: {error}"[:_MAX_ERROR]
-        return [EvaluatorOutcome(name=judge.name, error=why, revision=judge.revision)]
-    return [EvaluatorOutcome(name=each.name, evaluation=each, revision=judge.revision) for each in evaluations]
+        return [EvaluatorOutcome(name=evaluator.name, error=why, revision=evaluator.revision)]
+    return [EvaluatorOutcome(name=each.name, evaluation=each, revision=evaluator.revision) for each in evaluations]
 
 
 def first_of_each_name(judgements: Sequence[EvaluatorOutcome]) -> list[EvaluatorOutcome]:
     """Of those that have the same name the first, which says that there were more when it can."""
     first: dict[str, EvaluatorOutcome] = {}
     for judgement in judgements:
-        if (known := first.setdefault(judgement.name, judgement)) is not judgement:
+        if (earlier := first.setdefault(judgement.name, judgement)) is not judgement:
             error = f"name: {judgement.name!r} was said by more than one evaluator; none of them counts"
-            first[judgement.name] = EvaluatorOutcome(name=judgement.name, error=error, revision=known.revision)
+            first[judgement.name] = EvaluatorOutcome(name=judgement.name, error=error, revision=earlier.revision)
     if len(first) > _MAX_JUDGEMENTS:
         warn_once("evaluations", f"there are {len(first)} evaluations; the first {_MAX_JUDGEMENTS} are kept")
     return list(first.values())[:_MAX_JUDGEMENTS]
@@ -133,13 +133,13 @@ def revision_of(function: Any) -> str:
     while isinstance(function, partial):
         beside += repr((function.args, function.keywords))
         function = function.func
-    told = function if hasattr(function, "__qualname__") else type(function)
+    described = function if hasattr(function, "__qualname__") else type(function)
     try:
-        source = inspect.getsource(inspect.unwrap(told))
+        source = inspect.getsource(inspect.unwrap(described))
     except (OSError, TypeError):
-        code = getattr(told, "__code__", None)
+        code = getattr(described, "__code__", None)
         source = repr((code.co_code, code.co_consts)) if code is not None else ""
-    name = f"{getattr(told, '__module__', '')}.{getattr(told, '__qualname__', '')}"
+    name = f"{getattr(described, '__module__', '')}.{getattr(described, '__qualname__', '')}"
     return hashlib.sha256(f"{name}\n{source}\n{beside}".encode("utf-8", "replace")).hexdigest()[:12]
 
 
@@ -148,21 +148,21 @@ _MAX_JUDGEMENTS = 300  # of an item
 
 
 def _function(
-    one: Any, known: Collection[str], *, place: str, alone: str, timeout: float | None, taken: Collection[str]
+    one: Any, inputs: Collection[str], *, place: str, alone: str, timeout: float | None, taken: Collection[str]
 ) -> PlannedEvaluator:
     name = name_of(one)
     number = 1
     while name in taken:
         number += 1
         name = f"{name_of(one)}-{number}"
-    return function_evaluator(one, known, place=place, alone=alone, timeout=timeout, name=name)
+    return function_evaluator(one, inputs, place=place, alone=alone, timeout=timeout, name=name)
 
 
-def _asking(bound: BoundFunction, timeout: float | None) -> Callable[[EvaluatorInputs], Awaitable[Any]]:
-    async def ask(known: EvaluatorInputs) -> Any:
-        return await call(bound, known, timeout=timeout)
+def _calling(bound: BoundFunction, timeout: float | None) -> Callable[[EvaluatorInputs], Awaitable[Any]]:
+    async def evaluate(inputs: EvaluatorInputs) -> Any:
+        return await call(bound, inputs, timeout=timeout)
 
-    return ask
+    return evaluate
 
 
 # --- Built-in evaluators ----------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def built_in_evaluator(one: Any, *, place: str, client: Session, tools: "Tools |
             raise _refusal(place, error) from None
     if not isinstance(one, Evaluator):
         raise ExperimentRefusedError(f"{place}: {one!r:.100} judges no items")
-    return _judge(one, tools_of(client, tools))
+    return _planned(one, tools_of(client, tools))
 
 
 def built_in_run_evaluator(one: Any, *, place: str) -> PlannedEvaluator | None:
@@ -205,10 +205,10 @@ def built_in_run_evaluator(one: Any, *, place: str) -> PlannedEvaluator | None:
         raise ExperimentRefusedError(f"{place}: {one!r:.100} judges no runs")
     evaluator = one
 
-    async def ask(known: EvaluatorInputs) -> Any:
-        return await evaluator.evaluate([_judged(result) for result in known["item_results"]])
+    async def evaluate(inputs: EvaluatorInputs) -> Any:
+        return await evaluator.evaluate([_judged(result) for result in inputs["item_results"]])
 
-    return PlannedEvaluator(name=one.name, revision=one.revision, spec=one.spec, ask=ask, watched=False)
+    return PlannedEvaluator(name=one.name, revision=one.revision, spec=one.spec, evaluate=evaluate, observed=False)
 
 
 def tools_of(client: Session, given: "Tools | None") -> "Tools":
@@ -252,32 +252,32 @@ def _refusal(place: str, error: "EvaluatorSpecError") -> ExperimentRefusedError:
     return ExperimentRefusedError(f"{where}: {error.message}")
 
 
-def _judge(evaluator: "Evaluator", tools: "Tools") -> PlannedEvaluator:
-    async def ask(known: EvaluatorInputs) -> Any:
-        return await evaluator.evaluate(_case(known), tools)
+def _planned(evaluator: "Evaluator", tools: "Tools") -> PlannedEvaluator:
+    async def evaluate(inputs: EvaluatorInputs) -> Any:
+        return await evaluator.evaluate(_case(inputs), tools)
 
     return PlannedEvaluator(
         name=evaluator.name,
         revision=evaluator.revision,
         spec=evaluator.spec,
-        ask=ask,
-        judges_failures=evaluator.judges_failures,
-        watched=False,
+        evaluate=evaluate,
+        evaluates_failures=evaluator.judges_failures,
+        observed=False,
     )
 
 
-def _case(known: EvaluatorInputs) -> "Case":
+def _case(inputs: EvaluatorInputs) -> "Case":
     from lodestream.evaluators import Case
 
-    metadata = known["metadata"]
+    metadata = inputs["metadata"]
     return Case(
-        input=known["input"],
-        output=known["output"],
-        expected_output=known["expected_output"],
+        input=inputs["input"],
+        output=inputs["output"],
+        expected_output=inputs["expected_output"],
         metadata=metadata if isinstance(metadata, Mapping) else {} if metadata is None else {"metadata": metadata},
-        error=known["error"],
-        latency_seconds=known["latency_seconds"],
-        input_tokens=known["input_tokens"],
-        output_tokens=known["output_tokens"],
-        cost_usd=known["cost_usd"],
+        error=inputs["error"],
+        latency_seconds=inputs["latency_seconds"],
+        input_tokens=inputs["input_tokens"],
+        output_tokens=inputs["output_tokens"],
+        cost_usd=inputs["cost_usd"],
     )

@@ -39,10 +39,10 @@ def storable_json(value: Any) -> str:
     twice: list[str] = []
 
     def entries(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):  # 1 and "1" were keys
+        entries_by_key = dict(pairs)
+        if len(entries_by_key) != len(pairs):  # 1 and "1" were keys
             twice.append(text)
-        return found
+        return entries_by_key
 
     try:
         read = json.loads(text, object_pairs_hook=entries)
@@ -154,22 +154,22 @@ def result_from(message: pb.ExperimentItemFinished, row: Row) -> ItemResult:
 
 def evaluation_message(judgement: EvaluatorOutcome, shown: Shown) -> pb.ItemEvaluation:
     """What an evaluator said, or that it failed."""
-    told = pb.ItemEvaluation(name=judgement.name, evaluator_version=judgement.revision, score_id=judgement.score_id)
-    said = judgement.evaluation
-    if said is None:
-        told.error = storable_text(shown(judgement.error, "error"), MAX_COMMENT) or "it failed"
-        return told
-    told.comment = storable_text(shown(said.comment, "comment"), MAX_COMMENT) if said.comment else ""
-    told.metadata_json = storable_object(shown(said.metadata, "metadata"))
-    if said.data_type == "BOOLEAN":
-        told.boolean = bool(said.value)
-    elif said.data_type == "NUMERIC":
-        told.numeric = float(said.value)
-    elif said.data_type == "TEXT":
-        told.text = str(shown(said.value, "value"))
+    message = pb.ItemEvaluation(name=judgement.name, evaluator_version=judgement.revision, score_id=judgement.score_id)
+    evaluation = judgement.evaluation
+    if evaluation is None:
+        message.error = storable_text(shown(judgement.error, "error"), MAX_COMMENT) or "it failed"
+        return message
+    message.comment = storable_text(shown(evaluation.comment, "comment"), MAX_COMMENT) if evaluation.comment else ""
+    message.metadata_json = storable_object(shown(evaluation.metadata, "metadata"))
+    if evaluation.data_type == "BOOLEAN":
+        message.boolean = bool(evaluation.value)
+    elif evaluation.data_type == "NUMERIC":
+        message.numeric = float(evaluation.value)
+    elif evaluation.data_type == "TEXT":
+        message.text = str(shown(evaluation.value, "value"))
     else:
-        told.categorical = str(said.value)
-    return told
+        message.categorical = str(evaluation.value)
+    return message
 
 
 def outcome_from(message: pb.ItemEvaluation) -> EvaluatorOutcome:

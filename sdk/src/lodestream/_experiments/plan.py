@@ -39,9 +39,9 @@ class Plan:
     metadata_json: str
     task: BoundFunction
     task_name: str
-    judges: Sequence[PlannedEvaluator]
+    evaluators: Sequence[PlannedEvaluator]
     composite: PlannedEvaluator | None
-    run_judges: Sequence[PlannedEvaluator]
+    run_evaluators: Sequence[PlannedEvaluator]
     max_concurrency: int
     repetitions: int
     item_timeout: float | None
@@ -74,7 +74,7 @@ def plan_of(client: Session, name: str, task: Callable[..., Any], options: Exper
         metadata_json=metadata,
         task=bound,
         task_name=name_of(task),
-        judges=planned_evaluators(
+        evaluators=planned_evaluators(
             options.get("evaluators") or (),
             OF_ITEMS,
             what="evaluators",
@@ -85,7 +85,7 @@ def plan_of(client: Session, name: str, task: Callable[..., Any], options: Exper
         composite=None
         if composite is None
         else function_evaluator(composite, OF_ALL, place="composite_evaluator", alone="evaluations", timeout=timeout),
-        run_judges=planned_evaluators(
+        run_evaluators=planned_evaluators(
             options.get("run_evaluators") or (),
             OF_RUNS,
             what="run_evaluators",

@@ -60,10 +60,10 @@ def _number(value: Any) -> float:
 
 def _object(text: Any) -> dict[str, Any]:
     try:
-        told = json.loads(text) if text else {}
+        parsed = json.loads(text) if text else {}
     except (TypeError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class RunRecorder:
         recorder = self._client._recorder
         seed = self._seed(row.id, repetition)
         number = recorder.kept_trace_id(int(seeded_trace_id(seed), 16))
-        told = {
+        fields = {
             "input": row.input,
             "metadata": {
                 "experiment": self._plan.name,
@@ -99,7 +99,11 @@ class RunRecorder:
             },
         }
         root = recorder.observe(
-            "experiment-item", "span", told, where=(f"{number:032x}", None), span_id=_seeded_number(f"{seed}/item", 16)
+            "experiment-item",
+            "span",
+            fields,
+            where=(f"{number:032x}", None),
+            span_id=_seeded_number(f"{seed}/item", 16),
         )
         kept = root.is_recording()
         with recorder.current(root):
@@ -127,8 +131,8 @@ class RunRecorder:
         try:
             seed = self._seed(result.item_id, result.repetition)
             target = Target(trace_id=result.trace_id)
-            told = self._scored(seed, target, result.judgements) if result.trace_id else result.judgements
-            result = replace(result, judgements=told)
+            judgements = self._scored(seed, target, result.judgements) if result.trace_id else result.judgements
+            result = replace(result, judgements=judgements)
             message = result_message(
                 result, self._run_id, self._client._recorder.shown, with_item=not self._from_dataset
             )
@@ -158,19 +162,19 @@ class RunRecorder:
         return [self._score(seed, target, each) for each in judgements]
 
     def _score(self, seed: str, target: Target, judgement: EvaluatorOutcome) -> EvaluatorOutcome:
-        said = judgement.evaluation
-        if said is None:
+        evaluation = judgement.evaluation
+        if evaluation is None:
             return judgement
         fields = {
             "score_id": hashlib.sha256(f"{seed}/{judgement.name}".encode()).hexdigest()[:32],
-            "data_type": said.data_type,
-            "comment": said.comment,
-            "config_id": said.config_id,
-            "metadata": json.loads(storable_object(said.metadata) or "null"),
+            "data_type": evaluation.data_type,
+            "comment": evaluation.comment,
+            "config_id": evaluation.config_id,
+            "metadata": json.loads(storable_object(evaluation.metadata) or "null"),
             "source": "EVALUATOR",
             "evaluator_version": judgement.revision,
         }
-        score_id = self._client._recorder.score(target, said.name, said.value, fields)
+        score_id = self._client._recorder.score(target, evaluation.name, evaluation.value, fields)
         return replace(judgement, score_id=score_id or "")
 
     def _emit(self, event: bytes) -> None:

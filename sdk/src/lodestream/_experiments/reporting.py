@@ -71,14 +71,14 @@ class RunReporter:
 
 def item_message(item: ItemResult, run_id: str, shown: Shown) -> pb.ExperimentItem:
     """An item with what it was."""
-    told = result_message(item, run_id, shown, with_item=True)
+    message = result_message(item, run_id, shown, with_item=True)
     row = DatasetItem(
         item_id=item.item_id,
-        input_json=told.input_json,
-        expected_output_json=told.expected_output_json,
-        metadata_json=told.metadata_json,
+        input_json=message.input_json,
+        expected_output_json=message.expected_output_json,
+        metadata_json=message.metadata_json,
     )
-    return pb.ExperimentItem(result=told, item=row)
+    return pb.ExperimentItem(result=message, item=row)
 
 
 def run_message(result: ExperimentResult, run: Run, shown: Shown) -> pb.ExperimentRun:
@@ -119,12 +119,12 @@ def _summaries(judgements: Iterable[EvaluatorOutcome]) -> list[pb.EvaluationSumm
     by_name: dict[str, list[EvaluatorOutcome]] = {}
     for judgement in judgements:
         by_name.setdefault(judgement.name, []).append(judgement)
-    return [_summary(name, said) for name, said in sorted(by_name.items())]
+    return [_summary(name, outcomes) for name, outcomes in sorted(by_name.items())]
 
 
-def _summary(name: str, said: Sequence[EvaluatorOutcome]) -> pb.EvaluationSummary:
-    evaluations = [each.evaluation for each in said if each.evaluation is not None]
-    summary = pb.EvaluationSummary(name=name, count=len(evaluations), errors=len(said) - len(evaluations))
+def _summary(name: str, outcomes: Sequence[EvaluatorOutcome]) -> pb.EvaluationSummary:
+    evaluations = [each.evaluation for each in outcomes if each.evaluation is not None]
+    summary = pb.EvaluationSummary(name=name, count=len(evaluations), errors=len(outcomes) - len(evaluations))
     numbers = [float(each.value) for each in evaluations if each.data_type in ("NUMERIC", "BOOLEAN")]
     if numbers:
         summary.mean = statistics.fmean(numbers)

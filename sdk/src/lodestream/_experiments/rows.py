@@ -58,8 +58,8 @@ def content_id(input: Any, expected_output: Any, *beside: int) -> str:  # noqa: 
 
     Raises NotJsonError.
     """
-    told = canonical_json([plain(input, "input"), plain(expected_output, "expected_output"), *beside], "item")
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    content = canonical_json([plain(input, "input"), plain(expected_output, "expected_output"), *beside], "item")
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def _copied(value: Any) -> Any:

@@ -79,8 +79,8 @@ async def run_item(plan: Plan, records: RunRecorder, row: Row, repetition: int) 
         began, clock = dt.datetime.now(dt.UTC), time.perf_counter()
         output, error = await _outcome(plan, records, trace, row.fresh(), repetition)
         latency = time.perf_counter() - clock
-        known = _known(row.fresh(), repetition, trace, output=output, error=error, latency=latency)
-        judgements = await _judged(plan, records, known)
+        inputs = _inputs(row.fresh(), repetition, trace, output=output, error=error, latency=latency)
+        judgements = await _evaluations(plan, records, inputs)
         if not error:
             trace.root.update(output=output)
     result = ItemResult(
@@ -105,7 +105,7 @@ async def run_item(plan: Plan, records: RunRecorder, row: Row, repetition: int) 
 
 async def _outcome(plan: Plan, records: RunRecorder, trace: ItemTrace, row: Row, repetition: int) -> tuple[Any, str]:
     """What the task returned, and why it failed."""
-    known = {
+    inputs = {
         "item": row.given,
         "input": row.input,
         "expected_output": row.expected_output,
@@ -116,39 +116,43 @@ async def _outcome(plan: Plan, records: RunRecorder, trace: ItemTrace, row: Row,
     }
     try:
         with records.task(trace, row) as observation:
-            output = await call(plan.task, known, timeout=plan.item_timeout)
+            output = await call(plan.task, inputs, timeout=plan.item_timeout)
             observation.update(output=output)
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"[:_MAX_ERROR]
-        trace.root.update(level="ERROR", status_message=told)
-        return None, told
+        reason = f"{type(error).__name__}: {error}"[:_MAX_ERROR]
+        trace.root.update(level="ERROR", status_message=reason)
+        return None, reason
     return output, ""
 
 
-async def _judged(plan: Plan, records: RunRecorder, known: EvaluatorInputs) -> Sequence[EvaluatorOutcome]:
-    judges = [judge for judge in plan.judges if judge.judges_failures or not known["error"]]
-    said = await asyncio.gather(*(_said(records, judge, known) for judge in judges))
-    judgements = first_of_each_name([judgement for of_one in said for judgement in of_one])
-    if plan.composite is None or known["error"]:
+async def _evaluations(plan: Plan, records: RunRecorder, inputs: EvaluatorInputs) -> Sequence[EvaluatorOutcome]:
+    evaluators = [evaluator for evaluator in plan.evaluators if evaluator.evaluates_failures or not inputs["error"]]
+    outcomes = await asyncio.gather(*(_evaluated(records, evaluator, inputs) for evaluator in evaluators))
+    judgements = first_of_each_name([judgement for of_one in outcomes for judgement in of_one])
+    if plan.composite is None or inputs["error"]:
         return judgements
     evaluations = [each.evaluation for each in judgements if each.evaluation is not None]
-    together = await _said(records, plan.composite, {**known, "evaluations": evaluations})
+    together = await _evaluated(records, plan.composite, {**inputs, "evaluations": evaluations})
     return first_of_each_name([*judgements, *together])
 
 
-async def _said(records: RunRecorder, judge: PlannedEvaluator, known: EvaluatorInputs) -> list[EvaluatorOutcome]:
-    if not judge.watched:
-        return await outcomes_of(judge, known)
-    told = {"output": known["output"], "expected_output": known["expected_output"]}
-    with records.observed(judge.name, "evaluator", input=told) as observation:
-        said = await outcomes_of(judge, known)
-        if failed := next((each.error for each in said if each.error), ""):
+async def _evaluated(
+    records: RunRecorder, evaluator: PlannedEvaluator, inputs: EvaluatorInputs
+) -> list[EvaluatorOutcome]:
+    if not evaluator.observed:
+        return await outcomes_of(evaluator, inputs)
+    observed_inputs = {"output": inputs["output"], "expected_output": inputs["expected_output"]}
+    with records.observed(evaluator.name, "evaluator", input=observed_inputs) as observation:
+        outcomes = await outcomes_of(evaluator, inputs)
+        if failed := next((each.error for each in outcomes if each.error), ""):
             observation.update(level="ERROR", status_message=failed)
-        observation.update(output={each.name: each.evaluation.value for each in said if each.evaluation is not None})
-    return said
+        observation.update(
+            output={each.name: each.evaluation.value for each in outcomes if each.evaluation is not None}
+        )
+    return outcomes
 
 
-def _known(row: Row, repetition: int, trace: ItemTrace, *, output: Any, error: str, latency: float) -> EvaluatorInputs:
+def _inputs(row: Row, repetition: int, trace: ItemTrace, *, output: Any, error: str, latency: float) -> EvaluatorInputs:
     """What evaluators can ask for, and what built-in ones are given."""
     return {
         "input": row.input,
@@ -213,21 +217,21 @@ class ExperimentRunner:
         if results:
             log.warning("run %r goes on: %d items were done before", plan.run_name, len(results))
         missing = [work for work in _all_work(plan, run) if (work[0].id, work[1]) not in results]
-        orders, total = RemoteRunState(run), len(run.rows) * plan.repetitions
+        remote, total = RemoteRunState(run), len(run.rows) * plan.repetitions
         with progress_for(plan, total=total, done=len(results)) as progress:
-            await self._work_off(missing, results, records, progress, orders)
+            await self._work_off(missing, results, records, progress, remote)
         if len(results) < total:
             await in_thread(partial(client.flush, _DELIVERY_SECONDS))
-            if orders.ended:
-                told = f"run {plan.run_name!r} {orders.ended}: {len(results)} of {total} items were done"
-                raise ExperimentStoppedError(told, self._together(run, results, ()))
+            if remote.ended:
+                message = f"run {plan.run_name!r} {remote.ended}: {len(results)} of {total} items were done"
+                raise ExperimentStoppedError(message, self._together(run, results, ()))
             log.warning("%s", _stopped_at(plan, len(results), total))
             raise KeyboardInterrupt
-        judgements, regression = await self._judge_run(self._together(run, results, ()))
+        judgements, regression = await self._evaluate_run(self._together(run, results, ()))
         judgements = list(records.ended(judgements))
         await in_thread(partial(client.flush, _DELIVERY_SECONDS))
         result = self._together(run, results, judgements)
-        _tell_of_delivery(result)
+        _warn_of_delivery(result)
         if regression is not None:
             regression.result = result
             raise regression
@@ -239,30 +243,30 @@ class ExperimentRunner:
         results: Results,
         records: RunRecorder,
         progress: Progress,
-        orders: RemoteRunState,
+        remote: RemoteRunState,
     ) -> None:
         """So many at a time as may be."""
         waiting = iter(missing)
 
         async def work() -> None:
             for row, repetition in waiting:
-                await orders.until_going(lambda: self._stopped)
+                await remote.wait_while_paused(lambda: self._stopped)
                 await _until_there_is_room(records)
-                if self._stopped or orders.ended:
+                if self._stopped or remote.ended:
                     return
                 result = await run_item(self._plan, records, row, repetition)
                 results[row.id, repetition] = result
                 progress.advance(result)
 
-        async with orders, asyncio.TaskGroup() as group:
+        async with remote, asyncio.TaskGroup() as group:
             for _ in range(min(self._plan.max_concurrency, len(missing))):
                 group.create_task(work())
 
-    async def _judge_run(self, result: ExperimentResult) -> tuple[list[EvaluatorOutcome], RegressionError | None]:
+    async def _evaluate_run(self, result: ExperimentResult) -> tuple[list[EvaluatorOutcome], RegressionError | None]:
         """What is said of the run as a whole, and the first regression that was raised."""
         regressions: list[RegressionError] = []
         judgements: list[EvaluatorOutcome] = []
-        known: Mapping[str, Any] = {
+        inputs: Mapping[str, Any] = {
             "item_results": result.items,
             "results": result.items,
             "items": result.items,
@@ -270,9 +274,9 @@ class ExperimentRunner:
             "run_name": result.run_name,
             "name": result.name,
         }
-        for judge in self._plan.run_judges:
-            said = await outcomes_of(judge, known, regressions)
-            judgements += said
+        for evaluator in self._plan.run_evaluators:
+            outcomes = await outcomes_of(evaluator, inputs, regressions)
+            judgements += outcomes
         return first_of_each_name(judgements), next(iter(regressions), None)
 
     def _together(self, run: Run, results: Results, judgements: Sequence[EvaluatorOutcome]) -> ExperimentResult:
@@ -302,11 +306,11 @@ async def _until_there_is_room(records: RunRecorder) -> None:
 
 
 def _stopped_at(plan: Plan, done: int, total: int) -> str:
-    told = f"run {plan.run_name!r} is stopped: {done} of {total} items are done and kept"
-    return f"{told}; with run_name={plan.run_name!r} it goes on"
+    text = f"run {plan.run_name!r} is stopped: {done} of {total} items are done and kept"
+    return f"{text}; with run_name={plan.run_name!r} it goes on"
 
 
-def _tell_of_delivery(result: ExperimentResult) -> None:
+def _warn_of_delivery(result: ExperimentResult) -> None:
     receipt = result.receipt
     if result.recorded and receipt.pending:
         safe = "are on disk, and delivered as soon as it can be" if receipt.durable else "are in memory only"

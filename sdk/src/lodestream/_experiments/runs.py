@@ -64,39 +64,39 @@ def open_run(client: Session, plan: Plan, data: Any) -> Run:
         log.info("experiment %r: there is no server; its results are in this process only", plan.name)
         return Run(session=client, request=_request(plan, dataset, rows), dataset_name=name, recorded=False, rows=rows)
     channel, run_id = client._channel, run_id_of(dataset.id if dataset else "", plan.run_name)
-    found = find_run(channel, run_id) if plan.named else None
-    if found is not None:
+    run = find_run(channel, run_id) if plan.named else None
+    if run is not None:
         _deliver_what_was_left(client)
-        found = find_run(channel, run_id, client.position)
-    if found is not None and dataset is not None:
-        dataset = _at_the_runs_version(dataset, found)
+        run = find_run(channel, run_id, client.position)
+    if run is not None and dataset is not None:
+        dataset = _at_the_runs_version(dataset, run)
     rows = rows_of(dataset or data)
     request = _request(plan, dataset, rows)
-    if found is None:
+    if run is None:
         answer = call_experiment_service(
             channel, "StartExperiment", pb.StartExperimentRequest(experiment=request), pb.StartExperimentResponse
         )
-        found = answer.run
+        run = answer.run
         if answer.created:
-            return Run(session=client, request=found.request, dataset_name=name, recorded=True, rows=rows)
-    _refuse_another(found, request)
-    if found.state == pb.EXPERIMENT_STATE_PAUSED:
+            return Run(session=client, request=run.request, dataset_name=name, recorded=True, rows=rows)
+    _refuse_another(run, request)
+    if run.state == pb.EXPERIMENT_STATE_PAUSED:
         call_experiment_service(channel, "ResumeExperiment", pb.ResumeExperimentRequest(run_id=run_id, author=author()),
               pb.ResumeExperimentResponse)  # fmt: skip
     done = {
         (it.result.item_id, it.result.repetition): it for it in list_finished_items(channel, run_id, client.position)
     }
-    _tell_of_other_evaluators(plan, found, done)
-    complete = found if found.state == pb.EXPERIMENT_STATE_COMPLETED else None
+    _warn_of_other_evaluators(plan, run, done)
+    complete = run if run.state == pb.EXPERIMENT_STATE_COMPLETED else None
     return Run(
-        session=client, request=found.request, dataset_name=name, recorded=True, rows=rows, done=done, complete=complete
+        session=client, request=run.request, dataset_name=name, recorded=True, rows=rows, done=done, complete=complete
     )  # fmt: skip
 
 
-def how_it_ended(found: pb.ExperimentRun) -> str:
+def how_it_ended(run: pb.ExperimentRun) -> str:
     """In words, when it ended otherwise than by being complete; else nothing."""
-    how = _ENDED.get(found.state, "")
-    return f"{how} ({found.reason})" if how and found.reason else how
+    how = _ENDED.get(run.state, "")
+    return f"{how} ({run.reason})" if how and run.reason else how
 
 
 def _deliver_what_was_left(client: Session) -> None:
@@ -106,27 +106,27 @@ def _deliver_what_was_left(client: Session) -> None:
         log.warning("what earlier processes left could not be delivered yet; some items may be done again")
 
 
-def _at_the_runs_version(dataset: Dataset, found: pb.ExperimentRun) -> Dataset:
+def _at_the_runs_version(dataset: Dataset, run: pb.ExperimentRun) -> Dataset:
     """A run goes on over the version that it began with, unless another one was asked for."""
-    version = found.request.dataset_version
+    version = run.request.dataset_version
     if dataset.version == version:
         return dataset
     if dataset.pinned:
         raise ExperimentRefusedError(
-            f"run_name: {found.request.name!r} is a run over version {version} of {dataset.name!r}, "
+            f"run_name: {run.request.name!r} is a run over version {version} of {dataset.name!r}, "
             f"not {dataset.version}; another one needs another name"
         )
     log.warning("run %r goes on over version %d of %r, with which it began; the dataset is at version %d now",
-                found.request.name, version, dataset.name, dataset.version)  # fmt: skip
+                run.request.name, version, dataset.name, dataset.version)  # fmt: skip
     return dataset.at(version)
 
 
 def _request(plan: Plan, dataset: Dataset | None, rows: Sequence[Row]) -> ExperimentRequested:
     task: dict[str, Any] = {"kind": "sdk", "name": plan.name, "function": plan.task_name}
     if dataset is None:
-        told = "\n".join(sorted(row.id for row in rows))
-        task |= {"data": hashlib.sha256(told.encode()).hexdigest()[:32], "items": len(rows)}
-    judges = [*plan.judges, *([plan.composite] if plan.composite else [])]
+        ids = "\n".join(sorted(row.id for row in rows))
+        task |= {"data": hashlib.sha256(ids.encode()).hexdigest()[:32], "items": len(rows)}
+    evaluators = [*plan.evaluators, *([plan.composite] if plan.composite else [])]
     return ExperimentRequested(
         run_id=run_id_of(dataset.id if dataset else "", plan.run_name),
         name=plan.run_name,
@@ -134,8 +134,8 @@ def _request(plan: Plan, dataset: Dataset | None, rows: Sequence[Row]) -> Experi
         dataset_version=dataset.version if dataset else 0,
         splits=dataset.splits if dataset else (),
         task_json=json.dumps(task, ensure_ascii=False),
-        evaluators_json=_specs(judges),
-        run_evaluators_json=_specs(plan.run_judges),
+        evaluators_json=_specs(evaluators),
+        run_evaluators_json=_specs(plan.run_evaluators),
         metadata_json=plan.metadata_json,
         repetitions=plan.repetitions,
         max_concurrency=plan.max_concurrency,
@@ -144,44 +144,47 @@ def _request(plan: Plan, dataset: Dataset | None, rows: Sequence[Row]) -> Experi
     )
 
 
-def _specs(judges: Sequence[PlannedEvaluator]) -> str:
-    return json.dumps([judge.spec for judge in judges], ensure_ascii=False) if judges else ""
+def _specs(evaluators: Sequence[PlannedEvaluator]) -> str:
+    return json.dumps([evaluator.spec for evaluator in evaluators], ensure_ascii=False) if evaluators else ""
 
 
 def run_id_of(dataset_id: str, run_name: str) -> str:
     """Of a run over a dataset, or over data in none."""
-    told = canonical_json([dataset_id, run_name], "run")
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    key = canonical_json([dataset_id, run_name], "run")
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _refuse_another(found: pb.ExperimentRun, request: ExperimentRequested) -> None:
+def _refuse_another(run: pb.ExperimentRun, request: ExperimentRequested) -> None:
     """Raises ExperimentRefusedError when the run of that name is not the one that is asked for, or can't go on."""
-    its = found.request
+    earlier = run.request
     differs = [
         f"its {name} {_worded(here)}, now {_worded(there)}"
         for name, here, there in (
-            ("task is", json.loads(its.task_json or "{}"), json.loads(request.task_json)),
-            ("repetitions are", its.repetitions, request.repetitions),
-            ("splits are", sorted(its.splits), sorted(request.splits)),
+            ("task is", json.loads(earlier.task_json or "{}"), json.loads(request.task_json)),
+            ("repetitions are", earlier.repetitions, request.repetitions),
+            ("splits are", sorted(earlier.splits), sorted(request.splits)),
         )
         if here != there
     ]
     if differs:
         raise ExperimentRefusedError(
-            f"run_name: {its.name!r} is another run: {'; '.join(differs)}. This one needs another name"
+            f"run_name: {earlier.name!r} is another run: {'; '.join(differs)}. This one needs another name"
         )
-    if how := how_it_ended(found):
-        raise ExperimentRefusedError(f"run_name: {its.name!r} {how}; to run it again, give it another name")
+    if how := how_it_ended(run):
+        raise ExperimentRefusedError(f"run_name: {earlier.name!r} {how}; to run it again, give it another name")
 
 
-def _tell_of_other_evaluators(plan: Plan, found: pb.ExperimentRun, done: Done) -> None:
+def _warn_of_other_evaluators(plan: Plan, run: pb.ExperimentRun, done: Done) -> None:
     """Items keep the judgements that they have; where others would judge now, somebody should know."""
-    now = {judge.name: judge.revision for judge in (*plan.judges, *([plan.composite] if plan.composite else []))}
+    now = {
+        evaluator.name: evaluator.revision
+        for evaluator in (*plan.evaluators, *([plan.composite] if plan.composite else []))
+    }
     then = {it.name: it.evaluator_version for item in done.values() for it in item.result.evaluations}
     changed = sorted(name for name, revision in then.items() if now.get(name, revision) != revision)
-    if changed and len(done) and found.state == pb.EXPERIMENT_STATE_RUNNING:
+    if changed and len(done) and run.state == pb.EXPERIMENT_STATE_RUNNING:
         log.warning("run %r: %s changed since some of its items were judged; those keep what was said of them",
-                    found.request.name, ", ".join(changed))  # fmt: skip
+                    run.request.name, ", ".join(changed))  # fmt: skip
 
 
 def _worded(value: Any) -> str:
@@ -211,7 +214,7 @@ class RemoteRunState:
         if self._follower is not None:
             self._follower.cancel()
 
-    async def until_going(self, stopped: Callable[[], bool]) -> None:
+    async def wait_while_paused(self, stopped: Callable[[], bool]) -> None:
         """Wait while the run is paused, and is not stopped here."""
         while self._paused and not self.ended and not stopped():
             await asyncio.sleep(_HEED_SECONDS)
@@ -221,16 +224,16 @@ class RemoteRunState:
             await asyncio.sleep(LOOK_SECONDS)
             ask = partial(find_run, self._run.session._channel, self._run.id, retries=0)
             try:
-                found = await in_thread(ask)
+                run = await in_thread(ask)
             except ExperimentError as error:
                 log.debug("looking for orders: %s", error)
                 continue
-            if found is not None:
-                self._take(found)
+            if run is not None:
+                self._take(run)
 
-    def _take(self, found: pb.ExperimentRun) -> None:
-        self.ended = how_it_ended(found)
-        paused = found.state == pb.EXPERIMENT_STATE_PAUSED
+    def _take(self, run: pb.ExperimentRun) -> None:
+        self.ended = how_it_ended(run)
+        paused = run.state == pb.EXPERIMENT_STATE_PAUSED
         if paused and not self._paused:
-            log.warning("run %r is paused; no item is begun until it is resumed", found.request.name)
+            log.warning("run %r is paused; no item is begun until it is resumed", run.request.name)
         self._paused = paused

@@ -40,8 +40,8 @@ def canonical_json(value: Any, field: str) -> str:
 
     Raises NotJsonError.
     """
-    told = plain(value, field)
-    return json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+    plain_value = plain(value, field)
+    return json.dumps(plain_value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
 
 def strict_object(value: Any, field: str) -> str:
@@ -51,8 +51,12 @@ def strict_object(value: Any, field: str) -> str:
     """
     if value is None:
         return ""
-    told = plain(value, field)
-    return json.dumps(told if isinstance(told, dict) else {"metadata": told}, ensure_ascii=False, separators=(",", ":"))
+    plain_value = plain(value, field)
+    return json.dumps(
+        plain_value if isinstance(plain_value, dict) else {"metadata": plain_value},
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
 
 
 def plain(value: Any, field: str, depth: int = 0) -> Any:
@@ -77,8 +81,8 @@ def plain(value: Any, field: str, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         return dict(_entries(value, field, depth))
     if isinstance(value, AbstractSet):
-        told = [plain(item, f"{field}[{number}]", depth + 1) for number, item in enumerate(value)]
-        return sorted(told, key=lambda item: json.dumps(item, sort_keys=True))  # a set's order is not the same twice
+        items = [plain(item, f"{field}[{number}]", depth + 1) for number, item in enumerate(value)]
+        return sorted(items, key=lambda item: json.dumps(item, sort_keys=True))  # a set's order is not the same twice
     if isinstance(value, bytes | bytearray | memoryview):
         return _text_of_bytes(bytes(value), field)
     if isinstance(value, Sequence):

@@ -47,10 +47,10 @@ class PromptFiles:
             return None
         try:
             text = self._path(self._folder, selector).read_text(encoding="utf-8")
-            found: Message = json_format.Parse(text, PromptVersion(), ignore_unknown_fields=True)
+            version: Message = json_format.Parse(text, PromptVersion(), ignore_unknown_fields=True)
         except (OSError, ValueError, json_format.ParseError):
             return None
-        return found if isinstance(found, PromptVersion) and found.name == selector[0] else None
+        return version if isinstance(version, PromptVersion) and version.name == selector[0] else None
 
     def _write(self, selector: Selector, text: str) -> None:
         if self._folder is None:
@@ -93,9 +93,9 @@ class PromptCache:
 
     def __init__(self, settings: Settings, folder: Path | None) -> None:
         """`folder` is for the last known good."""
-        self._settings, self._disk = settings, PromptFiles(folder)
+        self._settings, self._files = settings, PromptFiles(folder)
         self._entries: dict[Selector, _Entry] = {}
-        self._away: dict[Selector, tuple[float, RpcError]] = {}
+        self._unavailable: dict[Selector, tuple[float, RpcError]] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -103,7 +103,7 @@ class PromptCache:
         self._lock = threading.RLock()
         self._fetching: dict[Selector, Future[_Entry]] = {}
         self._refreshing: set[Selector] = set()
-        self._watch = PromptWatch(RpcChannel(self._settings, patient=False), self._known, self._told)
+        self._watch = PromptWatch(RpcChannel(self._settings, patient=False), self._known, self._apply_changes)
 
     # --- Looking up ---------------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class PromptCache:
         selector = (name, which)
         entry = self._entries.get(selector)
         if entry is None or ttl <= 0:
-            entry = self._asked(selector, ttl=ttl, retries=retries, timeout=timeout)
+            entry = self._look_up(selector, ttl=ttl, retries=retries, timeout=timeout)
         elif not self._watch.covers(selector, now := time.monotonic()):
             self._watch.begin()
             if now >= entry.until:
@@ -138,18 +138,18 @@ class PromptCache:
 
     def forget(self, name: str | None = None) -> None:
         """Ask anew for this prompt, or for all, at the next look-up."""
-        self._away.clear()
+        self._unavailable.clear()
         for selector in list(self._entries):
             if name is None or selector[0] == name:
                 self._entries.pop(selector, None)
 
-    def _asked(self, selector: Selector, *, ttl: float, retries: int, timeout: float) -> _Entry:
+    def _look_up(self, selector: Selector, *, ttl: float, retries: int, timeout: float) -> _Entry:
         """From the server, or the disk. Raises PromptUnavailableError."""
         try:
-            self._refuse_while_away(selector)
-            entry = self._asked_once(selector, ttl=ttl, retries=retries, timeout=timeout)
+            self._refuse_while_unavailable(selector)
+            entry = self._fetch_once(selector, ttl=ttl, retries=retries, timeout=timeout)
         except RpcError as error:
-            kept = self._disk.find(selector)
+            kept = self._files.find(selector)
             if kept is None:
                 raise PromptUnavailableError(f"prompt {_in_words(selector)}: {error}") from None
             kept_on_disk = f"version {kept.version}, kept on disk, is used"
@@ -158,13 +158,13 @@ class PromptCache:
             self._keep(selector, entry)
         return entry
 
-    def _refuse_while_away(self, selector: Selector) -> None:
+    def _refuse_while_unavailable(self, selector: Selector) -> None:
         """The answer of a moment ago, so that a server that is away holds nobody up again and again."""
-        until, error = self._away.get(selector, (0.0, None))
+        until, error = self._unavailable.get(selector, (0.0, None))
         if error is not None and time.monotonic() < until:
             raise error
 
-    def _asked_once(self, selector: Selector, *, ttl: float, retries: int, timeout: float) -> _Entry:
+    def _fetch_once(self, selector: Selector, *, ttl: float, retries: int, timeout: float) -> _Entry:
         """One request at a time for a prompt; others wait for its answer. Raises LineError."""
         with self._lock:
             pending = self._fetching.get(selector)
@@ -196,11 +196,11 @@ class PromptCache:
             )
         except RpcError as error:
             if error.status != "NOT_FOUND":
-                self._away[selector] = (time.monotonic() + _AWAY_SECONDS, error)
+                self._unavailable[selector] = (time.monotonic() + _AWAY_SECONDS, error)
                 raise
             return self._take(selector, None, 0, ttl=_AWAY_SECONDS)
-        found = pb.GetPromptResponse.FromString(answer).prompt
-        return self._take(selector, found, found.revision, ttl=ttl)
+        version = pb.GetPromptResponse.FromString(answer).prompt
+        return self._take(selector, version, version.revision, ttl=ttl)
 
     def _refresh(self, selector: Selector, *, ttl: float, timeout: float) -> None:
         """Ask behind the program's back; what is known serves meanwhile."""
@@ -228,23 +228,23 @@ class PromptCache:
     def _known(self) -> Mapping[Selector, int]:
         return {selector: entry.revision for selector, entry in list(self._entries.items())}
 
-    def _told(self, changes: Sequence[pb.PromptOutcome]) -> None:
+    def _apply_changes(self, changes: Sequence[pb.PromptOutcome]) -> None:
         for change in changes:
-            found = change.found if change.HasField("found") else None
-            self._take(selector_from(change.prompt), found, change.revision, ttl=_AWAY_SECONDS)
+            version = change.found if change.HasField("found") else None
+            self._take(selector_from(change.prompt), version, change.revision, ttl=_AWAY_SECONDS)
 
-    def _take(self, selector: Selector, found: pb.PromptVersion | None, revision: int, *, ttl: float) -> _Entry:
-        entry = _Entry(prompt_from(found) if found is not None else None, revision, time.monotonic() + ttl)
-        self._away.pop(selector, None)
+    def _take(self, selector: Selector, version: pb.PromptVersion | None, revision: int, *, ttl: float) -> _Entry:
+        entry = _Entry(prompt_from(version) if version is not None else None, revision, time.monotonic() + ttl)
+        self._unavailable.pop(selector, None)
         with self._lock:
             present = self._entries.get(selector)
             if present is not None and revision and present.revision > revision:
                 return present  # an answer that was overtaken by the watch
             self._keep(selector, entry)
-        if found is not None:
-            self._disk.keep(selector, found)
+        if version is not None:
+            self._files.keep(selector, version)
         else:
-            self._disk.forget(selector)
+            self._files.forget(selector)
         self._watch.follow()
         return entry
 

@@ -30,7 +30,7 @@ def selector_from(message: PromptSelector) -> Selector:
 
 def prompt_from(message: PromptVersion) -> Prompt:
     """The prompt that a message is."""
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": message.name,
         "version": message.version,
         "labels": tuple(message.labels),
@@ -39,8 +39,8 @@ def prompt_from(message: PromptVersion) -> Prompt:
         "config_json": message.config_json,
     }
     if message.WhichOneof("content") == "chat":
-        return ChatPrompt(prompt=tuple(map(_item_from, message.chat.items)), **told)
-    return TextPrompt(prompt=message.text, **told)
+        return ChatPrompt(prompt=tuple(map(_item_from, message.chat.items)), **fields)
+    return TextPrompt(prompt=message.text, **fields)
 
 
 def creation_message(
@@ -57,7 +57,7 @@ def creation_message(
 
     Raises ValueError or TypeError when the messages or the config are none.
     """
-    told = PromptVersionCreated(
+    created = PromptVersionCreated(
         prompt_name=name,
         labels=labels,
         tags=tags,
@@ -66,10 +66,10 @@ def creation_message(
         author=author,
     )
     if isinstance(prompt, str):
-        told.text = prompt
+        created.text = prompt
     else:
-        told.chat.CopyFrom(ChatMessages(items=map(_item_of, chat_items(prompt))))
-    return told
+        created.chat.CopyFrom(ChatMessages(items=map(_item_of, chat_items(prompt))))
+    return created
 
 
 def _item_of(item: ChatItem) -> ChatPromptItem:

@@ -32,7 +32,7 @@ class PromptWatch:
     ) -> None:
         """`known` gives what is to be watched, and the revision that the caller has of each."""
         self._channel, self._known, self._take = channel, known, take
-        self._told = threading.Event()
+        self._changed = threading.Event()
         self._following: frozenset[Selector] = frozenset()
         self._true_until = 0.0
         self._closed = False
@@ -44,7 +44,7 @@ class PromptWatch:
 
     def follow(self) -> None:
         """There is something new to watch."""
-        self._told.set()
+        self._changed.set()
         self.begin()
         if self._following and not self._known().keys() <= self._following:
             self._channel.cancel_calls()
@@ -53,7 +53,7 @@ class PromptWatch:
         """Watch from now on; nothing where it does already."""
         if self._thread is not None or self._closed:
             return
-        self._told.set()
+        self._changed.set()
         self._thread = thread = threading.Thread(target=self._run, name="lodestream-prompts", daemon=True)
         try:
             start_thread(thread)
@@ -70,7 +70,7 @@ class PromptWatch:
     def close(self) -> None:
         """End the stream and the thread."""
         self._closed, self._true_until = True, 0.0
-        self._told.set()
+        self._changed.set()
         self._channel.cancel()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(1.0)
@@ -78,9 +78,9 @@ class PromptWatch:
     def _run(self) -> None:
         failures = 0
         while not self._closed:
-            self._told.wait()
+            self._changed.wait()
             time.sleep(_GATHER_SECONDS)
-            self._told.clear()
+            self._changed.clear()
             try:
                 self._listen()
                 failures = 0
@@ -98,7 +98,7 @@ class PromptWatch:
             end = time.monotonic() + pause
             while not self._closed and (left := end - time.monotonic()) > 0:
                 time.sleep(min(left, 0.5))
-            self._told.set()  # connect again
+            self._changed.set()  # connect again
 
     def _listen(self) -> None:
         known = dict(list(self._known().items())[-_MOST:])

@@ -62,11 +62,11 @@ def leave(entered: Entered) -> None:
 
 def propagated(context: Context) -> Mapping[str, Any]:
     """The attributes that a new observation in this context gets."""
-    told = context.get(_KEY)
+    attributes = context.get(_KEY)
     received = baggage.get_all(context)
     if received:
-        told = _from_baggage(received) | (told or {})  # type: ignore[operator]
-    return told or _NOTHING  # type: ignore[return-value]
+        attributes = _from_baggage(received) | (attributes or {})  # type: ignore[operator]
+    return attributes or _NOTHING  # type: ignore[return-value]
 
 
 def with_propagated(context: Context, attributes: Mapping[str, Any]) -> Context:
@@ -74,8 +74,8 @@ def with_propagated(context: Context, attributes: Mapping[str, Any]) -> Context:
     return set_value(_KEY, MappingProxyType(dict(attributes)), context)
 
 
-def into_baggage(told: Mapping[str, Any], context: Context) -> Context:
-    for key, value in told.items():
+def into_baggage(attributes: Mapping[str, Any], context: Context) -> Context:
+    for key, value in attributes.items():
         if key in _BAGGAGE_KEYS:
             context = baggage.set_baggage(f"{_BAGGAGE}{_BAGGAGE_KEYS[key]}", value, context)
         elif key == TRACE_TAGS:
@@ -86,17 +86,17 @@ def into_baggage(told: Mapping[str, Any], context: Context) -> Context:
 
 
 def _from_baggage(received: Mapping[str, object]) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     for name, value in received.items():
         if not name.startswith(_BAGGAGE) or len(text := str(value)) > 4 * MAX_PROPAGATED_CHARS:
             continue
         if name in _FROM_BAGGAGE:
-            told[_FROM_BAGGAGE[name]] = text
+            attributes[_FROM_BAGGAGE[name]] = text
         elif name == _TAGS_IN_BAGGAGE:
-            told[TRACE_TAGS] = _tags_in(text)
+            attributes[TRACE_TAGS] = _tags_in(text)
         elif name.startswith(_METADATA_IN_BAGGAGE):
-            told[f"{TRACE_METADATA}.{name.removeprefix(_METADATA_IN_BAGGAGE)}"] = text
-    return told
+            attributes[f"{TRACE_METADATA}.{name.removeprefix(_METADATA_IN_BAGGAGE)}"] = text
+    return attributes
 
 
 def _tags_in(text: str) -> tuple[str, ...]:

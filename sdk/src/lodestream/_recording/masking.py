@@ -53,17 +53,17 @@ class Masking:
             if value is not None
         }
 
-    def propagated(self, told: Mapping[str, Any]) -> dict[str, Any]:
+    def propagated(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """What may be kept of propagated attributes: the user, the session and the tags; metadata as one mapping."""
-        kept = dict(told)
+        kept = dict(attributes)
         for key, field in ((USER_ID, "user_id"), (SESSION_ID, "session_id")):
-            if key in told:
-                kept[key] = to_text(self.value(told[key], field))
-        if TRACE_TAGS in told:
-            tags = self.value(told[TRACE_TAGS], "tags")
+            if key in attributes:
+                kept[key] = to_text(self.value(attributes[key], field))
+        if TRACE_TAGS in attributes:
+            tags = self.value(attributes[TRACE_TAGS], "tags")
             kept[TRACE_TAGS] = tuple(map(to_text, tags)) if isinstance(tags, list | tuple) else (to_text(tags),)
         prefix = f"{TRACE_METADATA}."
-        if metadata := {key: value for key, value in told.items() if key.startswith(prefix)}:
+        if metadata := {key: value for key, value in attributes.items() if key.startswith(prefix)}:
             for key in metadata:
                 del kept[key]
             decoded = {key.removeprefix(prefix): _decoded(value) for key, value in metadata.items()}

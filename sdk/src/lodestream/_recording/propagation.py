@@ -58,7 +58,7 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
         as_baggage: bool = False,
     ) -> None:
         self._as_baggage, self._entered = as_baggage, list[Entered]()
-        self._told: dict[str, Any] = {}
+        self._attributes: dict[str, Any] = {}
         try:
             texts = {
                 USER_ID: user_id,
@@ -68,11 +68,13 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
                 VERSION: version,
                 **(_first(metadata_attributes(TRACE_METADATA, metadata, unmasked)) if metadata else {}),
             }
-            self._told = {key: str(value) for key, value in texts.items() if value is not None and _fits(key, value)}
+            self._attributes = {
+                key: str(value) for key, value in texts.items() if value is not None and _fits(key, value)
+            }
             if tags := tuple(tag for tag in _tags_of(tags) if _fits(TRACE_TAGS, tag)):
-                self._told[TRACE_TAGS] = tags
+                self._attributes[TRACE_TAGS] = tags
             if prompt is not None:
-                self._told |= prompt_attributes(prompt)
+                self._attributes |= prompt_attributes(prompt)
         except Exception as error:
             report_internal_error("propagate_attributes", error)
 
@@ -80,19 +82,19 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
         try:
             context = get_current()
             together = dict(propagated(context))
-            told = dict(self._told)
-            if TRACE_TAGS in told:
-                told[TRACE_TAGS] = tuple(dict.fromkeys((*together.get(TRACE_TAGS, ()), *told[TRACE_TAGS])))
-            together = _first((together | told, 0))
+            added = dict(self._attributes)
+            if TRACE_TAGS in added:
+                added[TRACE_TAGS] = tuple(dict.fromkeys((*together.get(TRACE_TAGS, ()), *added[TRACE_TAGS])))
+            together = _first((together | added, 0))
             context = with_propagated(context, together)
             if self._as_baggage:
-                context = into_baggage(_masked(told), context)
+                context = into_baggage(_masked(added), context)
             self._entered.append(enter(context))
             current = trace.get_current_span()
             if isinstance(current, Observation):
-                current._put_propagated(told)
+                current._put_propagated(added)
             else:
-                current.set_attributes(told)
+                current.set_attributes(added)
         except Exception as error:
             report_internal_error("propagate_attributes", error)
 
@@ -103,12 +105,12 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
             leave(self._entered.pop())
 
 
-def _first(attributes: tuple[Mapping[str, Any], int]) -> dict[str, Any]:
+def _first(counted: tuple[Mapping[str, Any], int]) -> dict[str, Any]:
     """The attributes without the metadata entries, as many as were given, that are more than propagate."""
-    told, dropped = attributes
+    attributes, dropped = counted
     kept: dict[str, Any] = {}
     metadata = 0
-    for key, value in told.items():
+    for key, value in attributes.items():
         if key.startswith(TRACE_METADATA):
             metadata += 1
             if metadata > _MAX_METADATA:
@@ -120,9 +122,9 @@ def _first(attributes: tuple[Mapping[str, Any], int]) -> dict[str, Any]:
     return kept
 
 
-def _masked(told: Mapping[str, Any]) -> Mapping[str, Any]:
+def _masked(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     """What may leave in baggage, by the mask of the current client."""
-    return current_client()._recorder.propagated(told)
+    return current_client()._recorder.propagated(attributes)
 
 
 def _tags_of(given: Any) -> tuple[str, ...]:

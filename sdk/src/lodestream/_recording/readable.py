@@ -77,13 +77,13 @@ class Scope:
         return scope_of(self.name, self.version, self.attributes)
 
     def to_json(self, indent: int | None = 4) -> str:
-        told = {
+        fields = {
             "name": self.name,
             "version": self.version,
             "schema_url": self.schema_url,
             "attributes": dict(self.attributes),
         }
-        return json.dumps(told, indent=indent)
+        return json.dumps(fields, indent=indent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +204,9 @@ class ReadableSpan:
     def to_json(self, indent: int | None = 4) -> str:
         """In the words of opentelemetry-sdk's ConsoleSpanExporter."""
         status, parent = self.status, self.parent
-        told = {"status_code": status.status_code.name}
+        fields = {"status_code": status.status_code.name}
         if status.description:
-            told["description"] = status.description
+            fields["description"] = status.description
         return json.dumps(
             {
                 "name": self.name,
@@ -215,7 +215,7 @@ class ReadableSpan:
                 "parent_id": f"0x{parent.span_id:016x}" if parent else None,
                 "start_time": _iso(self.start_time),
                 "end_time": _iso(self.end_time) if self.end_time else None,
-                "status": told,
+                "status": fields,
                 "attributes": dict(self.attributes),
                 "events": [
                     {"name": event.name, "timestamp": _iso(event.timestamp), "attributes": dict(event.attributes)}

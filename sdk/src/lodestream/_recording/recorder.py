@@ -87,14 +87,14 @@ class Recorder:
         key = self.project[1] if self.project and self.client and self.client.settings.public_key else ""
         warn_once(f"shut down {key}", f"the client {key!r} was shut down: what it is told since is not recorded")
 
-    def propagated(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
+    def propagated(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
         """What may be kept of what `propagate_attributes` was given; the last answer is remembered."""
         if self.masking is None:
-            return told
+            return attributes
         before, kept = self._propagated
-        if before is not told:
-            kept = self.masking.propagated(told)
-            self._propagated = (told, kept)
+        if before is not attributes:
+            kept = self.masking.propagated(attributes)
+            self._propagated = (attributes, kept)
         return kept
 
     def kept_trace_id(self, trace_id: int) -> int:
@@ -158,9 +158,9 @@ class Recorder:
             kept = parent._kept
             if parent._recorder is not self and parent._recorder.project != self.project:
                 parent_id = 0  # what is above is in another project: a root here, of the same trace
-        elif (its := parent.get_span_context()).is_valid:
+        elif (ids := parent.get_span_context()).is_valid:
             trace_id, parent_id, sampled, remote, state = (
-                its.trace_id, its.span_id, its.trace_flags.sampled, its.is_remote, its.trace_state
+                ids.trace_id, ids.span_id, ids.trace_flags.sampled, ids.is_remote, ids.trace_state
             )  # fmt: skip
             kept = sampled and (remote or self.samples(trace_id))  # another provider's sampler is not asked for ours
         else:
@@ -172,8 +172,8 @@ class Recorder:
                 sampled = kept = self.samples(trace_id)
         if not (self.enabled or self.is_on):
             return self._passing(scope, name, trace_id if parent_id else 0, parent_id, sampled=sampled, state=state)
-        if kept and (told := propagated(context)):
-            attributes = {**self.propagated(told), **attributes}
+        if kept and (inherited := propagated(context)):
+            attributes = {**self.propagated(inherited), **attributes}
         if kept and PARENT_LISTENERS and parent_id:
             for listener in PARENT_LISTENERS:
                 listener(parent_id)
@@ -245,8 +245,8 @@ class Recorder:
         return score.score_id
 
     def _environment_of(self, span: trace.Span) -> str:
-        told = span.attributes if isinstance(span, Observation) else {}
-        return str(told.get(ENVIRONMENT) or propagated(get_current()).get(ENVIRONMENT) or self._environment)
+        attributes = span.attributes if isinstance(span, Observation) else {}
+        return str(attributes.get(ENVIRONMENT) or propagated(get_current()).get(ENVIRONMENT) or self._environment)
 
     def announce(self, span: Observation, context: Context) -> None:
         """Tell that it began: the span processors that were added, and the server where that is wanted."""

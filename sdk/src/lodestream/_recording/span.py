@@ -242,15 +242,15 @@ class Observation(ReadableSpan, trace.Span):
             self._weight += weight_of(value)
         attributes[key] = value
 
-    def _put_propagated(self, told: Mapping[str, Any]) -> None:
+    def _put_propagated(self, attributes: Mapping[str, Any]) -> None:
         """Set what `propagate_attributes` gives to this and to all observations below."""
         if self._recording:
-            for key, value in self._recorder.propagated(told).items():
+            for key, value in self._recorder.propagated(attributes).items():
                 self._put(key, value)
 
     def _put_metadata(self, metadata: Any) -> None:
-        told, dropped = metadata_attributes(METADATA, metadata, self._recorder.shown)
-        for key, value in told.items():
+        entries, dropped = metadata_attributes(METADATA, metadata, self._recorder.shown)
+        for key, value in entries.items():
             before = self._attributes.get(key)
             more = len(value) - len(before) if before is not None else len(value)
             if (before is None and self._metadata_left <= 0) or more > self._metadata_room:
@@ -282,8 +282,8 @@ class Observation(ReadableSpan, trace.Span):
             if self._recorder.closed:
                 self._recorder.tell_closed()
             self._sink.emit(self)
-            if (told := self._recorder.listeners.get(self._trace_number)) is not None:
-                told(self._attributes)
+            if (listener := self._recorder.listeners.get(self._trace_number)) is not None:
+                listener(self._attributes)
             if self._recorder.processors.added or EVERYWHERE.added:
                 self._recorder.ended(self)
         except Exception as error:
@@ -320,9 +320,9 @@ class Observation(ReadableSpan, trace.Span):
         if len(self._events) >= limits.max_events:
             self._dropped = (self._dropped[0], self._dropped[1] + 1, self._dropped[2])
             return
-        told, dropped = self._recorder.bounded(attributes, limits.max_event_attributes, limits.max_attribute_length)
-        self._weight += 50 + sum(len(value) for value in told.values() if type(value) is str)
-        self._events = [*self._events, (str(name), timestamp or time.time_ns(), told, dropped)]
+        kept, dropped = self._recorder.bounded(attributes, limits.max_event_attributes, limits.max_attribute_length)
+        self._weight += 50 + sum(len(value) for value in kept.values() if type(value) is str)
+        self._events = [*self._events, (str(name), timestamp or time.time_ns(), kept, dropped)]
 
     @never_raises(None)
     def add_link(self, context: SpanContext, attributes: Mapping[str, Any] | None = None) -> None:
@@ -332,8 +332,8 @@ class Observation(ReadableSpan, trace.Span):
         if len(self._links) >= limits.max_links:
             self._dropped = (*self._dropped[:2], self._dropped[2] + 1)
             return
-        told, dropped = self._recorder.bounded(attributes, limits.max_link_attributes, limits.max_attribute_length)
-        self._links = [*self._links, (context, told, dropped)]
+        kept, dropped = self._recorder.bounded(attributes, limits.max_link_attributes, limits.max_attribute_length)
+        self._links = [*self._links, (context, kept, dropped)]
 
     @never_raises(None)
     def update_name(self, name: str) -> None:
@@ -359,17 +359,17 @@ class Observation(ReadableSpan, trace.Span):
         timestamp: int | None = None,
         escaped: bool = False,
     ) -> None:
-        told = {**exception_attributes(exception, escaped=escaped), **(attributes or {})}
-        self.add_event("exception", told, timestamp)
+        described = {**exception_attributes(exception, escaped=escaped), **(attributes or {})}
+        self.add_event("exception", described, timestamp)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         if error is not None and self._recording:
-            self._fail_as_told(error)
+            self._fail_as_configured(error)
         self.end()
 
-    def _fail_as_told(self, error: BaseException) -> None:
+    def _fail_as_configured(self, error: BaseException) -> None:
         """As opentelemetry-sdk does for the spans of instrumentation libraries, by `fail` for ours."""
         if self._scope.name == "lodestream":
             self.fail(error)
