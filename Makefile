@@ -36,6 +36,7 @@ check: check-quick ## format, lint, spelling, migrations, types, import rules, t
 
 check-quick: .venv/ready ## the part of it that takes a second
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	@$(BIN)/ruff check --quiet --preview --select DOC102,DOC202,DOC403 sdk/src # what docstrings name is there
 	@$(BIN)/typos
 	@$(BIN)/squawk --reporter gcc shared/read_model/migrations/*/*.sql
 	@$(BIN)/buf lint proto && $(BIN)/buf format --diff --exit-code proto

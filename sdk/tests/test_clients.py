@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from lodestream import Lodestream, get_client, observe, propagate_attributes
-from lodestream.testing import Captured
+from lodestream.testing import Captured, _Sink
 from opentelemetry import context, trace
 
 from sdk.tests.programs import Programs
@@ -19,7 +19,7 @@ def client_of(project: str, **settings: Any) -> tuple[Lodestream, Captured]:
     """A client, and what it would have sent."""
     sink = Captured()
     client = Lodestream(public_key=f"pk-{project}", secret_key=f"sk-{project}", endpoint="127.0.0.1:1", **settings)
-    client._recorder.sink = sink
+    client._recorder.sink = _Sink(sink)
     return client, sink
 
 

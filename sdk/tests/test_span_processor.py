@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from lodestream import Lodestream, LodestreamSpanProcessor, get_client, is_llm_span, observe, propagate_attributes
-from lodestream.testing import Captured, captured
+from lodestream.testing import Captured, _Sink, captured
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -198,7 +198,8 @@ def test_spans_go_to_the_client_that_is_meant(provider: Provider, caplog) -> Non
     sinks = {}
     for name in "ab":
         client = Lodestream(public_key=f"pk-{name}", secret_key=f"sk-{name}", endpoint="127.0.0.1:1")
-        client._recorder.sink = sinks[name] = Captured()
+        sinks[name] = Captured()
+        client._recorder.sink = _Sink(sinks[name])
         with client.as_current(), provider.tracer(MODEL).start_as_current_span(f"chat {name}") as span:
             pass
         provider.tracer(MODEL).start_span(f"below {name}", set_span_in_context(span)).end()

@@ -66,11 +66,21 @@ class Evaluation:
 
     @staticmethod
     def of(name: str, returned: Any) -> "list[Evaluation]":
-        """What a user's evaluator returned, as evaluations; those that have no name of their own get this one.
+        """Read what a function of a user's returned as evaluations.
 
-        Takes a truth, a number, a text (a category), an Evaluation, a tuple (value, comment), a dict or a dataclass
-        with "score" or "value", "label", and "comment", "explanation" or "reason", and a list of all those. What else
-        a dict holds becomes metadata. Raises InvalidEvaluationError for anything else, and for a name told twice.
+        Takes a boolean, a number, a text (a category), an Evaluation, a tuple (value, comment), a dict or a dataclass
+        with "score" or "value", "label", and "comment", "explanation" or "reason", and a list of all those. What else a
+        dict holds becomes metadata.
+
+        Args:
+            name: The name of evaluations that have none of their own.
+            returned: What the function returned.
+
+        Returns:
+            One evaluation, or one for each item of a list.
+
+        Raises:
+            InvalidEvaluationError: It is none of those, or a name comes twice; `field` names the part.
         """
         if not isinstance(returned, list):
             return [_one(name, returned)]

@@ -24,9 +24,13 @@ _PART = re.compile(r"^<(\w+)-([0-9a-f]{16})>\n(.*)\n</\1-\2>$", re.MULTILINE)
 
 
 def quote(messages: Sequence[Message], sentences: int | None = None) -> str:
-    """The neighbouring sentences said before that share most words with the last message.
+    """Quote the neighbouring sentences, said before, that share most words with the last message.
 
-    Two, unless told otherwise. A first message that asks for one or two sentences is heeded, and not quoted.
+    A first message that asks for one or two sentences is heeded, and not quoted.
+
+    Args:
+        messages: Mappings with "role" and "content".
+        sentences: How many sentences. Default: two, or what the first message asks for.
     """
     *before, last = messages
     asked_for = {"one sentence": 1, "two sentences": 2}
@@ -53,11 +57,20 @@ def answer(
     seed: int = 0,
     max_characters: int = MAX_ANSWER,
 ) -> str:
-    """A quotation; where JSON is asked for, JSON that satisfies its schema, as far as the mock knows schemas.
+    """Answer messages with a quotation; where JSON is asked for, with JSON that satisfies its schema.
 
-    A judge's verdict follows from how many words of the expected output (else of the input) the output has; seeds other
-    than 0 move it a little, so that votes may differ. Raises ValueError for a format that can't be followed, and for an
-    answer of more than `max_characters`, before it is built.
+    Args:
+        messages: Mappings with "role" and "content".
+        response_format: OpenAI's `response_format`. Default: a text.
+        seed: Other seeds than 0 move a judge's verdict a little, so that votes may differ. It follows from how many
+            words of the expected output (else of the input) the output has.
+        max_characters: Characters of the answer at most.
+
+    Returns:
+        The text, or JSON as a text, as far as the mock knows schemas.
+
+    Raises:
+        ValueError: The format can't be followed, or the answer has more than `max_characters`; it is not built then.
     """
     try:
         return _answer(messages, response_format or {}, seed, max_characters)

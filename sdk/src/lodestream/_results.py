@@ -99,7 +99,14 @@ class ItemResult:
         return {each.name: each.error for each in self.judgements if each.error}
 
     def value(self, name: str) -> bool | float | str | None:
-        """Of the evaluation of that name; None where there is none."""
+        """Return the value of an evaluation.
+
+        Args:
+            name: The evaluation's name.
+
+        Returns:
+            The value; None where there is none of that name.
+        """
         return next((each.value for each in self.evaluations if each.name == name), None)
 
 
@@ -150,18 +157,33 @@ class ExperimentResult:
         return len(self.items)
 
     def mean(self, name: str) -> float | None:
-        """Of the numbers and truths (true is 1) of that name; None where there is none."""
+        """Return the mean of the numbers and booleans (true is 1) that evaluations of a name have.
+
+        Args:
+            name: The evaluations' name.
+
+        Returns:
+            The mean over all items; None where there is no such number.
+        """
         values = [float(value) for item in self.items if isinstance(value := item.value(name), int | float)]
         return sum(values) / len(values) if values else None
 
     # --- Reports ------------------------------------------------------------------------------------------------------
 
     def report(self, comparison: "CompareExperimentsResponse | None" = None) -> "Report":
-        """What `lodestream.reports` makes its formats of."""
+        """Return the data that `lodestream.reports` makes its formats of, masked like what is sent.
+
+        Args:
+            comparison: What `compare` returned, to be shown with it. Default: none.
+        """
         return self._reporter.report(self, comparison)
 
     def format(self, *, include_item_results: bool = False) -> str:
-        """For a terminal; with each item if asked for."""
+        """Return a summary for a terminal.
+
+        Args:
+            include_item_results: Also show each item.
+        """
         lines = [self._formatted("text", None).rstrip("\n")]
         if include_item_results:
             lines += ["", *(line for item in self.items for line in _item_lines(item))]
@@ -174,23 +196,51 @@ class ExperimentResult:
         return "\n".join(lines)
 
     def to_markdown(self, comparison: "CompareExperimentsResponse | None" = None) -> str:
-        """For people; with what `compare` gave, also that."""
+        """Return a report in Markdown, for people.
+
+        Args:
+            comparison: What `compare` returned, to be shown with it. Default: none.
+        """
         return self._formatted("markdown", comparison)
 
     def to_html(self, comparison: "CompareExperimentsResponse | None" = None) -> str:
-        """A page that needs nothing else."""
+        """Return a report as one HTML page that needs nothing else.
+
+        Args:
+            comparison: What `compare` returned, to be shown with it. Default: none.
+        """
         return self._formatted("html", comparison)
 
     def to_junit(self, comparison: "CompareExperimentsResponse | None" = None) -> str:
-        """For the test reports of CI."""
+        """Return a report in JUnit's XML, for CI.
+
+        Args:
+            comparison: What `compare` returned, to be shown with it. Default: none.
+        """
         return self._formatted("junit", comparison)
 
     def to_json(self, comparison: "CompareExperimentsResponse | None" = None) -> str:
-        """For programs."""
+        """Return a report in JSON, for programs.
+
+        Args:
+            comparison: What `compare` returned, to be shown with it. Default: none.
+        """
         return self._formatted("json", comparison)
 
     def save(self, path: "str | os.PathLike[str]", comparison: "CompareExperimentsResponse | None" = None) -> Path:
-        """Write it in the format that the suffix names: .md, .html, .xml (JUnit), .json or .txt."""
+        """Write a report, in the format that the suffix names: .md, .html, .xml (JUnit), .json or .txt.
+
+        Args:
+            path: The file. Folders that are missing are made.
+            comparison: What `compare` returned, to be shown with it. Default: none.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: The suffix names no format.
+            OSError: It can't be written.
+        """
         path = Path(path)
         kind = _SUFFIXES.get(path.suffix.lower())
         if kind is None:
@@ -200,12 +250,20 @@ class ExperimentResult:
         return path
 
     def compare(self, baseline: "ExperimentResult | str", **options: Any) -> "CompareExperimentsResponse":
-        """Is this run better than that one, and by how much? By the server, with statistics.
+        """Ask the server whether this run is better than another, with statistics.
 
-        The baseline is a result, the name of a run over the same dataset, or a run's id.
+        Args:
+            baseline: A result, the name of a run over the same dataset, or a run's id.
+            **options: Further fields of the CompareExperimentsRequest: metrics, confidence, lower_is_better,
+                segment_by, seed.
 
-        `options` are those of its CompareExperimentsRequest: metrics, confidence, lower_is_better, segment_by, seed.
-        Raises ExperimentError.
+        Returns:
+            The server's comparison.
+
+        Raises:
+            ExperimentNotFoundError: There is no such baseline.
+            ExperimentRefusedError: An option makes no sense.
+            ExperimentUnavailableError: The run is in this process only, or the server can't be asked.
         """
         return self._reporter.compare(self, baseline if isinstance(baseline, str) else baseline.run_id, options)
 

@@ -78,7 +78,11 @@ class Plan:
         return "".join(self.pieces)
 
     def usage(self, pieces: int | None = None) -> dict[str, int]:
-        """Tokens: input, output, total; of the first pieces only, where a number is given."""
+        """Return the tokens: input, output, total.
+
+        Args:
+            pieces: Count only so many pieces of the answer. Default: all.
+        """
         output = len(self.pieces) if pieces is None else pieces
         return {"input": self.input_tokens, "output": output, "total": self.input_tokens + output}
 
@@ -102,10 +106,20 @@ class MockModel:
         error_rate: float = 0.0,
         speed: float = 1.0,
     ) -> None:
-        """`reply` makes the text; by default the model quotes what was said before and fits the last message best.
+        """Make a model.
 
-        `error_rate` is the share of messages whose calls raise MockModelError. `speed` divides all times that are
-        waited for, not those that are told; float("inf") waits for nothing.
+        Args:
+            name: The model's name.
+            seed: Another seed gives other times and failures.
+            reply: Makes the text of the messages. Default: what was said before and fits the last message best is
+                quoted.
+            first_token_seconds: Seconds until the first token, without reading the prompt.
+            tokens_per_second: How fast tokens come after that.
+            error_rate: The share of messages whose calls raise MockModelError, 0 to 1.
+            speed: Divides all times that are waited for, not those that are reported; float("inf") waits for nothing.
+
+        Raises:
+            ValueError: A number is out of its range.
         """
         if tokens_per_second <= 0 or speed <= 0 or not 0 <= error_rate <= 1 or first_token_seconds < 0:
             raise ValueError(
@@ -119,9 +133,19 @@ class MockModel:
     def chat(
         self, messages: Sequence[Message], *, name: str | None = None, prompt: Any = None, **parameters: Any
     ) -> Completion:
-        """The answer at once. `name` is the observation's, `prompt` what the messages were made with.
+        """Answer messages at once.
 
-        `parameters` (temperature and the like) are recorded.
+        Args:
+            messages: Mappings with "role" and "content".
+            name: The observation's name. Default: the model's.
+            prompt: What the messages were made with.
+            **parameters: Temperature and the like; they are recorded.
+
+        Returns:
+            The answer, its tokens and its times.
+
+        Raises:
+            MockModelError: The failure that was asked for with `error_rate`.
         """
         plan = self.plan(messages, parameters)
         with self._generation(messages, name, prompt, parameters) as observation:
@@ -133,7 +157,20 @@ class MockModel:
     async def achat(
         self, messages: Sequence[Message], *, name: str | None = None, prompt: Any = None, **parameters: Any
     ) -> Completion:
-        """The same without blocking the event loop."""
+        """Answer messages without blocking the event loop.
+
+        Args:
+            messages: As for `chat`.
+            name: As for `chat`.
+            prompt: As for `chat`.
+            **parameters: As for `chat`.
+
+        Returns:
+            The answer, its tokens and its times.
+
+        Raises:
+            MockModelError: The failure that was asked for with `error_rate`.
+        """
         plan = self.plan(messages, parameters)
         with self._generation(messages, name, prompt, parameters) as observation:
             await asyncio.sleep(plan.first_seconds / self._speed)
@@ -144,7 +181,20 @@ class MockModel:
     def stream(
         self, messages: Sequence[Message], *, name: str | None = None, prompt: Any = None, **parameters: Any
     ) -> Iterator[str]:
-        """The answer token by token."""
+        """Answer messages token by token.
+
+        Args:
+            messages: As for `chat`.
+            name: As for `chat`.
+            prompt: As for `chat`.
+            **parameters: As for `chat`.
+
+        Yields:
+            The pieces of the answer.
+
+        Raises:
+            MockModelError: The failure that was asked for with `error_rate`.
+        """
         plan = self.plan(messages, parameters)
         with self._speaking(messages, name, prompt, parameters, plan) as (observation, sent):
             time.sleep(plan.first_seconds / self._speed)
@@ -157,7 +207,20 @@ class MockModel:
     async def astream(
         self, messages: Sequence[Message], *, name: str | None = None, prompt: Any = None, **parameters: Any
     ) -> AsyncIterator[str]:
-        """The same for `async for`."""
+        """Answer messages token by token, for `async for`.
+
+        Args:
+            messages: As for `chat`.
+            name: As for `chat`.
+            prompt: As for `chat`.
+            **parameters: As for `chat`.
+
+        Yields:
+            The pieces of the answer.
+
+        Raises:
+            MockModelError: The failure that was asked for with `error_rate`.
+        """
         plan = self.plan(messages, parameters)
         with self._speaking(messages, name, prompt, parameters, plan) as (observation, sent):
             await asyncio.sleep(plan.first_seconds / self._speed)
@@ -168,7 +231,15 @@ class MockModel:
                 yield piece
 
     def plan(self, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Plan:
-        """What a call comes to. Nothing is waited for, nothing is observed."""
+        """Decide what a call comes to. Nothing is waited for, nothing is observed.
+
+        Args:
+            messages: As for `chat`.
+            parameters: Temperature and the like.
+
+        Returns:
+            The answer in pieces, with its times.
+        """
         key = json.dumps([self.name, self.seed, [dict(message) for message in messages], parameters], default=str)
         chance = random.Random(hashlib.sha256(key.encode()).digest())  # noqa: S311 - a repeatable one is wanted
         stretch = 1 + chance.uniform(-_JITTER, _JITTER)
@@ -228,10 +299,18 @@ def _tell(observation: Observation, plan: Plan, sent: Sequence[str]) -> None:
 
 
 def count_tokens(text: str) -> int:
-    """About what a model's tokenizer would count."""
+    """Return about what a model's tokenizer would count: a token for each four characters.
+
+    Args:
+        text: Any text.
+    """
     return -(-len(text) // _CHARS_PER_TOKEN)
 
 
 def tokens_of(text: str) -> list[str]:
-    """The text in as many pieces as it has tokens."""
+    """Return a text in as many pieces as it has tokens.
+
+    Args:
+        text: Any text.
+    """
     return [text[at : at + _CHARS_PER_TOKEN] for at in range(0, len(text), _CHARS_PER_TOKEN)]

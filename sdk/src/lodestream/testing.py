@@ -1,9 +1,9 @@
 """For the tests of programs that use Lodestream: what they would have sent, without a server.
 
 def test_answers_are_traced():
-    with captured() as told:
+    with captured() as recorded:
         answer("Where is my order?")
-    assert told.named("answer").output == "On its way."
+    assert recorded.named("answer").output == "On its way."
 """
 
 import json
@@ -114,8 +114,7 @@ class Captured:
     events: list[Event] = field(default_factory=list)
     """What else was told: of experiments, the items that finished, and the end."""
 
-    def emit(self, record: Observation | EncodedEvent, /) -> None:
-        """Take a span that ended, or an event."""
+    def _take(self, record: Observation | EncodedEvent) -> None:
         if isinstance(record, Score):
             self.scores.append(CapturedScore(Event.FromString(record.event).score_recorded))
         elif isinstance(record, EncodedEvent):
@@ -125,7 +124,14 @@ class Captured:
             self.spans.append(CapturedSpan(Span.FromString(record._as_otlp()), scope))
 
     def named(self, name: str) -> CapturedSpan:
-        """The one span of that name. Raises LookupError when there is none, or several."""
+        """Return the one span of a name.
+
+        Args:
+            name: The span's name.
+
+        Raises:
+            LookupError: There is none, or there are several.
+        """
         spans = [span for span in self.spans if span.name == name]
         if len(spans) != 1:
             names = ", ".join(span.name for span in self.spans) or "nothing"
@@ -133,14 +139,31 @@ class Captured:
         return spans[0]
 
 
+class _Sink:
+    """Takes what a client records."""
+
+    def __init__(self, captured: Captured) -> None:
+        self._captured = captured
+
+    def emit(self, record: Observation | EncodedEvent, /) -> None:
+        self._captured._take(record)
+
+
 @contextmanager
 def captured(**settings: Any) -> Iterator[Captured]:
-    """Within the block `get_client()` gives a client that sends nothing. `settings` are those of `Lodestream`."""
-    sink = Captured()
+    """Have `get_client()` give a client that sends nothing, within a block.
+
+    Args:
+        **settings: Arguments of `Lodestream`.
+
+    Yields:
+        What would have been sent.
+    """
+    recorded = Captured()
     with isolated(override=True):
         client = Lodestream(**{"secret_key": "for tests", "tracing_enabled": True, **settings})
-        client._recorder.sink = sink
-        yield sink
+        client._recorder.sink = _Sink(recorded)
+        yield recorded
 
 
 def _value(value: Any) -> Any:

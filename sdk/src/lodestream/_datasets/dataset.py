@@ -133,17 +133,52 @@ class Dataset:
         return True  # there is one, be it empty
 
     def at(self, version: int) -> "Dataset":
-        """The same at another version. Raises DatasetError."""
+        """Return the dataset at another version.
+
+        Args:
+            version: The version, from 1.
+
+        Returns:
+            The dataset, with the splits of this one.
+
+        Raises:
+            DatasetNotFoundError: There was no such version.
+            DatasetUnavailableError: The server can't be asked.
+        """
         return self._reopen(version)
 
     def run_experiment(self, *, name: str, task: Any, **options: "Unpack[ExperimentOptions]") -> "ExperimentResult":
-        """`client.run_experiment` over these items."""
+        """Run an experiment over these items: `client.run_experiment` with them as its data.
+
+        Args:
+            name: The experiment's name.
+            task: As for `Lodestream.run_experiment`.
+            **options: As for `Lodestream.run_experiment`.
+
+        Returns:
+            The result.
+
+        Raises:
+            ExperimentError: As for `Lodestream.run_experiment`, and so are the others.
+        """
         return self._runner.run_experiment(name=name, data=self, task=task, **options)
 
     async def run_experiment_async(
         self, *, name: str, task: Any, **options: "Unpack[ExperimentOptions]"
     ) -> "ExperimentResult":
-        """`client.run_experiment_async` over these items."""
+        """Run an experiment over these items in the running loop: `client.run_experiment_async`.
+
+        Args:
+            name: The experiment's name.
+            task: As for `Lodestream.run_experiment`.
+            **options: As for `Lodestream.run_experiment`.
+
+        Returns:
+            The result.
+
+        Raises:
+            ExperimentError: As for `Lodestream.run_experiment`, and so are the others.
+        """
         return await self._runner.run_experiment_async(name=name, data=self, task=task, **options)
 
 

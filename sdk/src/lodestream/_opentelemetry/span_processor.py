@@ -36,9 +36,13 @@ _automatic: "weakref.WeakKeyDictionary[Any, LodestreamSpanProcessor]" = weakref.
 
 
 def is_llm_span(span: ReadableSpan) -> bool:
-    """Whether a span is about a language model, an agent, a tool or retrieval: what is sent by default.
+    """Return whether a span is about a language model, an agent, a tool or retrieval: what is sent by default.
 
-    By the library that made it, or by attributes of OpenTelemetry's GenAI conventions, OpenInference, Traceloop, ours.
+    It goes by the library that made it, or by attributes of OpenTelemetry's GenAI conventions, OpenInference, Traceloop
+    and ours.
+
+    Args:
+        span: A span that ended.
     """
     scope = span.instrumentation_scope
     if scope is not None and scope.name.startswith(_LLM_SCOPES):
@@ -88,7 +92,12 @@ class LodestreamSpanProcessor(SpanProcessor):
 
     @never_raises(None)
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Remember the span, whose it is and what is propagated to it."""
+        """Remember a span that starts, whose it is and what is propagated to it.
+
+        Args:
+            span: The span.
+            parent_context: The context it starts in. Default: the current one.
+        """
         ids = span.get_span_context()
         if not self._active or isinstance(span, Observation) or not ids.trace_flags.sampled:
             return
@@ -106,7 +115,11 @@ class LodestreamSpanProcessor(SpanProcessor):
 
     @never_raises(None)
     def on_end(self, span: ReadableSpan) -> None:
-        """Send it, or remember what its place in the trace was."""
+        """Send a span that ended, or remember what its place in the trace was.
+
+        Args:
+            span: The span.
+        """
         ids = span.get_span_context()
         if ids is None or (begun := self._open.pop(ids.span_id, None)) is None:
             return
@@ -127,7 +140,14 @@ class LodestreamSpanProcessor(SpanProcessor):
         self._open.clear()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Deliver what has ended; False if some is left after so many milliseconds."""
+        """Deliver what has ended.
+
+        Args:
+            timeout_millis: Milliseconds to wait at most.
+
+        Returns:
+            False if some is left.
+        """
         client = self._client or client_for(get_current())
         return not client.flush(timeout_millis / 1_000).pending
 

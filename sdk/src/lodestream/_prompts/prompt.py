@@ -107,11 +107,23 @@ class TextPrompt(_Version):
     type: Literal["text"] = "text"
 
     def compile(self, /, **values: Any) -> str:
-        """The text with `{{name}}` replaced by the value of `name`; names without a value stay as they are."""
+        """Fill in the variables.
+
+        Args:
+            **values: By the names of the variables. None becomes nothing; anything else its `str`.
+
+        Returns:
+            The text with `{{name}}` replaced by the value of `name`; variables without a value stay as they are. What
+            is put in is not looked at again.
+        """
         return fill(self.prompt, values)
 
     def compiled_length(self, /, **values: Any) -> int:
-        """How many characters `compile` gives for these values, without building them."""
+        """Return how many characters `compile` gives for these values, without building them.
+
+        Args:
+            **values: As for `compile`.
+        """
         return filled_length(self.prompt, _text_lengths(values))
 
     @property
@@ -120,7 +132,7 @@ class TextPrompt(_Version):
         return variables_in(self.prompt)
 
     def get_langchain_prompt(self) -> str:
-        """As a template of LangChain's: `{name}`, other braces doubled."""
+        """Return the text as a template of LangChain's: `{name}`, other braces doubled."""
         return as_format_string(self.prompt)
 
 
@@ -132,10 +144,16 @@ class ChatPrompt(_Version):
     type: Literal["chat"] = "chat"
 
     def compile(self, /, **values: Any) -> list[dict[str, Any]]:
-        """The messages, `{{name}}` in them replaced; a placeholder by the messages given for its name.
+        """Fill in the variables and the placeholders.
 
-        What is put in is left as it is: messages of users can't reach the other variables. A placeholder without a
-        value stays, and that is told.
+        What is put in is not looked at again: messages of users can't reach the other variables.
+
+        Args:
+            **values: By the names of the variables, and lists of messages by the names of the placeholders.
+
+        Returns:
+            The messages, `{{name}}` in them replaced, and placeholders by the messages given. A placeholder without
+            messages stays, and that is logged.
         """
         messages: list[dict[str, Any]] = []
         for item in self.prompt:
@@ -146,9 +164,12 @@ class ChatPrompt(_Version):
         return messages
 
     def compiled_length(self, /, **values: Any) -> int:
-        """How many characters the messages have that `compile` gives, without building them.
+        """Return how many characters the messages have that `compile` gives, without building them.
 
         Messages given for placeholders count with all they hold, as JSON.
+
+        Args:
+            **values: As for `compile`.
         """
         placeholders = values.keys() & set(self.placeholders)
         lengths = _text_lengths({name: value for name, value in values.items() if name not in placeholders})
@@ -170,7 +191,7 @@ class ChatPrompt(_Version):
         return [item["name"] for item in self.prompt if "name" in item]
 
     def get_langchain_prompt(self) -> list[tuple[str, str]]:
-        """As `ChatPromptTemplate.from_messages` takes it; placeholders are ("placeholder", "{name}")."""
+        """Return what `ChatPromptTemplate.from_messages` takes; placeholders are ("placeholder", "{name}")."""
         return [
             (item["role"], as_format_string(item["content"]))
             if "content" in item

@@ -58,17 +58,43 @@ def observe(
     capture_output: bool | None = None,
     transform_to_string: ToText | None = None,
 ) -> Any:
-    """Make each call an observation: its arguments by name are the input, what it returns or yields is the output.
+    """Make each call of a function an observation: its arguments are the input, what it returns or yields the output.
 
-    For functions, coroutine functions and generators of both kinds, with and without parentheses. What the function
-    raises is recorded and raised on. A generator's observation begins with its first step, as its body does, and lasts
-    until it is exhausted, closed or collected; it is current while the generator runs, not in between; its output is
-    what was yielded, texts joined, or what `transform_to_string` makes of the list. Where a function returns a
-    generator, a coroutine, a future or a streaming response of Starlette's, its observation ends when that does.
+    For functions, methods, coroutine functions and generators of both kinds, with and without parentheses. What the
+    function raises is recorded and raised on. A generator's observation begins with its first step, as its body does,
+    and lasts until it is exhausted, closed or collected; it is current while the generator runs, not in between. Where
+    a function returns a generator, a coroutine, a future or a streaming response of Starlette's, its observation ends
+    when that does.
 
-    A call may say where it belongs with `lodestream_trace_id=` (32 hex digits) and
-    `lodestream_parent_observation_id=` (16), and in programs with several projects whose it is with
-    `lodestream_public_key=`; the function does not see these.
+    A call may say where it belongs with `lodestream_trace_id=` (32 hex digits) and `lodestream_parent_observation_id=`
+    (16), and in programs with several projects whose it is with `lodestream_public_key=`; the function does not see
+    these.
+
+    Args:
+        func: The function, where `observe` is used without parentheses.
+        name: The observations' name. Default: the function's.
+        as_type: "span", "generation", "embedding", "agent", "tool", "chain", "retriever", "evaluator", "guardrail" or
+            "event". Default: "span".
+        capture_input: Whether the arguments are kept, by their names. Default: the client's `capture_io`.
+        capture_output: Whether the result is kept. Default: the client's `capture_io`.
+        transform_to_string: Makes the output of a list of what was yielded. Default: texts are joined, anything else is
+            a list.
+
+    Returns:
+        The function, observed; with the same signature.
+
+    Example:
+        ::
+
+            @observe
+            def answer(question: str) -> str:
+                return complete(f"Answer briefly: {question}")
+
+            @observe(as_type="generation", name="llm")
+            def complete(prompt: str) -> str:
+                reply = model.generate(prompt)
+                get_client().update_current_generation(model=reply.model, usage_details=reply.usage)
+                return reply.text
     """
 
     def decorate(function: Any) -> Any:

@@ -37,11 +37,21 @@ _MAX_METADATA = 64  # entries; each observation has them all
 
 
 class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib's
-    """Within the block, every observation gets these, and the current one too.
+    """Give attributes to every observation within a block, and to the current one. Never raises.
 
-    Texts have at most 200 characters, metadata values as JSON; longer ones are left out, and that is told. Inner blocks
-    add tags and metadata to those of outer ones, and replace the rest. `as_baggage` lets them travel in W3C baggage to
-    the services that are called, third parties included.
+    Inner blocks add tags and metadata to those of outer ones, and replace the rest. Texts have at most 200 characters,
+    metadata values as JSON; longer ones are left out, and that is logged.
+
+    Args:
+        user_id: Who uses the application.
+        session_id: The conversation, or whatever groups traces.
+        metadata: A mapping of at most 64 entries.
+        version: Of the code that is observed.
+        tags: Tags of the trace.
+        trace_name: The trace's name.
+        environment: For example "staging". Default: the client's.
+        prompt: A prompt that generations are linked to.
+        as_baggage: Whether they travel in W3C baggage to the services that are called, third parties included.
     """
 
     def __init__(

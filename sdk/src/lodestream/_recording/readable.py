@@ -202,7 +202,11 @@ class ReadableSpan:
         return f"{type(self).__name__}(name={self._name!r}, context={self.context})"
 
     def to_json(self, indent: int | None = 4) -> str:
-        """In the words of opentelemetry-sdk's ConsoleSpanExporter."""
+        """Return the span in the words of opentelemetry-sdk's ConsoleSpanExporter.
+
+        Args:
+            indent: Spaces of each level; None for one line.
+        """
         status, parent = self.status, self.parent
         fields = {"status_code": status.status_code.name}
         if status.description:

@@ -170,7 +170,18 @@ class Observation(ReadableSpan, trace.Span):
     # --- Observations -------------------------------------------------------------------------------------------------
 
     def update(self, *, name: str | None = None, **fields: Unpack[ObservationFields]) -> Self:
-        """Tell more of it, until it ends."""
+        """Add to what is known of the observation, until it ends. Never raises.
+
+        Args:
+            name: A new name.
+            **fields: What is known of it: input and output (text, or anything that JSON can say), metadata (a mapping,
+                whose entries are added), version, level ("DEBUG", "DEFAULT", "WARNING", "ERROR"), status_message,
+                completion_start_time (when the first token came), model, model_parameters, usage_details (tokens by
+                kind), cost_details (US dollars by kind), prompt. None leaves a field as it is.
+
+        Returns:
+            The observation itself.
+        """
         if self._recording:
             try:
                 if name is not None:
@@ -189,21 +200,58 @@ class Observation(ReadableSpan, trace.Span):
     def start_observation(
         self, *, name: str | None = None, as_type: ObservationType = "span", **fields: Unpack[ObservationFields]
     ) -> "Observation":
-        """A child. It is yours to end."""
+        """Begin a child that does not become the current observation. It is yours to end.
+
+        Args:
+            name: Its name. Default: its type.
+            as_type: "span", "generation", "embedding", "agent", "tool", "chain", "retriever", "evaluator", "guardrail"
+                or "event".
+            **fields: What is known already. See `update`.
+
+        Returns:
+            The child. Never raises.
+        """
         return self._recorder.observe(name, as_type, fields, parent=self)
 
     def start_as_current_observation(
         self, *, name: str | None = None, as_type: ObservationType = "span", **fields: Unpack[ObservationFields]
     ) -> "CurrentObservation":
-        """A child that is current within the block, and ends with it."""
+        """Begin a child for `with`: current within the block, and ended with it.
+
+        Args:
+            name: Its name. Default: its type.
+            as_type: As for `start_observation`.
+            **fields: What is known already. See `update`.
+
+        Returns:
+            A context manager that gives the child. Never raises.
+        """
         return self._recorder.observe_as_current(name, as_type, fields, parent=self)
 
     def score(self, *, name: str, value: float | str | bool, **fields: Unpack[ScoreFields]) -> str | None:
-        """Judge it; gives the score's id, None when it was not taken, which is told."""
+        """Score the observation. Never raises.
+
+        Args:
+            name: What is scored, for example "helpfulness".
+            value: A number, true or false, or a text, which is a category unless `data_type="TEXT"`.
+            **fields: As for `Lodestream.create_score`.
+
+        Returns:
+            The score's id; None when it was not taken, which is logged, or the trace is not kept.
+        """
         return self._score(Target(trace_id=self.trace_id, observation_id=self.id), name, value, fields)
 
     def score_trace(self, *, name: str, value: float | str | bool, **fields: Unpack[ScoreFields]) -> str | None:
-        """Judge the trace it belongs to."""
+        """Score the trace that the observation belongs to. Never raises.
+
+        Args:
+            name: What is scored.
+            value: As for `score`.
+            **fields: As for `Lodestream.create_score`.
+
+        Returns:
+            The score's id; None when it was not taken, which is logged, or the trace is not kept.
+        """
         return self._score(Target(trace_id=self.trace_id), name, value, fields)
 
     def _score(self, target: Target, name: str, value: Any, fields: Mapping[str, Any]) -> str | None:
@@ -212,7 +260,11 @@ class Observation(ReadableSpan, trace.Span):
         return self._recorder.score(target, name, value, fields, span=self)
 
     def fail(self, error: BaseException) -> None:
-        """Record what left the observed code: an exception is an error, being cancelled or interrupted is not."""
+        """Record what left the observed code: an exception is an error, being cancelled or interrupted a warning.
+
+        Args:
+            error: What was raised.
+        """
         if isinstance(error, Exception):
             self.record_exception(error)
             self.update(level="ERROR", status_message=message_of(error) or type(error).__name__)
@@ -342,7 +394,12 @@ class Observation(ReadableSpan, trace.Span):
 
     @never_raises(None)
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
-        """OK is final; UNSET changes nothing (OpenTelemetry's rule)."""
+        """Set the status. OK is final, and UNSET changes nothing (OpenTelemetry's rule).
+
+        Args:
+            status: The status, or its code.
+            description: Why, where the code is ERROR.
+        """
         code = status.status_code if isinstance(status, Status) else status
         message = status.description if isinstance(status, Status) else description
         if self._recording and code is not StatusCode.UNSET and self._status[0] != StatusCode.OK.value:
