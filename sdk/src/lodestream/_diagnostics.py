@@ -19,7 +19,7 @@ _QUIET_SECONDS = 60.0
 _MAX_SUBJECTS = 1_000
 _warned_at: dict[str, float] = {}
 _dropped_since_logged: dict[str, tuple[int, str]] = {}
-"""By reason how much was dropped since that was last logged, and why."""
+"""How much was dropped since that was last logged, and why, by reason."""
 _counting = threading.RLock()
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -50,7 +50,7 @@ class Evaluation:
     data_type: ScoreType | None = None
     """Told by the value, unless it is said: texts are categories unless TEXT is said."""
     config_id: str | None = None
-    """Of the score config that the value has to keep to."""
+    """The score config that the value has to keep to."""
 
     def __post_init__(self) -> None:
         _check_line("name", self.name, MAX_NAME)
@@ -117,7 +117,7 @@ def _fields_of(returned: Any) -> Mapping[str, Any] | None:
 
 
 def _from_fields(name: str, fields: Mapping[str, Any]) -> Evaluation:
-    """Of numbers with a label, the number counts and the label is metadata."""
+    """Read a mapping as an evaluation. Beside a number, a label is metadata."""
     metadata = fields.get("metadata")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InvalidEvaluationError("metadata", f"is a dict, not {_named(metadata)}")

@@ -29,7 +29,7 @@ def new_event_id() -> str:
 
 
 def seeded_trace_id(seed: str) -> str:
-    """The same 32 hex digits for the same seed: the first 16 bytes of its SHA-256."""
+    """Return 32 hex digits that are the same for the same seed: the first 16 bytes of its SHA-256."""
     return hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:32]
 
 

@@ -66,14 +66,14 @@ class ItemResult:
     """What came of one item, in one repetition."""
 
     item: Any
-    """As the program gave it, or the dataset's item."""
+    """What the program gave, or the dataset's item."""
     item_id: str
     repetition: int = 0
     input: Any = None
     expected_output: Any = None
     metadata: Any = None
     output: Any = None
-    """As the task returned it; of a run that was gone on with, as JSON brought it back."""
+    """What the task returned; in a run that was gone on with, as JSON brought it back."""
     error: str = ""
     """Why the task failed; empty when it did not."""
     judgements: Sequence[EvaluatorOutcome] = ()
@@ -90,12 +90,12 @@ class ItemResult:
 
     @property
     def evaluations(self) -> list[Evaluation]:
-        """By those evaluators that did not fail."""
+        """The evaluations of the evaluators that did not fail."""
         return [each.evaluation for each in self.judgements if each.evaluation is not None]
 
     @property
     def evaluation_errors(self) -> dict[str, str]:
-        """By the names of the evaluators that failed."""
+        """The reasons of the evaluators that failed, by their names."""
         return {each.name: each.error for each in self.judgements if each.error}
 
     def value(self, name: str) -> bool | float | str | None:
@@ -127,12 +127,12 @@ class ExperimentResult:
     run_name: str
     run_id: str
     items: Sequence[ItemResult]
-    """By repetition, in the order of the data."""
+    """The items' results by repetition, in the order of the data."""
     run_judgements: Sequence[EvaluatorOutcome] = ()
     recorded: bool = True
     """False: there is no server, all is here only."""
     receipt: FlushReceipt = field(default_factory=FlushReceipt)
-    """Of what the process had to tell: complete, or what is still on its way."""
+    """Whether all of it is delivered, or what is still on its way."""
     _reporter: "Reporter" = field(repr=False, compare=False)
 
     @property
@@ -142,7 +142,7 @@ class ExperimentResult:
 
     @property
     def run_evaluations(self) -> list[Evaluation]:
-        """Of the run as a whole."""
+        """The evaluations of the run as a whole."""
         return [each.evaluation for each in self.run_judgements if each.evaluation is not None]
 
     @property

@@ -26,12 +26,12 @@ class ScoreFields(TypedDict, total=False):
     """What can be told of a score beside its name and value."""
 
     score_id: str | None
-    """The same id again supersedes: the newer score counts, both are kept. Default: a new one."""
+    """A score with an id that was used before supersedes: the newer counts, both are kept. Default: a new id."""
     data_type: ScoreType | None
     """Default: from the value. Texts are categories unless TEXT is said."""
     comment: str | None
     config_id: str | None
-    """Of the config that the value has to keep to; the server refuses one that does not."""
+    """The score config that the value has to keep to; the server refuses one that does not."""
     metadata: Any
     timestamp: dt.datetime | None
     """When it was given; default: now."""
@@ -140,12 +140,12 @@ def _kind_of(value: Any) -> ScoreType:
 
 
 def _object(metadata: Any) -> str:
-    """As the text of a JSON object."""
+    """Return metadata as the text of a JSON object."""
     return to_json(metadata if isinstance(metadata, Mapping) else {"metadata": metadata})
 
 
 def _timestamp(instant: dt.datetime | None) -> bytes:
-    """Of the event, when it occurred."""
+    """The field of the event that says when it occurred."""
     nanoseconds = time.time_ns() if instant is None else int(instant.timestamp() * 1e6) * 1_000
     seconds, nanos = divmod(nanoseconds, 1_000_000_000)
     if seconds < 0:

@@ -343,7 +343,7 @@ _NAMES = ("LODESTREAM_AUTHOR", "OTEL_SERVICE_NAME", "USER")
 
 
 def author() -> str:
-    """Whom the environment names, else the service, else the user."""
+    """Return who makes a change: whom the environment names, else the service, else the user."""
     return next((value for name in _NAMES if (value := os.environ.get(name))), "")
 
 

@@ -59,7 +59,7 @@ class Completion:
     time_to_first_token: float
     """Seconds."""
     seconds: float
-    """Of the whole answer."""
+    """Seconds that the whole answer takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Of the whole answer."""
+        """Seconds that the whole answer takes."""
         return self.first_seconds + len(self.pieces) * self.piece_seconds
 
 

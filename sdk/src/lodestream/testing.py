@@ -59,7 +59,7 @@ class CapturedSpan:
 
     @property
     def type(self) -> str:
-        """As given with `as_type`; "span" for those of other instrumentations."""
+        """The type given with `as_type`; "span" for spans of other instrumentations."""
         return str(self.attributes.get(TYPE, "span"))
 
     @property
@@ -68,7 +68,7 @@ class CapturedSpan:
 
     @property
     def input(self) -> Any:
-        """As it was given, after masking and one way through JSON; the same for `output`."""
+        """The input as it was given, after masking and one way through JSON."""
         return _decoded(self.attributes.get(INPUT))
 
     @property

@@ -71,12 +71,12 @@ class DatasetItem:
     metadata: Mapping[str, Any] | None = None
     splits: Sequence[str] = ()
     source_trace_id: str | None = None
-    """Of what it was taken from; 32 hex digits, and 16 for the observation."""
+    """The trace it was taken from, 32 hex digits; for the observation in it 16."""
     source_observation_id: str | None = None
     status: ItemStatus = "ACTIVE"
     dataset_name: str = ""
     version: int = 0
-    """Of the dataset, that made it what it is."""
+    """The version of the dataset that made the item what it is."""
     created_at: dt.datetime | None = None
     updated_at: dt.datetime | None = None
     author: str = ""
@@ -112,7 +112,7 @@ class Dataset:
     splits: Sequence[str] = ()
     """The items are those with any of these; without, all."""
     all_splits: Sequence[str] = ()
-    """That any item has."""
+    """The splits that any item has."""
     archived: bool = False
     pinned: bool = False
     """Whether this version was asked for, by its number or by an instant."""
@@ -200,4 +200,4 @@ class RecordedItems:
     item_ids: Sequence[str]
     """In the order given; "" for a row that was refused."""
     version: int
-    """Of the dataset, with them."""
+    """The dataset's version with the items."""

@@ -25,7 +25,7 @@ from lodestream._json.strict import NotJsonError, strict_json, strict_object
 from lodestream._settings import MIB, author
 
 MOST_ITEMS, MOST_BYTES = 1_000, 4 * MIB
-"""Of one call."""
+"""What one call sends at most."""
 _RETRIES, _SECONDS = 4, 15.0
 _PAGE_RETRIES = 3
 _OURS = {"input_json": "input", "expected_output_json": "expected_output", "metadata_json": "metadata",
@@ -98,7 +98,7 @@ def archive_items(channel: RpcChannel, dataset_name: str, item_ids: Sequence[str
 
 
 def archive(channel: RpcChannel, name: str) -> pb.ArchiveDatasetResponse:
-    """It is listed no more.
+    """Archive a dataset: it is listed no more.
 
     Raises DatasetError.
     """
@@ -232,7 +232,7 @@ def get_item(channel: RpcChannel, dataset_name: str, item_id: str, position: str
 
 
 class _Pages:
-    """Of the items of one version."""
+    """The pages of the items of one version."""
 
     def __init__(self, channel: RpcChannel, name: str, version: int, splits: tuple[str, ...]) -> None:
         self._channel, self._name, self._version, self.splits = channel, name, version, splits

@@ -29,7 +29,7 @@ class FailureKind(enum.Enum):
     """Why a request was not taken."""
 
     UNAVAILABLE = "away"
-    """It may be taken later: nobody answered, or the server said so."""
+    """The request may be taken later: nobody answered, or the server said so."""
     MISCONFIGURED = "setup"
     """A key or an address is wrong; it may be taken when people have put that right."""
     FORK_UNUSABLE = "stranded"
@@ -37,7 +37,7 @@ class FailureKind(enum.Enum):
     SERVER_ERROR = "broken"
     """The server failed at it; trying again may help."""
     PERMANENT = "invalid"
-    """It will never be taken as it is."""
+    """The request will never be taken as it is."""
 
 
 FAILURE_KINDS = {
@@ -48,7 +48,7 @@ FAILURE_KINDS = {
     **dict.fromkeys(("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "NOT_FOUND"), FailureKind.MISCONFIGURED),
     **dict.fromkeys(("INTERNAL", "UNKNOWN"), FailureKind.SERVER_ERROR),
 }
-"""By gRPC's status; a status that is not in here is INVALID."""
+"""The kind of each gRPC status; one that is not in here is PERMANENT."""
 
 
 _DETAILS = "grpc-status-details-bin"

@@ -61,10 +61,10 @@ class ForkAware(Protocol):
     """Calls gRPC from within the gate."""
 
     patient: bool
-    """Its calls end by themselves, soon as a rule; else they are interrupted at once."""
+    """Whether its calls end by themselves, soon as a rule; if not, a fork interrupts them at once."""
 
     def on_enter(self) -> None:
-        """It comes in; no interruption of former times concerns it."""
+        """Forget interruptions of former times: it comes in."""
 
     def interrupt(self) -> None:
         """Give up what is under way, and leave soon. Called by another thread."""
@@ -211,7 +211,7 @@ def _in_child() -> None:
 
 
 def _grpc_stops_for_forks() -> bool:
-    """It does by itself, unless that was switched off: then, once used, it aborts the child that uses it."""
+    """Whether gRPC stops by itself for a fork; where that was switched off, it aborts a child that uses it again."""
     return os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "1").strip().lower() not in _SWITCHED_OFF
 
 

@@ -130,7 +130,7 @@ class Pipeline:
 
     @property
     def position(self) -> str:
-        """Of all that was delivered."""
+        """The position in the server's log of all that was delivered."""
         return self._positions.token
 
     def close(self, timeout: float) -> FlushReceipt:
@@ -138,7 +138,7 @@ class Pipeline:
         return self._close(timeout, for_good=True)
 
     def close_at_exit(self, timeout: float) -> None:
-        """The same; but what ends from then on is taken still, and written to the spool by whoever ends it."""
+        """Close with the process. What ends from then on is still taken, and written to the spool at once."""
         self._close(timeout, for_good=False)
 
     def _close(self, timeout: float, *, for_good: bool) -> FlushReceipt:

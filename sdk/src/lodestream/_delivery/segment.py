@@ -94,12 +94,12 @@ class Frame(NamedTuple):
     """One that is not settled yet."""
 
     begin: int
-    """Of its payload."""
+    """Where its payload begins."""
     end: int
     spans: int
     """In it; an event counts as one."""
     event: bool = False
-    """It holds an Event, not spans."""
+    """Whether it holds an Event, not spans."""
 
 
 class Storage(Protocol):
@@ -154,7 +154,7 @@ class Segment:
             self.storage.close()
 
     def put_down(self) -> None:
-        """The same, for good; what holds nothing any more is deleted."""
+        """Let go of the storage for good; what holds nothing any more is deleted."""
         with contextlib.suppress(OSError):
             if self.frames:
                 self.storage.close()
@@ -236,7 +236,7 @@ class FileStorage:
 
 
 class MemoryStorage:
-    """The same without a disk."""
+    """A segment's bytes in memory, where there is no disk to be had."""
 
     def __init__(self) -> None:
         self._data = bytearray()

@@ -36,7 +36,7 @@ class Batch:
 
 
 def first_frames(frames: Iterable[Frame]) -> list[Frame]:
-    """As many as are delivered at once, at least one if there is one; all of the first one's kind."""
+    """Take as many frames as are delivered at once, at least one if there is one; all of the first one's kind."""
     taken: list[Frame] = []
     spans = size = 0
     for frame in frames:

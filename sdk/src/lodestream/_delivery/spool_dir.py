@@ -31,7 +31,7 @@ class SpoolDir:
         return self.path / f"seg-{number:06d}.log"
 
     def segments(self) -> list[Path]:
-        """Those there are, oldest first."""
+        """Return the files of its segments, oldest first."""
         return sorted(self.path.glob("seg-*.log"))
 
     def sync(self) -> None:

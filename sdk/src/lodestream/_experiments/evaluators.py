@@ -107,7 +107,7 @@ async def outcomes_of(
 
 
 def first_of_each_name(judgements: Sequence[EvaluatorOutcome]) -> list[EvaluatorOutcome]:
-    """Of those that have the same name the first, which says that there were more when it can."""
+    """Keep one outcome of each name: where several have it, an error that says so in their place."""
     first: dict[str, EvaluatorOutcome] = {}
     for judgement in judgements:
         if (earlier := first.setdefault(judgement.name, judgement)) is not judgement:
@@ -191,7 +191,7 @@ def built_in_evaluator(one: Any, *, place: str, client: Session, tools: "Tools |
 
 
 def built_in_run_evaluator(one: Any, *, place: str) -> PlannedEvaluator | None:
-    """The same for judges of runs."""
+    """Plan a built-in evaluator of runs; None when it is none."""
     if not isinstance(one, Mapping) and not type(one).__module__.startswith(_PACKAGE):
         return None
     from lodestream.evaluators import EvaluatorSpecError, RunEvaluator, run_evaluator_of
@@ -212,7 +212,7 @@ def built_in_run_evaluator(one: Any, *, place: str) -> PlannedEvaluator | None:
 
 
 def tools_of(client: Session, given: "Tools | None") -> "Tools":
-    """Those given; prompts are the client's unless something else is said."""
+    """Return the tools of built-in evaluators; prompts are the client's unless something else is given."""
     from lodestream.evaluators import Tools
 
     async def prompt(name: str, version: int | None, label: str | None) -> Any:

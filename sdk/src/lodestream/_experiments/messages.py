@@ -23,7 +23,7 @@ from lodestream._version import SDK_NAME, __version__
 _MAX_DEPTH = 60
 """The server takes a few more lists and objects within each other."""
 _MAX_OBJECT_BYTES = 60_000
-"""Of metadata; the server takes a little more."""
+"""Bytes of metadata at most; the server takes a little more."""
 _CUT = "…"
 
 
@@ -74,7 +74,7 @@ def _mended(value: Any, depth: int) -> Any:
 
 
 def _without_nul(value: Any) -> Any:
-    """As databases take it."""
+    """Return a value without NUL characters, which databases don't take."""
     if isinstance(value, str):
         return value.replace("\0", "\ufffd")
     if isinstance(value, list):
@@ -189,7 +189,7 @@ def outcome_from(message: pb.ItemEvaluation) -> EvaluatorOutcome:
 
 
 def finished_message(run_id: str, judgements: Sequence[EvaluatorOutcome], shown: Shown) -> pb.ExperimentFinished:
-    """That every item has its result."""
+    """Return the message that every item has its result."""
     return pb.ExperimentFinished(
         run_id=run_id,
         outcome=pb.EXPERIMENT_OUTCOME_COMPLETED,

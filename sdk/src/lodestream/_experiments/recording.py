@@ -53,7 +53,7 @@ def _first(usage: Mapping[str, Any], names: tuple[str, ...]) -> float:
 
 
 def _number(value: Any) -> float:
-    """That can be counted: 0 for anything else."""
+    """Return a number that can be counted: 0 for anything else."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if is_number and math.isfinite(value) and value > 0 else 0.0
 

@@ -26,7 +26,7 @@ class Row:
     metadata: Any = None
 
     def fresh(self) -> "Row":
-        """The same with lists and dicts of its own, for functions that change what they are given."""
+        """Copy the row with lists and dicts of its own, for functions that change what they are given."""
         given = self.given
         values = {name: _copied(getattr(self, name)) for name in ("input", "expected_output", "metadata")}
         if isinstance(given, DatasetItem):
@@ -54,7 +54,7 @@ def rows_of(data: Any) -> list[Row]:
 
 
 def content_id(input: Any, expected_output: Any, *beside: int) -> str:  # noqa: A002
-    """Of an item that has no other: from what it says.
+    """Return the id of an item that has no other, made of what it says.
 
     Raises NotJsonError.
     """

@@ -31,7 +31,7 @@ _ENDED = {
     pb.EXPERIMENT_STATE_BUDGET_SPENT: "ended with its budget",
 }
 Done = Mapping[tuple[str, int], pb.ExperimentItem]
-"""By item and repetition."""
+"""Items that are done, by item and repetition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Run:
     rows: Sequence[Row] = ()
     done: Done = field(default_factory=dict)
     complete: pb.ExperimentRun | None = None
-    """As it is at the server, when nothing is left to do."""
+    """The run at the server, when nothing is left to do."""
 
     @property
     def id(self) -> str:
@@ -149,7 +149,7 @@ def _specs(evaluators: Sequence[PlannedEvaluator]) -> str:
 
 
 def run_id_of(dataset_id: str, run_name: str) -> str:
-    """Of a run over a dataset, or over data in none."""
+    """Return the id of a run over a dataset, or over data in none."""
     key = canonical_json([dataset_id, run_name], "run")
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 

@@ -169,7 +169,7 @@ class _Careful:
         return plain
 
     def _most_items(self) -> int:
-        """That there can be room for, and one to notice that there are more."""
+        """Take as many items as there can be room for, and one to notice that there are more."""
         return max(self._left, 0) // 4 + 1
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from lodestream._json.lenient import jsonable
 
 MAX_DEPTH = 60
-"""Of containers in each other; the server takes a few more."""
+"""Containers in each other at most; the server takes a few more."""
 _TEXTS = (dt.datetime, dt.date, dt.time, dt.timedelta, uuid.UUID, pathlib.PurePath, decimal.Decimal)
 
 
@@ -36,7 +36,7 @@ def strict_json(value: Any, field: str) -> str:
 
 
 def canonical_json(value: Any, field: str) -> str:
-    """The same text for the same value: keys are sorted.
+    """Write a value as the text that is the same for the same value: keys are sorted.
 
     Raises NotJsonError.
     """

@@ -32,7 +32,7 @@ _LLM_SCOPES = (
 )  # fmt: skip
 _LLM_ATTRIBUTES = ("gen_ai.", "lodestream.", "llm.", "mcp.", "openinference.", "traceloop.")
 _automatic: "weakref.WeakKeyDictionary[Any, LodestreamSpanProcessor]" = weakref.WeakKeyDictionary()
-"""Those that were added to a provider without being asked for."""
+"""The processors that were added to a provider without being asked for."""
 
 
 def is_llm_span(span: ReadableSpan) -> bool:
@@ -210,7 +210,7 @@ class _Copy(Observation):
     """What is sent of another provider's span."""
 
     def send(self, span: ReadableSpan, resource: bytes) -> None:
-        """As it ended, with the resource that it is of."""
+        """Send the span as it ended, with the resource that it is of."""
         self._recording, self._end_ns, self._resource_otlp = False, span.end_time or span.start_time or 0, resource
         attributes, events, links = self._dropped
         self._dropped = (

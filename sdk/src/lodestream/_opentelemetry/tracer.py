@@ -34,11 +34,11 @@ class TracerProvider(trace.TracerProvider):
 
     @property
     def _client(self) -> Client:
-        """Whose spans it makes."""
+        """The client whose spans it makes."""
         return self._own_client
 
     def _client_in(self, context: Context) -> Client:  # noqa: ARG002 - the process's provider looks at it
-        """Whose spans it makes in a context."""
+        """Return the client whose spans it makes in a context."""
         return self._own_client
 
     @property
@@ -189,7 +189,7 @@ class ProcessTracerProvider(TracerProvider):
     """The process's: its spans are those of the client that the context names, or of the only one."""
 
     def __init__(self) -> None:
-        """Whose they are is decided span by span."""
+        """Make the process's provider: whose a span is, is decided for each."""
         self._successor = None
 
     @property

@@ -85,7 +85,7 @@ class _Entry:
     """None: the server has none."""
     revision: int
     until: float
-    """By time.monotonic."""
+    """When it is asked for again, by time.monotonic."""
 
 
 class PromptCache:

@@ -45,7 +45,7 @@ def variables_in(text: str) -> list[str]:
 
 
 def as_format_string(text: str) -> str:
-    """The same for `str.format` and LangChain's templates: `{name}`, and every other brace doubled."""
+    """Return the text for `str.format` and LangChain's templates: `{name}`, and every other brace doubled."""
     parts, end = [], 0
     for match in _VARIABLE.finditer(text):
         parts += [_doubled(text[end : match.start()]), f"{{{match[1].strip()}}}"]
@@ -86,7 +86,7 @@ class _Version:
     version: int
     """From 1; 0 for a fallback."""
     labels: Sequence[str] = ()
-    """That pointed to this version when it was read; `latest` is among those of the newest."""
+    """The labels that pointed to this version when it was read; `latest` is among those of the newest."""
     tags: Sequence[str] = ()
     commit_message: str = ""
     is_fallback: bool = False
@@ -214,7 +214,7 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 def _text_lengths(values: Mapping[str, Any]) -> dict[str, int]:
-    """By name, how long a value is where it is put in: None is nothing, all else is its `str`."""
+    """Return how long each value is where it is put in, by name: None is nothing, all else is its `str`."""
     return {name: 0 if value is None else len(str(value)) for name, value in values.items()}
 
 

@@ -63,7 +63,7 @@ class ObservationFields(TypedDict, total=False):
     metadata: Any
     """A mapping, whose entries are added to those there are; anything else is kept as a whole."""
     version: str | None
-    """Of the code that is observed."""
+    """The version of the code that is observed."""
     level: Level | None
     status_message: str | None
     completion_start_time: dt.datetime | None
@@ -229,7 +229,7 @@ def weight_of(value: Any) -> int:
 
 
 def exception_attributes(error: BaseException, *, escaped: bool) -> dict[str, str]:
-    """Of the event that records an exception, by OpenTelemetry's semantic conventions."""
+    """Return the attributes of the event that records an exception, by OpenTelemetry's semantic conventions."""
     kind = type(error)
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     return {

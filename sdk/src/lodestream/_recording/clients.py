@@ -71,7 +71,7 @@ def current_client(*, public_key: str | None = None) -> Client:
 
 
 def client_for(context: Context, public_key: str | None = None) -> Client:
-    """The same for what belongs into a context."""
+    """Return the client that is meant in a context, or by a key."""
     if _known.certain is not None and public_key is None:
         return _known.certain
     if _known.override is not None:
@@ -103,7 +103,7 @@ def client_named_by(context: Context) -> Client | None:
 
 
 def clients() -> list[Client]:
-    """Those that were made and not shut down."""
+    """Return the clients that were made and not shut down."""
     return list(_known.clients)
 
 
@@ -122,7 +122,7 @@ def register(client: Client) -> None:
 
 
 def unregister(client: Client) -> None:
-    """It was shut down."""
+    """Forget a client that was shut down."""
     with _lock:
         _known.clients = [other for other in _known.clients if other is not client]
         _known.decide()
@@ -148,7 +148,7 @@ class _Known:
     def __init__(self, *, overrides: bool = False) -> None:
         self.clients: list[Client] = []
         self.projects: set[Any] = set()
-        """Of all clients there were: an observation of one that was shut down may still be current."""
+        """The projects of all clients there were: an observation of one that was shut down may still be current."""
         self.overrides = overrides
         self.override: Client | None = None
         self.certain: Client | None = None

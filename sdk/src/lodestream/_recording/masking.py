@@ -105,7 +105,7 @@ def _decoded(text: str) -> Any:
 
 
 def _shallow(value: Any) -> Any:
-    """The same items in a container that the mask does not have."""
+    """Copy a container, so that the mask does not have the one that is compared."""
     if isinstance(value, dict):
         return dict(value)
     return list(value) if isinstance(value, list) else value

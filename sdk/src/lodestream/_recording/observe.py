@@ -259,7 +259,7 @@ class _Observed:
         return current_client().settings.capture_io if self._capture_output is None else self._capture_output
 
     def _arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """By their names; those that have none as "args"."""
+        """Return arguments by their names; those that have none as "args"."""
         named = dict(zip(self._names, args[self._skip :], strict=False))
         if unnamed := args[self._skip + len(self._names) :]:
             named["args"] = unnamed

@@ -84,7 +84,7 @@ class Processors:
 
 
 EVERYWHERE = Processors()
-"""Those of the process's tracer provider: they see the spans of every client."""
+"""The processors of the process's tracer provider: they see the spans of every client."""
 _in_use: "weakref.WeakSet[Processors]" = weakref.WeakSet()
 
 

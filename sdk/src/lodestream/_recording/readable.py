@@ -34,7 +34,7 @@ def sdk_type(module: str, name: str) -> Any:
 
 
 def resource_as_sdk(resource: "Resource") -> Any:
-    """The same as the SDK's type, if the program has imported it."""
+    """Return a resource as the SDK's type, if the program has imported it."""
     kind = sdk_type("opentelemetry.sdk.resources", "Resource")
     return resource if kind is None else kind(dict(resource.attributes), resource.schema_url)
 
@@ -88,7 +88,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class SpanEvent:
-    """As `opentelemetry.sdk.trace.Event`; `timestamp` is Unix time in nanoseconds."""
+    """An event of a span, like `opentelemetry.sdk.trace.Event`; `timestamp` is Unix time in nanoseconds."""
 
     name: str
     timestamp: int

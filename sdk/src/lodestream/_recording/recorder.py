@@ -53,7 +53,7 @@ class Recorder:
         self.client, self.closed = client, False
         self.processors = Processors()
         self.listeners: dict[int, Callable[[Mapping[str, Any]], None]] = {}
-        """By the number of a trace: who is told the attributes of each observation of it that ends."""
+        """What is called with the attributes of each observation of a trace that ends, by the trace's id."""
         self.begin(settings, sink)
 
     def begin(self, settings: Settings, sink: Sink) -> None:
@@ -98,13 +98,13 @@ class Recorder:
         return kept
 
     def kept_trace_id(self, trace_id: int) -> int:
-        """The same id for the same one, that is sampled wherever the share is ours; with a share of 0 none is."""
+        """Map a trace id to one that our sampler keeps, the same always to the same. A rate of 0 keeps none."""
         low = trace_id & 0xFFFF_FFFF_FFFF_FFFF
         return trace_id - low + (low * self._below >> 64)
 
     @property
     def resource(self) -> Any:
-        """Of all its spans; `opentelemetry.sdk.resources.Resource` where the program has imported it."""
+        """The resource of all its spans; `opentelemetry.sdk.resources.Resource` where the program has imported it."""
         return resource_as_sdk(self._resource)
 
     @staticmethod
@@ -266,7 +266,7 @@ class Recorder:
         where: Where | None = None,
         end_on_exit: bool = True,
     ) -> CurrentObservation:
-        """The same, current within a block."""
+        """Begin an observation that is current within a block."""
         begin = partial(self.observe, name, as_type, fields, parent=parent, where=where)
         return CurrentObservation(begin, end_on_exit=end_on_exit)
 
@@ -291,7 +291,7 @@ class Recorder:
         return span
 
     def samples(self, trace_id: int) -> bool:
-        """By the id's last 8 bytes, as OpenTelemetry's samplers decide: all services agree."""
+        """Whether a trace is kept: by its id's last 8 bytes, like OpenTelemetry's samplers; all services agree."""
         return trace_id & 0xFFFF_FFFF_FFFF_FFFF < self._below
 
 

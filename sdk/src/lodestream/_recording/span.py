@@ -162,7 +162,7 @@ class Observation(ReadableSpan, trace.Span):
         )
 
     def _snapshot(self) -> "Observation":
-        """As it is now."""
+        """Return a copy of the span as it is now."""
         still = copy.copy(self)
         still._attributes = dict(self._attributes)
         return still
@@ -342,7 +342,7 @@ class Observation(ReadableSpan, trace.Span):
             report_internal_error("ending a span", error)
 
     def _end_at_start(self) -> None:
-        """It took no time."""
+        """End the span at the time at which it began."""
         self.end(self._start_ns)
 
     @never_raises(None)
@@ -427,7 +427,7 @@ class Observation(ReadableSpan, trace.Span):
         self.end()
 
     def _fail_as_configured(self, error: BaseException) -> None:
-        """As opentelemetry-sdk does for the spans of instrumentation libraries, by `fail` for ours."""
+        """Record an error as opentelemetry-sdk does for spans of instrumentation libraries, and by `fail` for ours."""
         if self._scope.name == "lodestream":
             self.fail(error)
             return

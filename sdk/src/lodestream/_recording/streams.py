@@ -21,7 +21,7 @@ from lodestream._recording.span import Observation
 # What is kept of what a generator yields: by value, as it was then, and bounded in characters.
 
 _HEAD_CHARS, _TAIL_CHARS = 300_000, 40_000
-"""Of what is yielded the beginning and the end are kept: the last chunk of a model's stream has the usage."""
+"""How much is kept of the beginning and the end of what is yielded: a stream's last chunk has the usage."""
 _MAX_ITEMS = 10_000
 _UNKNOWN_WEIGHT = 1_000  # of an object that only a transformation of the program's understands
 
@@ -185,7 +185,7 @@ class Stream:
 
     @never_raises(None)
     def add(self, item: Any) -> None:
-        """It yielded this."""
+        """Keep what a step yielded."""
         if self._yielded is not None:
             self._yielded.add(item)
 

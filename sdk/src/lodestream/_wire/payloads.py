@@ -22,7 +22,7 @@ class EncodedEvent:
 
     @property
     def payload(self) -> bytes:
-        """Of a frame."""
+        """The payload of a frame that holds the event."""
         return EVENT + self.event
 
 
@@ -30,7 +30,7 @@ _SCOPE_SPANS, _SPANS = 2, 2  # the numbers of these fields in ResourceSpans and 
 
 
 def halves(payloads: list[bytes]) -> list[tuple[list[bytes], int]]:
-    """The same spans in two requests of ResourceSpans, each with its number of spans; or the same events."""
+    """Split payloads into two requests of ResourceSpans, each with its number of spans, or into two of events."""
     events = payloads[0].startswith(EVENT)
     if len(payloads) == 1 and not events:
         payloads = _singles(payloads[0])
@@ -40,7 +40,7 @@ def halves(payloads: list[bytes]) -> list[tuple[list[bytes], int]]:
 
 
 def count_spans(payload: bytes) -> int:
-    """Of a ResourceSpans. Raises ValueError when it is none."""
+    """Count the spans of a ResourceSpans. Raises ValueError when it is none."""
     return sum(1 for scope in submessages(payload, _SCOPE_SPANS) for _ in submessages(scope, _SPANS))
 
 
