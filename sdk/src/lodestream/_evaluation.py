@@ -37,7 +37,7 @@ class InvalidEvaluationError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A value with a name: a truth, a number or a category, and why.
+    """A value with a name: a boolean, a number or a category, and why.
 
     Raises InvalidEvaluationError naming the field that makes no sense.
     """
@@ -148,7 +148,7 @@ def _only(fields: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers and truths of other libraries (numpy's, decimals, enumerations) as Python's own."""
+    """Numbers and booleans of other libraries (numpy's, decimals, enumerations) as Python's own."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, bool):

@@ -54,7 +54,7 @@ class CapturedSpan:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Texts, truths, numbers, and lists of those."""
+        """Texts, booleans, numbers, and lists of those."""
         return {pair.key: _value(pair.value) for pair in self.otlp.attributes}
 
     @property
@@ -88,7 +88,7 @@ class CapturedScore:
 
     @property
     def value(self) -> float | str | bool:
-        """A number, a truth, or a text."""
+        """A number, a boolean, or a text."""
         kind = self.event.value.WhichOneof("kind")
         assert kind is not None, "scores are made with a value"
         value: float | str | bool = getattr(self.event.value, kind)

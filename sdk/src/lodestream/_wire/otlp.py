@@ -44,7 +44,7 @@ def attributes_of(tag: bytes, attributes: Mapping[str, Any]) -> list[bytes]:
 
 
 def any_value_of(value: Any, depth: int = 0) -> bytes:
-    """An AnyValue: text, truth, number, bytes, list or mapping; anything else as its text."""
+    """An AnyValue: text, boolean, number, bytes, list or mapping; anything else as its text."""
     if isinstance(value, str):
         return delimited(b"\x0a", text(value))
     if isinstance(value, bool):

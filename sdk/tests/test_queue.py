@@ -1,4 +1,4 @@
-"""The ring takes spans from any thread, within its bound, and never makes one wait."""
+"""The queue takes spans from any thread, within its bound, and never makes one wait."""
 
 import gc
 import signal
@@ -21,20 +21,20 @@ def span(text: str = "") -> Any:
 
 
 def test_it_is_bounded_in_bytes_and_counts_what_it_drops() -> None:
-    ring = BoundedQueue(100_000)
+    pending = BoundedQueue(100_000)
     for _ in range(30):
-        ring.put(span("x" * 10_000))
-    assert (ring.accepted, ring.dropped) == (9, 21)
-    assert len(ring.take()) == 9
-    ring.put(span())
-    assert ring.accepted == 10
+        pending.put(span("x" * 10_000))
+    assert (pending.accepted, pending.dropped) == (9, 21)
+    assert len(pending.take()) == 9
+    pending.put(span())
+    assert pending.accepted == 10
 
 
 def test_a_single_span_over_the_bound_is_taken() -> None:
-    ring = BoundedQueue(1000)
-    ring.put(span("x" * 10_000))
-    ring.put(span())
-    assert (ring.accepted, ring.dropped) == (1, 1)
+    pending = BoundedQueue(1000)
+    pending.put(span("x" * 10_000))
+    pending.put(span())
+    assert (pending.accepted, pending.dropped) == (1, 1)
 
 
 def test_bytes_and_lists_weigh_what_they_hold() -> None:
@@ -47,45 +47,45 @@ def test_bytes_and_lists_weigh_what_they_hold() -> None:
 
 
 def test_waiting_tells_of_what_was_taken_and_is_not_written_yet() -> None:
-    ring = BoundedQueue(1000)
-    assert not ring.waiting
-    ring.put(span())
-    assert ring.waiting
-    assert len(ring.take()) == 1
-    assert ring.waiting
-    assert ring.take() == []
-    assert not ring.waiting
+    pending = BoundedQueue(1000)
+    assert not pending.waiting
+    pending.put(span())
+    assert pending.waiting
+    assert len(pending.take()) == 1
+    assert pending.waiting
+    assert pending.take() == []
+    assert not pending.waiting
 
 
 def test_the_writer_is_woken_once() -> None:
-    ring = BoundedQueue(100_000)
-    ring.put(span())
-    ring.put(span())
-    ring.wait(None)
-    assert len(ring.take()) == 2
-    assert ring.take() == []
-    ring.wait(0.001)
-    ring.put(span())
-    ring.wait(None)
+    pending = BoundedQueue(100_000)
+    pending.put(span())
+    pending.put(span())
+    pending.wait(None)
+    assert len(pending.take()) == 2
+    assert pending.take() == []
+    pending.wait(0.001)
+    pending.put(span())
+    pending.wait(None)
 
 
 def test_closed_it_counts_and_takes_nothing() -> None:
-    ring = BoundedQueue(1000)
-    ring.put(span())
-    ring.close()
-    ring.put(span())
-    assert (ring.accepted, ring.dropped, len(ring.take())) == (1, 1, 1)
+    pending = BoundedQueue(1000)
+    pending.put(span())
+    pending.close()
+    pending.put(span())
+    assert (pending.accepted, pending.dropped, len(pending.take())) == (1, 1, 1)
 
 
 def test_who_comes_in_where_its_own_thread_holds_the_lock_does_not_wait() -> None:
-    ring = BoundedQueue(1 << 30)
-    with ring._lock:
-        ring.put(span())
-    assert ring.accepted == 1
+    pending = BoundedQueue(1 << 30)
+    with pending._lock:
+        pending.put(span())
+    assert pending.accepted == 1
 
 
 def test_signals_and_finalisers_may_come_at_any_moment() -> None:
-    ring, taken = BoundedQueue(1 << 40), 0
+    pending, taken = BoundedQueue(1 << 40), 0
     told: list[int] = []
 
     class Node:
@@ -93,11 +93,11 @@ def test_signals_and_finalisers_may_come_at_any_moment() -> None:
             self.me = self
 
         def __del__(self) -> None:
-            ring.put(shared)
+            pending.put(shared)
             told.append(1)
 
     def interrupt(*_: object) -> None:
-        ring.put(shared)
+        pending.put(shared)
         told.append(1)
 
     shared = span()
@@ -107,33 +107,33 @@ def test_signals_and_finalisers_may_come_at_any_moment() -> None:
     try:
         for _ in range(20_000):
             Node()
-            ring.put(shared)
+            pending.put(shared)
             told.append(1)
-            taken += len(ring.take())
+            taken += len(pending.take())
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         gc.set_threshold(*switch)
     gc.collect()
-    assert ring.accepted == taken + len(ring.take())
-    assert ring.accepted == len(told) > 40_000
-    assert ring.dropped == 0
+    assert pending.accepted == taken + len(pending.take())
+    assert pending.accepted == len(told) > 40_000
+    assert pending.dropped == 0
 
 
 def test_no_span_is_lost_between_threads() -> None:
-    ring, taken, done = BoundedQueue(1 << 40), list[Any](), threading.Event()
+    pending, taken, done = BoundedQueue(1 << 40), list[Any](), threading.Event()
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
 
     def read() -> None:
         while not done.is_set():
-            ring.wait(0.1)
-            taken.extend(ring.take())
-        taken.extend(ring.take())
+            pending.wait(0.1)
+            taken.extend(pending.take())
+        taken.extend(pending.take())
 
     def write(part: list[Any]) -> None:
         for one in part:
-            ring.put(one)
+            pending.put(one)
 
     spans = [span() for _ in range(4000)]
     writers = [threading.Thread(target=write, args=(spans[at::4],)) for at in range(4)]
@@ -143,8 +143,8 @@ def test_no_span_is_lost_between_threads() -> None:
     for thread in writers:
         thread.join()
     done.set()
-    ring.wake()
+    pending.wake()
     reader.join()
     sys.setswitchinterval(interval)
-    assert ring.accepted == 4000
+    assert pending.accepted == 4000
     assert {id(one) for one in taken} == {id(one) for one in spans}

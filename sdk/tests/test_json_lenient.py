@@ -134,7 +134,7 @@ class Array:
         ({1: "a", None: "b", ("x", 2): "c"}, {"1": "a", "None": "b", "('x', 2)": "c"}),
         ([math.nan, math.inf, -math.inf, 1.5], ["NaN", "Infinity", "-Infinity", 1.5]),
         (10**400, "<an integer of 1329 bits>"),
-        (Plain(), "<sdk.tests.test_encode.Plain>"),
+        (Plain(), "<sdk.tests.test_json_lenient.Plain>"),
         ([1, Silent()], [1, "<Silent could not be encoded: RuntimeError>"]),
         ({Silent(): 1, "b": 2}, {"<Silent could not be encoded: RuntimeError>": 1, "b": 2}),
         ({"a": Endless(), "b": 2}, {"a": [], "b": 2}),

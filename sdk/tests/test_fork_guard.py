@@ -1,4 +1,4 @@
-"""The gate to gRPC: a fork waits until nobody is inside, for a bounded time, and lets those inside know."""
+"""The guard of gRPC: a fork waits until nobody is inside, for a bounded time, and lets those inside know."""
 
 import threading
 import time
@@ -13,9 +13,9 @@ from sdk.tests.polling import until
 class Caller:
     """Is inside until it is interrupted, or for ever."""
 
-    def __init__(self, gate: ForkGuard, *, stubborn: bool = False, patient: bool = True) -> None:
+    def __init__(self, guard: ForkGuard, *, stubborn: bool = False, patient: bool = True) -> None:
         self.stubborn, self.patient, self.events = stubborn, patient, list[str]()
-        self._leave, self._gate = threading.Event(), gate
+        self._leave, self._gate = threading.Event(), guard
         self.thread = threading.Thread(target=self._call)
 
     def _call(self) -> None:
@@ -43,95 +43,95 @@ class Caller:
 
 
 @pytest.fixture
-def gate() -> ForkGuard:
+def guard() -> ForkGuard:
     return ForkGuard()
 
 
 @pytest.fixture
-def caller(gate: ForkGuard) -> Iterator[Caller]:
-    made = Caller(gate)
+def caller(guard: ForkGuard) -> Iterator[Caller]:
+    made = Caller(guard)
     made.thread.start()
     until(lambda: made.events)
     yield made
     made.end()
 
 
-def test_a_fork_interrupts_who_is_inside_and_closes_what_is_open(gate: ForkGuard, caller: Caller) -> None:
+def test_a_fork_interrupts_who_is_inside_and_closes_what_is_open(guard: ForkGuard, caller: Caller) -> None:
     begun = time.monotonic()
-    gate.before_fork()
+    guard.before_fork()
     assert time.monotonic() - begun < PATIENCE_SECONDS + MOST_SECONDS
     assert caller.events[:2] == ["inside", "interrupted"]
     assert caller.events[-1] == "hung up" or caller.events[-2:] == ["hung up", "left"]
-    gate.after_fork_in_parent()
+    guard.after_fork_in_parent()
 
 
-def test_who_would_stay_for_long_is_interrupted_at_once(gate: ForkGuard) -> None:
-    impatient = Caller(gate, patient=False)
+def test_who_would_stay_for_long_is_interrupted_at_once(guard: ForkGuard) -> None:
+    impatient = Caller(guard, patient=False)
     impatient.thread.start()
     until(lambda: impatient.events)
     begun = time.monotonic()
-    gate.before_fork()
+    guard.before_fork()
     assert time.monotonic() - begun < MOST_SECONDS
     assert impatient.events[:2] == ["inside", "interrupted"]
     assert impatient.events.count("interrupted") == 1
-    gate.after_fork_in_parent()
+    guard.after_fork_in_parent()
     impatient.end()
 
 
-def test_nobody_comes_in_while_a_thread_forks(gate: ForkGuard) -> None:
-    gate.before_fork()
-    gate.before_fork()  # it is hooked in twice
-    later = Caller(gate)
+def test_nobody_comes_in_while_a_thread_forks(guard: ForkGuard) -> None:
+    guard.before_fork()
+    guard.before_fork()  # it is hooked in twice
+    later = Caller(guard)
     later.thread.start()
-    gate.after_fork_in_parent()
+    guard.after_fork_in_parent()
     later.thread.join(0.05)
     assert later.events == []
-    gate.after_fork_in_parent()
+    guard.after_fork_in_parent()
     until(lambda: later.events == ["inside"])
     later.end()
 
 
-def test_a_fork_does_not_wait_for_ever(gate: ForkGuard) -> None:
-    stubborn = Caller(gate, stubborn=True)
+def test_a_fork_does_not_wait_for_ever(guard: ForkGuard) -> None:
+    stubborn = Caller(guard, stubborn=True)
     stubborn.thread.start()
     until(lambda: stubborn.events)
     begun = time.monotonic()
-    gate.before_fork()
+    guard.before_fork()
     assert MOST_SECONDS <= time.monotonic() - begun < 2 * MOST_SECONDS + THREADS_SECONDS
     assert "hung up" not in stubborn.events
-    gate.after_fork_in_child(survives=True)
-    assert not gate.usable
+    guard.after_fork_in_child(survives=True)
+    assert not guard.usable
     assert stubborn.events[-1] == "stranded"
     stubborn.end()
 
 
 @pytest.mark.parametrize("survives", [True, False])
-def test_a_child_of_a_fork_that_asked_for_nothing(gate: ForkGuard, survives: bool) -> None:
+def test_a_child_of_a_fork_that_asked_for_nothing(guard: ForkGuard, survives: bool) -> None:
     """As uWSGI forks. Nobody was inside; whether gRPC still ran is not known."""
-    gate.after_fork_in_child(survives=survives)
-    assert gate.usable is survives
+    guard.after_fork_in_child(survives=survives)
+    assert guard.usable is survives
 
 
-def test_a_child_of_a_fork_that_asked_for_nothing_with_a_call_under_way(gate: ForkGuard, caller: Caller) -> None:
-    gate.after_fork_in_child(survives=True)
-    assert not gate.usable
+def test_a_child_of_a_fork_that_asked_for_nothing_with_a_call_under_way(guard: ForkGuard, caller: Caller) -> None:
+    guard.after_fork_in_child(survives=True)
+    assert not guard.usable
 
 
-def test_grandchildren_can_not_send_where_children_can_not(gate: ForkGuard, caller: Caller) -> None:
-    gate.after_fork_in_child(survives=True)
-    gate.before_fork()
-    gate.after_fork_in_child(survives=True)
-    assert not gate.usable
+def test_grandchildren_can_not_send_where_children_can_not(guard: ForkGuard, caller: Caller) -> None:
+    guard.after_fork_in_child(survives=True)
+    guard.before_fork()
+    guard.after_fork_in_child(survives=True)
+    assert not guard.usable
 
 
-def test_two_threads_may_fork_at_once(gate: ForkGuard) -> None:
+def test_two_threads_may_fork_at_once(guard: ForkGuard) -> None:
     turns: list[str] = []
 
     def fork() -> None:
-        gate.before_fork()
+        guard.before_fork()
         turns.append("begun")
         turns.append("done")
-        gate.after_fork_in_parent()
+        guard.after_fork_in_parent()
 
     threads = [threading.Thread(target=fork) for _ in range(8)]
     for thread in threads:
