@@ -1,7 +1,9 @@
 -- The queue: one row of evaluator.jobs for each item and repetition of a run.
 --
--- jobs.state is JobState: 0 queued, 1 running, 2 decided, 3 published. runs.state is ExperimentState of the contract: 1
--- running, 2 paused, above those the run has ended. Every statement that locks several jobs locks them in key order.
+-- jobs.state is JobState: 0 queued, 1 running, 2 decided, 3 published. The numbers are written out, for parameters
+-- would keep Postgres from the partial indexes. runs.state is ExperimentState of the contract: 1 running, 2 paused,
+-- above those the run has ended. jobs.told holds the pending events of a decided result. Every statement that locks
+-- several jobs locks them in key order.
 
 -- name: select_servable_runs
 -- Lock the runs of which a job may begin now: one worker at a time claims jobs of a run, so that all workers together
@@ -30,8 +32,8 @@ JOIN (
                 AND EXISTS (
                     SELECT FROM evaluator.jobs
                     WHERE
-                        jobs.project_id = candidate.project_id AND jobs.run_id = candidate.run_id AND jobs.state = 0
-                        AND jobs.next_at <= now()
+                        jobs.project_id = candidate.project_id AND jobs.run_id = candidate.run_id
+                        AND jobs.state = 0 /* queued */ AND jobs.next_at <= now()
                 )
             ORDER BY candidate.served_at
             LIMIT 4
@@ -52,19 +54,19 @@ SELECT
         SELECT count(*) FROM (
             SELECT FROM evaluator.jobs
             WHERE
-                jobs.project_id = requested.project_id AND jobs.run_id = requested.run_id AND jobs.state = 0
-                AND jobs.next_at <= now()
+                jobs.project_id = requested.project_id AND jobs.run_id = requested.run_id
+                AND jobs.state = 0 /* queued */ AND jobs.next_at <= now()
             LIMIT $3
         ) AS ready
     ) AS ready,
     (
         SELECT count(*) FROM evaluator.jobs
-        WHERE jobs.project_id = requested.project_id AND jobs.run_id = requested.run_id AND jobs.state = 1
+        WHERE jobs.project_id = requested.project_id AND jobs.run_id = requested.run_id AND jobs.state = 1 /* running */
     ) AS running_of_run,
     (
         SELECT count(*) FROM evaluator.jobs
         WHERE
-            jobs.project_id = requested.project_id AND jobs.state = 1
+            jobs.project_id = requested.project_id AND jobs.state = 1 /* running */
             AND jobs.run_id IN (
                 SELECT runs.run_id FROM evaluator.runs
                 WHERE runs.project_id = requested.project_id AND runs.state IN (1, 2)
@@ -81,8 +83,8 @@ WITH picked AS (
         SELECT jobs.project_id, jobs.run_id, jobs.item_id, jobs.repetition
         FROM evaluator.jobs
         WHERE
-            jobs.project_id = share.project_id AND jobs.run_id = share.run_id AND jobs.state = 0
-            AND jobs.next_at <= now()
+            jobs.project_id = share.project_id AND jobs.run_id = share.run_id
+            AND jobs.state = 0 /* queued */ AND jobs.next_at <= now()
         ORDER BY jobs.next_at, jobs.ordinal
         LIMIT share.size
         FOR UPDATE SKIP LOCKED
@@ -93,7 +95,7 @@ WITH picked AS (
     WHERE runs.project_id = claimed.project_id AND runs.run_id = claimed.run_id
 )
 UPDATE evaluator.jobs SET
-    state = 1,
+    state = 1 /* running */,
     owner = $4,
     fence = jobs.fence + 1,
     attempts = jobs.attempts + 1,
@@ -113,7 +115,7 @@ WITH held AS (
         AS own (project_id, run_id, item_id, repetition, fence)
         USING (project_id, run_id, item_id, repetition, fence)
     JOIN evaluator.runs USING (project_id, run_id)
-    WHERE jobs.owner = $6 AND (jobs.state = 2 OR jobs.state = 1 AND runs.state IN (1, 2))
+    WHERE jobs.owner = $6 AND (jobs.state = 2 /* decided */ OR jobs.state = 1 /* running */ AND runs.state IN (1, 2))
     ORDER BY jobs.project_id, jobs.run_id, jobs.item_id, jobs.repetition
     FOR UPDATE OF jobs
 )
@@ -126,11 +128,11 @@ RETURNING jobs.project_id, jobs.run_id, jobs.item_id, jobs.repetition
 
 -- name: requeue_expired
 -- Queue jobs again whose worker let the lease run out. Should it wake, the fence refuses it.
-UPDATE evaluator.jobs SET state = 0, owner = NULL, lease_until = NULL, next_at = now()
+UPDATE evaluator.jobs SET state = 0 /* queued */, owner = NULL, lease_until = NULL, next_at = now()
 WHERE (project_id, run_id, item_id, repetition) IN (
     SELECT project_id, run_id, item_id, repetition
     FROM evaluator.jobs
-    WHERE state = 1 AND lease_until < now()
+    WHERE state = 1 /* running */ AND lease_until < now()
     ORDER BY lease_until
     LIMIT 500
     FOR UPDATE SKIP LOCKED
@@ -142,7 +144,7 @@ UPDATE evaluator.jobs SET owner = $1, fence = fence + 1, lease_until = now() + $
 WHERE (project_id, run_id, item_id, repetition) IN (
     SELECT project_id, run_id, item_id, repetition
     FROM evaluator.jobs
-    WHERE state = 2 AND lease_until < now()
+    WHERE state = 2 /* decided */ AND lease_until < now()
     ORDER BY lease_until
     LIMIT $3
     FOR UPDATE SKIP LOCKED
@@ -152,17 +154,19 @@ RETURNING project_id, run_id, item_id, repetition, fence, told AS pending_events
 -- name: reschedule
 -- Queue a job again for later; $7 is taken off the count of its attempts.
 UPDATE evaluator.jobs SET
-    state = 0,
+    state = 0 /* queued */,
     owner = NULL,
     lease_until = NULL,
     next_at = now() + $6::interval,
     attempts = attempts - $7
-WHERE project_id = $1 AND run_id = $2 AND item_id = $3 AND repetition = $4 AND fence = $5 AND owner = $8 AND state = 1
+WHERE
+    project_id = $1 AND run_id = $2 AND item_id = $3 AND repetition = $4 AND fence = $5 AND owner = $8
+    AND state = 1 /* running */
 
 -- name: decide
 -- Keep the events of a job's result, unless another worker holds the job by now or its run has ended. A worker that has
 -- decided the job already may decide it again.
-UPDATE evaluator.jobs SET state = 2, told = $6, lease_until = now() + $8::interval
+UPDATE evaluator.jobs SET state = 2 /* decided */, told = $6, lease_until = now() + $8::interval
 FROM (
     SELECT held.project_id, held.run_id, held.item_id, held.repetition, held.state AS state_before
     FROM evaluator.jobs AS held
@@ -170,7 +174,7 @@ FROM (
     WHERE
         held.project_id = $1 AND held.run_id = $2 AND held.item_id = $3 AND held.repetition = $4
         AND held.fence = $5 AND held.owner = $7
-        AND (held.state = 2 OR held.state = 1 AND runs.state IN (1, 2))
+        AND (held.state = 2 /* decided */ OR held.state = 1 /* running */ AND runs.state IN (1, 2))
     FOR UPDATE OF held
 ) AS own
 WHERE
@@ -185,11 +189,11 @@ WITH published AS (
     FROM evaluator.jobs
     JOIN unnest($1::text[], $2::text[], $3::text[], $4::integer[]) AS keys (project_id, run_id, item_id, repetition)
         USING (project_id, run_id, item_id, repetition)
-    WHERE jobs.state = 2
+    WHERE jobs.state = 2 /* decided */
     ORDER BY jobs.project_id, jobs.run_id, jobs.item_id, jobs.repetition
     FOR UPDATE OF jobs
 )
-UPDATE evaluator.jobs SET state = 3, told = NULL, owner = NULL, lease_until = NULL
+UPDATE evaluator.jobs SET state = 3 /* published */, told = NULL, owner = NULL, lease_until = NULL
 FROM published
 WHERE
     jobs.project_id = published.project_id AND jobs.run_id = published.run_id
@@ -200,23 +204,23 @@ WHERE
 WITH own AS (
     SELECT project_id, run_id, item_id, repetition
     FROM evaluator.jobs
-    WHERE owner = $1 AND state IN (1, 2)
+    WHERE owner = $1 AND state IN (1 /* running */, 2 /* decided */)
     ORDER BY project_id, run_id, item_id, repetition
     FOR UPDATE
 )
 UPDATE evaluator.jobs SET
-    state = CASE jobs.state WHEN 1 THEN 0 ELSE jobs.state END,
+    state = CASE jobs.state WHEN 1 /* running */ THEN 0 /* queued */ ELSE jobs.state END,
     owner = NULL,
-    lease_until = CASE jobs.state WHEN 1 THEN NULL ELSE '-infinity'::timestamptz END,
-    next_at = CASE jobs.state WHEN 1 THEN now() ELSE jobs.next_at END
+    lease_until = CASE jobs.state WHEN 1 /* running */ THEN NULL ELSE '-infinity'::timestamptz END,
+    next_at = CASE jobs.state WHEN 1 /* running */ THEN now() ELSE jobs.next_at END
 FROM own
 WHERE
     jobs.project_id = own.project_id AND jobs.run_id = own.run_id
     AND jobs.item_id = own.item_id AND jobs.repetition = own.repetition
 
 -- name: heartbeat
--- This worker is alive; it prolongs the offer of its providers once a tenth of the time for that has passed. Returns how
--- many workers are alive.
+-- This worker is alive; it prolongs the offer of its providers once a tenth of the time for that has passed. Returns
+-- how many workers are alive.
 WITH own AS (
     INSERT INTO evaluator.workers (owner, seen_at) VALUES ($1, now())
     ON CONFLICT (owner) DO UPDATE SET seen_at = now()
@@ -248,14 +252,14 @@ FROM (
     SELECT
     FROM evaluator.runs
     JOIN evaluator.jobs USING (project_id, run_id)
-    WHERE runs.state IN (1, 2) AND jobs.state = 0
+    WHERE runs.state IN (1, 2) AND jobs.state = 0 /* queued */
     LIMIT 10000
 ) AS queued
 
 -- name: plan_jobs
 -- A job for each item of the dataset's version and each repetition, but for those that the log has a result of.
 INSERT INTO evaluator.jobs (project_id, run_id, item_id, repetition, ordinal, state)
-SELECT $1, $2, item_id, repetition, row_number() OVER (ORDER BY repetition, first_version, item_id), 0
+SELECT $1, $2, item_id, repetition, row_number() OVER (ORDER BY repetition, first_version, item_id), 0 /* queued */
 FROM experiments.dataset_items
 CROSS JOIN generate_series(0, $5::integer - 1) AS repetition
 WHERE
@@ -275,23 +279,23 @@ FOR UPDATE OF jobs
 -- name: upsert_published
 -- The log has results of these jobs; one that is not planned yet is published before it begins.
 INSERT INTO evaluator.jobs AS stored (project_id, run_id, item_id, repetition, state)
-SELECT results.project_id, results.run_id, results.item_id, results.repetition, 3
+SELECT results.project_id, results.run_id, results.item_id, results.repetition, 3 /* published */
 FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[]) AS results (project_id, run_id, item_id, repetition)
 ON CONFLICT (project_id, run_id, item_id, repetition) DO UPDATE SET
-    state = 3,
+    state = 3 /* published */,
     owner = NULL,
     lease_until = NULL,
     told = NULL
-WHERE stored.state < 3
+WHERE stored.state < 3 /* published */
 
 -- name: run_progress
 -- Whether a run has jobs that are queued, and jobs that are running or decided.
 SELECT
     EXISTS (
-        SELECT FROM evaluator.jobs WHERE project_id = $1 AND run_id = $2 AND state = 0
+        SELECT FROM evaluator.jobs WHERE project_id = $1 AND run_id = $2 AND state = 0 /* queued */
     ) AS queued,
     EXISTS (
-        SELECT FROM evaluator.jobs WHERE project_id = $1 AND run_id = $2 AND state IN (1, 2)
+        SELECT FROM evaluator.jobs WHERE project_id = $1 AND run_id = $2 AND state IN (1 /* running */, 2 /* decided */)
     ) AS in_progress
 
 -- name: count_missing_results
@@ -299,7 +303,7 @@ SELECT
 SELECT count(*)
 FROM evaluator.jobs
 LEFT JOIN experiments.experiment_items AS results USING (project_id, run_id, item_id, repetition)
-WHERE jobs.project_id = $1 AND jobs.run_id = $2 AND jobs.state = 3 AND results.item_id IS NULL
+WHERE jobs.project_id = $1 AND jobs.run_id = $2 AND jobs.state = 3 /* published */ AND results.item_id IS NULL
 
 -- name: delete_finished_jobs
 -- Delete the jobs of runs that have ended; results that are decided are published first.
@@ -310,7 +314,7 @@ WITH ended AS (
         SELECT jobs.project_id, jobs.run_id, jobs.item_id, jobs.repetition
         FROM evaluator.jobs
         JOIN ended USING (project_id, run_id)
-        WHERE jobs.state <> 2
+        WHERE jobs.state <> 2 /* decided */
         LIMIT 5000
         FOR UPDATE OF jobs SKIP LOCKED
     )

@@ -1,4 +1,4 @@
-"""What the evaluator tells Prometheus beside what all projections tell of their fold."""
+"""Metrics of the evaluator, beside those that every projection has of its fold."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -13,5 +13,5 @@ ITEMS = Counter("lodestream_evaluator_items", "Results of items that are in the 
 REFUSED = Counter(
     "lodestream_evaluator_refused", "Results refused by the fence: the job is another's, or its run is over"
 )
-ADOPTED = Counter("lodestream_evaluator_adopted", "Results decided by a worker that died, and told by this one")
+ADOPTED = Counter("lodestream_evaluator_adopted", "Results decided by a worker that died, and published by this one")
 RUNS = Counter("lodestream_evaluator_runs", "Runs that were ended, by outcome", ["outcome"])

@@ -1,7 +1,9 @@
 -- One row of evaluator.runs for each run whose task a worker runs.
 --
 -- state is ExperimentState of the contract: 1 running, 2 paused, above those the run has ended. outcome is
--- ExperimentOutcome: set, nothing of the run begins any more.
+-- ExperimentOutcome: set, nothing of the run begins any more. asked_at is the log's offset of the request, look_at is
+-- when the run is checked next, swept whether its jobs are deleted; told holds the pending events of its end.
+-- jobs.state is JobState, see jobs.sql.
 
 -- name: insert_run
 INSERT INTO evaluator.runs (
@@ -51,9 +53,9 @@ WHERE
     AND NOT EXISTS (
         SELECT FROM evaluator.jobs
         WHERE
-            jobs.project_id = runs.project_id AND jobs.run_id = runs.run_id AND jobs.state < 3
+            jobs.project_id = runs.project_id AND jobs.run_id = runs.run_id AND jobs.state < 3 /* published */
             AND (
-                jobs.state > 0
+                jobs.state > 0 /* queued */
                 OR (runs.max_picodollars IS NULL OR runs.spent_picodollars < runs.max_picodollars)
                 AND (runs.ends_by IS NULL OR now() < runs.ends_by)
             )

@@ -233,7 +233,7 @@ class Worker:
                 self._resting_providers.add(provider, error.seconds)
             await self._jobs.reschedule(job, error.seconds * random.uniform(1, 1.2), counts=False)  # noqa: S311
         except EvaluationDelayedError as error:
-            log.warning("an item is judged later", run=job.key.run_id, item=job.key.item_id, reason=str(error))
+            log.warning("an item is evaluated later", run=job.key.run_id, item=job.key.item_id, reason=str(error))
             await self._jobs.reschedule(job, random.uniform(1, 2) * _RETRY_SECONDS, counts=False)  # noqa: S311
         except CapReachedError as error:
             log.info("a run ends", project=job.key.project_id, run=job.key.run_id, reason=str(error))
