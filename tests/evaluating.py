@@ -47,9 +47,9 @@ class Workplace:
 
         So each reads all partitions, and the fence sees to it that all is folded once.
         """
-        known = next(each for each in SERVICES if each.module == MODULE)
+        service = next(each for each in SERVICES if each.module == MODULE)
         group = {"LODESTREAM_EVALUATOR_GROUP": f"test-{uuid4().hex[:10]}"}
-        command = service_command(known, {**os.environ, **self.environment, **group, **environment})
+        command = service_command(service, {**os.environ, **self.environment, **group, **environment})
         process = self.ground.process(replace(command, name=f"evaluator-{uuid4().hex[:8]}"))
         self.started.append(process)
         if wait:

@@ -50,13 +50,13 @@ def requested(
         "provider": provider, "model": "mock-large",
         "settings": settings or ({"latency_seconds": 0} if provider == "mock" else {}),
     }  # fmt: skip
-    told: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "name": run_id, "dataset_id": DATASET, "dataset_version": 1, "repetitions": 1, "max_concurrency": 8,
         "task_json": json.dumps(task), "evaluators_json": json.dumps(list(evaluators)),
         "run_evaluators_json": json.dumps(list(run_evaluators)),
         "budget": ExperimentBudget(max_cost_usd=max_cost_usd, max_seconds=max_seconds),
     }  # fmt: skip
-    return _event(project, experiment_requested=ExperimentRequested(run_id=run_id, **(told | fields)))
+    return _event(project, experiment_requested=ExperimentRequested(run_id=run_id, **(defaults | fields)))
 
 
 def cancelled(run_id: str, *, project: str) -> Event:
@@ -75,7 +75,12 @@ def item_finished(run_id: str, item_id: str, *, project: str, repetition: int = 
     now = Timestamp()
     now.FromDatetime(NOON)
     its = ExperimentItemFinished(
-        run_id=run_id, item_id=item_id, repetition=repetition, output_json='"told before"', started_at=now, ended_at=now
+        run_id=run_id,
+        item_id=item_id,
+        repetition=repetition,
+        output_json='"told before"',
+        started_at=now,
+        ended_at=now,
     )
     return _event(project, experiment_item_finished=its)
 
@@ -144,8 +149,8 @@ async def furnish_prompt(dsn: str, project: str, *, placeholder: str = "") -> No
 
 
 @dataclass(slots=True)
-class Told:
-    """All that the log says of a project since a beginning: for each thing the different ways in which it was said."""
+class PublishedEvents:
+    """All that the log says of a project since a beginning: for each id, all versions of it that the log has."""
 
     results: dict[tuple[str, str, int], set[bytes]] = field(default_factory=lambda: defaultdict(set))
     traces: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
@@ -156,19 +161,19 @@ class Told:
 
     def places(self, run_id: str) -> set[Place]:
         """Which items and repetitions have a result."""
-        return {(item_id, repetition) for its_run, item_id, repetition in self.results if its_run == run_id}
+        return {(item_id, repetition) for result_run_id, item_id, repetition in self.results if result_run_id == run_id}
 
     def of(self, run_id: str) -> list[ExperimentItemFinished]:
         """The results of a run."""
         return [
-            Event.FromString(next(iter(said))).experiment_item_finished
-            for (its_run, _, _), said in sorted(self.results.items())
-            if its_run == run_id
+            Event.FromString(next(iter(versions))).experiment_item_finished
+            for (result_run_id, _, _), versions in sorted(self.results.items())
+            if result_run_id == run_id
         ]
 
     def scored(self) -> list[ScoreRecorded]:
         """The scores."""
-        return [Event.FromString(next(iter(said))).score_recorded for said in self.scores.values()]
+        return [Event.FromString(next(iter(versions))).score_recorded for versions in self.scores.values()]
 
 
 class Log:
@@ -177,9 +182,9 @@ class Log:
     def __init__(self, kafka: str, begin: Mapping[str, Mapping[int, int]]) -> None:
         self.kafka, self._begin = kafka, begin
 
-    async def read(self, project: str) -> Told:
+    async def read(self, project: str) -> PublishedEvents:
         """What it says of a project now."""
-        told = Told()
+        published = PublishedEvents()
         async with consumer_of(self.kafka) as consumer:
             for topic, begin in self._begin.items():
                 partitions = [TopicPartition(topic, n) for n in begin]
@@ -191,10 +196,10 @@ class Log:
                 while waiting:
                     for partition, records in (await consumer.getmany(timeout_ms=200, max_records=1000)).items():
                         for record in records:
-                            _take(told, project, record.value)
+                            _take(published, project, record.value)
                         if records and records[-1].offset + 1 >= end[partition]:
                             waiting.discard(partition)
-        return told
+        return published
 
 
 async def log_from_here(kafka: str) -> Log:
@@ -202,31 +207,31 @@ async def log_from_here(kafka: str) -> Log:
     return Log(kafka, {topic: await ends(kafka, topic) for topic in (TRACES, SCORES, EXPERIMENTS)})
 
 
-async def ended(log: Log, project: str, *run_ids: str, deadline: float = 30) -> Told:
+async def ended(log: Log, project: str, *run_ids: str, deadline: float = 30) -> PublishedEvents:
     """What the log says when all of these runs have ended."""
 
     async def all_have() -> bool:
-        told = await log.read(project)
-        return all(told.endings.get(run_id) for run_id in run_ids)
+        published = await log.read(project)
+        return all(published.endings.get(run_id) for run_id in run_ids)
 
     await until(all_have, deadline=deadline, what=f"the end of {run_ids}")
     return await log.read(project)  # whole: topics are read one after the other
 
 
-def _take(told: Told, project: str, raw: bytes) -> None:
+def _take(published: PublishedEvents, project: str, raw: bytes) -> None:
     event = Event.FromString(raw)
     if event.project_id != project:
         return
     match event.WhichOneof("payload"):
         case "experiment_item_finished":
-            its = event.experiment_item_finished
-            told.results[its.run_id, its.item_id, its.repetition].add(raw)
+            result = event.experiment_item_finished
+            published.results[result.run_id, result.item_id, result.repetition].add(raw)
         case "spans_recorded":
-            told.traces[event.event_id].add(raw)
+            published.traces[event.event_id].add(raw)
         case "score_recorded":
-            told.scores[event.score_recorded.score_id].add(raw)
+            published.scores[event.score_recorded.score_id].add(raw)
         case "experiment_finished":
-            told.endings[event.experiment_finished.run_id].append(event.experiment_finished)
+            published.endings[event.experiment_finished.run_id].append(event.experiment_finished)
 
 
 def _event(project: str, **payload: Any) -> Event:

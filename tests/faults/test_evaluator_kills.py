@@ -15,7 +15,7 @@ import pytest
 from services.all_in_one.processes import Process
 from services.write.evaluator.items import event_id, trace_id
 from tests.evaluating import Workplace, working
-from tests.experiment_runs import Told, append_events, ended, furnish, requested
+from tests.experiment_runs import PublishedEvents, append_events, ended, furnish, requested
 from tests.model_server import Says
 from tests.polling import until
 
@@ -62,20 +62,24 @@ def project() -> str:
     return f"p{uuid4().hex[:10]}"
 
 
-def judge(project: str, run_id: str, told: Told, *, items: int, repetitions: int = 1) -> None:
-    """Exactly once, whatever has happened; what was told again was told in the same bytes."""
+def check_published_once(
+    project: str, run_id: str, published: PublishedEvents, *, items: int, repetitions: int = 1
+) -> None:
+    """Each result is published exactly once; what was appended again was appended in the same bytes."""
     wanted = {(f"item-{n:05}", repetition) for n in range(items) for repetition in range(repetitions)}
-    assert told.places(run_id) == wanted
-    for what, tellings in (("result", told.results), ("trace", told.traces), ("score", told.scores)):
-        assert not [key for key, said in tellings.items() if len(said) > 1], f"a {what} was told in two ways"
-    assert len(told.traces) == len(wanted)
-    assert len(told.scores) == len(wanted) * EVALUATORS
-    for its in told.of(run_id):
-        names = (project, run_id, its.item_id, its.repetition)
-        assert (its.error, its.trace_id) == ("", trace_id(*names))
-        assert event_id(*names, "spans") in told.traces
-        assert {each.score_id for each in its.evaluations} <= told.scores.keys()
-    assert len({ending.SerializeToString(deterministic=True) for ending in told.endings[run_id]}) == 1
+    assert published.places(run_id) == wanted
+    for what, tellings in (("result", published.results), ("trace", published.traces), ("score", published.scores)):
+        assert not [key for key, versions in tellings.items() if len(versions) > 1], (
+            f"a {what} was published in two versions"
+        )
+    assert len(published.traces) == len(wanted)
+    assert len(published.scores) == len(wanted) * EVALUATORS
+    for result in published.of(run_id):
+        names = (project, run_id, result.item_id, result.repetition)
+        assert (result.error, result.trace_id) == ("", trace_id(*names))
+        assert event_id(*names, "spans") in published.traces
+        assert {each.score_id for each in result.evaluations} <= published.scores.keys()
+    assert len({ending.SerializeToString(deterministic=True) for ending in published.endings[run_id]}) == 1
 
 
 async def asleep(process: Process) -> bool:
@@ -90,8 +94,8 @@ async def test_killed_at_each_step(place, rescuer, project, *, step: str) -> Non
     await append_events(place.servers.kafka, run)
     assert await asyncio.wait_for(doomed.ended(), 30) == -9
     async with awake(rescuer):
-        told = await ended(place.log, project, "r")
-    judge(project, "r", told, items=6)
+        published = await ended(place.log, project, "r")
+    check_published_once(project, "r", published, items=6)
 
 
 @pytest.mark.timeout(240)
@@ -116,10 +120,13 @@ async def test_a_sleeper_that_wakes_changes_nothing(place, rescuer, project, *, 
             slept.set()
             sleeper.kill()
             await sleeper.ended()
-    told = await place.log.read(project)
-    assert all(len(said) == 1 for said in (*told.results.values(), *told.traces.values(), *told.scores.values()))
-    assert len(told.traces) == len(told.results) == 8
-    assert len(told.scores) == 8 * EVALUATORS
+    published = await place.log.read(project)
+    assert all(
+        len(versions) == 1
+        for versions in (*published.results.values(), *published.traces.values(), *published.scores.values())
+    )
+    assert len(published.traces) == len(published.results) == 8
+    assert len(published.scores) == 8 * EVALUATORS
 
 
 async def test_workers_die_at_random_under_load(place, project) -> None:
@@ -150,12 +157,12 @@ async def test_workers_die_at_random_under_load(place, project) -> None:
     for worker in (*workers, sleeper):
         worker.kill()
         await worker.ended()
-    told = await place.log.read(project)
-    judge(project, "r", told, items=items, repetitions=repetitions)
-    for its in told.of("r"):
-        calls = place.model.keys[event_id(project, "r", its.item_id, its.repetition, "question")]
-        assert 1 <= calls <= its.attempts, "each call belongs to an attempt"
-    assert len(place.model.calls) - before > len(told.of("r")), "somebody died with calls under way"
+    published = await place.log.read(project)
+    check_published_once(project, "r", published, items=items, repetitions=repetitions)
+    for result in published.of("r"):
+        calls = place.model.keys[event_id(project, "r", result.item_id, result.repetition, "question")]
+        assert 1 <= calls <= result.attempts, "each call belongs to an attempt"
+    assert len(place.model.calls) - before > len(published.of("r")), "somebody died with calls under way"
 
 
 def _has_been_called(place: Workplace, times: int) -> bool:
@@ -163,5 +170,5 @@ def _has_been_called(place: Workplace, times: int) -> bool:
 
 
 async def _told(place: Workplace, project: str, items: int) -> bool:
-    told = "SELECT count(*) FROM evaluator.jobs WHERE project_id = $1 AND state = 3"
-    return bool(await place.value(told, project) == items)
+    count = "SELECT count(*) FROM evaluator.jobs WHERE project_id = $1 AND state = 3"
+    return bool(await place.value(count, project) == items)

@@ -27,8 +27,8 @@ async def place_on(ground, servers, template, tmp_path) -> AsyncIterator[PlaceOn
     async with AsyncExitStack() as stack:
 
         async def make(**addresses: str) -> Workplace:
-            its = None if "postgres" in addresses else template
-            place = working(ground, replace(servers, **addresses), its, tmp_path)
+            own_template = None if "postgres" in addresses else template
+            place = working(ground, replace(servers, **addresses), own_template, tmp_path)
             return await stack.enter_async_context(place)
 
         yield make
@@ -36,12 +36,15 @@ async def place_on(ground, servers, template, tmp_path) -> AsyncIterator[PlaceOn
 
 async def judge(place: Workplace, project: str, *, items: int) -> None:
     """Each item once, whatever was away; what was told again was told in the same bytes."""
-    told = await ended(place.log, project, "r", deadline=60)
-    assert told.places("r") == {(f"item-{n:05}", 0) for n in range(items)}
-    assert not [its.error for its in told.of("r") if its.error]
-    assert len(told.traces) == items
-    assert len(told.scores) == 2 * items
-    assert all(len(said) == 1 for said in (*told.results.values(), *told.traces.values(), *told.scores.values()))
+    published = await ended(place.log, project, "r", deadline=60)
+    assert published.places("r") == {(f"item-{n:05}", 0) for n in range(items)}
+    assert not [result.error for result in published.of("r") if result.error]
+    assert len(published.traces) == items
+    assert len(published.scores) == 2 * items
+    assert all(
+        len(versions) == 1
+        for versions in (*published.results.values(), *published.traces.values(), *published.scores.values())
+    )
 
 
 async def test_kafka_freezes_and_thaws(place_on, private_kafka, project) -> None:

@@ -13,7 +13,7 @@ from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_FAILED
 from services.all_in_one.processes import Process
 from shared.runtime.settings import EvaluatorSettings
 from tests.evaluating import Workplace, working
-from tests.experiment_runs import Told, append_events, ended, furnish_dataset, furnish_prompt, requested
+from tests.experiment_runs import PublishedEvents, append_events, ended, furnish_dataset, furnish_prompt, requested
 
 LONG = "days and nights " * 6_200
 """99 KB, one sentence, which the mock model quotes."""
@@ -38,7 +38,7 @@ def schema_of(size: int) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "much", "schema": {"properties": properties}}}
 
 
-async def most_memory(worker: Process, run: "asyncio.Task[Told]") -> int:
+async def most_memory(worker: Process, run: "asyncio.Task[PublishedEvents]") -> int:
     """The most bytes that the worker's process had resident until the run had ended."""
     assert worker.pid is not None
     process, most = psutil.Process(worker.pid), 0
@@ -52,9 +52,11 @@ async def test_a_schema_that_repeats_a_long_text_is_an_error_of_the_item(place, 
     """Items of 99 KB and a schema of 120 KB: filled in, each answer would have 300 MB. One of 270 KB is no setting."""
     await furnish_dataset(place.dsn, project, 4)
     await furnish_prompt(place.dsn, project, placeholder="history")
-    asked = {"history": [{"role": "user", "content": LONG}], "question": "How many days and nights?"}
+    item_input = {"history": [{"role": "user", "content": LONG}], "question": "How many days and nights?"}
     await place.value(
-        "UPDATE experiments.dataset_items SET input = $2 WHERE project_id = $1 RETURNING 1", project, json.dumps(asked)
+        "UPDATE experiments.dataset_items SET input = $2 WHERE project_id = $1 RETURNING 1",
+        project,
+        json.dumps(item_input),
     )
     runs = [
         requested(f"{size}", project=project, settings={"latency_seconds": 0, "response_format": schema_of(size)})
@@ -63,12 +65,12 @@ async def test_a_schema_that_repeats_a_long_text_is_an_error_of_the_item(place, 
     await append_events(place.servers.kafka, *runs)
     run = asyncio.create_task(ended(place.log, project, "120000", "270000"))
     most = await most_memory(place.started[0], run)
-    told = await run
-    results = told.of("120000")
+    published = await run
+    results = published.of("120000")
     assert len(results) == 4
-    assert {(its.attempts, "would have more than" in its.error) for its in results} == {(1, True)}
-    (ending,) = told.endings["270000"]
-    assert (ending.outcome, told.of("270000")) == (EXPERIMENT_OUTCOME_FAILED, [])
+    assert {(result.attempts, "would have more than" in result.error) for result in results} == {(1, True)}
+    (ending,) = published.endings["270000"]
+    assert (ending.outcome, published.of("270000")) == (EXPERIMENT_OUTCOME_FAILED, [])
     assert ending.reason.startswith("task_json.settings.response_format: has 2")
     assert most < EvaluatorSettings().memory_bytes
 
@@ -92,9 +94,9 @@ async def test_what_a_project_may_not_send_arrives_at_no_endpoint(place, project
         requested("set", project=project, provider="here", settings={"api_base": "http://169.254.169.254"}),
         requested("part", project=project, provider="here"),
     )
-    told = await ended(place.log, project, "set", "part")
-    assert told.endings["set"][0].reason.startswith("task_json.settings.api_base: is not for a run to set")
-    answered, refused = told.of("part")
+    published = await ended(place.log, project, "set", "part")
+    assert published.endings["set"][0].reason.startswith("task_json.settings.api_base: is not for a run to set")
+    answered, refused = published.of("part")
     assert (answered.error, refused.attempts) == ("", 1)
     assert refused.error.startswith("messages[1].content[1].image_url.url: images of other hosts are not sent")
     assert [call["messages"][-1]["content"] for call in place.model.calls] == [project]

@@ -62,8 +62,8 @@ async def test_a_cancelled_run_calls_nobody_after_a_heartbeat(place, project) ->
     assert len(calls) == 8
     gone = "SELECT swept FROM evaluator.runs WHERE project_id = $1"
     await until(lambda: place.value(gone, project), what="the jobs to be gone")
-    told = await place.log.read(project)
-    assert [told.results, told.traces, told.scores, told.endings] == [{}, {}, {}, {}]
+    published = await place.log.read(project)
+    assert [published.results, published.traces, published.scores, published.endings] == [{}, {}, {}, {}]
 
 
 async def test_nothing_begins_while_a_run_is_paused(place, project) -> None:
@@ -82,8 +82,8 @@ async def test_nothing_begins_while_a_run_is_paused(place, project) -> None:
     assert len(calls) == 8
     assert await place.value("SELECT state FROM evaluator.runs WHERE project_id = $1", project) == 2
     await append_events(place.servers.kafka, resumed("r", project=project), pause)
-    told = await ended(place.log, project, "r")
-    assert len(told.of("r")) == len(calls) == 24
+    published = await ended(place.log, project, "r")
+    assert len(published.of("r")) == len(calls) == 24
 
 
 async def test_workers_keep_to_a_runs_concurrency_together(place, project) -> None:
@@ -115,20 +115,20 @@ async def test_a_budget_of_money_ends_a_run_with_what_is_done(place, project) ->
     calls = saying(place, project, lambda _: Says(after_seconds=0.05))
     run = here("r", project=project, max_cost_usd=0.0006, max_concurrency=4)
     await append_events(place.servers.kafka, run)
-    told = await ended(place.log, project, "r")
-    (ending,) = told.endings["r"]
+    published = await ended(place.log, project, "r")
+    (ending,) = published.endings["r"]
     assert (ending.outcome, ending.reason) == (EXPERIMENT_OUTCOME_BUDGET_SPENT, "budget.max_cost_usd is spent")
-    assert 10 <= len(told.of("r")) == len(calls) <= 10 + 4 - 1
+    assert 10 <= len(published.of("r")) == len(calls) <= 10 + 4 - 1
 
 
 async def test_a_budget_of_time_ends_a_run_with_what_is_done(place, project) -> None:
     await furnish(place.dsn, project, 60)
     calls = saying(place, project, lambda _: Says(after_seconds=0.5))
     await append_events(place.servers.kafka, here("r", project=project, max_seconds=2, max_concurrency=4))
-    told = await ended(place.log, project, "r")
-    (ending,) = told.endings["r"]
+    published = await ended(place.log, project, "r")
+    (ending,) = published.endings["r"]
     assert (ending.outcome, ending.reason) == (EXPERIMENT_OUTCOME_BUDGET_SPENT, "budget.max_seconds are over")
-    assert 0 < len(told.of("r")) == len(calls) < 60
+    assert 0 < len(published.of("r")) == len(calls) < 60
 
 
 async def test_who_asks_to_be_left_alone_is_left_alone_by_all(place, project) -> None:
@@ -144,11 +144,11 @@ async def test_who_asks_to_be_left_alone_is_left_alone_by_all(place, project) ->
 
     calls = saying(place, project, says)
     await append_events(place.servers.kafka, here("r", project=project, max_concurrency=2))
-    told = await ended(place.log, project, "r")
-    assert told.endings["r"][0].outcome == EXPERIMENT_OUTCOME_COMPLETED
-    results = told.of("r")
+    published = await ended(place.log, project, "r")
+    assert published.endings["r"][0].outcome == EXPERIMENT_OUTCOME_COMPLETED
+    results = published.of("r")
     assert (len(results), len(calls)) == (12, 13)
-    assert sorted(its.attempts for its in results) == [1] * 11 + [2]
+    assert sorted(result.attempts for result in results) == [1] * 11 + [2]
     (at,) = limited
     one_was_under_way = 0.25
     assert not [call for call in calls if at + one_was_under_way < call < at + 1]
@@ -181,8 +181,8 @@ async def test_calls_of_one_project_that_never_end_leave_slots_for_another(place
     share = 2 * 32
     await until(lambda: len(slow) >= share, what="the project to hold all that it may")
     await append_events(place.servers.kafka, here("quiet", project=other))
-    told = await ended(place.log, other, "quiet")
-    assert len(told.of("quiet")) == 20
+    published = await ended(place.log, other, "quiet")
+    assert len(published.of("quiet")) == 20
     assert len(slow) == share
     assert not never.is_set()
     await append_events(place.servers.kafka, *(cancelled(f"loud-{n}", project=project) for n in range(40)))

@@ -72,15 +72,15 @@ async def rows(folding: Projecting) -> dict[str, list[tuple[Any, ...]]]:
 
 async def test_what_a_story_comes_to(folding: Projecting) -> None:
     await folding.fold(*records(STORY))
-    told = await rows(folding)
-    assert [(row[0], row[1]) for row in told["runs"]] == [
+    tables = await rows(folding)
+    assert [(row[0], row[1]) for row in tables["runs"]] == [
         ("a", EXPERIMENT_STATE_RUNNING),
         ("c", EXPERIMENT_STATE_RUNNING),
         ("d", EXPERIMENT_STATE_CANCELLED),
     ]
-    assert [row[5] for row in told["runs"]] == ["", "task_json.prompt: is missing", ""]
-    assert told["jobs"] == [("a", "one", 0, 3), ("a", "one", 1, 3), ("a", "two", 0, 3)]
-    assert not told["dead letters"]
+    assert [row[5] for row in tables["runs"]] == ["", "task_json.prompt: is missing", ""]
+    assert tables["jobs"] == [("a", "one", 0, 3), ("a", "one", 1, 3), ("a", "two", 0, 3)]
+    assert not tables["dead letters"]
 
 
 async def test_any_batches_any_redelivery_and_a_fold_from_nothing_give_the_same(folding: Projecting) -> None:

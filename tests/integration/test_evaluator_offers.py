@@ -39,14 +39,14 @@ async def test_a_run_whose_provider_no_worker_offers_any_more_ends_with_the_reas
     await append_events(place.servers.kafka, back)
     await until(lambda: place.value(PLANNED, project), what="the run to be planned by who lacks the judge's provider")
     await place.worker(**{GRACE: "2"})
-    told = await ended(place.log, project, "back")
-    assert told.endings["back"][0].outcome == EXPERIMENT_OUTCOME_COMPLETED
-    assert {each.WhichOneof("value") for its in told.of("back") for each in its.evaluations} == {"boolean"}
+    published = await ended(place.log, project, "back")
+    assert published.endings["back"][0].outcome == EXPERIMENT_OUTCOME_COMPLETED
+    assert {each.WhichOneof("value") for result in published.of("back") for each in result.evaluations} == {"boolean"}
     await append_events(place.servers.kafka, gone)
-    told = await ended(place.log, project, "gone")
-    (ending,) = told.endings["gone"]
+    published = await ended(place.log, project, "gone")
+    (ending,) = published.endings["gone"]
     assert (ending.outcome, ending.reason) == (
         EXPERIMENT_OUTCOME_FAILED,
         "task_json.provider: no worker has offered the provider 'nowhere' for 2 s; there are here, mock",
     )
-    assert not told.of("gone")
+    assert not published.of("gone")

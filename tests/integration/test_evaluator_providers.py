@@ -43,7 +43,7 @@ async def test_a_call_says_what_is_asked_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "kind", "told"),
+    ("says", "kind", "reason"),
     [
         (Says(status=401, raw=f'{{"error": {{"message": "wrong: {SECRET}"}}}}'.encode()), PermanentError, "wrong: …"),
         (Says(status=404, raw=b"<html>"), PermanentError, "404"),
@@ -57,11 +57,11 @@ async def test_a_call_says_what_is_asked_once() -> None:
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )  # fmt: skip
-async def test_what_an_endpoint_may_answer_instead(says: Says, kind: type[CallError], told: str) -> None:
+async def test_what_an_endpoint_may_answer_instead(says: Says, kind: type[CallError], reason: str) -> None:
     async with model_server(lambda _n, _body: says) as model:
         error = await refusal(model)
     assert isinstance(error, kind)
-    assert told in str(error)
+    assert reason in str(error)
     assert SECRET not in str(error)
     assert len(model.calls) == 1
     if isinstance(error, TransientError):

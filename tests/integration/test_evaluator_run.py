@@ -56,30 +56,35 @@ def spans_of(event: bytes) -> dict[str, tuple[Span, dict[str, str]]]:
 async def test_each_item_has_a_result_a_trace_and_its_scores(place, project) -> None:
     await furnish(place.dsn, project, 10)
     await append_events(place.servers.kafka, requested("r", project=project, repetitions=2))
-    told = await ended(place.log, project, "r")
+    published = await ended(place.log, project, "r")
 
-    results = told.of("r")
-    assert told.places("r") == {(f"item-{n:05}", repetition) for n in range(10) for repetition in range(2)}
-    assert len(told.traces) == len({its.trace_id for its in results}) == 20
-    assert told.endings["r"][0].outcome == EXPERIMENT_OUTCOME_COMPLETED
-    for its in results:
-        assert json.loads(its.output_json) == KNOWN
-        assert (its.error, its.attempts) == ("", 1)
-        assert its.usage.input_tokens > its.usage.output_tokens > 0
-        assert its.usage.cost_picodollars == (its.usage.input_tokens * 2 + its.usage.output_tokens * 8) * 1_000_000
-        said = {each.name: each.WhichOneof("value") for each in its.evaluations}
-        assert said == {"says-days": "boolean", "long": "numeric"}
-    evaluations = {(its.trace_id, each.name, each.score_id) for its in results for each in its.evaluations}
-    assert {(score.target.trace_id, score.name, score.score_id) for score in told.scored()} == evaluations
-    assert {(score.source, score.environment) for score in told.scored()} == {(SCORE_SOURCE_EVALUATOR, "experiment")}
-    assert all(score.evaluator_version for score in told.scored())
+    results = published.of("r")
+    assert published.places("r") == {(f"item-{n:05}", repetition) for n in range(10) for repetition in range(2)}
+    assert len(published.traces) == len({result.trace_id for result in results}) == 20
+    assert published.endings["r"][0].outcome == EXPERIMENT_OUTCOME_COMPLETED
+    for result in results:
+        assert json.loads(result.output_json) == KNOWN
+        assert (result.error, result.attempts) == ("", 1)
+        assert result.usage.input_tokens > result.usage.output_tokens > 0
+        assert (
+            result.usage.cost_picodollars
+            == (result.usage.input_tokens * 2 + result.usage.output_tokens * 8) * 1_000_000
+        )
+        kinds = {each.name: each.WhichOneof("value") for each in result.evaluations}
+        assert kinds == {"says-days": "boolean", "long": "numeric"}
+    evaluations = {(result.trace_id, each.name, each.score_id) for result in results for each in result.evaluations}
+    assert {(score.target.trace_id, score.name, score.score_id) for score in published.scored()} == evaluations
+    assert {(score.source, score.environment) for score in published.scored()} == {
+        (SCORE_SOURCE_EVALUATOR, "experiment")
+    }
+    assert all(score.evaluator_version for score in published.scored())
 
 
 async def test_the_trace_tells_what_was_asked_answered_and_said(place, project) -> None:
     await furnish(place.dsn, project, 1)
     await append_events(place.servers.kafka, requested("r", project=project, name="spring"))
-    told = await ended(place.log, project, "r")
-    ((event,),) = told.traces.values()
+    published = await ended(place.log, project, "r")
+    ((event,),) = published.traces.values()
     spans = spans_of(event)
     assert list(spans) == ["spring", "answer", "says-days", "long"]
     root, about = spans["spring"]
@@ -104,29 +109,29 @@ async def test_what_can_not_be_run_fails_with_the_reason(place, project) -> None
         "no-task": requested("no-task", project=project, task_json='{"kind": "prompt"}'),
     }
     await append_events(place.servers.kafka, *wrong.values())
-    told = await ended(place.log, project, "no-evaluator", "no-task")
-    assert not told.endings.keys() & {"no-dataset", "no-version"}, "they may be on their way"
+    published = await ended(place.log, project, "no-evaluator", "no-task")
+    assert not published.endings.keys() & {"no-dataset", "no-version"}, "they may be on their way"
     await place.projections_have_caught_up()
-    told = await ended(place.log, project, *wrong)
-    reasons = {run_id: endings[0].reason for run_id, endings in told.endings.items()}
-    assert {endings[0].outcome for endings in told.endings.values()} == {EXPERIMENT_OUTCOME_FAILED}
+    published = await ended(place.log, project, *wrong)
+    reasons = {run_id: endings[0].reason for run_id, endings in published.endings.items()}
+    assert {endings[0].outcome for endings in published.endings.values()} == {EXPERIMENT_OUTCOME_FAILED}
     assert reasons["no-prompt"] == "task_json.prompt: there is no version 7 of the prompt 'answer'"
     assert reasons["no-dataset"] == "dataset_version: the dataset has no version 1; there is no such dataset"
     assert reasons["no-version"] == "dataset_version: the dataset has no version 9; it is at 1"
     assert reasons["no-evaluator"].startswith("evaluators_json: ")
     assert reasons["no-task"] == "task_json.prompt: is missing"
-    assert not told.results
+    assert not published.results
 
 
 async def test_what_is_on_its_way_is_waited_for(place, project) -> None:
     """The run is known before its dataset is."""
     await furnish_prompt(place.dsn, project)
     await append_events(place.servers.kafka, requested("r", project=project))
-    known = "SELECT count(*) FROM evaluator.runs WHERE project_id = $1"
-    await until(lambda: place.value(known, project), what="the run")
+    count = "SELECT count(*) FROM evaluator.runs WHERE project_id = $1"
+    await until(lambda: place.value(count, project), what="the run")
     await furnish_dataset(place.dsn, project, 3)
-    told = await ended(place.log, project, "r")
-    assert len(told.of("r")) == 3
+    published = await ended(place.log, project, "r")
+    assert len(published.of("r")) == 3
 
 
 async def test_an_item_that_fails_is_a_result_and_costs_only_itself(place, project) -> None:
@@ -134,28 +139,28 @@ async def test_an_item_that_fails_is_a_result_and_costs_only_itself(place, proje
     await furnish(place.dsn, project, 6)
 
     def answer(_: int, body: dict[str, Any]) -> Says | None:
-        asked = body["messages"][-1]["content"]
+        prompt = body["messages"][-1]["content"]
         if body.get("user") != project:
             return None
-        if "(1)" in asked:
+        if "(1)" in prompt:
             return Says(status=400, raw=b'{"error": {"message": "no such thing"}}')
-        return Says(status=503, raw=b"{}") if "(2)" in asked else None
+        return Says(status=503, raw=b"{}") if "(2)" in prompt else None
 
     place.answers.append(answer)
     judges: list[Mapping[str, Any]] = [CONTAINS, {"kind": "numeric_tolerance", "name": "near", "absolute": 1}]
     run = requested("r", project=project, provider="here", evaluators=judges, settings={"user": project})
     await append_events(place.servers.kafka, run)
-    told = await ended(place.log, project, "r")
-    results = {its.item_id: its for its in told.of("r")}
-    assert told.endings["r"][0].outcome == EXPERIMENT_OUTCOME_COMPLETED
-    assert len(results) == len(told.traces) == 6
+    published = await ended(place.log, project, "r")
+    results = {result.item_id: result for result in published.of("r")}
+    assert published.endings["r"][0].outcome == EXPERIMENT_OUTCOME_COMPLETED
+    assert len(results) == len(published.traces) == 6
     assert results["item-00001"].error == "400: no such thing"
     assert (results["item-00001"].attempts, results["item-00002"].attempts) == (1, 2)
     assert results["item-00002"].error.startswith("after 2 attempts: 503")
-    assert sum(not its.error for its in results.values()) == 4
-    said = {each.name: each.WhichOneof("value") for each in results["item-00000"].evaluations}
-    assert said == {"says-days": "boolean", "near": "error"}
-    assert Counter(score.name for score in told.scored()) == {"says-days": 4}
+    assert sum(not result.error for result in results.values()) == 4
+    kinds = {each.name: each.WhichOneof("value") for each in results["item-00000"].evaluations}
+    assert kinds == {"says-days": "boolean", "near": "error"}
+    assert Counter(score.name for score in published.scored()) == {"says-days": 4}
     assert set(place.model.keys.values()) == {1, 2}, "each try of a question has the question's key"
 
 
@@ -169,18 +174,18 @@ async def test_run_evaluators_see_all_results(place, project) -> None:
         return len((await place.log.read(project)).of("r")) == 4
 
     await until(all_results)
-    told = await place.log.read(project)
-    assert not told.endings
-    for its in told.of("r"):
+    published = await place.log.read(project)
+    assert not published.endings
+    for result in published.of("r"):
         await place.value(
             "INSERT INTO experiments.experiment_items VALUES ($1, 'r', $2, 0, false, 1, 1, now(), $3, $4) RETURNING 1",
-            project, its.item_id, its.trace_id, its.SerializeToString(),
+            project, result.item_id, result.trace_id, result.SerializeToString(),
         )  # fmt: skip
-    told = await ended(place.log, project, "r")
-    (ending,) = told.endings["r"]
+    published = await ended(place.log, project, "r")
+    (ending,) = published.endings["r"]
     (evaluation,) = ending.evaluations
     assert (evaluation.name, evaluation.numeric) == ("passed", 1.0)
-    (score,) = [score for score in told.scored() if score.target.run_id]
+    (score,) = [score for score in published.scored() if score.target.run_id]
     assert (score.score_id, score.value.numeric) == (evaluation.score_id, 1.0)
 
 
@@ -196,11 +201,11 @@ async def test_what_the_log_has_is_not_run_again(place, project) -> None:
         item_finished("a program's", "item-00003", project=project),
     )
     await furnish_dataset(place.dsn, project, 5)
-    told = await ended(place.log, project, "r")
-    outputs = {its.item_id: json.loads(its.output_json) for its in told.of("r")}
+    published = await ended(place.log, project, "r")
+    outputs = {result.item_id: json.loads(result.output_json) for result in published.of("r")}
     assert len(outputs) == 5
     assert {item for item, output in outputs.items() if output == "told before"} == {"item-00001", "item-00003"}
-    assert len(told.traces) == 3
+    assert len(published.traces) == 3
     assert await place.value("SELECT count(*) FROM evaluator.runs WHERE project_id = $1", project) == 1
 
 
@@ -211,7 +216,7 @@ async def test_splits_choose_items(place, project) -> None:
         requested("hard", project=project, splits=["hard"]),
         requested("none", project=project, splits=["no such"]),
     )
-    told = await ended(place.log, project, "hard", "none")
-    assert told.places("hard") == {("item-00000", 0), ("item-00004", 0), ("item-00008", 0)}
-    assert not told.places("none")
-    assert {endings[0].outcome for endings in told.endings.values()} == {EXPERIMENT_OUTCOME_COMPLETED}
+    published = await ended(place.log, project, "hard", "none")
+    assert published.places("hard") == {("item-00000", 0), ("item-00004", 0), ("item-00008", 0)}
+    assert not published.places("none")
+    assert {endings[0].outcome for endings in published.endings.values()} == {EXPERIMENT_OUTCOME_COMPLETED}

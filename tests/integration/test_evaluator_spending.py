@@ -61,12 +61,12 @@ async def spent(pool: asyncpg.Pool, project: str) -> Decimal:
 async def test_workers_that_call_at_once_reserve_no_more_than_the_cap(pool, project) -> None:
     await cap(pool, project, 5)
     workers = [Spending(pool, call_seconds=60) for _ in range(3)]
-    asked = await asyncio.gather(
+    outcomes = await asyncio.gather(
         *(worker.reserve(project, "mock", ASKED) for worker in workers * 10), return_exceptions=True
     )
-    reserved = [each for each in asked if not isinstance(each, BaseException)]
+    reserved = [each for each in outcomes if not isinstance(each, BaseException)]
     assert len(reserved) == 5
-    assert {type(each) for each in asked if isinstance(each, BaseException)} == {SpendingDelayedError}
+    assert {type(each) for each in outcomes if isinstance(each, BaseException)} == {SpendingDelayedError}
     half = Cost(ESTIMATE.picodollars // 2)
     for each in reserved:
         await workers[0].settle(each, half)
@@ -95,8 +95,8 @@ async def test_models_without_a_price_count_by_their_tokens(pool, project) -> No
     reservation = await spending.reserve(project, "mock", UNPRICED)
     reply = ModelReply(text="x", model="some-model", usage={"input": 100, "output": 20})
     await spending.settle(reservation, reply_cost(reply, reservation.estimate))
-    (found,) = await provider_access.read_caps(pool, project)
-    assert (int(found.picodollars), int(found.tokens)) == (0, 120)
+    (stored,) = await provider_access.read_caps(pool, project)
+    assert (int(stored.picodollars), int(stored.tokens)) == (0, 120)
 
 
 async def test_without_a_cap_what_is_spent_is_counted_all_the_same(pool, project) -> None:
@@ -137,12 +137,12 @@ async def test_a_run_that_comes_to_the_cap_ends_with_the_reason(place, project) 
         await asyncio.gather(place.worker(), place.worker())
         run = requested("r", project=project, provider="here", settings={"max_tokens": 5})
         await append_events(place.servers.kafka, run)
-        told = await ended(place.log, project, "r")
-        (found,) = await provider_access.read_caps(connection, project)
+        published = await ended(place.log, project, "r")
+        (stored,) = await provider_access.read_caps(connection, project)
     finally:
         await connection.close()
-    (ending,) = told.endings["r"]
+    (ending,) = published.endings["r"]
     assert ending.outcome == EXPERIMENT_OUTCOME_BUDGET_SPENT
     assert ending.reason == "the spending cap is reached: the project may spend $0.0006 in a day"
-    assert 0 < len(told.of("r")) < 60
-    assert len(place.model.calls) * 60_000_000 == found.picodollars <= found.max_picodollars
+    assert 0 < len(published.of("r")) < 60
+    assert len(place.model.calls) * 60_000_000 == stored.picodollars <= stored.max_picodollars

@@ -17,17 +17,17 @@ def run(
 
 @st.composite
 def candidates(draw: st.DrawFn) -> list[CandidateRun]:
-    found = []
+    drawn = []
     for project in draw(st.sets(st.sampled_from("abcd"), min_size=1)):
         under_way = draw(st.lists(st.integers(0, 6), min_size=1, max_size=4))
-        found += [
+        drawn += [
             run(
                 project, f"{project}{n}", ready=draw(st.integers(0, 8)), of_run=of_run, of_project=sum(under_way),
                 most=draw(st.integers(1, 8)),
             )
             for n, of_run in enumerate(under_way)
         ]  # fmt: skip
-    return found
+    return drawn
 
 
 def room_of(candidate: CandidateRun) -> int:
@@ -69,13 +69,13 @@ def test_who_could_have_had_one_has_no_less_than_who_got_one(runs: list[Candidat
     def got(each: CandidateRun) -> int:
         return given_out.get((each.project_id, each.run_id), 0)
 
-    after = {project: its[0].running_of_project + sum(map(got, its)) for project, its in by_project.items()}
-    could = {project for project, its in by_project.items() if any(got(each) < room_of(each) for each in its)}
-    served = {project for project, its in by_project.items() if any(map(got, its))}
+    after = {project: group[0].running_of_project + sum(map(got, group)) for project, group in by_project.items()}
+    could = {project for project, group in by_project.items() if any(got(each) < room_of(each) for each in group)}
+    served = {project for project, group in by_project.items() if any(map(got, group))}
     assert all(after[one] <= after[other] + 1 for one in served for other in could)
-    for its in by_project.values():
-        hungry = [each.running_of_run + got(each) for each in its if got(each) < room_of(each)]
-        fed = [each.running_of_run + got(each) for each in its if got(each)]
+    for group in by_project.values():
+        hungry = [each.running_of_run + got(each) for each in group if got(each) < room_of(each)]
+        fed = [each.running_of_run + got(each) for each in group if got(each)]
         assert all(one <= other + 1 for one in fed for other in hungry)
 
 

@@ -27,19 +27,19 @@ def question(n: int = 0, *, attempt: int = 1, **settings: Any) -> ModelRequest:
     return ModelRequest(model="mock-large", messages=messages, settings={**AT_ONCE, **settings}, attempt=attempt)
 
 
-async def outcome(asked: ModelRequest) -> str:
+async def outcome(request: ModelRequest) -> str:
     try:
-        return (await MockProvider().complete(asked)).text
+        return (await MockProvider().complete(request)).text
     except CallError as error:
         return str(error)
 
 
-@given(attempt=st.integers(1, 100), chance=st.floats(0, 1), asked=st.none() | st.floats(0, 3600))
+@given(attempt=st.integers(1, 100), chance=st.floats(0, 1), retry_after_s=st.none() | st.floats(0, 3600))
 def test_pauses_grow_to_a_minute_and_never_end_before_it_is_asked_for(
-    attempt: int, chance: float, asked: float | None
+    attempt: int, chance: float, retry_after_s: float | None
 ) -> None:
-    seconds = backoff_seconds(attempt, retry_after=asked, chance=lambda: chance)
-    assert (asked or 0) <= seconds <= (asked or 0) + min(MAX_BACKOFF_SECONDS, 2.0 ** (attempt - 1))
+    seconds = backoff_seconds(attempt, retry_after=retry_after_s, chance=lambda: chance)
+    assert (retry_after_s or 0) <= seconds <= (retry_after_s or 0) + min(MAX_BACKOFF_SECONDS, 2.0 ** (attempt - 1))
 
 
 def test_the_whole_pause_is_chance() -> None:
@@ -67,14 +67,14 @@ def test_what_will_not_pass_is_not(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("header", "seconds"),
     [
         ("7", 7.0), ("0.5", 0.5), ("-3", 0.0), ("1e9", 3600.0), ("nan", None), ("soon", None), ("", None),
         ("Thu, 01 Jan 1970 00:00:30 GMT", 20.0), ("Thu, 01 Jan 1970 00:00:01 GMT", 0.0),
     ],
 )  # fmt: skip
-def test_retry_after_is_seconds_or_a_date(told: str, seconds: float | None) -> None:
-    assert retry_after({"retry-after": told}, now=10.0) == seconds
+def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
+    assert retry_after({"retry-after": header}, now=10.0) == seconds
     assert retry_after({}, now=10.0) is None
 
 
@@ -90,10 +90,10 @@ def test_what_is_no_completion_may_be_one_the_next_time(body: bytes) -> None:
 
 
 def test_a_completion_without_text_stays_so() -> None:
-    told = json.loads(completion(""))
-    told["choices"][0]["message"] = {"content": None, "refusal": "I will not"}
+    completed = json.loads(completion(""))
+    completed["choices"][0]["message"] = {"content": None, "refusal": "I will not"}
     with pytest.raises(PermanentError, match="I will not"):
-        parse_reply(json.dumps(told).encode(), "m")
+        parse_reply(json.dumps(completed).encode(), "m")
 
 
 def test_halves_of_characters_do_not_get_far() -> None:

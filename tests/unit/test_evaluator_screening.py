@@ -21,7 +21,7 @@ def image(url: Any, **more: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "model_request",
     [
         question("hello"),
         question(None, role="assistant", tool_calls=[]),
@@ -29,12 +29,12 @@ def image(url: Any, **more: Any) -> list[dict[str, Any]]:
         question(image(PNG, detail="low"), settings={"temperature": 0}),
     ],
 )
-def test_what_is_sent(asked: ModelRequest) -> None:
-    check_request(asked, kind="openai", images="inline")
+def test_what_is_sent(model_request: ModelRequest) -> None:
+    check_request(model_request, kind="openai", images="inline")
 
 
 @pytest.mark.parametrize(
-    ("asked", "reason"),
+    ("model_request", "reason"),
     [
         (question("x", settings={"api_base": "http://h"}), "settings.api_base: is not for a run to set"),
         (question("x", settings={"latency_seconds": 0}), "settings.latency_seconds: is not for a run to set"),
@@ -54,9 +54,9 @@ def test_what_is_sent(asked: ModelRequest) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_not_sent_is_named(asked: ModelRequest, reason: str) -> None:
+def test_what_is_not_sent_is_named(model_request: ModelRequest, reason: str) -> None:
     with pytest.raises(PermanentError) as refused:
-        check_request(asked, kind="openai", images="inline")
+        check_request(model_request, kind="openai", images="inline")
     assert reason in str(refused.value)
 
 
