@@ -64,16 +64,16 @@ async def run(settings: QuerySettings) -> None:
     health = Health(server)
     port = server.add_insecure_port(f"{settings.host}:{settings.port}")
     log.info("listening", address=f"{settings.host}:{port}")
-    beside = [
+    background = [
         asyncio.create_task(work) for work in (log_ends.run(), report_health(health, dsn), experiments.watcher.run())
     ]
     freeze_start()
     try:
         await serve(server, health, grace=settings.grace_seconds, at_drain=experiments.watcher.drain)
     finally:
-        for task in beside:
+        for task in background:
             task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
+        await asyncio.gather(*background, return_exceptions=True)
         database.terminate()
 
 

@@ -11,9 +11,9 @@ from lodestream_proto.v1.trace_pb2 import SpanType
 
 from services.read.query import messages
 from services.read.query.database import Database
-from services.read.query.folding import Group, choose, fold
 from services.read.query.get_trace import TraceReader, parse_id
 from services.read.query.paging import PAGE_BYTES
+from services.read.query.span_groups import Group, choose_spans, group_hidden
 from services.read.query.span_tree import NONE, RUNNING, Positions, SpanTree
 from services.read.query.trace_scores import attached_scores, show_columns
 from services.read.query.trace_spans import Trace, read_some
@@ -52,16 +52,16 @@ async def get_trace_overview(
             if not len(positions):
                 raise NotFoundError(f"span {request.span_id} in trace {request.trace_id}")
             tree = await _computed(whole, whole.below, int(positions[0]))
-        shown, groups = await _computed(tree, _shown_and_folded, tree, request, most)
+        shown, groups = await _computed(tree, _shown_and_groups, tree, request, most)
         response = GetTraceOverviewResponse(trace=messages.trace_summary(row))
         await _add_spans(response, database, trace, tree, shown)
         await _add_groups(response, database, trace, tree, groups)
     return response
 
 
-def _shown_and_folded(tree: SpanTree, request: GetTraceOverviewRequest, most: int) -> tuple[Positions, list[Group]]:
-    shown = choose(tree, most=most, depth=request.depth, errors_only=request.errors_only)
-    return shown, fold(tree, shown)
+def _shown_and_groups(tree: SpanTree, request: GetTraceOverviewRequest, most: int) -> tuple[Positions, list[Group]]:
+    shown = choose_spans(tree, most=most, depth=request.depth, errors_only=request.errors_only)
+    return shown, group_hidden(tree, shown)
 
 
 async def _computed(tree: SpanTree, work: Any, *arguments: Any) -> Any:

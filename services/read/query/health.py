@@ -20,7 +20,7 @@ _PATIENCE = 3.0
 async def report_health(health: Health, dsn: str) -> NoReturn:
     """Report it for ever. The check has a connection of its own: a service whose connections are busy is healthy."""
     connection: asyncpg.Connection | None = None
-    last_error: str | None = "not asked yet"
+    last_error: str | None = "not checked yet"
     try:
         while True:
             error_text: str | None = None

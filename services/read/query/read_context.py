@@ -100,7 +100,7 @@ class ReadContext:
                 field for it.
         """
 
-        async def ask() -> Answer:
+        async def admitted() -> Answer:
             project_id = await project_of(self.keys, context)
             self.admission.bulk.tenants.add(project_id)
             await self.admission.requests.acquire(project_id)
@@ -116,7 +116,7 @@ class ReadContext:
             room = partial(self.admission.calls.hold, project_id)
             return await self.admission.bulk.serve(project_id, room, serve)
 
-        return await answering(type(request).__name__.removesuffix("Request"), context, ask)
+        return await answering(type(request).__name__.removesuffix("Request"), context, admitted)
 
     async def stream(self, method: str, context: Context, parts: AsyncIterator[Part]) -> AsyncIterator[Part]:
         """Yield the parts of a stream, if its project has not too many, or end the call with its refusal."""

@@ -23,7 +23,7 @@ AWAY = (
 async def answering(method: str, context: Context, call: Callable[[], Awaitable[Answer]]) -> Answer:
     """Return a call's answer, or end it with its refusal; a database that is away is UNAVAILABLE with RetryInfo."""
 
-    async def ask() -> Answer:
+    async def guarded() -> Answer:
         try:
             return await call()
         except asyncpg.QueryCanceledError:
@@ -33,7 +33,7 @@ async def answering(method: str, context: Context, call: Callable[[], Awaitable[
             log.warning("the database does not answer", error=f"{type(error).__name__}: {error}")
             raise UnavailableError("the database does not answer") from None
 
-    return await answering_calls(method, context, ask)
+    return await answering_calls(method, context, guarded)
 
 
 def leave_to_gateway(servicer: object, base: type) -> None:

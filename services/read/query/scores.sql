@@ -11,7 +11,7 @@ ORDER BY scored_at DESC, score_id DESC
 LIMIT {limit}
 
 -- name: get_score_history
--- All that was said under one score id, newest first.
+-- All revisions of one score, newest first.
 SELECT
     score_id, scored_at, retracted, trace_id, span_id, session_id, run_id, name, type, number, label, comment, config_id,
     source, author, evaluator_version, environment, metadata, retraction_reason
@@ -86,7 +86,7 @@ LIMIT $5
 
 -- name: rank_traces_by_score
 -- Traces by one of their scores: of several on a trace the one that comes first. The index scores_by_number gives them in
--- order; scores_of_trace tells whether another one comes before.
+-- order; scores_of_trace shows whether another one comes before.
 SELECT given.trace_id AS scored_trace_id, given.number AS ranked_score
 FROM scores AS given
 WHERE

@@ -59,7 +59,7 @@ async def list_traces(database: Database, project_id: str, request: ListTracesRe
         names = None
         if request.filter.name_contains:
             names = await names_containing(database.search_pool, project_id, request.filter.name_contains)
-        statement = list_statement(project_id, request, names=names)
+        statement = _page_statement(project_id, request, sort, page, names)
         rows = await database.search_pool.fetch(statement.sql, *statement.parameters)
         rows, token = page.cut(rows, *sort.columns)
         response = ListTracesResponse(next_page_token=token)
@@ -80,7 +80,13 @@ def list_statement(project_id: str, request: ListTracesRequest, *, names: list[s
 
     Raises RefusedError naming the field that can't be used.
     """
-    (sort, page), ascending = _sort_and_page(request), request.order == SORT_ORDER_ASCENDING
+    return _page_statement(project_id, request, *_sort_and_page(request), names)
+
+
+def _page_statement(
+    project_id: str, request: ListTracesRequest, sort: Sort, page: PageRequest, names: list[str] | None
+) -> Statement:
+    ascending = request.order == SORT_ORDER_ASCENDING
     trace_filter, conditions = TraceFilter(), Conditions(project_id)
     trace_filter.CopyFrom(request.filter)
     if names is not None:

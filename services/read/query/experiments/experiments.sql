@@ -48,7 +48,7 @@ ORDER BY results.item_id, results.repetition
 LIMIT {limit}
 
 -- name: items_since
--- The results of a run that were told after an instant, in the order of the log: no two are of the same instant.
+-- The results of a run after an instant, in the order of the log: no two are of the same instant.
 SELECT finished_at, result
 FROM experiment_items
 WHERE project_id = $1 AND run_id = $2 AND finished_at > $3
@@ -79,7 +79,7 @@ WHERE project_id = $1 AND run_id = ANY($2::text[])
 GROUP BY run_id
 
 -- name: summarize_evaluations
--- What evaluators said of the items of runs, by name, type and label. Sums are of exact decimals: they do not depend on
+-- The evaluations of the items of runs, by name, type and label. Sums are of exact decimals: they do not depend on
 -- the order of the rows. Types 1, 2 and 3: lodestream_proto.v1.SCORE_TYPE_NUMERIC, _CATEGORICAL and _BOOLEAN.
 SELECT
     run_id, name, type, CASE WHEN type IN (2, 3) THEN label END AS label, count(*) AS given,
@@ -100,7 +100,7 @@ WHERE project_id = $1 AND run_id = $2
 GROUP BY item_id
 
 -- name: compare_evaluations
--- What evaluators said of each item of a run, by repetition: under some names. Type 2:
+-- The evaluations of each item of a run under some names, by repetition. Type 2:
 -- lodestream_proto.v1.SCORE_TYPE_CATEGORICAL.
 SELECT
     name, item_id, array_agg(type ORDER BY repetition) AS types, array_agg(number ORDER BY repetition) AS numbers,
@@ -110,12 +110,12 @@ WHERE project_id = $1 AND run_id = $2 AND name = ANY($3::text[])
 GROUP BY name, item_id
 
 -- name: compare_names
--- The names under which evaluators said something of items of runs.
+-- The names of the evaluations that some runs have.
 SELECT DISTINCT name FROM experiment_evaluations WHERE project_id = $1 AND run_id = ANY($2::text[])
 
 -- name: compare_dataset_items
 -- The items of a dataset at a version: what they are looked at by, the beginning of their input, and a digest of what was
--- asked and expected.
+-- given and expected.
 SELECT
     item_id, metadata, left(input, $4) AS input_preview,
     md5(length(input) || ':' || input || expected_output) AS digest
@@ -125,7 +125,7 @@ WHERE
     AND NOT archived
 
 -- name: compare_own_items
--- The first result of each item of a run over data that are in no dataset: they tell what was asked.
+-- The first result of each item of a run over data that are in no dataset: they hold their inputs.
 SELECT DISTINCT ON (item_id) item_id, result
 FROM experiment_items
 WHERE project_id = $1 AND run_id = $2
@@ -140,7 +140,7 @@ ORDER BY item_id, repetition
 LIMIT $3
 
 -- name: compare_first_and_last
--- Some results of a run: those that were told first, and last.
+-- Some results of a run: the first ones, and the last ones.
 (
     SELECT result FROM experiment_items WHERE project_id = $1 AND run_id = $2
     ORDER BY finished_at, item_id, repetition LIMIT $3

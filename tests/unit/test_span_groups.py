@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lodestream_proto.v1.trace_pb2 import LEVEL_DEFAULT, LEVEL_ERROR
 
-from services.read.query.folding import NAMES_OF_A_PARENT, choose, fold
+from services.read.query.span_groups import MAX_GROUPS_OF_PARENT, choose_spans, group_hidden
 from services.read.query.span_tree import COLUMNS, NONE, SpanTree
 
 Row = tuple[int, int, int, int, str, int]
@@ -27,7 +27,7 @@ def crawl(pages: int, *, errors: tuple[int, ...] = ()) -> SpanTree:
 
 
 def shown_ids(of: SpanTree, *, most: int = 40, depth: int = 0, errors_only: bool = False) -> set[int]:
-    chosen = choose(of, most=most, depth=depth, errors_only=errors_only)
+    chosen = choose_spans(of, most=most, depth=depth, errors_only=errors_only)
     return {int(number) for number in of.spans["span_id"][chosen]}
 
 
@@ -48,8 +48,8 @@ def test_of_errors_that_went_up_the_one_where_they_began_is_meant() -> None:
 
 def test_many_alike_are_one_group() -> None:
     of = crawl(5_000, errors=(17, 18))
-    shown = choose(of, most=40, depth=0, errors_only=False)
-    (group,) = fold(of, shown)
+    shown = choose_spans(of, most=40, depth=0, errors_only=False)
+    (group,) = group_hidden(of, shown)
     assert len(shown) + group.span_count == len(of)
     assert (group.parent, group.descendant_count, group.max_duration) == (1, 0, 5)
     assert group.duration == 5 * group.span_count
@@ -65,7 +65,7 @@ def test_what_is_below_a_folded_span_is_counted_with_it() -> None:
         (4, 3, 0, 30, "c", LEVEL_ERROR),
         (5, 1, 60, 70, "a", LEVEL_DEFAULT),
     )
-    (group,) = fold(of, np.array([0]))
+    (group,) = group_hidden(of, np.array([0]))
     assert (group.span_count, group.descendant_count, group.error_count, group.duration) == (2, 2, 1, 60)
     assert (group.start, group.end) == (0, 70)
 
@@ -81,15 +81,15 @@ def test_a_depth_shows_so_many_levels_and_nothing_else() -> None:
 def test_a_chain_deeper_than_what_may_be_shown_is_shown_from_its_top() -> None:
     chain = tree(*[(n, n - 1, n, 10_000 - n, "step", LEVEL_DEFAULT) for n in range(1, 3_001)])
     assert shown_ids(chain, most=50) == set(range(1, max(shown_ids(chain, most=50)) + 1))
-    (group,) = fold(chain, choose(chain, most=50, depth=0, errors_only=False))
+    (group,) = group_hidden(chain, choose_spans(chain, most=50, depth=0, errors_only=False))
     assert group.span_count == 1
     assert group.descendant_count >= 3_000 - 51
 
 
 def test_a_trace_for_which_there_is_room_is_shown_whole() -> None:
     of = crawl(38)
-    shown = choose(of, most=40, depth=0, errors_only=False)
-    assert (len(shown), fold(of, shown)) == (40, [])
+    shown = choose_spans(of, most=40, depth=0, errors_only=False)
+    assert (len(shown), group_hidden(of, shown)) == (40, [])
 
 
 def test_many_names_below_one_span_are_few_groups() -> None:
@@ -97,10 +97,10 @@ def test_many_names_below_one_span_are_few_groups() -> None:
         (1, 0, 0, 9, "root", LEVEL_DEFAULT),
         *[(2 + n, 1, 1, 2, f"name {n % 50}", LEVEL_DEFAULT) for n in range(1_000)],
     )
-    groups = fold(of, np.array([0]))
-    assert len(groups) == NAMES_OF_A_PARENT
+    groups = group_hidden(of, np.array([0]))
+    assert len(groups) == MAX_GROUPS_OF_PARENT
     assert sum(group.span_count for group in groups) == 1_000
-    assert [group.example is None for group in groups] == [False] * (NAMES_OF_A_PARENT - 1) + [True]
+    assert [group.example is None for group in groups] == [False] * (MAX_GROUPS_OF_PARENT - 1) + [True]
 
 
 rows = st.lists(
@@ -116,13 +116,13 @@ rows = st.lists(
 @given(rows, st.integers(1, 20), st.integers(0, 3), st.booleans())
 def test_every_span_is_shown_or_counted_once(shape: list[Row], most: int, depth: int, errors_only: bool) -> None:
     of = tree(*shape)
-    shown = choose(of, most=most, depth=depth, errors_only=errors_only)
+    shown = choose_spans(of, most=most, depth=depth, errors_only=errors_only)
     assert len(shown) <= most
     assert all(of.parents[at] == NONE or of.parents[at] in shown for at in shown)
-    groups = fold(of, shown)
+    groups = group_hidden(of, shown)
     assert len(shown) + sum(group.span_count + group.descendant_count for group in groups) == len(of)
     errors = of.spans["level"] == LEVEL_ERROR
     assert errors[shown].sum() + sum(group.error_count for group in groups) == errors.sum()
     assert all(group.parent == NONE or group.parent in shown for group in groups)
     assert len({(group.parent, group.example) for group in groups}) == len(groups)
-    assert len(groups) <= NAMES_OF_A_PARENT * (len(shown) + 1)
+    assert len(groups) <= MAX_GROUPS_OF_PARENT * (len(shown) + 1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from services.read.query.span_tree import NONE, RUNNING, Flags, Positions, SpanTree, fixed_point
 
-NAMES_OF_A_PARENT = 6
+MAX_GROUPS_OF_PARENT = 6
 """Groups below one span, at most; the last then has what has no group of its own."""
 _ALIKE = 3  # of siblings with one name so many are shown for being in a first level
 _TRIES = 8  # for each span that may be shown: some can't be, because too many are above them
@@ -37,7 +37,7 @@ class Group:
     """Microseconds as the tree's; RUNNING: none has ended."""
 
 
-def choose(tree: SpanTree, *, most: int, depth: int, errors_only: bool) -> Positions:
+def choose_spans(tree: SpanTree, *, most: int, depth: int, errors_only: bool) -> Positions:
     """Return the positions of the spans to show, in start order, each with its parent.
 
     Args:
@@ -74,7 +74,7 @@ def _sorted(positions: Positions, by: NDArray[np.int64]) -> Positions:
     return positions[np.argsort(by[positions], kind="stable")]
 
 
-def fold(tree: SpanTree, shown: Positions) -> list[Group]:
+def group_hidden(tree: SpanTree, shown: Positions) -> list[Group]:
     """Return the spans that are not shown, in groups by parent, name and type; the largest groups of a parent first."""
     size = len(tree)
     is_shown = np.zeros(size + 1, np.bool_)
@@ -143,8 +143,8 @@ def _merged(owner: Positions, number: Positions) -> tuple[Positions, Flags]:
     first = np.maximum.accumulate(np.where(changes, np.arange(groups), 0))
     rank = np.arange(groups) - first
     of_parent = np.bincount(np.cumsum(changes) - 1)[np.cumsum(changes) - 1]
-    beyond = (rank >= NAMES_OF_A_PARENT - 1) & (of_parent > NAMES_OF_A_PARENT)
-    new = np.cumsum(~beyond | (rank == NAMES_OF_A_PARENT - 1)) - 1
+    beyond = (rank >= MAX_GROUPS_OF_PARENT - 1) & (of_parent > MAX_GROUPS_OF_PARENT)
+    new = np.cumsum(~beyond | (rank == MAX_GROUPS_OF_PARENT - 1)) - 1
     renumbered = np.empty(groups, np.int64)
     renumbered[order] = new
     several = np.zeros(int(new.max()) + 1, np.bool_)
