@@ -10,7 +10,7 @@ from shared.runtime.refusal import Answer, Context, RefusedError, UnavailableErr
 from shared.runtime.refusal import answering as answering_calls
 
 log = structlog.get_logger()
-AWAY = (
+DATABASE_AWAY = (
     OSError,  # TimeoutError is one
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # a connection that breaks in mid-query
@@ -29,7 +29,7 @@ async def answering(method: str, context: Context, call: Callable[[], Awaitable[
         except asyncpg.QueryCanceledError:
             code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise RefusedError(code, "the query took too long; narrow the filter") from None
-        except AWAY as error:
+        except DATABASE_AWAY as error:
             log.warning("the database does not answer", error=f"{type(error).__name__}: {error}")
             raise UnavailableError("the database does not answer") from None
 

@@ -27,7 +27,7 @@ from services.read.query.experiments.summaries import QUERIES, Row, Summaries
 from services.read.query.filters import Statement, required
 from services.read.query.paging import fetch_page, snapshot
 from services.read.query.read_context import ReadContext
-from services.read.query.refusal import AWAY, answering
+from services.read.query.refusal import DATABASE_AWAY, answering
 from shared.read_model.caller import project_of
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import Context, UnavailableError
@@ -244,7 +244,7 @@ class RunWatcher:
         while True:
             try:
                 return await watched.items_after(after)
-            except AWAY:
+            except DATABASE_AWAY:
                 self._check_answers()
                 await asyncio.sleep(_POLL_SECONDS)
 
