@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+import lodestream
 import pytest
 
 MODULES = ("lodestream", "lodestream.mock", "lodestream.testing")
@@ -79,3 +80,11 @@ def issubclass_of_error(value: Any) -> bool:
 @pytest.mark.parametrize("name", WITH_EXAMPLE)
 def test_the_main_ones_have_an_example(name: str) -> None:
     assert "Example:" in (ALL[name].__doc__ or "")
+
+
+def test_what_is_internal_has_no_public_name() -> None:
+    client = lodestream.Lodestream(tracing_enabled=False)
+    observation = client.start_observation(name="a")
+    assert {name for name in vars(client) if not name.startswith("_")} == {"settings", "tracer_provider"}
+    assert {name for name in vars(observation) if not name.startswith("_")} == set()
+    assert {name for name in vars(client.tracer_provider) if not name.startswith("_")} == set()

@@ -36,7 +36,7 @@ class ExperimentOptions(TypedDict, total=False):
     composite_evaluator: Callable[..., Any] | None
     """Like an evaluator; `evaluations` are those that the others said."""
     run_evaluators: Sequence[Any]
-    """Judge the run as a whole; `item_results` are all of it. A RegressionError of theirs is raised at the end."""
+    """Evaluate the run as a whole; `item_results` are all of it. A RegressionError of theirs is raised at the end."""
     max_concurrency: int
     """Items at the same time; default 50."""
     repetitions: int
@@ -52,7 +52,7 @@ class ExperimentOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluatorOutcome:
-    """What one judge said under one name: an evaluation, or that it failed."""
+    """What an evaluator said under one name: an evaluation, or that it failed."""
 
     name: str
     evaluation: Evaluation | None = None

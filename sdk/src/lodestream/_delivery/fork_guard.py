@@ -80,7 +80,7 @@ class ForkGuard:
     """One for the process. `usable` is false in a child in which gRPC may hang or abort: it can't send."""
 
     def __init__(self) -> None:
-        self.guests: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+        self.members: weakref.WeakSet[ForkAware] = weakref.WeakSet()
         """All that may have something open."""
         self.usable = True
         self._reset()
@@ -93,13 +93,13 @@ class ForkGuard:
         self._gone: bool | None = None  # what runs beneath gRPC; None: not known
 
     @contextmanager
-    def entered(self, guest: ForkAware) -> Iterator[bool]:
+    def entered(self, member: ForkAware) -> Iterator[bool]:
         """Inside the block gRPC may be called, if what it gives is true. Waits while a thread forks."""
         with self._changed:
             self._changed.wait_for(lambda: not self._forker, _FORK_SECONDS)
-            guest.on_enter()
-            self.guests.add(guest)
-            me = (threading.get_ident(), guest)
+            member.on_enter()
+            self.members.add(member)
+            me = (threading.get_ident(), member)
             self._inside.append(me)
         try:
             yield self.usable
@@ -130,9 +130,9 @@ class ForkGuard:
                 return
             self._forker, self._depth = me, 1
             self._empty = self._emptied(me)
-            if self._empty and self.guests:
-                for guest in list(self.guests):
-                    guest.disconnect()
+            if self._empty and self.members:
+                for member in list(self.members):
+                    member.disconnect()
                 self._gone = wait_for_native_threads(PATIENCE_SECONDS if self._gone is False else THREADS_SECONDS)
 
     def after_fork_in_parent(self) -> None:
@@ -151,23 +151,23 @@ class ForkGuard:
         Who forks in C may not have called `before_fork` (uWSGI).
         """
         empty = self._empty if self._forker == threading.get_ident() else not self._inside
-        for guest in list(self.guests):
-            guest.abandon()
-        self.guests.clear()
+        for member in list(self.members):
+            member.abandon()
+        self.members.clear()
         self.usable = self.usable and empty and (survives if self._gone is None else self._gone)
         self._reset()
 
     def _emptied(self, me: int) -> bool:
         """Whether nobody is inside. A thread that forks from within, in a signal handler, can't be waited for."""
         self._changed.wait_for(lambda: not self.importing, IMPORT_SECONDS)
-        for _, guest in self._inside:
-            if not guest.patient:
-                guest.interrupt()
+        for _, member in self._inside:
+            if not member.patient:
+                member.interrupt()
         for seconds in (PATIENCE_SECONDS, MOST_SECONDS):
             if self._changed.wait_for(lambda: all(thread == me for thread, _ in self._inside), seconds):
                 break
-            for _, guest in self._inside:
-                guest.interrupt()
+            for _, member in self._inside:
+                member.interrupt()
         return not self._inside
 
 

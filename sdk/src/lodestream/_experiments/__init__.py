@@ -1,1 +1,1 @@
-"""Experiments: a task over data, judged item by item, recorded as it goes, and gone on with after a crash."""
+"""Experiments: a task over data, evaluated item by item, recorded as it goes, and resumed after a crash."""

@@ -32,7 +32,7 @@ EvaluatorInputs = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedEvaluator:
-    """Something that judges. `ask` gives whatever it returns."""
+    """An evaluator of a run. `evaluate` returns whatever a function of a user's returns."""
 
     name: str
     revision: str
@@ -53,9 +53,9 @@ def planned_evaluators(
     timeout: float | None,
     built_in: Callable[..., PlannedEvaluator | None],
 ) -> list[PlannedEvaluator]:
-    """A judge for each; functions of the same name are told apart by numbers.
+    """Plan an evaluator for each of those given; functions of the same name are told apart by numbers.
 
-    Raises ExperimentRefusedError naming the one that can't judge.
+    Raises ExperimentRefusedError naming the one that is no evaluator.
     """
     try:
         several = list_of(given, what)
@@ -78,7 +78,7 @@ def planned_evaluators(
 def function_evaluator(
     function: Any, inputs: Collection[str], *, place: str, alone: str, timeout: float | None, name: str = ""
 ) -> PlannedEvaluator:
-    """A judge that is a function of the user's.
+    """Plan a function of a user's as an evaluator.
 
     Raises ExperimentRefusedError.
     """
@@ -113,9 +113,9 @@ def first_of_each_name(judgements: Sequence[EvaluatorOutcome]) -> list[Evaluator
         if (earlier := first.setdefault(judgement.name, judgement)) is not judgement:
             error = f"name: {judgement.name!r} was said by more than one evaluator; none of them counts"
             first[judgement.name] = EvaluatorOutcome(name=judgement.name, error=error, revision=earlier.revision)
-    if len(first) > _MAX_JUDGEMENTS:
-        warn_once("evaluations", f"there are {len(first)} evaluations; the first {_MAX_JUDGEMENTS} are kept")
-    return list(first.values())[:_MAX_JUDGEMENTS]
+    if len(first) > _MAX_OUTCOMES:
+        warn_once("evaluations", f"there are {len(first)} evaluations; the first {_MAX_OUTCOMES} are kept")
+    return list(first.values())[:_MAX_OUTCOMES]
 
 
 def name_of(function: Any) -> str:
@@ -144,7 +144,7 @@ def revision_of(function: Any) -> str:
 
 
 _MAX_ERROR = 2_000
-_MAX_JUDGEMENTS = 300  # of an item
+_MAX_OUTCOMES = 300  # of an item
 
 
 def _function(
@@ -166,7 +166,7 @@ def _calling(bound: BoundFunction, timeout: float | None) -> Callable[[Evaluator
 
 
 # --- Built-in evaluators ----------------------------------------------------------------------------------------------
-# Judges that are built in: objects of `lodestream.evaluators`, or the specs of such.
+# Built-in evaluators: objects of `lodestream.evaluators`, or the specs of such.
 
 _PACKAGE = "lodestream.evaluators"
 
@@ -206,7 +206,7 @@ def built_in_run_evaluator(one: Any, *, place: str) -> PlannedEvaluator | None:
     evaluator = one
 
     async def evaluate(inputs: EvaluatorInputs) -> Any:
-        return await evaluator.evaluate([_judged(result) for result in inputs["item_results"]])
+        return await evaluator.evaluate([_evaluated(result) for result in inputs["item_results"]])
 
     return PlannedEvaluator(name=one.name, revision=one.revision, spec=one.spec, evaluate=evaluate, observed=False)
 
@@ -223,7 +223,7 @@ def tools_of(client: Session, given: "Tools | None") -> "Tools":
     return tools if tools.prompt is not Tools().prompt else replace(tools, prompt=prompt)
 
 
-def _judged(result: "ItemResult") -> "Judged":
+def _evaluated(result: "ItemResult") -> "Judged":
     from lodestream.evaluators import Judged
 
     return Judged(

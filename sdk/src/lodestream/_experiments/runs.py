@@ -226,7 +226,7 @@ class RemoteRunState:
             try:
                 run = await in_thread(ask)
             except ExperimentError as error:
-                log.debug("looking for orders: %s", error)
+                log.debug("looking for the state of the run: %s", error)
                 continue
             if run is not None:
                 self._take(run)
