@@ -81,7 +81,8 @@ async def test_who_comes_back_is_told_only_what_is_new(stand: Stand) -> None:
     watch.cancel()
     await stand.acme.change(head_of("a", 5, production=3))
     again = stand.reader.watch("a", known=4)
-    assert [outcome.revision for outcome in (await again.read()).changes] == [5]
+    changes = (await again.read()).changes or (await again.read()).changes  # the gateway may hear of it a moment later
+    assert [outcome.revision for outcome in changes] == [5]
     again.cancel()
 
 
