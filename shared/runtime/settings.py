@@ -90,7 +90,7 @@ class GatewaySettings(_Settings):
     fair_bytes_per_second: float = Field(default=2 * MIB, gt=0)
     """What a project writes beyond this, or the next, goes to bulk partitions: others' spans wait for none of it."""
     fair_spans_per_second: float = Field(default=1_000, gt=0)
-    fair_calls_per_second: float = Field(default=300, gt=0)
+    fair_calls_per_second: float = Field(default=200, gt=0)
     """While other projects call and the process is late, calls of a project beyond this wait, after a burst."""
     late_seconds: float = Field(default=0.005, ge=0)
     """How late the process does what is due before calls are paced, for half a minute from then on; 0: always."""
@@ -190,6 +190,8 @@ class ProjectionSettings(_Settings):
     """Of records when they are opened."""
     batch_items: int = Field(default=5_000, ge=1)
     """Spans above all; of other events one or a few each."""
+    bulk_share: float = Field(default=0.5, gt=0, le=1)
+    """While several projects write: the part of the time for which bulk is folded; 1: all of it."""
 
 
 class KeySettings(_Settings):

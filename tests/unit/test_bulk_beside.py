@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import Recorded
+from shared.read_model.projecting import projector as projecting
 from shared.read_model.projecting.projector import Projector
 from shared.runtime.settings import ProjectionSettings
 from tests.records import record, span
@@ -29,6 +30,15 @@ class Consumer:
         self.paused -= {partition.partition for partition in partitions}
 
 
+class Clock:
+    """A clock that is set by hand."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 class Folded(Projector[Any]):
     """Notes which parts are folded; those of the bulk only when they are let through."""
 
@@ -37,17 +47,24 @@ class Folded(Projector[Any]):
         assignment = Assignment()
         assignment.open(lambda: cast("Any", self.consumer), cast("Any", None))
         assignment.read = {TopicPartition("lodestream.traces", n) for n in (*EXPRESS, *BULK)}
-        super().__init__(cast("Any", None), cast("Any", Spans()), assignment, ProjectionSettings(batch_items=20))
+        super().__init__(
+            cast("Any", None), cast("Any", Spans()), assignment, ProjectionSettings(batch_items=20, bulk_share=0.75)
+        )
         self.assignment = assignment
         self.parts: list[tuple[int, list[int]]] = []
         self.attempts = 0
         self.let_through = asyncio.Semaphore(0)
         self.failing = 0
+        self.clock, self.rests = Clock(), list[float]()
+
+    async def _rest(self, seconds: float) -> None:
+        self.rests.append(seconds)
 
     async def _fold_part(self, part: Sequence[Recorded]) -> bool:
         if part[0].partition in BULK and self.consumer.paused:
             await self.let_through.acquire()
         self.attempts += 1
+        self.clock.now += 3 if part[0].partition in BULK else 0
         if self.failing:
             self.failing -= 1
             raise ConnectionError("away")
@@ -70,8 +87,9 @@ class Spans:
 
 
 @pytest.fixture
-async def projector() -> AsyncIterator[Folded]:
+async def projector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Folded]:
     projector = Folded()
+    monkeypatch.setattr(projecting, "time", projector.clock)
     yield projector
     await projector.assignment.close()
 
@@ -102,6 +120,7 @@ async def test_bulk_is_folded_in_small_parts_its_partitions_in_turn(projector: F
     await projector.fold([*records(8, "greedy"), *records(9, "greedy"), *records(0, "modest")])
     await projector.until(parts=9)
     assert projector.parts[1:] == [(partition, [offset]) for offset in range(4) for partition in BULK]
+    assert set(projector.rests) == {1.0}, "three seconds of work, one of rest"
     assert not projector.consumer.paused
     assert projector.assignment.is_idle(TopicPartition("lodestream.traces", 8))
 

@@ -157,20 +157,27 @@ class Projector(Generic[Prepared]):
         self._failures.pop(_partition(run), None)
 
     async def _fold_beside(self, run: Sequence[Recorded]) -> None:
-        """Fold a run of the bulk in smaller parts, the partitions of the bulk in turn, each part until it succeeds."""
-        back_off = BackOff()
+        """Fold a run of the bulk in smaller parts, with rests, the partitions in turn, each part until it succeeds."""
+        back_off, share = BackOff(), self._settings.bulk_share
         for part in in_parts(run, self._small, items=self._projection.items):
             folded: bool | None = None
             while folded is None:
                 try:
-                    async with self._bulk_turn, self._turn:
-                        folded = await self._fold_part(part)
+                    async with self._bulk_turn:
+                        began = time.monotonic()
+                        async with self._turn:
+                            folded = await self._fold_part(part)
+                        await self._rest((time.monotonic() - began) * (1 - share) / share)
                 except Exception as error:
                     await back_off.failed(error)
             if not folded:
                 return
             back_off.succeeded()
         self._failures.pop(_partition(run), None)
+
+    async def _rest(self, seconds: float) -> None:
+        """Leave the cores, the database's above all, to what others wait for."""
+        await asyncio.sleep(seconds)
 
     async def _fold_part(self, part: Sequence[Recorded]) -> bool:
         """Whether the part is folded, so that the next may be."""
