@@ -16,7 +16,7 @@ from benchmarks.workload import exports
 from services.projections.traces.batch import FoldedBatch, fold_records
 from services.projections.traces.copy_format import copy_data, pack_block, pack_span, pack_trace
 from services.projections.traces.summary import summarise
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import TRACES
 from shared.read_model.blocks import compress, open_block, sources_of
 from shared.read_model.dialects import read_columns
@@ -58,7 +58,7 @@ def steps(values: list[tuple[int, bytes]]) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _sources(record: Recorded) -> Any:
+def _sources(record: LogRecord) -> Any:
     assert record.event is not None
     recorded = record.event.spans_recorded
     request = open_block(recorded.compression, recorded.otlp_request)

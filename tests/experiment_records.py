@@ -25,7 +25,7 @@ from lodestream_proto.v1.experiment_event_pb2 import (
 
 from services.projections.experiments.experiments import ExperimentsProjection
 from shared.event_log.assignment import Assignment
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.projector import Projector
@@ -122,7 +122,7 @@ def again(event: Event, event_id: str) -> Event:
 
 def record(
     event: Event | bytes, offset: int = 0, *, project: str = "p", partition: int = 0, after_ms: int | None = None
-) -> Recorded:
+) -> LogRecord:
     """A record as the consumer meets it; by default each is appended a second after the one before."""
     if isinstance(event, Event):
         event = again(event, event.event_id)
@@ -132,7 +132,7 @@ def record(
     return read(EXPERIMENTS, partition, offset, appended_ms, event)
 
 
-def records(*events: Event | bytes, first: int = 0, **options: Any) -> list[Recorded]:
+def records(*events: Event | bytes, first: int = 0, **options: Any) -> list[LogRecord]:
     """Records in a row."""
     return [record(event, offset, **options) for offset, event in enumerate(events, first)]
 

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.event_log.position import from_token
 from shared.read_model.blocks import open_block
 from shared.read_model.keys import NewKey, create_key, create_project
@@ -76,7 +76,7 @@ class Door:
         answer: bytes = await call(request, **{"metadata": self.bearer, "timeout": 15, **options})
         return answer
 
-    async def at(self, token: str) -> list[Recorded]:
+    async def at(self, token: str) -> list[LogRecord]:
         """The records that a position names."""
         return [await read_at(self.kafka, position) for position in from_token(token)]
 
@@ -99,7 +99,7 @@ def request_of(*spans: Span) -> ExportTraceServiceRequest:
     return ExportTraceServiceRequest(resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])])
 
 
-def spans_in(record: Recorded) -> list[Span]:
+def spans_in(record: LogRecord) -> list[Span]:
     """The spans of a record."""
     assert record.event is not None
     recorded = record.event.spans_recorded

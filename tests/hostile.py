@@ -20,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from services.write.gateway.records import Envelope, new_event_id
 from services.write.gateway.writing import Checked, check
 from shared.event_log.append import Record
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.dialects.dialect import Extractor
 from shared.read_model.dialects.registry import DIALECTS
 from shared.runtime.fairness import Turns
@@ -191,7 +191,7 @@ async def accepted(request: ExportTraceServiceRequest, producer: Producer | None
         return await check(raw, lambda _: envelope, field="request", max_spans=50_000, turn=turn)
 
 
-def recorded(records: Sequence[Record]) -> list[Recorded]:
+def recorded(records: Sequence[Record]) -> list[LogRecord]:
     """Records as the projection meets them."""
     return [at(record.value, offset=offset) for offset, record in enumerate(records)]
 

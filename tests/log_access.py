@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 from shared.event_log.position import Position
 from shared.event_log.topics import TRACES
 
@@ -36,7 +36,7 @@ async def consumer_of(kafka: str, group: str | None = None) -> AsyncIterator[AIO
         await consumer.stop()
 
 
-async def read_at(kafka: str, position: Position) -> Recorded:
+async def read_at(kafka: str, position: Position) -> LogRecord:
     """The record at a position."""
     async with consumer_of(kafka) as consumer:
         partition = TopicPartition(position.topic, position.partition)
@@ -46,7 +46,7 @@ async def read_at(kafka: str, position: Position) -> Recorded:
         return read(found.topic, found.partition, found.offset, found.timestamp, found.value)
 
 
-async def read_range(kafka: str, begin: Mapping[int, int]) -> list[Recorded]:
+async def read_range(kafka: str, begin: Mapping[int, int]) -> list[LogRecord]:
     """All records from these offsets to the present ends, partition by partition."""
     return [
         await read_at(kafka, Position(TRACES, partition, offset))

@@ -11,7 +11,7 @@ from services.projections.traces.partitions import Partitions
 from services.projections.traces.projection import TracesProjection
 from services.projections.traces.tables import NAME, prepare_connection
 from shared.event_log.assignment import Assignment
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.event_log.topics import TRACES
 from shared.read_model.postgres import connect_pool
 from shared.read_model.progress import Progress, read_progress
@@ -28,7 +28,7 @@ class Projecting:
     projector: Projector[Any]
     pool: asyncpg.Pool
 
-    async def fold(self, *records: Recorded) -> None:
+    async def fold(self, *records: LogRecord) -> None:
         """One batch."""
         await self.projector.fold(records)
 

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from services.projections.prompts.commands import Command
 from services.projections.prompts.prompts import PromptsProjection
 from shared.event_log.assignment import Assignment
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import PROMPTS
 from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.projector import Projector
@@ -63,7 +63,7 @@ def again(event: Event, command_id: str) -> Event:
 
 def record(
     event: Event, offset: int, *, project: str = "p", partition: int = 0, after_ms: int | None = None
-) -> Recorded:
+) -> LogRecord:
     """A record as the consumer meets it; by default each is appended a second after the one before."""
     event = again(event, event.event_id)
     event.project_id = project
@@ -71,7 +71,7 @@ def record(
     return read(PROMPTS, partition, offset, appended_ms, event.SerializeToString())
 
 
-def records(*events: Event, **options: Any) -> list[Recorded]:
+def records(*events: Event, **options: Any) -> list[LogRecord]:
     """Records in a row."""
     return [record(event, offset, **options) for offset, event in enumerate(events)]
 
@@ -83,7 +83,7 @@ class Deciding:
     projector: Projector[ReadRecords[Command]]
     pool: asyncpg.Pool
 
-    async def fold(self, *records: Recorded) -> None:
+    async def fold(self, *records: LogRecord) -> None:
         """One batch."""
         await self.projector.fold(records)
 

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import TRACES
 
 NOON = datetime(2026, 5, 6, 12, tzinfo=UTC)
@@ -76,14 +76,14 @@ def record(
     offset: int = 0,
     project: str = "p",
     received_at: datetime | None = None,
-) -> Recorded:
+) -> LogRecord:
     """A record as a consumer meets it; by default received some seconds after noon, later offsets later."""
     received_at = received_at or NOON + timedelta(seconds=offset, milliseconds=partition)
     raw = event(spans, project=project, received_at=received_at).SerializeToString()
     return at(raw, partition=partition, offset=offset)
 
 
-def at(raw: bytes | None, *, partition: int = 0, offset: int = 0) -> Recorded:
+def at(raw: bytes | None, *, partition: int = 0, offset: int = 0) -> LogRecord:
     """Any bytes as a record of the topic."""
     appended_ms = int(NOON.timestamp() * 1000) + 1000 * offset
     return read(TRACES, partition, offset, appended_ms, raw)

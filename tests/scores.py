@@ -20,7 +20,7 @@ from lodestream_proto.v1.score_event_pb2 import (
 from services.projections.scores.scores import ScoresProjection
 from services.projections.scores.tables import prepare_connection
 from shared.event_log.assignment import Assignment
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import SCORES
 from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.projector import Projector
@@ -95,7 +95,7 @@ def score_event(
     return event
 
 
-def score_record(event: Event | bytes, *, partition: int = 0, offset: int = 0) -> Recorded:
+def score_record(event: Event | bytes, *, partition: int = 0, offset: int = 0) -> LogRecord:
     """An event as a consumer meets it."""
     raw = event if isinstance(event, bytes) else event.SerializeToString()
     return read(SCORES, partition, offset, int(NOON.timestamp() * 1000) + 1000 * offset, raw)

@@ -23,7 +23,7 @@ from benchmarks.workload import exports
 from services.projections.traces.partitions import Partitions
 from services.projections.traces.projection import TracesProjection, write_batch
 from services.projections.traces.tables import prepare_connection
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 from shared.event_log.position import Position, to_token
 from shared.event_log.topics import TRACES
 from shared.read_model.blocks import compress
@@ -128,10 +128,10 @@ class _Population:
         self._sessions = max(1, traces // 8)
         self._users = max(10, traces // 40)
 
-    def batches(self) -> Iterator[list[Recorded]]:
+    def batches(self) -> Iterator[list[LogRecord]]:
         """One partition's each, as the projection meets them."""
         numbers = range(0, self._traces, _TRACES_OF_A_RECORD)
-        batch: list[Recorded] = []
+        batch: list[LogRecord] = []
         partition = 0
         for first in numbers:
             batch.append(self._record(partition, first))
@@ -143,7 +143,7 @@ class _Population:
         for part in range(LARGE_SPANS // 500):
             yield [self._large(part)]
 
-    def _record(self, partition: int, first: int) -> Recorded:
+    def _record(self, partition: int, first: int) -> LogRecord:
         project = self.chance.choices(PROJECTS, (80, 15, 5))[0]
         start = self.began + timedelta(seconds=self._seconds * first / self._traces)
         spans = [
@@ -191,7 +191,7 @@ class _Population:
             values = [AnyValue(string_value=tag) for tag in tags]
             root.attributes.append(KeyValue(key="tag.tags", value=AnyValue(array_value=ArrayValue(values=values))))
 
-    def _large(self, part: int) -> Recorded:
+    def _large(self, part: int) -> LogRecord:
         """Some spans of one trace; the first of all is the root."""
         start = self.began + timedelta(seconds=self._seconds / 2)
         spans = []
@@ -205,7 +205,7 @@ class _Population:
             spans.append(span)
         return self._recorded(part % _PARTITIONS, PROJECTS[0], spans, start, share=0.5)
 
-    def _recorded(self, partition: int, project: str, spans: list[Span], start: datetime, *, share: float) -> Recorded:
+    def _recorded(self, partition: int, project: str, spans: list[Span], start: datetime, *, share: float) -> LogRecord:
         request = ExportTraceServiceRequest()
         scope_spans = request.resource_spans.add().scope_spans.add()
         scope_spans.spans.extend(spans)

@@ -21,14 +21,14 @@ _RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StartPosition:
     """Where to read a partition on; with `halted`, it is not read until somebody decides."""
 
     next_offset: int
     halted: str | None = None
 
 
-Find = Callable[[AIOKafkaConsumer, Collection[TopicPartition]], Awaitable[Mapping[TopicPartition, Place]]]
+Find = Callable[[AIOKafkaConsumer, Collection[TopicPartition]], Awaitable[Mapping[TopicPartition, StartPosition]]]
 
 
 class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -152,7 +152,7 @@ class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
             else:
                 return
 
-    def _put(self, partition: TopicPartition, place: Place) -> None:
+    def _put(self, partition: TopicPartition, place: StartPosition) -> None:
         if place.halted:
             self.halt(partition, place.next_offset, place.halted)
             return

@@ -18,7 +18,7 @@ from faststream.kafka import KafkaBroker, KafkaRouter
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from shared.event_log.assignment import Assignment
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 from shared.runtime.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -72,7 +72,7 @@ async def _parse_batch(records: tuple[ConsumerRecord[Any, Any], ...], original: 
     return await original(tuple(replace(record, headers=()) if record.headers else record for record in records))
 
 
-async def _decode_batch(message: Any) -> list[Recorded]:
+async def _decode_batch(message: Any) -> list[LogRecord]:
     """The records of a batch. Never raises: what can't be read is a value."""
     return [
         read(record.topic, record.partition, record.offset, record.timestamp, record.value)

@@ -24,7 +24,7 @@ _EVENT_SCHEMA = {
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class LogRecord:
     """A record of the log as a consumer met it. `event` is None when the bytes are not an Event of a project."""
 
     topic: str
@@ -45,14 +45,14 @@ class Recorded:
         return min(self.event.received_at.ToDatetime(tzinfo=UTC), self.appended_at + AHEAD)
 
 
-def read(topic: str, partition: int, offset: int, timestamp_ms: int, raw: bytes | None) -> Recorded:
+def read(topic: str, partition: int, offset: int, timestamp_ms: int, raw: bytes | None) -> LogRecord:
     """What a record says; `timestamp_ms` is the log's.
 
     A record is unreadable without a value, without a project, and with a project of more than 255 characters: no key
     names it, and no index has room for it, not even that of the dead letters.
     """
     appended_at = _EPOCH + timedelta(milliseconds=timestamp_ms)
-    return Recorded(topic, partition, offset, appended_at, raw or b"", _event(raw))
+    return LogRecord(topic, partition, offset, appended_at, raw or b"", _event(raw))
 
 
 def _event(raw: bytes | None) -> Event | None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import TOPICS
 from shared.runtime.settings import KafkaSettings
 
@@ -30,7 +30,7 @@ def range_consumer(settings: KafkaSettings, client_id: str) -> AIOKafkaConsumer:
 
 async def read_range(
     consumer: AIOKafkaConsumer, partition: TopicPartition, begin: int, end: int
-) -> AsyncIterator[list[Recorded]]:
+) -> AsyncIterator[list[LogRecord]]:
     """The records from `begin` up to, not including, `end`, in pieces. `end` must not lie beyond the log's."""
     consumer.assign([partition])
     consumer.seek(partition, begin)

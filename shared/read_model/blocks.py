@@ -14,7 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.runtime.wire import TooManyMessagesError, check_messages, read_varint
 
 MAX_OPENED_BYTES = 64 * 1024 * 1024
@@ -115,7 +115,7 @@ def opened_bytes(compression: int, block: bytes, *, max_bytes: int = MAX_OPENED_
     return size
 
 
-def opened_size(record: Recorded) -> int:
+def opened_size(record: LogRecord) -> int:
     """How many bytes a record of the log has once it is opened: the larger of what it says and what its block says.
 
     Where neither says anything it counts as the largest that is ever opened.

@@ -9,7 +9,7 @@ from itertools import groupby
 
 import asyncpg
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 
 WHOLE_RECORD = -1
 MOST_KEPT = 1_000
@@ -32,7 +32,7 @@ class DeadLetter:
     raw: bytes
 
 
-def whole(record: Recorded, reason: str) -> DeadLetter:
+def whole(record: LogRecord, reason: str) -> DeadLetter:
     """A record set aside as a whole; its project is empty when it is too broken to tell."""
     project_id = record.event.project_id if record.event else ""
     return DeadLetter(project_id, record.topic, record.partition, record.offset, WHOLE_RECORD, reason, record.raw)

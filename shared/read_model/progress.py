@@ -14,7 +14,7 @@ from datetime import datetime
 
 import asyncpg
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.postgres import SEARCH_PATH
 from shared.runtime.settings import PostgresSettings
 
@@ -61,7 +61,7 @@ class Fenced:
     """An open transaction that holds the partition's position, and the records that are not folded yet."""
 
     connection: asyncpg.Connection
-    fresh: Sequence[Recorded]
+    fresh: Sequence[LogRecord]
     set_aside_until: int = 0
     """Below this offset nothing halts the partition."""
 
@@ -79,7 +79,7 @@ async def list_positions(connection: asyncpg.Connection) -> Sequence[Position]:
 
 @asynccontextmanager
 async def fence(
-    pool: asyncpg.Pool, projection: str, run: Sequence[Recorded], *, hole_at: int | None = None
+    pool: asyncpg.Pool, projection: str, run: Sequence[LogRecord], *, hole_at: int | None = None
 ) -> AsyncIterator[Fenced]:
     """One transaction for records of one partition, in order: what is written in it commits with the raised position.
 
@@ -155,7 +155,7 @@ def _progress(row: asyncpg.Record) -> Progress:
     return Progress(*(row[field.name] for field in fields(Progress)))
 
 
-def _refuse_another_log(progress: Progress, below: Sequence[Recorded]) -> None:
+def _refuse_another_log(progress: Progress, below: Sequence[LogRecord]) -> None:
     """Nothing below the position can be younger than what was folded last, unless the log was made anew."""
     for record in below:
         if progress.last_record_at and record.appended_at > progress.last_record_at:

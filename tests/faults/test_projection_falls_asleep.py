@@ -27,7 +27,7 @@ async def test_what_is_folded_between_two_looks_halts_nothing(
         looks += 1
         return await read_progress(*arguments)
 
-    monkeypatch.setattr("shared.read_model.projecting.watch.read_progress", fall_asleep)
+    monkeypatch.setattr("shared.read_model.projecting.lag_monitor.read_progress", fall_asleep)
     await begin_at_the_end(servers.kafka, database)
     app = create_app(
         KafkaSettings(bootstrap_servers=servers.kafka),

@@ -193,7 +193,7 @@ async def decided(table: Table, revision: int) -> bool:
     return await table.value(REVISION, table.project) == revision
 
 
-async def test_a_pump_that_slept_through_a_flush_is_late(servers, private_redis, service, database, project) -> None:
+async def test_a_relay_that_slept_through_a_flush_is_late(servers, private_redis, service, database, project) -> None:
     """It has read the heads, and offers them when another process has told newer ones, and Redis has lost these."""
     redis = await private_redis()
     address = redis.command.address

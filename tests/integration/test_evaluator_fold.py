@@ -14,7 +14,7 @@ from lodestream_proto.v1.experiments_pb2 import (
 
 from services.write.evaluator.fold import RunsFold
 from shared.event_log.assignment import Assignment
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.projector import Projector
@@ -54,7 +54,7 @@ async def folding(database: str) -> AsyncIterator[Projecting]:
     await pool.close()
 
 
-def records(events: Sequence[Event]) -> list[Recorded]:
+def records(events: Sequence[Event]) -> list[LogRecord]:
     at = int(NOON.timestamp() * 1000)
     return [read(EXPERIMENTS, 0, n, at + n, event.SerializeToString()) for n, event in enumerate(events)]
 

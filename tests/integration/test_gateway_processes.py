@@ -11,7 +11,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from services.all_in_one.ports import find_port
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from tests.conftest import StartService
 from tests.gateway import MODULE, Door, new_key, opened, request_of, spans_in
 from tests.log_access import ends, read_range
@@ -106,7 +106,7 @@ async def test_sigterm_under_load_ends_no_call_badly(servers: Servers, database:
     assert acked <= stored
 
 
-async def read_events(kafka: str, before: Mapping[int, int]) -> list[Recorded]:
+async def read_events(kafka: str, before: Mapping[int, int]) -> list[LogRecord]:
     return [record for record in await read_range(kafka, before) if record.event]
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from tests import hostile
 from tests.projecting import projecting
 from tests.records import record, span
@@ -51,7 +51,7 @@ async def test_the_sums_of_a_trace_end_at_the_largest_number(database, in_batche
 
 async def test_what_reaches_the_log_of_scores_past_the_gateway_costs_only_itself(database) -> None:
     told = [*hostile.mutants(score("s", "good")), *hostile.mutants(config("c", min_value=0, max_value=1))]
-    records: list[Recorded] = []
+    records: list[LogRecord] = []
     for number, (_, mutant) in enumerate(told, start=1):
         records.append(score_record(score_event(mutant, number=number), offset=len(records)))
         if number % 100 == 0:

@@ -8,7 +8,7 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from lodestream_proto.v1.event_pb2 import Event
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.dead_letters import DeadLetter, set_aside
 from shared.read_model.postgres import connect_pool
 from shared.read_model.progress import read_progress
@@ -26,7 +26,7 @@ INSERT INTO authors AS stored VALUES ($1, 1) ON CONFLICT (author) DO UPDATE SET 
 """
 
 
-def author_of(record: Recorded) -> str:
+def author_of(record: LogRecord) -> str:
     _event, _kind, payload = payload_of(record, {"score_recorded"})
     return str(payload.author)
 
@@ -45,11 +45,11 @@ class AuthorsProjection:
     def sample(self) -> Event:
         return score_event(score("sample"), number=1)
 
-    async def prepare(self, records: Sequence[Recorded]) -> ReadRecords[str]:
+    async def prepare(self, records: Sequence[LogRecord]) -> ReadRecords[str]:
         return read_records(records, author_of)
 
     async def write(
-        self, connection: asyncpg.Connection, _records: Sequence[Recorded], prepared: ReadRecords[str]
+        self, connection: asyncpg.Connection, _records: Sequence[LogRecord], prepared: ReadRecords[str]
     ) -> list[DeadLetter]:
         await connection.executemany(COUNT, [(author,) for author in prepared.values])
         if prepared.dead_letters:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.progress import Progress, SkippedError, fence
 from tests.projecting import Projecting, projecting
 from tests.records import record, span
@@ -20,7 +20,7 @@ async def owner(database) -> AsyncIterator[Projecting]:
         yield owner
 
 
-def five_records() -> list[Recorded]:
+def five_records() -> list[LogRecord]:
     return [record([span(n, 1), span(n, 2, parent=1)], offset=n) for n in range(5)]
 
 

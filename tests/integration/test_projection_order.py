@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from tests.projecting import batches, projecting
 from tests.records import Value, record, span
 from tests.sessions import sessions_that_must_be
@@ -41,7 +41,7 @@ def tellings(choose: random.Random) -> list[Span]:
     return told
 
 
-def records_of(told: Sequence[Span], choose: random.Random) -> list[Recorded]:
+def records_of(told: Sequence[Span], choose: random.Random) -> list[LogRecord]:
     """One record a partition, so that any order of folding is one that could happen."""
     told = list(told)
     choose.shuffle(told)

@@ -9,7 +9,7 @@ from services.projections.traces.copy_format import pack_traces
 from services.projections.traces.merge import span_row
 from services.projections.traces.summary import summarise
 from services.projections.traces.tables import SQL, copy_traces
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.postgres import load_sql
 from tests.integration.test_projection_order import tellings
 from tests.projecting import Projecting, batches, projecting
@@ -19,7 +19,7 @@ WRITERS = 4
 ROUNDS = 12
 
 
-def partitions_of(choose: random.Random) -> list[list[Recorded]]:
+def partitions_of(choose: random.Random) -> list[list[LogRecord]]:
     """The same spans, whole and in parts, on several partitions at once."""
     told = tellings(choose)
     partitions = []
@@ -31,7 +31,7 @@ def partitions_of(choose: random.Random) -> list[list[Recorded]]:
     return partitions
 
 
-async def fold_until_done(process: Projecting, records: list[Recorded], choose: random.Random) -> None:
+async def fold_until_done(process: Projecting, records: list[LogRecord], choose: random.Random) -> None:
     for batch in batches(records, [choose.randint(1, 4) for _ in range(3)]):
         await process.fold(*batch)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.projections.traces.redriving import redrive
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.blocks import ReceivedSpan, UnreadableBlockError, open_block
 from shared.read_model.dead_letters import Selection, count_letters, list_letters
 from shared.read_model.dialects import SpanColumns, read_columns
@@ -30,7 +30,7 @@ def old_code(source: ReceivedSpan) -> SpanColumns:
     return read_columns(source)
 
 
-def records() -> list[Recorded]:
+def records() -> list[LogRecord]:
     """A span that trips told alone, twice in a record, told first elsewhere and well, and told again later and well."""
     return [
         record([span(1, 1), span(1, 2, name="new")], offset=0),

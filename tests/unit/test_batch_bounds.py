@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD
 
 from services.projections.traces.batch import fold_records
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import TRACES
 from shared.read_model.blocks import MAX_OPENED_BYTES, UnreadableBlockError, open_block, opened_size
 from shared.read_model.projecting.projector import in_parts
@@ -15,7 +15,7 @@ from shared.runtime.settings import MIB, ProjectionSettings
 from tests.records import event, record, span
 
 
-def of_block(block: bytes, *, spans: int = 1, says: int = 0, offset: int = 0) -> Recorded:
+def of_block(block: bytes, *, spans: int = 1, says: int = 0, offset: int = 0) -> LogRecord:
     """A record as nobody's gateway may have written it."""
     its = event([span(1, 1)])
     its.spans_recorded.otlp_request, its.spans_recorded.span_count = block, spans

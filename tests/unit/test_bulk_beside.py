@@ -8,7 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from shared.event_log.assignment import Assignment
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.projecting import projector as projecting
 from shared.read_model.projecting.projector import Projector
 from shared.runtime.settings import ProjectionSettings
@@ -60,7 +60,7 @@ class Folded(Projector[Any]):
     async def _rest(self, seconds: float) -> None:
         self.rests.append(seconds)
 
-    async def _fold_part(self, part: Sequence[Recorded]) -> bool:
+    async def _fold_part(self, part: Sequence[LogRecord]) -> bool:
         if part[0].partition in BULK and self.consumer.paused:
             await self.let_through.acquire()
         self.attempts += 1
@@ -94,7 +94,7 @@ async def projector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Folded]:
     await projector.assignment.close()
 
 
-def records(partition: int, project: str) -> list[Recorded]:
+def records(partition: int, project: str) -> list[LogRecord]:
     """Four records of two spans each."""
     return [
         record([span(1, 1), span(1, 2)], partition=partition, offset=offset, project=project) for offset in range(4)

@@ -13,7 +13,7 @@ from services.projections.traces.batch import fold_records
 from services.projections.traces.fold import MAX_REVISIONS, PoisonedSpanError, SpanRevision, fold, read_revision
 from services.projections.traces.rows import SpanRef, SpanRow
 from services.projections.traces.summary import summarise, union
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.blocks import open_block, sources_of
 from tests.records import NOON, at, event, record, span
 
@@ -170,7 +170,7 @@ def test_the_first_root_to_start_speaks_for_the_trace() -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"\xff", event([span(1, 1)], project="").SerializeToString()])
 def test_a_record_that_cannot_be_read_is_set_aside_whole(raw: bytes) -> None:
-    unreadable: Recorded = at(raw)
+    unreadable: LogRecord = at(raw)
     projected = fold_records([unreadable, record([span(1, 1)], offset=1)])
     assert [letter.raw for letter in projected.dead_letters] == [raw]
     assert len(projected.spans) == len(projected.blocks) == 1

@@ -7,7 +7,7 @@ from typing import Any, cast
 from services.projections.traces.batch import FoldedBatch, fold_records, fold_records_in_steps
 from services.projections.traces.partitions import Partitions
 from services.projections.traces.projection import TracesProjection
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from tests.records import record, span
 
 RECORDS, SPANS = 8, 200
@@ -18,7 +18,7 @@ class _AllThere:
         """Every partition of the tables exists."""
 
 
-def batch(first: int = 1) -> list[Recorded]:
+def batch(first: int = 1) -> list[LogRecord]:
     return [
         record([span(trace=offset, number=number) for number in range(1, SPANS + 1)], offset=offset)
         for offset in range(first, first + RECORDS)

@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 import pytest
 
 from services.projections.traces import batch
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from tests.records import event, span
 
 
 @pytest.mark.parametrize("step", ["sources_in", "read_revision", "fold"])
 def test_no_span_is_set_aside_because_memory_ran_out(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     told = event([span(1, 1)], project="acme")
-    record = Recorded("traces", 0, 0, datetime(2026, 5, 6, tzinfo=UTC), told.SerializeToString(), told)
+    record = LogRecord("traces", 0, 0, datetime(2026, 5, 6, tzinfo=UTC), told.SerializeToString(), told)
 
     def exhausted(*_: object) -> None:
         raise MemoryError

@@ -15,10 +15,10 @@ from services.projections.traces.batch import fold_records
 from services.projections.traces.projection import TracesProjection
 from services.write.evaluator.fold import RunsFold
 from services.write.evaluator.fold import fold as fold_runs
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 
 
-def record(projection: Any) -> Recorded:
+def record(projection: Any) -> LogRecord:
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     return read(projection.topic, 0, 0, now_ms, projection.sample().SerializeToString())
 

@@ -20,7 +20,7 @@ from lodestream_proto.v1.score_event_pb2 import (
 
 from services.projections.scores.fold import AHEAD, PoisonedScoreError, first_tellings, fold, row_of
 from services.projections.scores.rows import ConfigRow, ScoreRow
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from tests.records import NOON, event, span
 from tests.scores import config, retraction, score, score_event, score_record, trace
 
@@ -74,7 +74,7 @@ def test_a_config_keeps_its_categories_in_order() -> None:
     assert (found.min_value, found.max_value, found.event_id) == (None, None, UUID(int=7))
 
 
-def poison() -> list[tuple[str, Recorded]]:
+def poison() -> list[tuple[str, LogRecord]]:
     nowhere, everywhere = score("s"), score("s", target=ScoreTarget(trace_id=bytes(15) + b"1", run_id="r"))
     nowhere.target.Clear()
     span_only = score("s", target=ScoreTarget(span_id=bytes(7) + b"1", session_id="s"))
@@ -102,7 +102,7 @@ def poison() -> list[tuple[str, Recorded]]:
 
 
 @pytest.mark.parametrize(("reason", "record"), poison())
-def test_what_cannot_be_a_row_is_set_aside_alone_with_the_reason(reason: str, record: Recorded) -> None:
+def test_what_cannot_be_a_row_is_set_aside_alone_with_the_reason(reason: str, record: LogRecord) -> None:
     good = score_record(score_event(score("good"), number=2), offset=1)
     folded = fold([record, good])
     assert [row.score_id for _, row in folded.scores] == ["good"]

@@ -17,7 +17,7 @@ from services.projections.prompts import prompts
 from services.projections.scores import scores
 from services.projections.traces import projection as traces
 from services.write.evaluator import app as evaluator
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, TRACES
 from shared.read_model.projecting.asyncapi import document
 from tests import experiment_records, experiment_runs
@@ -49,13 +49,13 @@ class Remembering:
     """Stands where the projector stands."""
 
     def __init__(self) -> None:
-        self.batches: list[Sequence[Recorded]] = []
+        self.batches: list[Sequence[LogRecord]] = []
 
-    async def fold(self, records: Sequence[Recorded]) -> None:
+    async def fold(self, records: Sequence[LogRecord]) -> None:
         self.batches.append(records)
 
 
-async def deliver(app: App, *values: bytes, headers: dict[str, str] | None = None) -> list[Sequence[Recorded]]:
+async def deliver(app: App, *values: bytes, headers: dict[str, str] | None = None) -> list[Sequence[LogRecord]]:
     projector, application = Remembering(), app.create()
     application.context.set_global("projector", projector)
     async with TestKafkaBroker(broker_of(application)) as tested:

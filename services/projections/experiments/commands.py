@@ -17,7 +17,7 @@ from lodestream_proto.v1.experiment_event_pb2 import (
     ExperimentResumed,
 )
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.experiment_rules import CHECKS, subject_id_of
 from shared.read_model.projecting.records import StrayRecordError, payload_of
 from shared.runtime.refusal import InvalidError
@@ -40,7 +40,7 @@ Subject = tuple[str, str]
 class Command:
     """A command about a dataset or a run. One with an id that its subject has met changes nothing."""
 
-    record: Recorded
+    record: LogRecord
     subject: Subject
     event_id: uuid.UUID
     kind: str
@@ -48,7 +48,7 @@ class Command:
     payload: Payload
 
 
-def command_of(record: Recorded) -> Command:
+def command_of(record: LogRecord) -> Command:
     """Read the command in a record.
 
     Raises StrayRecordError, also for a command that the gateway would have refused.

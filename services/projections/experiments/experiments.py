@@ -13,14 +13,14 @@ from services.projections.experiments.commands import Command, command_of
 from services.projections.experiments.decide import decide_all
 from services.projections.experiments.load import load
 from services.projections.experiments.tables import write
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
 from shared.read_model.experiment_ids import dataset_id_of
-from shared.read_model.projecting.app import beside, make_app
+from shared.read_model.projecting.app import background_task, make_app
 from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting.records import ReadRecords, read_records
-from shared.read_model.projecting.refused import write_refusing
+from shared.read_model.projecting.refused import write_or_bisect
 from shared.read_model.projecting.specs import EXPERIMENTS_PROJECTION
 from shared.runtime.failpoints import failpoint
 from shared.runtime.settings import KafkaSettings, PostgresSettings
@@ -38,7 +38,7 @@ def create_app(
 
 @asynccontextmanager
 async def _open(pool: asyncpg.Pool) -> AsyncIterator["ExperimentsProjection"]:
-    async with beside(keep_analyzed(pool, NAME)):
+    async with background_task(keep_analyzed(pool, NAME)):
         yield ExperimentsProjection()
 
 
@@ -57,14 +57,14 @@ class ExperimentsProjection:
         created = DatasetCreated(dataset_id=dataset_id_of("sample"), name="sample")
         return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, dataset_created=created)
 
-    async def prepare(self, records: Sequence[Recorded]) -> ReadRecords[Command]:
+    async def prepare(self, records: Sequence[LogRecord]) -> ReadRecords[Command]:
         """Read the commands."""
         return read_records(records, command_of)
 
     async def write(
         self,
         connection: asyncpg.Connection,
-        records: Sequence[Recorded],  # noqa: ARG002 - the commands hold theirs
+        records: Sequence[LogRecord],  # noqa: ARG002 - the commands hold theirs
         prepared: ReadRecords[Command],
     ) -> list[DeadLetter]:
         """Decide the commands and write what they come to. What the database refuses costs only itself."""
@@ -75,7 +75,7 @@ class ExperimentsProjection:
             await write(connection, decided)
             without_subject.extend(decided.refused)  # last, since what fails is done again in halves
 
-        refused = await write_refusing(connection, prepared.values, decide_and_write)
+        refused = await write_or_bisect(connection, prepared.values, decide_and_write)
         letters = prepared.dead_letters + [whole(its.record, reason) for its, reason in without_subject + refused]
         await failpoint("experiments.written")
         if letters:

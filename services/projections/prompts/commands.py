@@ -12,7 +12,7 @@ from lodestream_proto.v1.prompt_event_pb2 import (
     PromptVersionCreated,
 )
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.projecting.records import StrayRecordError, payload_of
 from shared.read_model.prompt_rules import check_archival, check_creation, check_move, check_roll_back, command_id
 from shared.runtime.refusal import InvalidError
@@ -30,7 +30,7 @@ _CHECKS: dict[str, Callable[[Any, str], None]] = {
 class Command:
     """A command about a prompt. One with an id that the prompt has met changes nothing."""
 
-    record: Recorded
+    record: LogRecord
     project_id: str
     prompt_name: str
     command_id: uuid.UUID
@@ -39,7 +39,7 @@ class Command:
     payload: Payload
 
 
-def command_of(record: Recorded) -> Command:
+def command_of(record: LogRecord) -> Command:
     """Read the command in a record.
 
     Raises StrayRecordError, also for a command that the gateway would have refused.

@@ -11,15 +11,15 @@ from lodestream_proto.v1.prompt_event_pb2 import PromptVersionCreated
 
 from services.projections.prompts.commands import Command, command_of
 from services.projections.prompts.decide import Decision, Prompt, decide
-from services.projections.prompts.pump import Pump
+from services.projections.prompts.outbox import OutboxRelay
 from services.projections.prompts.tables import load, write
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.event_log.topics import PROMPTS
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
-from shared.read_model.projecting.app import beside, make_app
+from shared.read_model.projecting.app import background_task, make_app
 from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
 from shared.read_model.projecting.records import ReadRecords, read_records
-from shared.read_model.projecting.refused import write_refusing
+from shared.read_model.projecting.refused import write_or_bisect
 from shared.read_model.projecting.specs import PROMPTS_PROJECTION
 from shared.read_model.prompt_cache import PromptCache
 from shared.runtime.failpoints import failpoint
@@ -43,7 +43,7 @@ def create_app(
     async def open_projection(pool: asyncpg.Pool) -> AsyncIterator[PromptsProjection]:
         cache = PromptCache(url, seconds=_REDIS_SECONDS)
         try:
-            async with beside(Pump(pool, cache).run()):
+            async with background_task(OutboxRelay(pool, cache).run()):
                 yield PromptsProjection()
         finally:
             await cache.aclose()
@@ -66,18 +66,18 @@ class PromptsProjection:
         created = PromptVersionCreated(prompt_name="sample", text="sample")
         return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, prompt_version_created=created)
 
-    async def prepare(self, records: Sequence[Recorded]) -> ReadRecords[Command]:
+    async def prepare(self, records: Sequence[LogRecord]) -> ReadRecords[Command]:
         """Read the commands."""
         return read_records(records, command_of)
 
     async def write(
         self,
         connection: asyncpg.Connection,
-        records: Sequence[Recorded],  # noqa: ARG002 - the commands hold theirs
+        records: Sequence[LogRecord],  # noqa: ARG002 - the commands hold theirs
         prepared: ReadRecords[Command],
     ) -> list[DeadLetter]:
         """Decide the commands and write what they come to. What the database refuses costs only itself."""
-        refused = await write_refusing(connection, prepared.values, partial(_decide_all, connection))
+        refused = await write_or_bisect(connection, prepared.values, partial(_decide_all, connection))
         letters = prepared.dead_letters + [whole(command.record, reason) for command, reason in refused]
         if letters:
             await set_aside(connection, NAME, letters)

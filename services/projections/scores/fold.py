@@ -29,7 +29,7 @@ from lodestream_proto.v1.score_event_pb2 import (
 )
 
 from services.projections.scores.rows import ConfigRow, ScoreRow
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.dead_letters import DeadLetter, whole
 from shared.read_model.dialects.values import Cleaner
 from shared.runtime.memory import raise_if_out_of_memory
@@ -55,7 +55,7 @@ class Folded:
     """What had to be cleaned, by kind."""
 
 
-def fold(records: Sequence[Recorded]) -> Folded:
+def fold(records: Sequence[LogRecord]) -> Folded:
     """Never raises: a record that trips us is set aside with the reason."""
     folded = Folded()
     for record in records:
@@ -76,7 +76,7 @@ def fold(records: Sequence[Recorded]) -> Folded:
     return folded
 
 
-def row_of(record: Recorded, clean: Cleaner | None = None) -> ScoreRow | ConfigRow:
+def row_of(record: LogRecord, clean: Cleaner | None = None) -> ScoreRow | ConfigRow:
     """The row of an event. Texts that people read are cleaned; an id or a name with a NUL character is none.
 
     Raises PoisonedScoreError.

@@ -10,13 +10,13 @@ from lodestream_proto.v1.score_event_pb2 import SCORE_SOURCE_API, ScoreRecorded,
 
 from services.projections.scores.fold import Folded, fold
 from services.projections.scores.tables import NAME, prepare_connection, write_configs, write_scores
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.event_log.topics import SCORES
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
 from shared.read_model.projecting import metrics
 from shared.read_model.projecting.app import make_app
 from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
-from shared.read_model.projecting.refused import write_refusing
+from shared.read_model.projecting.refused import write_or_bisect
 from shared.read_model.projecting.specs import SCORES_PROJECTION
 from shared.runtime.failpoints import failpoint
 from shared.runtime.settings import KafkaSettings, PostgresSettings
@@ -57,21 +57,21 @@ class ScoresProjection:
         )
         return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, score_recorded=score)
 
-    async def prepare(self, records: Sequence[Recorded]) -> Folded:
+    async def prepare(self, records: Sequence[LogRecord]) -> Folded:
         """All the arithmetic."""
         return fold(records)
 
     async def write(
-        self, connection: asyncpg.Connection, records: Sequence[Recorded], prepared: Folded
+        self, connection: asyncpg.Connection, records: Sequence[LogRecord], prepared: Folded
     ) -> list[DeadLetter]:
         """Write the rows; what the database refuses is set aside."""
         at = {record.offset: record for record in records}
         letters = list(prepared.dead_letters)
-        for score, reason in await write_refusing(
+        for score, reason in await write_or_bisect(
             connection, prepared.scores, lambda scores: write_scores(connection, [row for _, row in scores])
         ):
             letters.append(whole(at[score[0]], reason))
-        for config, reason in await write_refusing(
+        for config, reason in await write_or_bisect(
             connection, prepared.configs, lambda configs: write_configs(connection, [row for _, row in configs])
         ):
             letters.append(whole(at[config[0]], reason))

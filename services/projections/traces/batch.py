@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 from services.projections.traces.copy_format import Packed, microseconds
 from services.projections.traces.fold import PoisonedSpanError, SpanRevision, fold, read_revision
 from services.projections.traces.rows import BlockRow, SpanKey, SpanRef, SpanRow
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.blocks import ReceivedSpan, UnreadableBlockError, open_block, sources_of
 from shared.read_model.dead_letters import DeadLetter, whole
 from shared.read_model.dialects.values import Cleaner
@@ -35,7 +35,7 @@ class FoldedBatch:
     """Spans of which revisions were stored already; counted when they are written."""
 
 
-def fold_records(records: Sequence[Recorded]) -> FoldedBatch:
+def fold_records(records: Sequence[LogRecord]) -> FoldedBatch:
     """Fold records of one partition. A span of which they hold several revisions has one row.
 
     What can't be folded, a span or a whole record, is set aside with the reason. Raises only MemoryError: another time,
@@ -47,7 +47,7 @@ def fold_records(records: Sequence[Recorded]) -> FoldedBatch:
     return folded
 
 
-def fold_records_in_steps(records: Sequence[Recorded], folded: FoldedBatch) -> Iterator[None]:
+def fold_records_in_steps(records: Sequence[LogRecord], folded: FoldedBatch) -> Iterator[None]:
     """Fold records as `fold_records` does, in steps of a millisecond or two, between which something else may run."""
     revisions_by_key: dict[SpanKey, list[SpanRevision]] = {}
     for record in records:
@@ -90,7 +90,7 @@ def sources_in(block: BlockRow) -> list[ReceivedSpan]:
     return list(sources_of(request, sdk_name=block.sdk_name, sdk_version=block.sdk_version))
 
 
-def span_letter(record: Recorded, source: ReceivedSpan, reason: str) -> DeadLetter:
+def span_letter(record: LogRecord, source: ReceivedSpan, reason: str) -> DeadLetter:
     """One span of a record, as a request of its own, so that it can be sent again as it is."""
     assert record.event is not None
     alone = ScopeSpans(scope=source.origin.scope, spans=[source.span])
@@ -113,7 +113,7 @@ def _reason(error: Exception) -> str:
     return str(error) if expected else f"{type(error).__name__}: {error}"
 
 
-def block_of(record: Recorded) -> BlockRow:
+def block_of(record: LogRecord) -> BlockRow:
     """The row of `span_blocks` of a record.
 
     Raises StrayRecordError for one that holds no spans, and ValueError for one that was received at no time.

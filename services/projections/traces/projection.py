@@ -21,14 +21,14 @@ from services.projections.traces.merge import merge_spans
 from services.projections.traces.partitions import Partitions
 from services.projections.traces.rows import SpanRow
 from services.projections.traces.tables import NAME, add_to_traces, copy_blocks, copy_spans, prepare_connection
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.event_log.topics import TRACES
 from shared.read_model.blocks import open_block, sources_of
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
 from shared.read_model.projecting import metrics
-from shared.read_model.projecting.app import beside, make_app
+from shared.read_model.projecting.app import background_task, make_app
 from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
-from shared.read_model.projecting.refused import REFUSED, write_refusing
+from shared.read_model.projecting.refused import REFUSED, write_or_bisect
 from shared.read_model.projecting.specs import TRACES_PROJECTION
 from shared.runtime.failpoints import failpoint
 from shared.runtime.settings import KafkaSettings, PostgresSettings
@@ -50,7 +50,7 @@ def create_app(
 @asynccontextmanager
 async def _open(pool: asyncpg.Pool) -> AsyncIterator["TracesProjection"]:
     partitions = Partitions(pool)
-    async with beside(partitions.keep_ahead()):
+    async with background_task(partitions.keep_ahead()):
         yield TracesProjection(partitions)
 
 
@@ -85,7 +85,7 @@ class TracesProjection:
         recorded = SpansRecorded(otlp_request=request.SerializeToString(), compression=COMPRESSION_NONE, span_count=1)
         return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, spans_recorded=recorded)
 
-    async def prepare(self, records: Sequence[Recorded]) -> FoldedBatch:
+    async def prepare(self, records: Sequence[LogRecord]) -> FoldedBatch:
         """All the arithmetic, and the tables' partitions.
 
         One batch at a time, so that the first is written while the next is folded, and in small steps, so that Postgres
@@ -102,7 +102,7 @@ class TracesProjection:
         return folded
 
     async def write(
-        self, connection: asyncpg.Connection, records: Sequence[Recorded], prepared: FoldedBatch
+        self, connection: asyncpg.Connection, records: Sequence[LogRecord], prepared: FoldedBatch
     ) -> list[DeadLetter]:
         """Write the rows.
 
@@ -132,16 +132,16 @@ def days_of(folded: FoldedBatch) -> dict[str, set[date]]:
 
 
 async def write_batch(
-    connection: asyncpg.Connection, records: Sequence[Recorded], folded: FoldedBatch, *, projection: str = NAME
+    connection: asyncpg.Connection, records: Sequence[LogRecord], folded: FoldedBatch, *, projection: str = NAME
 ) -> list[DeadLetter]:
     """Write what the records of one partition were folded to; returns what had to be set aside, under this name."""
     at = {record.offset: record for record in records}
     letters = []
-    if refused := await write_refusing(connection, folded.blocks, partial(copy_blocks, connection)):
+    if refused := await write_or_bisect(connection, folded.blocks, partial(copy_blocks, connection)):
         letters += [whole(at.pop(block.offset), reason) for block, reason in refused]
         folded = fold_records(list(at.values()))
     letters += folded.dead_letters
-    for row, reason in await write_refusing(connection, folded.spans, partial(_write_spans, connection, folded)):
+    for row, reason in await write_or_bisect(connection, folded.spans, partial(_write_spans, connection, folded)):
         letters += [_letter(at[ref.offset], ref.span_index, reason) for ref in row.parts]
     await failpoint("projection.copied")
     if letters:
@@ -161,7 +161,7 @@ async def _write_spans(connection: asyncpg.Connection, folded: FoldedBatch, rows
     folded.stored_before += await merge_spans(connection, rows)
 
 
-def _letter(record: Recorded, index: int, reason: str) -> DeadLetter:
+def _letter(record: LogRecord, index: int, reason: str) -> DeadLetter:
     assert record.event is not None
     recorded = record.event.spans_recorded
     request = open_block(recorded.compression, recorded.otlp_request)

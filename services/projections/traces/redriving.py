@@ -26,7 +26,7 @@ from shared.event_log.codec import read
 from shared.event_log.topics import TRACES
 from shared.read_model.dead_letters import WHOLE_RECORD, Selection, code_version, list_letters
 from shared.read_model.postgres import connect_pool
-from shared.read_model.projecting.refused import write_refusing
+from shared.read_model.projecting.refused import write_or_bisect
 from shared.read_model.rebuilding.command import run_and_exit
 from shared.read_model.rebuilding.events import tell
 from shared.runtime.memory import raise_if_out_of_memory
@@ -93,7 +93,7 @@ async def _spans(
     rows, failed = _folded(block, items)
     days = {"start_days": {row.start_day for row in rows}, "received_days": {block.received_at.date()}}
     await partitions.ensure(**days)
-    for refused, reason in await write_refusing(connection, rows, partial(merge_spans, connection)):
+    for refused, reason in await write_or_bisect(connection, rows, partial(merge_spans, connection)):
         failed |= {ref.span_index: reason for ref in refused.parts}
     return Redriven([item for item in items if item not in failed], failed)
 

@@ -27,7 +27,7 @@ from services.write.evaluator.worker import Worker
 from shared.event_log.append import Appender
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
 from shared.read_model.postgres import connect_pool
-from shared.read_model.projecting.app import beside, make_app
+from shared.read_model.projecting.app import background_task, make_app
 from shared.read_model.projecting.specs import ProjectionSpec
 from shared.runtime.settings import EvaluatorSettings, KafkaSettings, PostgresSettings, RedisSettings
 
@@ -134,11 +134,11 @@ async def _running_worker(
             worker.heartbeat_due.set()
             supervisor.wake_up.set()
 
-        await stack.enter_async_context(beside(spending.run()))
-        await stack.enter_async_context(beside(publisher.run()))
-        await stack.enter_async_context(beside(worker.send_heartbeats()))
+        await stack.enter_async_context(background_task(spending.run()))
+        await stack.enter_async_context(background_task(publisher.run()))
+        await stack.enter_async_context(background_task(worker.send_heartbeats()))
         stack.push_async_callback(worker.drain)
-        await stack.enter_async_context(beside(worker.claim_jobs()))
-        await stack.enter_async_context(beside(supervisor.run()))
-        await stack.enter_async_context(beside(listen_for_work(pool, wake_up)))
+        await stack.enter_async_context(background_task(worker.claim_jobs()))
+        await stack.enter_async_context(background_task(supervisor.run()))
+        await stack.enter_async_context(background_task(listen_for_work(pool, wake_up)))
         yield

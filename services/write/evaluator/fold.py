@@ -34,13 +34,13 @@ from lodestream_proto.v1.experiments_pb2 import (
 
 from services.write.evaluator.jobs import JobState, Run, add_spending, notify_workers, schedule_run_check
 from services.write.evaluator.tasks import TaskError, is_run_by_client, parse_task, required_providers
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.dead_letters import DeadLetter, set_aside, whole
 from shared.read_model.experiment_rules import CHECKS
 from shared.read_model.named_queries import load_queries
 from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
-from shared.read_model.projecting.refused import write_refusing
+from shared.read_model.projecting.refused import write_or_bisect
 from shared.runtime.failpoints import failpoint
 from shared.runtime.refusal import InvalidError
 
@@ -66,7 +66,7 @@ _OUTCOME_STATES = {
 class RequestedRun:
     """A run that workers have to run; with an `outcome` it has failed before it began."""
 
-    record: Recorded
+    record: LogRecord
     run: Run
     request: bytes
     requested_at: datetime
@@ -84,7 +84,7 @@ class RequestedRun:
 class PublishedResult:
     """An item's result that the log has."""
 
-    record: Recorded
+    record: LogRecord
     run: Run
     item_id: str
     repetition: int
@@ -95,7 +95,7 @@ class PublishedResult:
 class StateChange:
     """A run was paused or resumed, which counts once for each event, or ended, which counts once for each run."""
 
-    record: Recorded
+    record: LogRecord
     run: Run
     state: int
     event_id: str
@@ -128,14 +128,14 @@ class RunsFold:
         cancelled = ExperimentCancelled(run_id="sample")
         return Event(event_id=SAMPLE_EVENT_ID, project_id=SAMPLE_PROJECT, experiment_cancelled=cancelled)
 
-    async def prepare(self, records: Sequence[Recorded]) -> FoldedRecords:
+    async def prepare(self, records: Sequence[LogRecord]) -> FoldedRecords:
         """Fold the records, before the fence is taken."""
         return fold(records)
 
     async def write(
         self,
         connection: asyncpg.Connection,
-        records: Sequence[Recorded],  # noqa: ARG002 - the prepared values hold them
+        records: Sequence[LogRecord],  # noqa: ARG002 - the prepared values hold them
         prepared: FoldedRecords,
     ) -> list[DeadLetter]:
         """Write the rows; what the database refuses becomes a dead letter."""
@@ -152,7 +152,7 @@ class RunsFold:
         return letters
 
 
-def fold(records: Sequence[Recorded]) -> FoldedRecords:
+def fold(records: Sequence[LogRecord]) -> FoldedRecords:
     """Fold records. Never raises: what the projection of experiments makes a dead letter of is skipped here."""
     folded = FoldedRecords()
     for record in records:
@@ -229,7 +229,7 @@ async def _write_or_refuse(
     folded: Sequence[Folded],
     write: Callable[[asyncpg.Connection, Sequence[Folded]], Awaitable[None]],
 ) -> list[DeadLetter]:
-    refused = await write_refusing(connection, folded, partial(write, connection))
+    refused = await write_or_bisect(connection, folded, partial(write, connection))
     return [whole(each.record, reason) for each, reason in refused]
 
 
@@ -245,7 +245,7 @@ def _is_valid(event: Event) -> bool:
         return False
 
 
-def _requested_run(record: Recorded, event: Event) -> RequestedRun:
+def _requested_run(record: LogRecord, event: Event) -> RequestedRun:
     request = event.experiment_requested
     outcome, reason, provider, providers = EXPERIMENT_OUTCOME_UNSPECIFIED, "", "", [""]
     try:
@@ -268,7 +268,7 @@ def _requested_run(record: Recorded, event: Event) -> RequestedRun:
     )
 
 
-def _state_change(record: Recorded, event: Event, run_id: str, state: int) -> StateChange:
+def _state_change(record: LogRecord, event: Event, run_id: str, state: int) -> StateChange:
     return StateChange(record, (event.project_id, run_id), state, event.event_id)
 
 

@@ -13,16 +13,16 @@ from prometheus_client import make_asgi_app
 
 from shared.event_log.assignment import Assignment
 from shared.event_log.broker import kafka_broker, log_router, read_batches
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.dead_letters import code_version
 from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.health import Health
-from shared.read_model.projecting.places import Places
+from shared.read_model.projecting.lag_monitor import LagMonitor
 from shared.read_model.projecting.projection import Prepared, Projection
 from shared.read_model.projecting.projector import IN_FLIGHT, Projector
 from shared.read_model.projecting.specs import ProjectionSpec
+from shared.read_model.projecting.start_positions import StartPositions
 from shared.read_model.projecting.waiting import wait_for_postgres, wait_for_topic
-from shared.read_model.projecting.watch import Watch
 from shared.runtime.settings import KafkaSettings, PostgresSettings
 
 _BOUNDS = {
@@ -70,7 +70,7 @@ def make_app(
     )
 
     @subscriber
-    async def fold_batch(records: list[Recorded], projector: Annotated[Projector[Any], Context("projector")]) -> None:
+    async def fold_batch(records: list[LogRecord], projector: Annotated[Projector[Any], Context("projector")]) -> None:
         with assignment.in_flight():
             await projector.fold(records)
 
@@ -91,13 +91,13 @@ def make_app(
         )
         try:
             async with open_projection(pool) as projection:
-                assignment.open(lambda: subscriber.consumer, Places(pool, name, topic).find)
+                assignment.open(lambda: subscriber.consumer, StartPositions(pool, name, topic).find)
                 projector = Projector(pool, projection, assignment)
                 await projector.unpark()
                 app.context.set_global("projector", projector)
-                health.watch = Watch(pool, name, topic, assignment)
+                health.watch = LagMonitor(pool, name, topic, assignment)
                 try:
-                    async with beside(health.watch.run()):
+                    async with background_task(health.watch.run()):
                         yield
                 finally:
                     health.watch = None
@@ -121,7 +121,7 @@ def make_app(
 
 
 @asynccontextmanager
-async def beside(work: Awaitable[None]) -> AsyncIterator[None]:
+async def background_task(work: Awaitable[None]) -> AsyncIterator[None]:
     """Let something run beside the body, and end with it."""
     task = asyncio.ensure_future(work)
     try:

@@ -7,7 +7,7 @@ from google.protobuf.internal.wire_format import WIRETYPE_LENGTH_DELIMITED
 from google.protobuf.unknown_fields import UnknownFieldSet
 from lodestream_proto.v1.event_pb2 import Event
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.dead_letters import code_version
 
 _FIRST_PAYLOAD = 10
@@ -25,7 +25,7 @@ def is_of_unknown_kind(event: Event | None) -> bool:
     )
 
 
-def split(records: Sequence[Recorded]) -> tuple[Sequence[Recorded], Sequence[Recorded]]:
+def split(records: Sequence[LogRecord]) -> tuple[Sequence[LogRecord], Sequence[LogRecord]]:
     """The records that this version knows, and those to be parked; each in order."""
     parked = [record for record in records if is_of_unknown_kind(record.event)]
     if not parked:
@@ -34,7 +34,7 @@ def split(records: Sequence[Recorded]) -> tuple[Sequence[Recorded], Sequence[Rec
     return [record for record in records if record.offset not in offsets], parked
 
 
-async def park(connection: asyncpg.Connection, projection: str, records: Sequence[Recorded]) -> None:
+async def park(connection: asyncpg.Connection, projection: str, records: Sequence[LogRecord]) -> None:
     """Keep records for a later version, in the transaction that moves the position past them."""
     await connection.executemany(
         _PARK,

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 import asyncpg
 from lodestream_proto.v1.event_pb2 import Event
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.dead_letters import DeadLetter
 
 Prepared = TypeVar("Prepared")
@@ -30,7 +30,7 @@ class Projection(Protocol[Prepared]):
         """An event that must always fold. When it does not, our code or schema is at fault, and no data."""
         ...
 
-    async def prepare(self, records: Sequence[Recorded]) -> Prepared:
+    async def prepare(self, records: Sequence[LogRecord]) -> Prepared:
         """What can be done before the fence is taken, so that nobody waits for it. Records of one partition, in order.
 
         What can't be folded is no error: it becomes a dead letter when it is written.
@@ -38,7 +38,7 @@ class Projection(Protocol[Prepared]):
         ...
 
     async def write(
-        self, connection: asyncpg.Connection, records: Sequence[Recorded], prepared: Prepared
+        self, connection: asyncpg.Connection, records: Sequence[LogRecord], prepared: Prepared
     ) -> list[DeadLetter]:
         """Write what the records were prepared to, in the fence's transaction; returns what was set aside there.
 

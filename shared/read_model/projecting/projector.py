@@ -17,7 +17,7 @@ from lodestream_proto.v1.event_pb2 import Event
 
 from shared.event_log.assignment import Assignment
 from shared.event_log.broker import BackOff
-from shared.event_log.codec import Recorded, read
+from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import is_bulk
 from shared.read_model.blocks import opened_size
 from shared.read_model.dead_letters import WHOLE_RECORD, DeadLetter, set_aside, whole
@@ -25,8 +25,8 @@ from shared.read_model.progress import Fenced, HaltError, SkippedError, fence, h
 from shared.read_model.projecting import metrics
 from shared.read_model.projecting.breaker import Breaker, Outcome
 from shared.read_model.projecting.parking import park, parked_partitions, read_parked, split, unpark
-from shared.read_model.projecting.places import outside
 from shared.read_model.projecting.projection import Prepared, Projection
+from shared.read_model.projecting.start_positions import outside
 from shared.runtime.failpoints import failpoint
 from shared.runtime.memory import raise_if_out_of_memory
 from shared.runtime.settings import ProjectionSettings
@@ -58,13 +58,13 @@ UNPARKED_AT_ONCE = 256
 
 
 def in_parts(
-    run: Sequence[Recorded], settings: ProjectionSettings, *, items: Callable[[Event], int]
-) -> Iterator[Sequence[Recorded]]:
+    run: Sequence[LogRecord], settings: ProjectionSettings, *, items: Callable[[Event], int]
+) -> Iterator[Sequence[LogRecord]]:
     """Records of one partition in parts of so many bytes, opened, and items as one transaction may have.
 
     A record that has more is a part by itself.
     """
-    part: list[Recorded] = []
+    part: list[LogRecord] = []
     size = count = 0
     for record in run:
         its_size, its_count = opened_size(record), 0 if record.event is None else items(record.event)
@@ -77,7 +77,7 @@ def in_parts(
     yield part
 
 
-def _partition(run: Sequence[Recorded]) -> TopicPartition:
+def _partition(run: Sequence[LogRecord]) -> TopicPartition:
     """The partition that the records of a run come from."""
     return TopicPartition(run[0].topic, run[0].partition)
 
@@ -113,7 +113,7 @@ class Projector(Generic[Prepared]):
         self._asked_again: dict[TopicPartition, int] = {}
         self._failures: Counter[TopicPartition] = Counter()
 
-    async def fold(self, records: Sequence[Recorded]) -> None:
+    async def fold(self, records: Sequence[LogRecord]) -> None:
         """Fold what is new in a batch, which may span partitions.
 
         Each partition's records are folded in order, in transactions that are bounded by what their records open to.
@@ -136,12 +136,12 @@ class Projector(Generic[Prepared]):
             self._asked_again.clear()
             raise errors[0]
 
-    def _can_wait(self, run: Sequence[Recorded]) -> bool:
+    def _can_wait(self, run: Sequence[LogRecord]) -> bool:
         """Whether a run is of the bulk, and the consumer can be kept from handing over more of its partition."""
         partition = _partition(run)
         return is_bulk(partition.topic, partition.partition) and partition in self._assignment.read
 
-    def _several_projects(self, records: Sequence[Recorded]) -> bool:
+    def _several_projects(self, records: Sequence[LogRecord]) -> bool:
         """Whether records of more than one project have come lately."""
         now = time.monotonic()
         self._seen |= {record.event.project_id: now for record in records if record.event is not None}
@@ -149,14 +149,14 @@ class Projector(Generic[Prepared]):
             self._seen = {project: at for project, at in self._seen.items() if now - at < _LATELY_SECONDS}
         return len(self._seen) > 1
 
-    async def _fold_run(self, run: Sequence[Recorded]) -> None:
+    async def _fold_run(self, run: Sequence[LogRecord]) -> None:
         for part in in_parts(run, self._settings, items=self._projection.items):
             async with self._turn:
                 if not await self._fold_part(part):
                     return
         self._failures.pop(_partition(run), None)
 
-    async def _fold_beside(self, run: Sequence[Recorded]) -> None:
+    async def _fold_beside(self, run: Sequence[LogRecord]) -> None:
         """Fold a run of the bulk in smaller parts, with rests, the partitions in turn, each part until it succeeds."""
         back_off, share = BackOff(), self._settings.bulk_share
         for part in in_parts(run, self._small, items=self._projection.items):
@@ -179,7 +179,7 @@ class Projector(Generic[Prepared]):
         """Leave the cores, the database's above all, to what others wait for."""
         await asyncio.sleep(seconds)
 
-    async def _fold_part(self, part: Sequence[Recorded]) -> bool:
+    async def _fold_part(self, part: Sequence[LogRecord]) -> bool:
         """Whether the part is folded, so that the next may be."""
         partition = _partition(part)
         try:
@@ -193,7 +193,7 @@ class Projector(Generic[Prepared]):
             return False
         return True
 
-    async def _commit_or_isolate(self, partition: TopicPartition, run: Sequence[Recorded]) -> None:
+    async def _commit_or_isolate(self, partition: TopicPartition, run: Sequence[LogRecord]) -> None:
         """Commit a run; one that fails again and again, record by record, so that what is at fault costs only itself.
 
         Raises what may pass, and everything while the run has not failed ATTEMPTS times.
@@ -209,7 +209,7 @@ class Projector(Generic[Prepared]):
             for record in run:
                 await self._commit_alone(partition, record)
 
-    async def _commit_alone(self, partition: TopicPartition, record: Recorded) -> None:
+    async def _commit_alone(self, partition: TopicPartition, record: LogRecord) -> None:
         try:
             await self._commit(partition, [record])
         except (SkippedError, HaltError, *MAY_PASS):
@@ -221,7 +221,7 @@ class Projector(Generic[Prepared]):
             await self._commit(partition, [record], fault=error)
 
     async def _commit(
-        self, partition: TopicPartition, run: Sequence[Recorded], *, fault: Exception | None = None
+        self, partition: TopicPartition, run: Sequence[LogRecord], *, fault: Exception | None = None
     ) -> None:
         """Fold a run in one transaction; with `fault`, set it aside as a whole, for that reason."""
         projection = self._projection
@@ -250,12 +250,12 @@ class Projector(Generic[Prepared]):
         metrics.ITEMS.labels(projection.name).inc(sum(outcome.good for outcome in outcomes))
         metrics.DEAD_LETTERS.labels(projection.name).inc(len(letters))
 
-    async def _prepare(self, records: Sequence[Recorded]) -> Prepared | None:
+    async def _prepare(self, records: Sequence[LogRecord]) -> Prepared | None:
         known, _ = split(records)
         return await self._projection.prepare(known) if known else None
 
     async def _write(
-        self, connection: asyncpg.Connection, records: Sequence[Recorded], prepared: Prepared | None
+        self, connection: asyncpg.Connection, records: Sequence[LogRecord], prepared: Prepared | None
     ) -> list[DeadLetter]:
         """Write what is known and park what is not; returns what was set aside."""
         known, unknown = split(records)
@@ -284,7 +284,7 @@ class Projector(Generic[Prepared]):
     async def _sample_fails(self, connection: asyncpg.Connection, partition: TopicPartition) -> bool:
         """Whether an event that must always fold does not: then no data is at fault. Leaves nothing behind."""
         event = self._projection.sample()
-        record = Recorded(
+        record = LogRecord(
             partition.topic, partition.partition, SAMPLE_OFFSET, datetime.now(UTC), event.SerializeToString(), event
         )
         savepoint = connection.transaction()
@@ -302,13 +302,13 @@ class Projector(Generic[Prepared]):
         finally:
             await savepoint.rollback()
 
-    def _outcomes(self, records: Sequence[Recorded], letters: Sequence[DeadLetter]) -> list[Outcome]:
+    def _outcomes(self, records: Sequence[LogRecord], letters: Sequence[DeadLetter]) -> list[Outcome]:
         """How each record went, in order."""
         bad = Counter(letter.offset for letter in letters)
         as_a_whole = {letter.offset for letter in letters if letter.item == WHOLE_RECORD}
         return [self._outcome(record, bad[record.offset], record.offset in as_a_whole) for record in records]
 
-    def _outcome(self, record: Recorded, bad: int, as_a_whole: bool) -> Outcome:
+    def _outcome(self, record: LogRecord, bad: int, as_a_whole: bool) -> Outcome:
         if record.event is None:
             return Outcome("", record.appended_at, 0, 1)
         good = 0 if as_a_whole else max(0, self._projection.items(record.event) - bad)

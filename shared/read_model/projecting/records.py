@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from lodestream_proto.v1.event_pb2 import Event
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.dead_letters import DeadLetter, whole
 from shared.runtime.memory import raise_if_out_of_memory
 
@@ -25,7 +25,7 @@ class StrayRecordError(ValueError):
     """A record that does not belong in the topic; the message says why."""
 
 
-def read_records(records: Sequence[Recorded], read: Callable[[Recorded], Value]) -> ReadRecords[Value]:
+def read_records(records: Sequence[LogRecord], read: Callable[[LogRecord], Value]) -> ReadRecords[Value]:
     """Read each record; what `read` raises for is set aside as a whole, with the error as the reason.
 
     Raises MemoryError only: another time, there may be room.
@@ -42,7 +42,7 @@ def read_records(records: Sequence[Recorded], read: Callable[[Recorded], Value])
     return result
 
 
-def payload_of(record: Recorded, kinds: Container[str]) -> tuple[Event, str, Any]:
+def payload_of(record: LogRecord, kinds: Container[str]) -> tuple[Event, str, Any]:
     """The event in a record, the kind of its payload (the field's name in Event), and the payload.
 
     Raises StrayRecordError for a record that is no event of a project, or holds a payload of none of these kinds.

@@ -20,7 +20,7 @@ REFUSED = (
 Row = TypeVar("Row")
 
 
-async def write_refusing(
+async def write_or_bisect(
     connection: asyncpg.Connection, rows: Sequence[Row], write: Callable[[Sequence[Row]], Awaitable[object]]
 ) -> list[tuple[Row, str]]:
     """Write rows, and return those that the database refuses, with the reason; the others are written."""
@@ -35,5 +35,5 @@ async def write_refusing(
     else:
         return []
     middle = len(rows) // 2
-    refused = await write_refusing(connection, rows[:middle], write)
-    return refused + await write_refusing(connection, rows[middle:], write)
+    refused = await write_or_bisect(connection, rows[:middle], write)
+    return refused + await write_or_bisect(connection, rows[middle:], write)

@@ -14,8 +14,8 @@ import uvloop
 from faststream.asgi import AsgiFastStream
 
 from shared.read_model.projecting.asyncapi import document
+from shared.read_model.projecting.lag_monitor import gave_up
 from shared.read_model.projecting.waiting import SERVER_ERRORS, growing_pauses
-from shared.read_model.projecting.watch import gave_up
 from shared.runtime.garbage import collect_rarely
 from shared.runtime.settings import MetricsSettings
 from shared.runtime.telemetry import configure_logging

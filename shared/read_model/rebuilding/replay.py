@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.event_log.reading import range_consumer, read_range
 from shared.read_model.postgres import connect_pool
 from shared.read_model.progress import HaltError, SkippedError, fence
@@ -94,8 +94,8 @@ class Replay(Generic[Prepared]):
                 await self._fold(batch, position, told)
                 position = batch[-1].offset + 1
 
-    def _batches(self, records: Sequence[Recorded]) -> Iterable[Sequence[Recorded]]:
-        batch: list[Recorded] = []
+    def _batches(self, records: Sequence[LogRecord]) -> Iterable[Sequence[LogRecord]]:
+        batch: list[LogRecord] = []
         items = 0
         for record in records:
             batch.append(record)
@@ -106,7 +106,7 @@ class Replay(Generic[Prepared]):
         if batch:
             yield batch
 
-    async def _fold(self, batch: Sequence[Recorded], position: int, told: Told) -> None:
+    async def _fold(self, batch: Sequence[LogRecord], position: int, told: Told) -> None:
         """Raises what does not pass: the rebuild ends, and goes on from here when it is started again."""
         for attempt in count(1):
             try:
@@ -121,7 +121,7 @@ class Replay(Generic[Prepared]):
             else:
                 return
 
-    async def _commit(self, batch: Sequence[Recorded], position: int, told: Told) -> None:
+    async def _commit(self, batch: Sequence[LogRecord], position: int, told: Told) -> None:
         projection = self._projection
         prepared = await self._prepare(batch)
         async with fence(self._pool, projection.name, batch, hole_at=position) as fenced:
@@ -137,7 +137,7 @@ class Replay(Generic[Prepared]):
         items = sum(projection.items(record.event) for record in fenced.fresh if record.event)
         told(len(fenced.fresh), items)
 
-    async def _prepare(self, records: Sequence[Recorded]) -> Prepared | None:
+    async def _prepare(self, records: Sequence[LogRecord]) -> Prepared | None:
         known, _ = split(records)
         return await self._projection.prepare(known) if known else None
 

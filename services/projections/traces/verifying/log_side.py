@@ -10,7 +10,7 @@ from services.projections.traces.batch import block_of, sources_in
 from services.projections.traces.copy_format import microseconds
 from services.projections.traces.fold import SpanRevision, fold, read_revision
 from services.projections.traces.rows import BlockRow, SpanKey, SpanRef, SpanRow
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.event_log.reading import log_range, range_consumer, read_range
 from shared.event_log.topics import TRACES
 from shared.read_model.blocks import ReceivedSpan
@@ -38,7 +38,7 @@ class Log:
     starts: dict[int, int]
     ends: dict[int, int]
 
-    async def records(self, partition: int, end: int) -> AsyncIterator[list[Recorded]]:
+    async def records(self, partition: int, end: int) -> AsyncIterator[list[LogRecord]]:
         """A partition from its beginning up to an offset, in pieces."""
         begin = self.starts[partition]
         if begin < end:
@@ -88,7 +88,7 @@ def fold_each(block: BlockRow, sources: Sequence[ReceivedSpan]) -> Iterator[Lone
         yield LoneRevision(source.index, ref, key, row)
 
 
-def opened_block(record: Recorded) -> tuple[BlockRow, list[ReceivedSpan]] | None:
+def opened_block(record: LogRecord) -> tuple[BlockRow, list[ReceivedSpan]] | None:
     """A record's block and its spans; None for one that can't be read, which is a dead letter as a whole."""
     try:
         block = block_of(record)
@@ -98,7 +98,7 @@ def opened_block(record: Recorded) -> tuple[BlockRow, list[ReceivedSpan]] | None
         return None
 
 
-def _again(record: Recorded, refs: Sequence[SpanRef]) -> Iterator[tuple[SpanRef, tuple[SpanKey, SpanRevision]]]:
+def _again(record: LogRecord, refs: Sequence[SpanRef]) -> Iterator[tuple[SpanRef, tuple[SpanKey, SpanRevision]]]:
     block = block_of(record)
     sources = sources_in(block)
     for ref in refs:

@@ -25,7 +25,7 @@ from services.projections.traces.verifying.findings import Findings
 from services.projections.traces.verifying.log_side import Log, fold_each, opened, opened_block
 from services.projections.traces.verifying.spans import Spans
 from services.projections.traces.verifying.stored import Place, Stored, differing, parts_of, span_row, stored
-from shared.event_log.codec import Recorded
+from shared.event_log.codec import LogRecord
 from shared.read_model.dead_letters import WHOLE_RECORD
 from shared.read_model.projecting.parking import is_of_unknown_kind
 from shared.read_model.rebuilding.command import run_and_exit
@@ -102,7 +102,7 @@ class Verification:
             self._extra_block(row)
         pace.show()
 
-    async def _record(self, record: Recorded, blocks: "_Ahead", spool: Spool) -> int:
+    async def _record(self, record: LogRecord, blocks: "_Ahead", spool: Spool) -> int:
         """A record against its block; its spans into the spool."""
         at = record.partition, record.offset
         while (row := blocks.next or await blocks.peek()) and (row["partition"], row["offset"]) < at:
@@ -131,7 +131,7 @@ class Verification:
             self._revisions += 1
         return len(sources)
 
-    def _park(self, record: Recorded) -> None:
+    def _park(self, record: LogRecord) -> None:
         key = {"partition": record.partition, "offset": record.offset}
         where = "parked_records", record.partition, record.appended_at.date()
         if (record.partition, record.offset) not in self._parked:
@@ -139,7 +139,7 @@ class Verification:
         else:
             self._findings.set_aside += 1
 
-    def _set_aside(self, record: Recorded, item: int, raw: bytes | None = None) -> None:
+    def _set_aside(self, record: LogRecord, item: int, raw: bytes | None = None) -> None:
         place = record.partition, record.offset, item
         key = {"partition": record.partition, "offset": record.offset, "item": item}
         where = "dead_letters", record.partition, record.appended_at.date()

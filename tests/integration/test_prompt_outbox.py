@@ -1,4 +1,4 @@
-"""The outbox is emptied into Redis by several pumps at once, in any order, while the tables change under them."""
+"""The outbox is emptied into Redis by several relays at once, in any order, while the tables change under them."""
 
 import asyncio
 import random
@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 from lodestream_proto.v1.prompt_cache_pb2 import PromptHead
 
-from services.projections.prompts.pump import Pump
-from shared.read_model.projecting.app import beside
+from services.projections.prompts.outbox import OutboxRelay
+from shared.read_model.projecting.app import background_task
 from shared.read_model.prompt_cache import PromptCache
 from shared.read_model.prompt_rows import read_heads
 from tests.polling import until
@@ -31,11 +31,11 @@ async def cache(servers) -> AsyncIterator[PromptCache]:
 
 
 @asynccontextmanager
-async def pumping(servers, projection: Deciding) -> AsyncIterator[None]:
-    """A pump of its own connections."""
+async def relaying(servers, projection: Deciding) -> AsyncIterator[None]:
+    """A relay with connections of its own."""
     cache = PromptCache(servers.redis, seconds=2.0)
     try:
-        async with beside(Pump(projection.pool, cache).run()):
+        async with background_task(OutboxRelay(projection.pool, cache).run()):
             yield
     finally:
         await cache.aclose()
@@ -49,7 +49,7 @@ async def test_redis_ends_with_the_tables_heads(servers, projection, cache) -> N
 
     async with AsyncExitStack() as stack:
         for _ in range(3):
-            await stack.enter_async_context(pumping(servers, projection))
+            await stack.enter_async_context(relaying(servers, projection))
         for offset in range(0, 400, 20):
             batch = []
             for n in range(20):
@@ -74,7 +74,7 @@ async def test_redis_ends_with_the_tables_heads(servers, projection, cache) -> N
 
 async def test_what_is_gone_from_the_tables_does_not_wait_for_ever(servers, projection) -> None:
     await projection.pool.execute("INSERT INTO prompt_outbox VALUES ($1, 'gone', 7)", f"p{uuid4().hex[:10]}")
-    async with pumping(servers, projection):
+    async with relaying(servers, projection):
         await until(lambda: emptied(projection))
 
 
@@ -82,8 +82,8 @@ async def emptied(projection: Deciding) -> bool:
     return bool(await projection.rows("SELECT count(*) FROM prompt_outbox") == [(0,)])
 
 
-async def test_a_pump_ends_when_it_is_asked_to(servers, projection) -> None:
+async def test_a_relay_ends_when_it_is_cancelled(servers, projection) -> None:
     async with asyncio.timeout(10):
         for _ in range(5):
-            async with pumping(servers, projection):
+            async with relaying(servers, projection):
                 await projection.fold()

@@ -1,8 +1,8 @@
-"""Tells Redis what the tables hold, beside the projection, which never waits for it.
+"""The relay of the outbox: gives Redis what the tables hold, beside the projection, which never waits for it.
 
-What a fold changes it puts into `prompt_outbox`, in its own transaction; a row goes when Redis knows as much. Several
-pumps at once, a pump that is late, and one that dies at any step do no harm: what is told is read from the tables when
-it is told, and Redis takes nothing older than what it has had.
+What a fold changes it puts into `prompt_outbox`, in its own transaction; a row is deleted when Redis has as much.
+Several relays at once, a late one, and one that dies at any step do no harm: each reads the tables when it writes to
+Redis, and Redis takes nothing older than what it has had.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _AT_ONCE = 20
 _SQL = Path(__file__).parent / "sql"
 _NEXT = load_sql(_SQL / "next_in_outbox.sql")
-_TOLD = load_sql(_SQL / "told.sql")
+_DELETE = load_sql(_SQL / "delete_from_outbox.sql")
 
 
-class Pump:
+class OutboxRelay:
     """Empties the outbox."""
 
     def __init__(self, pool: asyncpg.Pool, cache: PromptCache) -> None:
@@ -99,7 +99,7 @@ class Pump:
             for row, (place, outcome) in zip(rows, outcomes.items(), strict=True)
             if outcome in (Offered.TAKEN, Offered.AS_MUCH_IS_KNOWN)
         ]
-        await connection.executemany(_TOLD, told)
+        await connection.executemany(_DELETE, told)
         return len(places) - len(told)
 
     def _wake(self, *_: object) -> None:

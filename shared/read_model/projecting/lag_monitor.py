@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from shared.event_log.assignment import Assignment
 from shared.read_model.progress import Progress, halt, read_progress
 from shared.read_model.projecting import metrics
-from shared.read_model.projecting.places import outside
+from shared.read_model.projecting.start_positions import outside
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ def give_up(reason: str) -> None:
     signal.raise_signal(signal.SIGTERM)
 
 
-class Watch:
+class LagMonitor:
     """Looks every few seconds; what it last saw is what /health answers with."""
 
     def __init__(self, pool: asyncpg.Pool, projection: str, topic: str, assignment: Assignment) -> None:
@@ -68,7 +68,7 @@ class Watch:
             await asyncio.sleep(_LOOK_SECONDS)
 
     @property
-    def sickness(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """Why this process is not well; None: it reads what it was assigned, and moves or has caught up."""
         if self._assignment.assigned is None:
             return "has not joined its group yet"

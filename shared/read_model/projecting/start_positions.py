@@ -6,14 +6,14 @@ import asyncpg
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from shared.event_log.assignment import Place
+from shared.event_log.assignment import StartPosition
 from shared.read_model.progress import Progress, halt, read_progress
 from shared.read_model.projecting import metrics
 
 log = structlog.get_logger()
 
 
-class Places:
+class StartPositions:
     """Finds the places of newly assigned partitions."""
 
     def __init__(self, pool: asyncpg.Pool, projection: str, topic: str) -> None:
@@ -21,7 +21,7 @@ class Places:
 
     async def find(
         self, consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
-    ) -> Mapping[TopicPartition, Place]:
+    ) -> Mapping[TopicPartition, StartPosition]:
         """The place of each; a partition whose next record the log does not hold is halted, never reset."""
         stored = await read_progress(self._pool, self._projection, self._topic)
         starts = await consumer.beginning_offsets(partitions)
@@ -32,7 +32,7 @@ class Places:
             reason = progress.halted_reason or outside(progress.next_offset, starts[partition], ends[partition])
             if reason and not progress.halted_reason:
                 await halt(self._pool, self._projection, partition.topic, partition.partition, reason)
-            places[partition] = Place(progress.next_offset, reason)
+            places[partition] = StartPosition(progress.next_offset, reason)
             await self._compare(consumer, partition, progress.next_offset)
         return places
 
