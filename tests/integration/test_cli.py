@@ -148,7 +148,7 @@ async def test_what_was_sent_is_listed_filtered_sorted_and_paged(client: Client)
     assert "3 shown · complete up to " in table.out
     assert table.out.count("question of ada") == 2
     nobody = await client.run("traces", "list", "--user", "nobody")
-    assert (nobody.code, nobody.out.splitlines()[0]) == (0, "no such traces")
+    assert (nobody.code, nobody.out.splitlines()[0]) == (0, "no matching traces")
 
 
 async def test_a_trace_is_drawn_with_its_tree_its_anatomy_and_nothing_hostile(client: Client) -> None:
@@ -248,7 +248,7 @@ async def test_projects_and_keys_are_managed_in_postgres(database: str, tmp_path
 
     assert (await admin("projects", "create", "support", "--name", "Support")).out == "created project support\n"
     again = await admin("projects", "create", "support")
-    assert (again.code, again.err) == (1, "lodestream: there is a project 'support' already\n")
+    assert (again.code, again.err) == (1, "lodestream: project 'support' already exists\n")
     projects = (await admin("projects", "list", "--json")).json["projects"]
     assert [(project["project_id"], project["name"]) for project in projects] == [("support", "Support")]
 

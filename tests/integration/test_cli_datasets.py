@@ -41,7 +41,7 @@ async def test_the_life_of_a_dataset(client: CommandLine, tmp_path: Path) -> Non
     assert tried.code == 1
     assert f"{faq}:5: has 5 cells; the header names 4" in tried.err
     assert "would store 3 items; refused 1" in tried.out
-    assert "no such datasets" in (await client.run("datasets", "list", "--contains", "faq")).out
+    assert "no matching datasets" in (await client.run("datasets", "list", "--contains", "faq")).out
 
     imported = await client.run("datasets", *words, "--create")
     assert imported.code == 1

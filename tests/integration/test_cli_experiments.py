@@ -112,10 +112,10 @@ async def test_runs_are_listed_and_shown_by_name_id_and_beginning(
         assert {its["name"]: its["mean"] for its in shown.json["run"]["metrics"]}["right"] == 1.0
     items = await client.run("experiments", "show", "answer.2", "--items", "-n", "3")
     assert "3 of 40 shown" in items.out
-    assert "no such items" in (await client.run("experiments", "show", "answer.2", "--failed")).out
+    assert "no matching items" in (await client.run("experiments", "show", "answer.2", "--failed")).out
     ambiguous = await client.run("experiments", "show", "answer.")
     assert ambiguous.code == 2
-    assert "may be questions/answer." in ambiguous.err
+    assert "it matches questions/answer." in ambiguous.err
     assert (await client.run("experiments", "show", "nothing")).code == 1
 
 
@@ -155,7 +155,7 @@ async def test_a_loss_is_seen_with_its_items(client: CommandLine, compared: dict
         (("answer.1", "--baseline", "answer.2", "--metric", "right", "--min-pairs", "41"), 2, "41 are needed"),
         (("answer.1", "--baseline", "answer.2", "--metric", "tone"), 2, "tone"),
         (("answer.1",), 2, "there is neither a baseline nor a threshold"),
-        (("answer.1", "--baseline", "answer.1"), 2, "can't be held against itself"),
+        (("answer.1", "--baseline", "answer.1"), 2, "can't be compared with itself"),
         (("answer.1", "--baseline", "nothing"), 2, "there is no run 'nothing'"),
         (("nothing", "--metric", "right:min=1"), 2, "there is no run 'nothing'"),
     ],
@@ -240,7 +240,7 @@ async def test_ctrl_c_stops_watching_and_not_the_run(
         with contextlib.suppress(ProcessLookupError):
             child.kill()
     assert child.returncode == 1
-    assert "watching no more; the run goes on" in err.decode()
+    assert "stopped watching; the run continues" in err.decode()
     assert "experiments cancel" in err.decode()
     assert (await client.run("experiments", "cancel", "left alone", "--json")).json["state"] == "cancelled"
 

@@ -42,7 +42,7 @@ async def test_the_life_of_a_prompt(client: CommandLine, tmp_path: Path) -> None
     assert (await client.run("prompts", "diff", "support", "2", "latest")).code == 0
 
     moved = await client.run("prompts", "label", "support", "2", "production")
-    assert (moved.code, moved.out) == (0, "production: now at support version 2 (revision 3)\n")
+    assert (moved.code, moved.out) == (0, "production now points to support version 2 (revision 3)\n")
     late = await client.run("prompts", "label", "support", "1", "production", "--expect-revision", "2")
     assert late.code == 1
     assert "revision" in late.err
@@ -63,7 +63,7 @@ async def test_the_life_of_a_prompt(client: CommandLine, tmp_path: Path) -> None
     gone = await client.run("prompts", "get", "support")
     assert gone.code == 1
     assert "support" in gone.err
-    assert "no such prompts" in (await client.run("prompts", "list")).out
+    assert "no matching prompts" in (await client.run("prompts", "list")).out
     assert "archived" in (await client.run("prompts", "list", "--archived")).out
 
 

@@ -60,7 +60,7 @@ async def test_a_judgement_that_changes(client: CommandLine) -> None:
         (0.2, True),
     ]
     gone = await client.run("scores", "retract", "f", "--trace", ONE, "--reason", "mistaken", "--json")
-    assert "no such scores" in (await client.run("scores", "list", "--wait-for", gone.json["position"])).out
+    assert "no matching scores" in (await client.run("scores", "list", "--wait-for", gone.json["position"])).out
     assert "retracted: mistaken" in (await client.run("scores", "history", "f")).out
 
 

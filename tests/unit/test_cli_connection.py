@@ -83,7 +83,7 @@ def test_an_endpoint_with_an_unknown_scheme_is_refused() -> None:
 )
 def test_every_failure_is_one_sentence(endpoint: str, refusal: str, message: str, exit_code: ExitCode) -> None:
     with connected(choose_target(endpoint, "pk", "sk", {}), 5) as gateway, pytest.raises(CliError) as failed:
-        gateway.ask(gateway.query.GetTrace, GetTraceRequest(trace_id=refusal))
+        gateway.call(gateway.query.GetTrace, GetTraceRequest(trace_id=refusal))
     assert str(failed.value) == message.format(endpoint)
     assert failed.value.code == exit_code
 
@@ -91,13 +91,13 @@ def test_every_failure_is_one_sentence(endpoint: str, refusal: str, message: str
 def test_nobody_there_is_said_shortly() -> None:
     endpoint = f"127.0.0.1:{find_port()}"
     with connected(choose_target(endpoint, "", "sk", {}), 5) as gateway, pytest.raises(CliError) as failed:
-        gateway.ask(gateway.query.GetTrace, GetTraceRequest())
+        gateway.call(gateway.query.GetTrace, GetTraceRequest())
     assert str(failed.value) == f"{endpoint} can't be reached: Connection refused"
 
 
 def test_a_stream_gives_what_it_has_before_it_fails(endpoint: str) -> None:
     with connected(choose_target(endpoint, "", "sk", {}), 5) as gateway:
-        answers = gateway.follow(gateway.query.TailTraces, TailTracesRequest())
+        answers = gateway.stream(gateway.query.TailTraces, TailTracesRequest())
         assert next(answers) == TailTracesResponse()
         with pytest.raises(CliError, match="can't answer now: draining"):
             next(answers)

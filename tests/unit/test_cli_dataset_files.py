@@ -135,9 +135,9 @@ def test_json_lines_keep_numbers_and_texts_to_the_letter() -> None:
     assert isinstance(first, Row)
     assert first.fields["input"] == '{"n": 1.0e2,  "s": "\\u00e4"}'
     assert [(row.line, row.reason) for row in refused if isinstance(row, Refused)] == [
-        (3, "is no JSON object"),
-        (4, "is no JSON: more than one value at column 13"),
-        (5, "is no JSON: NaN is no JSON number"),
+        (3, "is not a JSON object"),
+        (4, "is not JSON: more than one value at column 13"),
+        (5, "is not JSON: NaN is not a JSON number"),
         (6, "has a key twice"),
     ]
 
@@ -146,7 +146,7 @@ def test_a_json_array_is_read_item_by_item() -> None:
     rows = read('\ufeff[{"input": 1.50}, 2, {"input": "x"}]', "json")
     assert isinstance(rows[0], Row)
     assert rows[0].fields == {"input": "1.50"}
-    assert rows[1] == Refused(2, "is no JSON object")
+    assert rows[1] == Refused(2, "is not a JSON object")
     for broken in ("{}", "[1,", "nothing"):
         with pytest.raises(NotReadableError):
             read(broken, "json")
@@ -228,9 +228,9 @@ def test_an_empty_cell_is_no_expected_output_but_an_empty_text_in_json_is() -> N
     [
         ({"other": 1}, {}, "has no input"),
         ({"a": 1}, {"input": [part("b")]}, "has no 'b'"),
-        ({"input": 1, "metadata": [1]}, {}, "metadata is no JSON object"),
-        ({"input": 1, "metadata": "{"}, {}, "metadata is no JSON object: '{'"),
-        ({"input": 1, "id": {"a": 1}}, {}, "id is no text"),
+        ({"input": 1, "metadata": [1]}, {}, "metadata is not a JSON object"),
+        ({"input": 1, "metadata": "{"}, {}, "metadata is not a JSON object: '{'"),
+        ({"input": 1, "id": {"a": 1}}, {}, "id is not a text"),
         ({"input": 1, "id": "x" * 300}, {}, "item_id"),
         ({"input": 1, "splits": 5}, {}, "splits is neither a text nor a list of texts"),
         ({"input": 1, "source_trace_id": "xyz"}, {}, "source_trace_id is not written in hex digits"),
@@ -248,7 +248,7 @@ def test_a_row_that_makes_no_item_says_why(fields: dict[str, Any], mapping: dict
 def test_columns_that_are_not_there_are_told_with_those_that_are() -> None:
     with pytest.raises(MappingError, match="there is no column 'c'; the file has: 'a', 'b'"):
         check_columns(Mapping(input=[part("c")]), ["a", "b"])
-    with pytest.raises(MappingError, match="say which columns are the input"):
+    with pytest.raises(MappingError, match="name the columns of the input"):
         check_columns(Mapping(), ["a", "b"])
     assert check_columns(Mapping(input=[part("a")]), ["a", "b"]) == ["b"]
     assert check_columns(Mapping(), ["input", "id", "topic"]) == ["topic"]

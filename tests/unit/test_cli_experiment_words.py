@@ -7,9 +7,9 @@ from lodestream.reports import Threshold
 from lodestream_proto.v1.experiments_pb2 import ExperimentRun
 
 from services.edge.cli.errors import CliError
-from services.edge.cli.experiment_compare import allowed_regression, judged_metric
+from services.edge.cli.experiment_compare import allowed_regression, gated_metric
 from services.edge.cli.experiment_run import default_name, evaluator_spec, prompt_named, setting, spec_lists, task_of
-from services.edge.cli.runs import chosen
+from services.edge.cli.runs import choose_run
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_file_has_a_list_or_both_lists() -> None:
     assert spec_lists({"evaluators": [one], "run_evaluators": [one]}) == ([one], [one])
     wrongs: list[object] = [1, {"evaluator": []}, {"evaluators": {}}, [1]]
     for wrong in wrongs:
-        with pytest.raises(ValueError, match=r"neither a list|no list of objects"):
+        with pytest.raises(ValueError, match=r"neither a list|not a list of objects"):
             spec_lists(wrong)
 
 
@@ -88,20 +88,20 @@ def test_a_file_has_a_list_or_both_lists() -> None:
     ],
 )
 def test_a_metric_may_have_bounds(text: str, name: str, threshold: Threshold | None) -> None:
-    assert judged_metric(text) == (name, threshold)
+    assert gated_metric(text) == (name, threshold)
 
 
 @pytest.mark.parametrize("text", ["", ":min=1", "a:min=x", "a:min=nan", "a:min=1,min=2", "a:min=2,max=1"])
 def test_bounds_that_make_no_sense_are_said(text: str) -> None:
-    with pytest.raises(ValueError, match=r"not a metric|not a number|twice|no value between"):
-        judged_metric(text)
+    with pytest.raises(ValueError, match=r"not a metric|not a number|twice|a min above its max"):
+        gated_metric(text)
 
 
 def test_an_allowance_is_a_loss() -> None:
     assert allowed_regression("accuracy=0.02") == ("accuracy", 0.02)
     assert allowed_regression("a=b=2%") == ("a=b", 0.02)
     for wrong in ("accuracy", "=1", "a=-1", "a=inf"):
-        with pytest.raises(ValueError, match=r"NAME=VALUE|below 0|not a number"):
+        with pytest.raises(ValueError, match=r"NAME=VALUE|can't be negative|not a number"):
             allowed_regression(wrong)
 
 
@@ -120,17 +120,20 @@ RUNS = [run("aa11" + "0" * 28, "answer.3"), run("aa22" + "0" * 28, "answer.4"), 
     ids=["name", "id begins", "unique beginning", "another name", "a name goes first", "whole id"],
 )
 def test_a_run_is_meant_by_its_name_or_id_or_how_one_begins(named: str, expected: int) -> None:
-    assert chosen(named, RUNS) is RUNS[expected]
+    assert choose_run(named, RUNS) is RUNS[expected]
 
 
 def test_two_that_may_be_meant_are_named_and_none_is_said() -> None:
-    with pytest.raises(CliError, match=r"'answer' may be answer\.3 \(aa11.*\), answer\.4 \(aa22.*\): say DATASET/NAME"):
-        chosen("answer", RUNS)
+    with pytest.raises(
+        CliError,
+        match=r"'answer' is ambiguous, it matches answer\.3 \(aa11.*\), answer\.4 \(aa22.*\): use DATASET/NAME",
+    ):
+        choose_run("answer", RUNS)
     same = [*RUNS, run("cc" * 16, "answer.3", "faq")]
-    with pytest.raises(CliError, match=r"faq/answer\.3 \(cc.*\): say DATASET/NAME, or the id"):
-        chosen("answer.3", same)
-    assert chosen("faq/answer.3", same) is same[-1]
-    assert chosen("faq/", same) is same[-1]
+    with pytest.raises(CliError, match=r"faq/answer\.3 \(cc.*\): use DATASET/NAME or the id"):
+        choose_run("answer.3", same)
+    assert choose_run("faq/answer.3", same) is same[-1]
+    assert choose_run("faq/", same) is same[-1]
     for named in ("nothing", ""):
         with pytest.raises(CliError, match="there is no run"):
-            chosen(named, RUNS)
+            choose_run(named, RUNS)

@@ -10,9 +10,9 @@ from lodestream_proto.v1 import experiments_pb2 as pb
 
 from services.edge.cli import runs
 from services.edge.cli.errors import CliError
-from services.edge.cli.runs import followed, watched
+from services.edge.cli.runs import follow_run, watch_run
 
-AWAY = CliError("the gateway can't answer now", passing=True)
+AWAY = CliError("the gateway can't answer now", transient=True)
 Stream = list[int | BaseException]
 """How many items are finished, -1 for the end of the run, or what the stream breaks off with."""
 
@@ -31,7 +31,7 @@ def gateway(*streams: Stream) -> Any:
             run.request.run_id = "r"
             yield pb.WatchExperimentResponse(run=run)
 
-    return SimpleNamespace(follow=follow, experiments=SimpleNamespace(WatchExperiment=None))
+    return SimpleNamespace(stream=follow, experiments=SimpleNamespace(WatchExperiment=None))
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_stream_that_breaks_off_or_ends_early_is_opened_again(pauses: list[float]) -> None:
-    runs = list(followed(gateway([1, 2, AWAY], [2], [], [3, -1]), "r"))
+    runs = list(follow_run(gateway([1, 2, AWAY], [2], [], [3, -1]), "r"))
     assert [run.items_finished for run in runs] == [1, 2, 2, 3, 0]
     assert runs[-1].state == pb.EXPERIMENT_STATE_COMPLETED
     assert len(pauses) == 3
@@ -54,21 +54,21 @@ def test_a_stream_that_breaks_off_or_ends_early_is_opened_again(pauses: list[flo
 def test_a_gateway_that_stays_away_is_given_up_with_its_reason(pauses: list[float]) -> None:
     away: list[Stream] = [[AWAY] for _ in range(50)]
     with pytest.raises(CliError, match="can't answer now"):
-        list(followed(gateway(*away), "r"))
+        list(follow_run(gateway(*away), "r"))
     assert len(pauses) == runs._TRIES
-    with pytest.raises(CliError, match="tells no more of run r"):
-        list(followed(gateway(*([] for _ in range(50))), "r"))
+    with pytest.raises(CliError, match="sends no more updates of run r"):
+        list(follow_run(gateway(*([] for _ in range(50))), "r"))
 
 
 def test_what_no_later_try_would_change_is_told_at_once(pauses: list[float]) -> None:
     with pytest.raises(CliError, match="no such run"):
-        list(followed(gateway([CliError("no such run", not_found=True)]), "r"))
+        list(follow_run(gateway([CliError("no such run", not_found=True)]), "r"))
     assert not pauses
 
 
 def test_ctrl_c_says_how_to_go_on_and_how_to_end_it() -> None:
     run = pb.ExperimentRun()
     run.request.run_id = "r"
-    with pytest.raises(CliError, match=r"goes on.*experiments watch r.*experiments cancel r") as stopped:
-        watched(gateway([1, KeyboardInterrupt()]), run)
+    with pytest.raises(CliError, match=r"continues.*experiments watch r.*experiments cancel r") as stopped:
+        watch_run(gateway([1, KeyboardInterrupt()]), run)
     assert stopped.value.code == 1

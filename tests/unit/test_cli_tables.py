@@ -8,7 +8,7 @@ from lodestream_proto.v1.trace_pb2 import SessionSummary, Tokens, TraceSummary
 
 from services.edge.cli.local_stack import LocalProcess
 from services.edge.cli.render.tables import footer, list_footer
-from services.edge.cli.sessions import session_head, session_table
+from services.edge.cli.sessions import session_summary, session_table
 from services.edge.cli.status import process_table, projection_table
 from services.edge.cli.traces import trace_line, trace_table
 from tests.unit.cli_spans import TRACE_ID, at, support_question
@@ -63,7 +63,7 @@ def test_a_list_of_sessions() -> None:
 
 
 def test_the_head_of_a_session() -> None:
-    assert [line.plain for line in session_head(SESSION, width=100)] == [
+    assert [line.plain for line in session_summary(SESSION, width=100)] == [
         "session chat-42",
         "  3 traces · 1 error · 1m 40s · 10→20 tokens · $1.50 · user ada, user bob · demo",
     ]
@@ -77,7 +77,7 @@ def test_the_footer_says_what_the_list_can_be_relied_on_for() -> None:
     ]
     assert [line.plain for line in list_footer(50, Freshness(), "abc", UTC)] == [
         "50 shown · lag none",
-        "more: --page-token abc",
+        "next page: --page-token abc",
     ]
 
 
@@ -102,7 +102,7 @@ def test_projections_tell_their_lag_and_where_they_stopped() -> None:
     assert [line.plain.rstrip() for line in projection_table([projection], width=100)] == [
         "projection  topic              state      lag",
         "traces      lodestream.traces  halted  1.84 s",
-        "traces has stopped in a part of the log: `lodestream admin positions` says why",
+        "traces has halted in a part of the log: `lodestream admin positions` shows why",
     ]
 
 

@@ -27,7 +27,7 @@ def test_kinds_that_ran_at_the_same_time_say_so() -> None:
     spent = Anatomy(retrieval_us=600_000, generation_us=600_000)
     assert drawn(spent, 1_000_000, 100) == [
         "█" * 50 + "▓" * 50,
-        "█ retrieval 600 ms 60 %   ▓ generation 600 ms 60 %   (200 ms of it at the same time)",
+        "█ retrieval 600 ms 60 %   ▓ generation 600 ms 60 %   (200 ms of it in parallel)",
     ]
 
 

@@ -29,7 +29,7 @@ def test_a_trace_at_80_columns() -> None:
         "├─ search         retr   400 ms                    ██████",
         "├─ look-up-order  tool   300 ms                           ━━━━━",
         "└─ answer         llm    1.00 s  800→214  $0.0123                ▐██████████████",
-        "█ critical path   ━ beside it",
+        "█ critical path   ━ not on it",
         "error   look-up-order: OrderServiceTimeout: no answer within 300 ms",
         "",
         "where the time went  2.00 s",
@@ -50,9 +50,9 @@ def test_a_span_that_runs_and_a_root_that_has_not_come() -> None:
     drawn = picture(trace, [span(2, 1, 0, None), span(3, 2, 500, 1_000)], 80)
     assert drawn[0] == f"(no name yet)  {'ab' * 16}"
     assert "running" in drawn[1]
-    assert any("the root span has not come yet" in line for line in drawn)
+    assert any("the root span has not arrived yet" in line for line in drawn)
     assert any(line.startswith("┄ span-2") and "running" in line for line in drawn)
-    assert any("┄ its parent is not here" in line for line in drawn)
+    assert any("┄ its parent is missing" in line for line in drawn)
 
 
 def test_a_trace_without_spans_is_still_a_picture() -> None:
@@ -147,8 +147,8 @@ def test_what_is_folded_is_a_line_with_how_to_unfold_it() -> None:
     ]  # fmt: skip
     lines = [line.plain.rstrip() for line in draw_trace(trace, spans, folded, width=100, zone=UTC)]
     assert lines[6].startswith("├─ search ")
-    assert lines[7].startswith("│  └─ … 1,204 more embed spans, 12.3 s together ")
+    assert lines[7].startswith("│  └─ … 1,204 more embed spans, 12.3 s in total ")
     assert lines[10].startswith("└─ … 1 more span, 30 below, 2 errors ")
     assert "1,235 of 1,239 spans are folded" in lines
     assert any(f"--span {spans[1].span_id}: below the span with most of them" in line for line in lines)
-    assert not any("its parent is not here" in line for line in lines)
+    assert not any("its parent is missing" in line for line in lines)

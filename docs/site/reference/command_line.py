@@ -10,7 +10,7 @@ from services.edge.cli.__main__ import app
 _INTRODUCTION = """# Command line
 
 `lodestream` is a client of the gateway. Below is what each command says with `--help`. Exit codes are 0 (done), 1
-(failed, or nothing found) and 2 (the command line makes no sense). Commands that show something take `--json`.
+(failed, or nothing found) and 2 (wrong usage). Commands that show something take `--json`.
 """
 
 

@@ -15,7 +15,7 @@ from services.edge.cli.errors import CliError
 from services.edge.cli.options import AsJson
 from services.edge.cli.postgres import in_postgres
 from services.edge.cli.render.tables import Column, lay_out
-from services.edge.cli.render.text import inert
+from services.edge.cli.render.text import escape_control
 from shared.read_model import keys, progress, provider_access
 from shared.read_model.provider_access import PICODOLLARS, Cap, in_dollars
 
@@ -25,16 +25,16 @@ keys_app = typer.Typer(no_args_is_help=True)
 providers_app = typer.Typer(no_args_is_help=True)
 caps_app = typer.Typer(no_args_is_help=True)
 Project = Annotated[str, typer.Argument(metavar="PROJECT")]
-Period = Annotated[str, typer.Option("--period", help="day or month, of UTC.")]
+Period = Annotated[str, typer.Option("--period", metavar="day|month", help="Day or month, in UTC.")]
 
 
 @projects_app.command("create")
 def create_project(
     project_id: Annotated[str, typer.Argument(metavar="ID")],
-    name: Annotated[str, typer.Option(help="For people; by default the id.")] = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Display name; by default the id.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Create a project. Ends with 1 when there is one with this id.
+    """Create a project. Exits with 1 when the id is taken.
 
     \b
     Examples:
@@ -43,11 +43,12 @@ def create_project(
     if not project_id:
         raise typer.BadParameter("must not be empty", param_hint="ID")
     if not in_postgres(lambda connection: keys.create_project(connection, project_id, name or project_id)):
-        raise CliError(f"there is a project {project_id!r} already")
-    if as_json:
-        console.show_json({"project_id": project_id, "name": name or project_id})
-    else:
-        console.show([Text(f"created project {inert(project_id)}")])
+        raise CliError(f"project {project_id!r} already exists")
+    console.show_result(
+        {"project_id": project_id, "name": name or project_id},
+        f"created project {escape_control(project_id)}",
+        as_json=as_json,
+    )
 
 
 @projects_app.command("list")
@@ -67,7 +68,7 @@ def list_projects(as_json: AsJson = False) -> None:
 
 @keys_app.command("create")
 def create_key(project_id: Annotated[str, typer.Argument(metavar="PROJECT")], as_json: AsJson = False) -> None:
-    """Create an API key for a project. The secret is shown now and never again.
+    """Create an API key for a project. The secret is shown only this once.
 
     \b
     Examples:
@@ -93,25 +94,25 @@ def create_key(project_id: Annotated[str, typer.Argument(metavar="PROJECT")], as
 def list_keys(
     project_id: Annotated[str | None, typer.Argument(metavar="[PROJECT]")] = None, as_json: AsJson = False
 ) -> None:
-    """List the keys of a project, or of all; of the secrets only the end is known.
+    """List the keys of a project, or of all projects, with the end of each secret.
 
     \b
     Examples:
       lodestream admin keys list support
       lodestream admin keys list --json | jq '.keys[] | select(.revoked_at == null)'
     """  # noqa: D301
-    found = in_postgres(lambda connection: keys.list_keys(connection, project_id))
+    rows = in_postgres(lambda connection: keys.list_keys(connection, project_id))
     if as_json:
-        console.show_json({"keys": [_document(key) for key in found]})
+        console.show_json({"keys": [_document(key) for key in rows]})
         return
     columns = {"project": "project_id", "public key": "public_key", "secret": "secret_hint", "created": "created_at",
                "revoked": "revoked_at"}  # fmt: skip
-    console.show(_table(columns, found))
+    console.show(_table(columns, rows))
 
 
 @keys_app.command("revoke")
 def revoke_key(public_key: Annotated[str, typer.Argument(metavar="PUBLIC_KEY")], as_json: AsJson = False) -> None:
-    """Revoke a key: within a minute no gateway accepts it any more. Ends with 1 when there is no such key.
+    """Revoke a key: within a minute no gateway accepts it any more. Exits with 1 when there is no such key.
 
     \b
     Examples:
@@ -119,32 +120,33 @@ def revoke_key(public_key: Annotated[str, typer.Argument(metavar="PUBLIC_KEY")],
     """  # noqa: D301
     if not in_postgres(lambda connection: keys.revoke_key(connection, public_key)):
         raise CliError(f"there is no key {public_key!r} that could be revoked")
-    if as_json:
-        console.show_json({"public_key": public_key, "revoked": True})
-    else:
-        console.show([Text(f"revoked {inert(public_key)}")])
+    console.show_result(
+        {"public_key": public_key, "revoked": True},
+        f"revoked {escape_control(public_key)}",
+        as_json=as_json,
+    )
 
 
 @app.command("positions")
 def list_positions(as_json: AsJson = False) -> None:
-    """Show how far each projection has come in each partition of the log, and why one has stopped.
+    """Show how far each projection has come in each partition of the log, and why it has halted.
 
     \b
     Examples:
       lodestream admin positions
       lodestream admin positions --json | jq '.positions[] | select(.halted_reason)'
     """  # noqa: D301
-    found = in_postgres(progress.list_positions)
+    positions = in_postgres(progress.list_positions)
     if as_json:
-        console.show_json({"positions": [_document(position) for position in found]})
+        console.show_json({"positions": [_document(position) for position in positions]})
         return
     columns = {"projection": "projection", "partition": "partition", "next offset": "next_offset",
-               "last record": "last_record_at", "stopped": "halted_reason"}  # fmt: skip
-    console.show(_table(columns, found))
+               "last record": "last_record_at", "halted": "halted_reason"}  # fmt: skip
+    console.show(_table(columns, positions))
 
 
 def _table(columns: dict[str, str], rows: Sequence[Any]) -> list[Text]:
-    """Columns by title and attribute; the first one is never left out."""
+    """A table of rows; `columns` maps titles to attributes. The first column is never left out."""
     return lay_out(
         [
             Column(title=title, cells=[Text(_shown(getattr(row, field))) for row in rows], rank=rank)
@@ -157,7 +159,7 @@ def _table(columns: dict[str, str], rows: Sequence[Any]) -> list[Text]:
 def _shown(value: str | datetime | None) -> str:
     if isinstance(value, datetime):
         return value.astimezone(console.zone()).strftime("%Y-%m-%d %H:%M")
-    return inert(value or "")
+    return escape_control(value or "")
 
 
 def _document(row: Any) -> dict[str, Any]:
@@ -166,50 +168,56 @@ def _document(row: Any) -> dict[str, Any]:
 
 @providers_app.command("list")
 def list_providers(project_id: Project, as_json: AsJson = False) -> None:
-    """List what a project may use of the providers that evaluation workers offer now.
+    """List which of the providers that evaluation workers offer now, and which models, a project may use.
 
     \b
     Examples:
       lodestream admin providers list support
     """  # noqa: D301
-    found = in_postgres(lambda connection: provider_access.read_access(connection, project_id))
-    models = {name: sorted(its.models) if its.models is not None else None for name, its in found.items()}
+    access = in_postgres(lambda connection: provider_access.read_access(connection, project_id))
+    models = {name: sorted(allowed.models) if allowed.models is not None else None for name, allowed in access.items()}
     if as_json:
         console.show_json(
-            {"providers": [{"provider": name, "kind": found[name].kind, "models": models[name]} for name in found]}
+            {"providers": [{"provider": name, "kind": access[name].kind, "models": models[name]} for name in access]}
         )
         return
-    shown = [(name, found[name].kind, ", ".join(its) if its is not None else "any") for name, its in models.items()]
-    console.show(_text_table(("provider", "kind", "models"), shown))
+    rows = [
+        (name, access[name].kind, ", ".join(allowed) if allowed is not None else "any")
+        for name, allowed in models.items()
+    ]
+    console.show(_text_table(("provider", "kind", "models"), rows))
 
 
 @providers_app.command("grant")
 def grant_provider(
     project_id: Project,
     provider: Annotated[str, typer.Argument(metavar="PROVIDER")],
-    model: Annotated[list[str] | None, typer.Option(help="That it may use; several. By default all.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Model that it may use; repeat for several. By default all."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a project use a provider whose entry says `"access": "granted"`, or narrow the models it may use of another.
+    """Grant a project a provider whose entry says `"access": "granted"`, or restrict its models of another.
 
     \b
     Examples:
       lodestream admin providers grant support openai --model gpt-4o-mini
     """  # noqa: D301
     _of_a_project(project_id, lambda connection: provider_access.grant(connection, project_id, provider, model or []))
-    if as_json:
-        console.show_json({"project_id": project_id, "provider": provider, "models": sorted(set(model or []))})
-    else:
-        console.show(
-            [Text(f"{inert(project_id)} may use {inert(', '.join(model or ['all models']))} of {inert(provider)}")]
-        )
+    models = escape_control(", ".join(model or ["all models"]))
+    console.show_result(
+        {"project_id": project_id, "provider": provider, "models": sorted(set(model or []))},
+        f"{escape_control(project_id)} may use {models} of {escape_control(provider)}",
+        as_json=as_json,
+    )
 
 
 @providers_app.command("revoke")
 def revoke_provider(
     project_id: Project, provider: Annotated[str, typer.Argument(metavar="PROVIDER")], as_json: AsJson = False
 ) -> None:
-    """Take a grant back: within seconds workers make no further call by it. Ends with 1 when there was none.
+    """Revoke a grant: within seconds workers make no further call with it. Exits with 1 when there was none.
 
     \b
     Examples:
@@ -217,17 +225,18 @@ def revoke_provider(
     """  # noqa: D301
     if not in_postgres(lambda connection: provider_access.revoke(connection, project_id, provider)):
         raise CliError(f"project {project_id!r} has no grant of {provider!r}")
-    if as_json:
-        console.show_json({"project_id": project_id, "provider": provider, "revoked": True})
-    else:
-        console.show([Text(f"took the grant of {inert(provider)} from {inert(project_id)}")])
+    console.show_result(
+        {"project_id": project_id, "provider": provider, "revoked": True},
+        f"revoked {escape_control(provider)} for {escape_control(project_id)}",
+        as_json=as_json,
+    )
 
 
 @caps_app.command("list")
 def list_caps(
     project_id: Annotated[str | None, typer.Argument(metavar="[PROJECT]")] = None, as_json: AsJson = False
 ) -> None:
-    """List the spending caps of a project, or of all, and what is spent of them.
+    """List the spending caps of a project, or of all projects, and what has been spent.
 
     \b
     Examples:
@@ -251,11 +260,16 @@ def list_caps(
 def set_cap(
     project_id: Project,
     period: Period,
-    usd: Annotated[float, typer.Option(min=0, help="US dollars by the price table.")],
-    tokens: Annotated[int, typer.Option(min=0, help="Of models without a price; by default they may not be used.")] = 0,
+    usd: Annotated[float, typer.Option(min=0, metavar="USD", help="Limit in US dollars, by the price table.")],
+    tokens: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Limit in tokens of models without a price; 0 means that they may not be used."
+        ),
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Cap what a project may spend on model calls in a day or a month; a run that comes to it ends with that reason.
+    """Cap what a project may spend on model calls in a day or a month; a run that reaches it ends with that reason.
 
     \b
     Examples:
@@ -270,15 +284,16 @@ def set_cap(
             connection, project_id, period, picodollars=Decimal(picodollars), tokens=tokens
         ),
     )
-    if as_json:
-        console.show_json({"project_id": project_id, "period": period, "max_usd": usd, "max_tokens": tokens})
-    else:
-        console.show([Text(f"{inert(project_id)} may spend ${usd:,.2f} in a {period}")])
+    console.show_result(
+        {"project_id": project_id, "period": period, "max_usd": usd, "max_tokens": tokens},
+        f"{escape_control(project_id)} may spend ${usd:,.2f} in a {period}",
+        as_json=as_json,
+    )
 
 
 @caps_app.command("remove")
 def remove_cap(project_id: Project, period: Period, as_json: AsJson = False) -> None:
-    """Take a cap away. Ends with 1 when there was none.
+    """Remove a cap. Exits with 1 when there was none.
 
     \b
     Examples:
@@ -287,10 +302,11 @@ def remove_cap(project_id: Project, period: Period, as_json: AsJson = False) -> 
     _check_period(period)
     if not in_postgres(lambda connection: provider_access.remove_cap(connection, project_id, period)):
         raise CliError(f"project {project_id!r} has no cap for a {period}")
-    if as_json:
-        console.show_json({"project_id": project_id, "period": period, "removed": True})
-    else:
-        console.show([Text(f"{inert(project_id)} has no cap for a {period} any more")])
+    console.show_result(
+        {"project_id": project_id, "period": period, "removed": True},
+        f"{escape_control(project_id)} no longer has a cap for a {period}",
+        as_json=as_json,
+    )
 
 
 def _of_a_project(project_id: str, work: provider_access.Work) -> None:
@@ -326,14 +342,14 @@ def _cap_document(cap: Cap) -> dict[str, object]:
 def _text_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[Text]:
     return lay_out(
         [
-            Column(title=title, cells=[Text(inert(row[rank])) for row in rows], rank=rank)
+            Column(title=title, cells=[Text(escape_control(row[rank])) for row in rows], rank=rank)
             for rank, title in enumerate(titles)
         ],
         console.width(),
     )
 
 
-app.add_typer(projects_app, name="projects", help="Create projects, list them.")
-app.add_typer(keys_app, name="keys", help="Create API keys, list and revoke them.")
-app.add_typer(providers_app, name="providers", help="Which model providers a project may use.")
-app.add_typer(caps_app, name="caps", help="What a project may spend on model calls.")
+app.add_typer(projects_app, name="projects", help="Create and list projects.")
+app.add_typer(keys_app, name="keys", help="Create, list and revoke API keys.")
+app.add_typer(providers_app, name="providers", help="Manage which model providers a project may use.")
+app.add_typer(caps_app, name="caps", help="Manage what a project may spend on model calls.")

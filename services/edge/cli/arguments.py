@@ -34,7 +34,7 @@ def duration(text: str) -> timedelta:
 
 
 def instant(text: str) -> datetime:
-    """An ISO 8601 date, or date and time; in the local time zone where it names none.
+    """Parse an ISO 8601 date, or date and time, in the local time zone where it names none.
 
     Raises ValueError for anything else.
     """
@@ -45,7 +45,7 @@ def instant(text: str) -> datetime:
 
 
 def trace_id(text: str) -> str:
-    """32 hex digits, or `latest`.
+    """Parse a trace id of 32 hex digits, or `latest`.
 
     Raises ValueError for anything else.
     """
@@ -56,7 +56,7 @@ def trace_id(text: str) -> str:
 
 
 def full_trace_id(text: str) -> str:
-    """32 hex digits.
+    """Parse a trace id of 32 hex digits.
 
     Raises ValueError for anything else.
     """

@@ -44,11 +44,13 @@ def choose_target(
 
     A local stack's key goes only to that stack. Raises CliError when there is no secret key.
     """
-    chosen = endpoint or local.get("LODESTREAM_ENDPOINT") or DEFAULT_ENDPOINT
+    address = endpoint or local.get("LODESTREAM_ENDPOINT") or DEFAULT_ENDPOINT
     if secret_key:
-        return Target(chosen, public_key or "", secret_key, "the options or the environment")
-    if local.get("LODESTREAM_SECRET_KEY") and chosen == local.get("LODESTREAM_ENDPOINT"):
-        return Target(chosen, local.get("LODESTREAM_PUBLIC_KEY", ""), local["LODESTREAM_SECRET_KEY"], "the local stack")
+        return Target(address, public_key or "", secret_key, "the options or the environment")
+    if local.get("LODESTREAM_SECRET_KEY") and address == local.get("LODESTREAM_ENDPOINT"):
+        return Target(
+            address, local.get("LODESTREAM_PUBLIC_KEY", ""), local["LODESTREAM_SECRET_KEY"], "the local stack"
+        )
     raise CliError(
         "no key: set LODESTREAM_PUBLIC_KEY and LODESTREAM_SECRET_KEY, or give --public-key and --secret-key",
         ExitCode.USAGE,
@@ -70,20 +72,20 @@ class Gateway:
         self._timeout = timeout
         self._metadata = [("authorization", _authorization(target))]
 
-    def ask(self, method: Callable[..., Answer], request: Message, *, tries: int = 1) -> Answer:
-        """The answer. With several `tries`, a server that can't answer now is asked again, later each time."""
+    def call(self, method: Callable[..., Answer], request: Message, *, tries: int = 1) -> Answer:
+        """Call a method and return its answer. With several `tries`, a transient error is retried, later each time."""
         while True:
             tries -= 1
             try:
                 return method(request, timeout=self._timeout, metadata=self._metadata)
             except grpc.RpcError as error:
                 failure = rpc_error(error, self.target.endpoint)
-                if tries < 1 or not failure.passing:
+                if tries < 1 or not failure.transient:
                     raise failure from None
             time.sleep(_PAUSE / tries)
 
-    def follow(self, method: Callable[..., Iterator[Answer]], request: Message) -> Iterator[Answer]:
-        """The answers of a stream, until it ends."""
+    def stream(self, method: Callable[..., Iterator[Answer]], request: Message) -> Iterator[Answer]:
+        """Call a streaming method and yield its answers until it ends."""
         try:
             yield from method(request, metadata=self._metadata)
         except grpc.RpcError as error:
@@ -92,7 +94,7 @@ class Gateway:
 
 @contextmanager
 def connected(target: Target, timeout: float) -> Iterator[Gateway]:
-    """A gateway that hangs up at the end. `https://` in front of the endpoint asks for TLS; nothing is sent yet."""
+    """A gateway whose channel is closed at the end. An `https://` endpoint uses TLS; nothing is sent yet."""
     scheme, _, address = target.endpoint.rpartition("://")
     options = [("grpc.max_receive_message_length", _BIGGEST_ANSWER)]
     match scheme:

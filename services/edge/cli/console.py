@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -21,19 +21,19 @@ Advance = Callable[[int], None]
 
 
 def width() -> int:
-    """Cells in a line."""
+    """Width of a line, in cells."""
     return _console().width
 
 
 def zone() -> tzinfo:
-    """The time zone of this machine, in which pictures tell times."""
+    """The time zone of this machine."""
     here = datetime.now().astimezone().tzinfo
     assert here is not None
     return here
 
 
 def show(lines: Iterable[Text]) -> None:
-    """Print lines that are laid out already. Colours only on a terminal, and not where NO_COLOR is set."""
+    """Print lines as they are, with colours only on a terminal and not where NO_COLOR is set."""
     console = _console()
     for line in lines:
         line.rstrip()
@@ -45,21 +45,29 @@ def show(lines: Iterable[Text]) -> None:
 
 
 def show_paged(lines: Iterable[Text]) -> None:
-    """Print lines; on a terminal that does not hold them by way of a pager: $PAGER, or `less`."""
-    drawn, console = list(lines), _console()
-    if len(drawn) < console.height or not (console.is_terminal and sys.stdin.isatty()):
-        show(drawn)
+    """Print lines, through a pager ($PAGER, or `less`) where they do not fit the terminal."""
+    rendered, console = list(lines), _console()
+    if len(rendered) < console.height or not (console.is_terminal and sys.stdin.isatty()):
+        show(rendered)
         return
     os.environ.setdefault("LESS", "-R")  # colours as colours
     with console.pager(styles=True):
-        for line in drawn:
+        for line in rendered:
             console.print(line, soft_wrap=True)
 
 
 def show_json(value: Any, *, line: bool = False) -> None:
-    """Print a JSON document; in a single line when it is one of many."""
+    """Print a JSON document; with `line`, in a single line, as one of many."""
     sys.stdout.write(json_text(value, indent=None if line else 2) + "\n")
     sys.stdout.flush()
+
+
+def show_result(result: Mapping[str, Any], summary: str, *, as_json: bool) -> None:
+    """Print what a command has done: a JSON document, or one line for people."""
+    if as_json:
+        show_json(result)
+    else:
+        show([Text(summary)])
 
 
 def show_pieces(pieces: Iterable[str]) -> None:
@@ -70,7 +78,7 @@ def show_pieces(pieces: Iterable[str]) -> None:
 
 
 def remark(text: str) -> None:
-    """One line for people that is not part of the answer."""
+    """Print a line for people on standard error, apart from the answer."""
     sys.stderr.write(text + "\n")
 
 
@@ -81,7 +89,7 @@ def _console() -> Console:
 
 @contextmanager
 def progress(what: str, of: int | None = None) -> Iterator[Advance]:
-    """A bar on standard error while this is entered; `of` None: nobody knows how far it goes."""
+    """Show a progress bar on standard error, if that is a terminal. `of` is the total, None where it is not known."""
     if not sys.stderr.isatty():
         yield lambda _done: None
         return
@@ -100,7 +108,7 @@ def progress(what: str, of: int | None = None) -> Iterator[Advance]:
 
 
 def text_from(file: str) -> str:
-    """What a file holds; `-` is standard input. Raises CliError."""
+    """Read a text file; `-` is standard input. Raises CliError."""
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -110,9 +118,17 @@ def text_from(file: str) -> str:
 
 
 def json_from(text: str, where: str) -> Any:
-    """The value of a JSON text, or of the file it names with @. Raises CliError."""
+    """Parse a JSON text, or the file that it names with a leading @. Raises CliError."""
     if text.startswith("@"):
         where, text = text[1:], text_from(text[1:])
+    return parse_json(text, where)
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Parse a JSON text; `where` names it in the error.
+
+    Raises CliError.
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -120,7 +136,7 @@ def json_from(text: str, where: str) -> Any:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Raises CliError."""
+    """Write a text file. Raises CliError."""
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -20,67 +20,74 @@ from services.edge.cli.console import progress
 from services.edge.cli.dataset_files import as_cell, guarded
 from services.edge.cli.errors import CliError, ExitCode
 from services.edge.cli.options import AsJson, with_options
-from services.edge.cli.render.text import InertWriter, inert
+from services.edge.cli.render.text import EscapingWriter, escape_control
 
 _AT_ONCE = 500
 COLUMNS = ("id", "input", "expected_output", "metadata", "splits", "source_trace_id", "source_span_id")
 _BREAKS = re.compile(r"[\r\n]+")
 
 
-@with_options(which=options.dataset_selector, wait_for=options.wait_for, gateway=options.gateway)
+@with_options(selector=options.dataset_selector, wait_for=options.wait_for, gateway=options.gateway)
 def export_items(
     *,
     gateway: Gateway,
-    which: pb.DatasetSelector,
+    selector: pb.DatasetSelector,
     wait_for: WaitFor | None,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="`-` is standard output.")] = "-",
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="File to write; `-` is standard output.")
+    ] = "-",
     file_format: Annotated[
-        str, typer.Option("--format", metavar="csv|jsonl", help="If the file's name does not tell: jsonl.")
+        str,
+        typer.Option(
+            "--format", metavar="csv|jsonl", help="Format, where the file's name does not tell; by default jsonl."
+        ),
     ] = "",
-    split: Annotated[list[str] | None, typer.Option(help="Of this split. Several: any of them.")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(metavar="SPLIT", help="In this split; repeat to match any of several.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Export items as JSONL, which imports again to the letter, or as CSV for spreadsheets. --json tells what was written.
+    """Export items as JSONL, which can be imported again unchanged, or as CSV. --json reports what was written.
 
-    Cells of CSV that a spreadsheet would take for formulas (= + - @) get a quote in front, which import takes off.
+    Cells of CSV that a spreadsheet would take for formulas (= + - @) get a leading quote, which import removes.
 
     \b
     Examples:
       lodestream datasets export questions -o questions.jsonl
       lodestream datasets export questions@12 --split hard -o hard.csv
-    """  # noqa: D301, E501
+    """  # noqa: D301
     chosen = file_format or ("csv" if output.lower().endswith(".csv") else "jsonl")
     if chosen not in _WRITERS:
         raise typer.BadParameter("is csv or jsonl", param_hint="--format")
     if as_json and output == "-":
         raise typer.BadParameter("standard output can't hold both: name a file with -o", param_hint="--json")
     version = [0]
-    items = _items(gateway, which, split or [], wait_for, version)
+    items = _items(gateway, selector, split or [], wait_for, version)
     first = next(items, None)  # before the file is touched: there may be no such dataset
     with _opened(output) as file:
         written = _WRITERS[chosen](_from(first, items), file)
     if as_json:
-        console.show_json({"dataset": which.name, "version": version[0], "items": written, "file": output})
+        console.show_json({"dataset": selector.name, "version": version[0], "items": written, "file": output})
     else:
-        console.remark(f"wrote {written:,} items of {inert(which.name)} version {version[0]:,}")
+        console.remark(f"wrote {written:,} items of {escape_control(selector.name)} version {version[0]:,}")
 
 
 def _items(
-    gateway: Gateway, which: pb.DatasetSelector, splits: list[str], wait_for: WaitFor | None, version: list[int]
+    gateway: Gateway, selector: pb.DatasetSelector, splits: list[str], wait_for: WaitFor | None, version: list[int]
 ) -> Iterator[pb.DatasetItem]:
     token = ""
     done = 0
-    with progress(f"exporting {which.name}") as advance:
+    with progress(f"exporting {selector.name}") as advance:
         while True:
             request = pb.ListItemsRequest(
-                dataset=which, splits=splits, page_size=_AT_ONCE, page_token=token, wait_for=wait_for
+                dataset=selector, splits=splits, page_size=_AT_ONCE, page_token=token, wait_for=wait_for
             )
-            answer = gateway.ask(gateway.datasets.ListItems, request, tries=3)
-            version[0] = answer.version
-            yield from answer.items
-            done += len(answer.items)
+            response = gateway.call(gateway.datasets.ListItems, request, tries=3)
+            version[0] = response.version
+            yield from response.items
+            done += len(response.items)
             advance(done)
-            token = answer.next_page_token
+            token = response.next_page_token
             if not token:
                 return
 
@@ -97,7 +104,7 @@ def _opened(output: str) -> Iterator[TextIO]:
         # Line ends and letters as they are, whatever the terminal is.
         sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="\n")  # type: ignore[union-attr]
         # On a terminal an item's text would be obeyed. A file or a pipe gets it to the letter.
-        yield cast("TextIO", InertWriter(sys.stdout)) if sys.stdout.isatty() else sys.stdout
+        yield cast("TextIO", EscapingWriter(sys.stdout)) if sys.stdout.isatty() else sys.stdout
         sys.stdout.flush()
         return
     try:
@@ -108,7 +115,7 @@ def _opened(output: str) -> Iterator[TextIO]:
 
 
 def write_jsonl(items: Iterable[DatasetItem], file: TextIO) -> int:
-    """An object a line, with the JSON texts as they are: what is imported again is the same to the letter."""
+    """Write an object per line. JSON texts stay as they are, so that an import gives the same items."""
     written = 0
     for item in items:
         file.write(json_line(item) + "\n")
@@ -117,7 +124,7 @@ def write_jsonl(items: Iterable[DatasetItem], file: TextIO) -> int:
 
 
 def write_csv(items: Iterable[DatasetItem], file: TextIO) -> int:
-    """A row an item. Strings stand plainly, other values as JSON: `--parse-json` reads them back."""
+    """Write a row per item. Strings stand plainly, other values as JSON, which `--parse-json` reads back."""
     writer = csv.writer(file, lineterminator="\r\n")  # RFC 4180; and cells that have either character are quoted
     writer.writerow(COLUMNS)
     written = 0
@@ -131,7 +138,7 @@ _WRITERS = {"jsonl": write_jsonl, "csv": write_csv}
 
 
 def json_line(item: DatasetItem) -> str:
-    """Of texts that stay as they are; what an item does not have is left out."""
+    """An item as a line of JSON. Its JSON texts stay as they are; fields without a value are left out."""
     texts = {
         "id": json.dumps(item.item_id, ensure_ascii=False),
         "input": _one_line(item.input_json),
@@ -145,7 +152,7 @@ def json_line(item: DatasetItem) -> str:
 
 
 def _one_line(json_text: str) -> str:
-    """Line breaks in JSON stand between its parts only, where they mean nothing."""
+    """JSON in one line. Line breaks in JSON only separate its parts, so a space does as well."""
     return _BREAKS.sub(" ", json_text)
 
 

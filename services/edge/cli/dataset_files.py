@@ -21,7 +21,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row: JSON texts by column."""
+    """A row of a file, as JSON texts by column."""
 
     line: int
     fields: dict[str, str]
@@ -61,10 +61,12 @@ def read_rows(
 
 
 def format_of(name: str, beginning: bytes) -> str:
-    """By the file's name; where that does not tell, by how it begins."""
-    for known in FORMATS:
-        if name.lower().endswith((f".{known}", ".ndjson" if known == "jsonl" else f".{known}")):
-            return known
+    """The format of a file, by its name, or else by how it begins."""
+    for name_of_format in FORMATS:
+        if name.lower().endswith(
+            (f".{name_of_format}", ".ndjson" if name_of_format == "jsonl" else f".{name_of_format}")
+        ):
+            return name_of_format
     first = beginning.decode("utf-8-sig", errors="replace").lstrip()[:1]
     return {"{": "jsonl", "[": "json"}.get(first, "csv")
 
@@ -123,14 +125,14 @@ def _again(first: str, rest: io.TextIOWrapper) -> Iterator[str]:
 
 
 def _delimiter(header: str) -> str:
-    """The one that the header has most of; a comma where it has none."""
+    """The delimiter that the header has most of; a comma where it has none."""
     return max(_DELIMITERS, key=header.count) if header else ","
 
 
-def _csv_fault(said: str) -> str:
-    if "field larger" in said or "unexpected end" in said:
+def _csv_fault(message: str) -> str:
+    if "field larger" in message or "unexpected end" in message:
         return "a quote is opened here, or in one of the next lines, and not closed"
-    return f"is no row of CSV: {said}"
+    return f"is not a row of CSV: {message}"
 
 
 def _json_lines(text: io.TextIOWrapper) -> Iterator[Row | Refused]:
@@ -140,14 +142,14 @@ def _json_lines(text: io.TextIOWrapper) -> Iterator[Row | Refused]:
 
 
 def _json_array(text: io.TextIOWrapper) -> Iterator[Row | Refused]:
-    """The places of the items stand for lines; an array is read as a whole."""
+    """The rows of a JSON array, which is read as a whole. A row's place in it is its line."""
     written = text.read()
     if not written.lstrip().startswith("["):
-        raise NotReadableError("1: is no JSON array")
+        raise NotReadableError("1: is not a JSON array")
     try:
         values = members(written)
     except (ValueError, RecursionError) as error:
-        raise NotReadableError(f"is no JSON: {error}") from None
+        raise NotReadableError(f"is not JSON: {error}") from None
     for place, (_, value) in enumerate(values, start=1):
         yield _json_row(place, value)
 
@@ -156,40 +158,42 @@ def _json_row(line: int, written: str) -> Row | Refused:
     if reason := _undecodable([written]):
         return Refused(line, reason)
     if not written.lstrip().startswith("{"):
-        return Refused(line, "is no JSON object")
+        return Refused(line, "is not a JSON object")
     try:
-        found = members(written)
+        pairs = members(written)
     except RecursionError:
         return Refused(line, "is nested too deeply")
     except json.JSONDecodeError as error:
-        return Refused(line, f"is no JSON: {error.msg} at column {error.colno}")
+        return Refused(line, f"is not JSON: {error.msg} at column {error.colno}")
     except ValueError as error:
-        return Refused(line, f"is no JSON: {error}")
-    fields = dict(found)
-    if len(fields) != len(found):
+        return Refused(line, f"is not JSON: {error}")
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         return Refused(line, "has a key twice")
     return Row(line, fields)
 
 
 def _undecodable(texts: list[str]) -> str:
-    """What errors="surrogateescape" leaves of bytes that are no text."""
+    """Why texts can't be decoded, by what errors="surrogateescape" leaves of such bytes."""
     for text in texts:
         if text.isascii():
             continue
         for at, character in enumerate(text):
             if 0xDC80 <= ord(character) <= 0xDCFF:
                 byte = ord(character) - 0xDC00
-                return f"has a byte that is no text in this encoding: 0x{byte:02x} after {text[max(at - 20, 0) : at]!r}"
+                return (
+                    f"has a byte that is not text in this encoding: 0x{byte:02x} after {text[max(at - 20, 0) : at]!r}"
+                )
     return ""
 
 
 def guarded(cell: str) -> str:
-    """With a quote in front where a spreadsheet would take the cell for a formula."""
+    """A cell with a leading quote where a spreadsheet would take it for a formula."""
     return f"'{cell}" if _ACTS.match(cell) else cell
 
 
 def unguarded(cell: str) -> str:
-    """What `guarded` made this of; anything else as it is."""
+    """The cell without the quote that `guarded` puts in front."""
     return cell[1:] if _GUARDED.match(cell) else cell
 
 
@@ -201,7 +205,7 @@ def as_json(cell: str, *, parse: bool) -> str:
 
 
 def as_cell(json_text: str) -> str:
-    """How a JSON text is written into a cell, so that parsing gives it back: strings plainly where they can be."""
+    """A JSON text as a cell that parses back to it; strings stand plainly where they can."""
     if not json_text:
         return ""
     try:
@@ -227,14 +231,14 @@ def _refuse(name: str) -> None:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def members(text: str) -> list[tuple[str, str]]:
-    """Names and JSON texts of an object's members, in their order; an array's have no names.
+    """The names and JSON texts of an object's members, in order; an array's have no names.
 
     Raises ValueError when the text is not one object or array.
     """
@@ -243,7 +247,7 @@ def members(text: str) -> list[tuple[str, str]]:
     if opening not in {"{", "["} or not opening:
         raise json.JSONDecodeError("no object or array", text, at)
     closing = "}" if opening == "{" else "]"
-    found: list[tuple[str, str]] = []
+    result: list[tuple[str, str]] = []
     at = _after_space(text, at + 1)
     if text[at : at + 1] == closing:
         at += 1
@@ -253,7 +257,7 @@ def members(text: str) -> list[tuple[str, str]]:
             if opening == "{":
                 name, at = _name(text, at)
             _, end = _decoder.raw_decode(text, at)
-            found.append((name, text[at:end]))
+            result.append((name, text[at:end]))
             at = _after_space(text, end)
             if text[at : at + 1] == closing:
                 at += 1
@@ -261,7 +265,7 @@ def members(text: str) -> list[tuple[str, str]]:
             at = _expect(text, at, ",")
     if _after_space(text, at) != len(text):
         raise json.JSONDecodeError("more than one value", text, at)
-    return found
+    return result
 
 
 def _name(text: str, at: int) -> tuple[str, int]:

@@ -1,7 +1,6 @@
 """`lodestream datasets import`: the rows of a file become items."""
 
 import io
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -33,10 +32,10 @@ from services.edge.cli.dataset_items import (
 from services.edge.cli.errors import CliError, ExitCode
 from services.edge.cli.options import AsJson, Author, with_options
 from services.edge.cli.render.datasets import item_contents
-from services.edge.cli.render.text import inert
+from services.edge.cli.render.text import escape_control
 
 _Columns = list[str] | None
-_MOST_TOLD = 50  # rows that were refused
+_MOST_REPORTED = 50  # rows that were refused
 _SAMPLE = 3
 _SHOWN = ("item_id", "input_json", "expected_output_json", "metadata_json", "splits")
 
@@ -44,20 +43,28 @@ _SHOWN = ("item_id", "input_json", "expected_output_json", "metadata_json", "spl
 def mapping_options(
     *,
     input_columns: Annotated[
-        _Columns, typer.Option("--input", metavar="COLUMN", help="Makes up the input, an object. NAME=COLUMN renames.")
+        _Columns,
+        typer.Option(
+            "--input",
+            metavar="COLUMN",
+            help="Column for the input, which is an object; NAME=COLUMN renames it. Repeatable.",
+        ),
     ] = None,
     bare_input: Annotated[
-        bool, typer.Option("--bare-input", help="The one --input column is the input itself, not an object of one.")
+        bool, typer.Option("--bare-input", help="Use the only --input column as the input itself, not as an object.")
     ] = False,
     expected: Annotated[
-        _Columns, typer.Option(metavar="COLUMN", help="Is the expected output; of several, an object.")
+        _Columns, typer.Option(metavar="COLUMN", help="Column for the expected output; several make an object.")
     ] = None,
-    metadata: Annotated[_Columns, typer.Option(metavar="COLUMN", help="Goes into the metadata.")] = None,
+    metadata: Annotated[_Columns, typer.Option(metavar="COLUMN", help="Column for the metadata; repeatable.")] = None,
     item_id: Annotated[
-        str, typer.Option("--id", metavar="COLUMN", help="Is the id; without, it follows from the content.")
+        str,
+        typer.Option("--id", metavar="COLUMN", help="Column with the id; by default it is derived from the content."),
     ] = "",
-    split: Annotated[str, typer.Option(metavar="COLUMN", help="Names splits; commas between several.")] = "",
-    into_split: Annotated[_Columns, typer.Option(metavar="SPLIT", help="All rows are of this split.")] = None,
+    split: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the splits, separated by commas.")] = "",
+    into_split: Annotated[
+        _Columns, typer.Option(metavar="SPLIT", help="Put all rows into this split; repeatable.")
+    ] = None,
     author: Author = "",
 ) -> Mapping:
     """From columns to items."""
@@ -65,7 +72,7 @@ def mapping_options(
         raise typer.BadParameter("needs one --input", param_hint="--bare-input")
     return Mapping(
         input=_parts(input_columns), expected=_parts(expected), metadata=_parts(metadata), item_id=item_id,
-        split=split, bare_input=bare_input, splits=into_split or (), author=author or os.environ.get("USER", ""),
+        split=split, bare_input=bare_input, splits=into_split or (), author=author,
     )  # fmt: skip
 
 
@@ -79,24 +86,30 @@ def import_items(
     gateway: Gateway,
     mapping: Mapping,
     name: Annotated[str, typer.Argument(metavar="NAME")],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="`-` is standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="File to import; `-` reads standard input.")],
     file_format: Annotated[
-        str, typer.Option("--format", metavar="csv|jsonl|json", help="If the file's name does not tell.")
+        str, typer.Option("--format", metavar="csv|jsonl|json", help="Format, where the file's name does not tell.")
     ] = "",
-    encoding: Annotated[str, typer.Option(help="By default UTF-8, or as a byte order mark says.")] = "",
-    delimiter: Annotated[str, typer.Option(metavar="CHAR", help="Of CSV; by default as the header shows.")] = "",
+    encoding: Annotated[
+        str, typer.Option(metavar="NAME", help="Encoding; by default UTF-8, or what a byte order mark says.")
+    ] = "",
+    delimiter: Annotated[
+        str, typer.Option(metavar="CHAR", help="Delimiter of CSV; by default detected in the header.")
+    ] = "",
     parse_json: Annotated[
-        bool, typer.Option("--parse-json", help="Cells of CSV that are JSON become what they say: 5, true, {…}.")
+        bool, typer.Option("--parse-json", help="Parse cells of CSV that are JSON: 5, true, {…}.")
     ] = False,
-    create: Annotated[bool, typer.Option("--create", help="Create the dataset if there is none.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check the file, and store nothing.")] = False,
+    create: Annotated[bool, typer.Option("--create", help="Create the dataset if it does not exist.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and check the file without storing anything.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import items from CSV, JSONL or JSON. Good rows are stored; refused ones are told with their line, and end it with 1.
+    """Import items from CSV, JSONL or JSON. Valid rows are stored; invalid ones are reported by line, with exit code 1.
 
-    Without --input, columns are what they are called: input, expected_output, metadata, id, splits. With it, the
-    columns named make up each item. An item without an id gets one from its content, so that importing a file again
-    changes nothing.
+    Without --input, columns are taken by name: input, expected_output, metadata, id, splits. With it, the named columns
+    make up each item. An item without an id gets one derived from its content, so that importing a file again changes
+    nothing.
 
     \b
     Examples:
@@ -104,7 +117,7 @@ def import_items(
       lodestream datasets import questions faq.csv --input question --input context --id key --split test
       lodestream datasets import questions items.jsonl --dry-run
       lodestream datasets export other -o - | lodestream datasets import copy - --create
-    """  # noqa: D301, E501
+    """  # noqa: D301
     if file_format and file_format not in FORMATS:
         raise typer.BadParameter(f"is one of {', '.join(FORMATS)}", param_hint="--format")
     if delimiter and len(delimiter) != 1:
@@ -121,13 +134,13 @@ def import_items(
                 for batch in batches(_items(rows, mapping, tally, file, as_json=as_json)):
                     sample += batch[: _SAMPLE - len(sample)]
                     _store(gateway, name, batch, tally, file, dry_run=dry_run, as_json=as_json)
-                    advance(_told(source))
+                    advance(_bytes_read(source))
         except (NotReadableError, MappingError, LookupError) as error:
             _stopped(file, str(error), tally, dry_run=dry_run)
         except CliError as failure:
             stored = f"; up to line {tally.line:,} all is stored: importing again goes on" if tally.line else ""
             raise CliError(f"{failure}{stored}", failure.code) from None
-    _tell(name, file, tally, sample, dry_run=dry_run, as_json=as_json)
+    _show_result(name, file, tally, sample, dry_run=dry_run, as_json=as_json)
     if tally.refused:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -142,8 +155,7 @@ def _items(
         if isinstance(row, Row) and not checked:
             checked = True
             if unknown := check_columns(mapping, row.fields):
-                hint = "--metadata with_options one"
-                console.remark(inert(f"{file}: not taken: {', '.join(unknown)} ({hint})"))
+                console.remark(escape_control(f"{file}: ignored columns: {', '.join(unknown)} (--metadata keeps one)"))
         item = row if isinstance(row, Refused) else item_of(row, mapping)
         earlier = item if isinstance(item, Refused) else seen.earlier(Placed(row.line, item))
         if isinstance(earlier, Refused):
@@ -166,14 +178,14 @@ def _refuse(tally: Tally, refused: Refused, file: str, *, as_json: bool) -> None
     tally.refused.append(refused)
     if as_json:
         return
-    if len(tally.refused) <= _MOST_TOLD:
-        console.remark(inert(f"{file}:{refused.line}: {refused.reason}"))
-    elif len(tally.refused) == _MOST_TOLD + 1:
-        console.remark("… more rows are refused; --json tells them all")
+    if len(tally.refused) <= _MOST_REPORTED:
+        console.remark(escape_control(f"{file}:{refused.line}: {refused.reason}"))
+    elif len(tally.refused) == _MOST_REPORTED + 1:
+        console.remark("… more rows were refused; --json lists them all")
 
 
 def _stopped(file: str, why: str, tally: Tally, *, dry_run: bool) -> None:
-    """Raises CliError: a file that can't be read any further is half in, which has to be said."""
+    """Raise CliError for a file that can't be read any further, and say how much of it is stored."""
     place = f"{file}:{why}" if why[:1].isdigit() else f"{file}: {why}"
     done = f"; {tally.stored:,} items before it are stored" if tally.stored and not dry_run else ""
     raise CliError(place + done, ExitCode.FAILED if tally.stored else ExitCode.USAGE)
@@ -182,30 +194,30 @@ def _stopped(file: str, why: str, tally: Tally, *, dry_run: bool) -> None:
 def _dataset_there(gateway: Gateway, name: str, author: str, *, create: bool) -> None:
     request = pb.GetDatasetRequest(dataset=pb.DatasetSelector(name=name))
     try:
-        gateway.ask(gateway.datasets.GetDataset, request)
+        gateway.call(gateway.datasets.GetDataset, request)
     except CliError as failure:
         if not failure.not_found:
             raise
         if not create:
             raise CliError(f"{failure}; --create creates it") from None
         created = DatasetCreated(name=name, author=author)
-        gateway.ask(gateway.datasets.CreateDataset, pb.CreateDatasetRequest(dataset=created))
+        gateway.call(gateway.datasets.CreateDataset, pb.CreateDatasetRequest(dataset=created))
 
 
-def _tell(name: str, file: str, tally: Tally, sample: list[Placed], *, dry_run: bool, as_json: bool) -> None:
+def _show_result(name: str, file: str, tally: Tally, sample: list[Placed], *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        refused = [{"file": file, "line": its.line, "reason": its.reason} for its in tally.refused]
+        refused = [{"file": file, "line": row.line, "reason": row.reason} for row in tally.refused]
         version = None if dry_run else tally.version
-        told = {"dataset": name, "stored": 0 if dry_run else tally.stored, "good": tally.stored, "refused": refused}
-        console.show_json({**told, "version": version, "position": tally.position or None, "dry_run": dry_run})
+        result = {"dataset": name, "stored": 0 if dry_run else tally.stored, "good": tally.stored, "refused": refused}
+        console.show_json({**result, "version": version, "position": tally.position or None, "dry_run": dry_run})
         return
     if dry_run:
-        shown = [pb.DatasetItem(**{key: getattr(its.item, key) for key in _SHOWN}) for its in sample]
-        console.show(item_contents(shown, width=console.width()))
-    did = "would store" if dry_run else "stored"
-    where = f" in {inert(name)} version {tally.version:,}" if tally.version else ""
-    refused_words = f"; refused {len(tally.refused):,}" if tally.refused else ""
-    console.show([Text(f"{did} {tally.stored:,} items{where}{refused_words}")])
+        items = [pb.DatasetItem(**{key: getattr(placed.item, key) for key in _SHOWN}) for placed in sample]
+        console.show(item_contents(items, width=console.width()))
+    action = "would store" if dry_run else "stored"
+    where = f" in {escape_control(name)} version {tally.version:,}" if tally.version else ""
+    refusals = f"; refused {len(tally.refused):,}" if tally.refused else ""
+    console.show([Text(f"{action} {tally.stored:,} items{where}{refusals}")])
 
 
 @contextmanager
@@ -227,7 +239,7 @@ def _size(file: str) -> int | None:
         return None
 
 
-def _told(source: BinaryIO) -> int:
+def _bytes_read(source: BinaryIO) -> int:
     try:
         return source.tell()
     except (OSError, ValueError):

@@ -42,18 +42,18 @@ class Mapping:
     bare_input: bool = False
     """A single column is the input itself, not an object with one member."""
     splits: Sequence[str] = ()
-    """For all items."""
+    """Splits that every item gets."""
     author: str = ""
 
     @property
     def columns(self) -> list[str]:
-        """Those that are named."""
+        """The columns that options name."""
         parts = [part.column for part in (*self.input, *self.expected, *self.metadata)]
         return [*parts, *filter(None, (self.item_id, self.split))]
 
     @property
     def whole(self) -> bool:
-        """Columns are what they are called."""
+        """Whether columns are taken by their names, for lack of an input."""
         return not self.input
 
 
@@ -68,16 +68,19 @@ def part(text: str) -> Part:
 
 
 def check_columns(mapping: Mapping, columns: Iterable[str]) -> list[str]:
-    """The columns that nobody takes. Raises MappingError when one is named that is not there, or there is no input."""
-    known = list(columns)
-    has = ", ".join(map(repr, known)) or "none"
+    """The columns that no part of an item uses.
+
+    Raises MappingError for a named column that does not exist, and where nothing is the input.
+    """
+    present = list(columns)
+    has = ", ".join(map(repr, present)) or "none"
     for column in mapping.columns:
-        if column not in known:
+        if column not in present:
             raise MappingError(f"there is no column {column!r}; the file has: {has}")
-    if mapping.whole and "input" not in known:
-        raise MappingError(f"say which columns are the input: --input COLUMN; the file has: {has}")
+    if mapping.whole and "input" not in present:
+        raise MappingError(f"name the columns of the input with --input COLUMN; the file has: {has}")
     taken = set(mapping.columns) | (_WHOLE if mapping.whole else set())
-    return [column for column in known if column not in taken]
+    return [column for column in present if column not in taken]
 
 
 def item_of(row: Row, mapping: Mapping) -> DatasetItemRecorded | Refused:
@@ -110,9 +113,9 @@ def _item(row: Row, mapping: Mapping) -> DatasetItemRecorded:
         blank = all(part.column in row.blank for part in mapping.expected)
         item.expected_output_json = "" if blank else _joined(row, mapping.expected, bare=True)
     if mapping.metadata:
-        known = dict(members(item.metadata_json)) if item.metadata_json else {}
-        said = {part.name: _field(row, part.column) for part in mapping.metadata if part.column not in row.blank}
-        item.metadata_json = _written({**known, **said})
+        existing = dict(members(item.metadata_json)) if item.metadata_json else {}
+        added = {part.name: _field(row, part.column) for part in mapping.metadata if part.column not in row.blank}
+        item.metadata_json = _written({**existing, **added})
     if mapping.item_id:
         item.item_id = _first(row, (mapping.item_id,))
     if mapping.split:
@@ -134,7 +137,7 @@ def _field(row: Row, column: str) -> str:
 
 
 def _written(fields: dict[str, str]) -> str:
-    """A JSON object of JSON texts, each as it is."""
+    """A JSON object made of JSON texts, each left as it is."""
     return "{" + ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {text}" for name, text in fields.items()) + "}"
 
 
@@ -147,10 +150,10 @@ def _object(json_text: str, what: str) -> str:
         try:
             inner = json.loads(value)
         except ValueError:
-            raise MappingError(f"{what} is no JSON object: {value[:60]!r}") from None
+            raise MappingError(f"{what} is not a JSON object: {value[:60]!r}") from None
         json_text, value = value, inner
     if not isinstance(value, dict):
-        raise MappingError(f"{what} is no JSON object")
+        raise MappingError(f"{what} is not a JSON object")
     return json_text
 
 
@@ -164,7 +167,7 @@ def _first(row: Row, names: Iterable[str]) -> str:
         if isinstance(value, str):
             return value
         if isinstance(value, dict | list):
-            raise MappingError(f"{name} is no text")
+            raise MappingError(f"{name} is not a text")
         return written
     return ""
 
@@ -193,7 +196,10 @@ def _hex(text: str, name: str) -> bytes:
 
 
 def fault_of(item: DatasetItemRecorded) -> str:
-    """What is wrong with the item, as far as that needs no dataset; when nothing is, it gets an id if it has none."""
+    """Check an item as far as possible without its dataset, and give it an id if it has none.
+
+    Returns what is wrong with it, or an empty text.
+    """
     # The rules come with what a server needs: only those who import items wait for them.
     from shared.read_model.dataset_rules import check_item
     from shared.read_model.experiment_ids import item_id_of
@@ -221,19 +227,19 @@ class Placed:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of the items so far."""
+    """Counts of the items stored and refused so far."""
 
     stored: int = 0
     refused: list[Refused] = field(default_factory=list)
     version: int = 0
-    """Of the dataset, with the last ones."""
+    """The dataset's version after the last batch."""
     position: str = ""
     line: int = 0
     """The last one whose item is in."""
 
 
 def batches(items: Iterable[Placed]) -> Iterator[list[Placed]]:
-    """At most 1,000 items and 4 MiB each."""
+    """Split items into batches of at most 1,000 items and 4 MiB."""
     batch: list[Placed] = []
     size = 0
     for placed in items:
@@ -248,32 +254,32 @@ def batches(items: Iterable[Placed]) -> Iterator[list[Placed]]:
 
 
 def record(gateway: Gateway, dataset: str, batch: Sequence[Placed], tally: Tally) -> list[Refused]:
-    """Store a batch; gives what the dataset refused of it. Raises Failure."""
+    """Store a batch, and return the rows that the dataset refused. Raises CliError."""
     request = pb.RecordItemsRequest(dataset_name=dataset, items=[placed.item for placed in batch])
-    answer = gateway.ask(gateway.datasets.RecordItems, request, tries=_TRIES)
+    response = gateway.call(gateway.datasets.RecordItems, request, tries=_TRIES)
     refused = [
         Refused(placed.line, f"{outcome.field} {outcome.reason}")
-        for placed, outcome in zip(batch, answer.outcomes, strict=True)
+        for placed, outcome in zip(batch, response.outcomes, strict=True)
         if outcome.field or outcome.reason
     ]
     tally.stored += len(batch) - len(refused)
-    tally.version, tally.position = answer.version, answer.position or tally.position
+    tally.version, tally.position = response.version, response.position or tally.position
     tally.line = batch[-1].line
     return refused
 
 
 class Seen:
-    """The items of this run of the command by id: one that was there already is no other one."""
+    """The items imported so far, by id, to find rows that repeat one."""
 
     def __init__(self) -> None:
         self._first: dict[str, tuple[int, int]] = {}
 
     def earlier(self, placed: Placed) -> Refused | bool:
-        """False for a new one, True for the same said again, else why it can't be both."""
+        """False for a new id, True for an identical item, else the refusal of a different one."""
         digest = hash(placed.item.SerializeToString(deterministic=True))
-        line, known = self._first.setdefault(placed.item.item_id, (placed.line, digest))
+        line, digest_before = self._first.setdefault(placed.item.item_id, (placed.line, digest))
         if line == placed.line:
             return False
-        if known == digest:
+        if digest_before == digest:
             return True
-        return Refused(placed.line, f"has the id {placed.item.item_id!r} of line {line}, and says something else")
+        return Refused(placed.line, f"has the id {placed.item.item_id!r} of line {line}, but another content")

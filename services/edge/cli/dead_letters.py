@@ -16,7 +16,7 @@ from services.edge.cli.maintenance import follow
 from services.edge.cli.options import AsJson
 from services.edge.cli.postgres import in_postgres
 from services.edge.cli.render.tables import Column, lay_out
-from services.edge.cli.render.text import inert
+from services.edge.cli.render.text import escape_control
 from shared.read_model.dead_letters import (
     MOST_KEPT,
     WHOLE_RECORD,
@@ -32,9 +32,11 @@ from shared.read_model.projecting.parking import count_parked
 
 app = typer.Typer(no_args_is_help=True)
 
-ReadModel = Annotated[str, typer.Option("--read-model", help="Whose letters.")]
-Project = Annotated[str | None, typer.Option(help="Only of this project; '' is that of unreadable records.")]
-Reason = Annotated[str | None, typer.Option(help="Only with this text in the reason.")]
+ReadModel = Annotated[str, typer.Option("--read-model", metavar="NAME", help="Read model of the dead letters.")]
+Project = Annotated[
+    str | None, typer.Option(metavar="PROJECT", help="Only of this project; '' stands for unreadable records.")
+]
+Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Only with this text in the reason.")]
 Where = Annotated[str, typer.Argument(metavar="PARTITION:OFFSET")]
 
 
@@ -44,20 +46,20 @@ def list_command(
     *,
     project: Project = None,
     reason: Reason = None,
-    redriven: Annotated[bool, typer.Option("--all", help="Also those that are rows by now.")] = False,
-    limit: Annotated[int, typer.Option(min=1)] = 50,
+    redriven: Annotated[bool, typer.Option("--all", help="Include those redriven already.")] = False,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Show at most this many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List dead letters in the order of the log, and count them by reason.
+    """List dead letters in log order, and count them by reason.
 
     \b
     Examples:
       lodestream dead-letters list
       lodestream dead-letters list --reason trace_id --json | jq '.by_reason'
     """  # noqa: D301
-    which = Selection(project_id=project, reason=reason, redriven=None if redriven else False)
-    counts = in_postgres(lambda connection: count_letters(connection, read_model, which))
-    letters = in_postgres(lambda connection: list_letters(connection, read_model, which, limit=limit))
+    selection = Selection(project_id=project, reason=reason, redriven=None if redriven else False)
+    counts = in_postgres(lambda connection: count_letters(connection, read_model, selection))
+    letters = in_postgres(lambda connection: list_letters(connection, read_model, selection, limit=limit))
     overflow = in_postgres(lambda connection: list_overflow(connection, read_model, project))
     parked = in_postgres(lambda connection: count_parked(connection, read_model))
     if as_json:
@@ -81,10 +83,10 @@ def _show_letters(letters: Sequence[Kept], counts: Mapping[str, int]) -> None:
     columns = {
         "position": [f"{letter.partition}:{letter.offset}" for letter in letters],
         "item": ["record" if letter.item == WHOLE_RECORD else str(letter.item) for letter in letters],
-        "project": [inert(letter.project_id) for letter in letters],
+        "project": [escape_control(letter.project_id) for letter in letters],
         "recorded": [_shown(letter.recorded_at) for letter in letters],
         "redriven": [_shown(letter.redriven_at) for letter in letters],
-        "reason": [inert(letter.reason)[:200] for letter in letters],
+        "reason": [escape_control(letter.reason)[:200] for letter in letters],
     }
     console.show(
         lay_out(
@@ -95,15 +97,16 @@ def _show_letters(letters: Sequence[Kept], counts: Mapping[str, int]) -> None:
             console.width(),
         )
     )
-    console.show([Text(), *(Text(f"{count:,} times {inert(why)[:150]}") for why, count in counts.items())])
+    console.show([Text(), *(Text(f"{count:,} times {escape_control(why)[:150]}") for why, count in counts.items())])
 
 
 def _remarks(overflow: Sequence[Overflow], parked: int) -> list[Text]:
-    """What else was not folded, and what to do about it."""
+    """Remarks on records that were not folded and not kept, and what to do about them."""
     remarks = [
         Text(
-            f"{each.letters:,} more of project {inert(each.project_id)!r} in partition {each.partition} were counted "
-            f"and not kept (limit {MOST_KEPT:,}), up to offset {each.last_offset}: {inert(each.last_reason)[:100]}",
+            f"{each.letters:,} more of project {escape_control(each.project_id)!r} in partition {each.partition} were "
+            f"counted and not kept (limit {MOST_KEPT:,}), up to offset {each.last_offset}: "
+            f"{escape_control(each.last_reason)[:100]}",
             style="yellow",
         )
         for each in overflow
@@ -119,7 +122,7 @@ def _remarks(overflow: Sequence[Overflow], parked: int) -> list[Text]:
 
 @app.command("show")
 def show(where: Where, read_model: ReadModel = "traces", *, as_json: AsJson = False) -> None:
-    """Show the dead letters of one record, with their bytes. Ends with 1 when there are none.
+    """Show the dead letters of one record, with their bytes. Exits with 1 when there are none.
 
     \b
     Examples:
@@ -127,8 +130,8 @@ def show(where: Where, read_model: ReadModel = "traces", *, as_json: AsJson = Fa
       lodestream dead-letters show 3:1234 --json | jq -r '.dead_letters[0].raw' | base64 -d > letter.bin
     """  # noqa: D301
     partition, offset = _place(where)
-    which = Selection(partition=partition, offset=offset, redriven=None)
-    letters = in_postgres(lambda connection: list_letters(connection, read_model, which, limit=10_000))
+    selection = Selection(partition=partition, offset=offset, redriven=None)
+    letters = in_postgres(lambda connection: list_letters(connection, read_model, selection, limit=10_000))
     if not letters:
         raise CliError(f"there is no dead letter at {where}")
     raws = [in_postgres(partial(raw_of, letter=letter)) for letter in letters]
@@ -142,7 +145,9 @@ def show(where: Where, read_model: ReadModel = "traces", *, as_json: AsJson = Fa
     for letter, raw in zip(letters, raws, strict=True):
         what = "the whole record" if letter.item == WHOLE_RECORD else f"span {letter.item} of the record"
         lines = [f"{letter.topic}:{letter.partition}:{letter.offset}, {what}"]
-        lines += [f"  {name} {inert(str(value))}" for name, value in _document(letter).items() if value is not None]
+        lines += [
+            f"  {name} {escape_control(str(value))}" for name, value in _document(letter).items() if value is not None
+        ]
         console.show([Text(line) for line in [*lines, f"  raw {raw[:64].hex()}{'…' if len(raw) > 64 else ''}"]])
 
 
@@ -153,12 +158,12 @@ def redrive(
     *,
     project: Project = None,
     reason: Reason = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that are not rows yet.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Redrive all that are not redriven yet.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fold dead letters again by the code that is installed here. Ends with 1 when some fail again.
+    """Fold dead letters again with the code installed here. Exits with 1 when some fail again.
 
-    What folds now becomes the rows it would have been in the first place; what fails again is kept with the new reason.
+    What folds now becomes the rows it should have been; what fails again is kept with the new reason.
 
     \b
     Examples:
@@ -170,7 +175,7 @@ def redrive(
     for name, value in (("--position", where), ("--project", project), ("--reason", reason)):
         words += [name, value] if value is not None else []
     if len(words) == 1 and not everything:
-        raise typer.BadParameter("say which: a position, --project, --reason, or --all")
+        raise typer.BadParameter("give a position, --project, --reason or --all")
     if where is not None:
         _place(where if ":" in where else f"{where}:0")
     follow(read_model, words, as_json=as_json)

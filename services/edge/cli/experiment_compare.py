@@ -20,39 +20,39 @@ _BOUNDS = re.compile(r"(.*?)(?::((?:min|max)=[^,]*(?:,(?:min|max)=[^,]*)*))?", r
 _Names = list[str] | None
 
 
-class JudgedMetric(NamedTuple):
-    """A metric that is judged, and what its mean must keep to, if anything."""
+class GatedMetric(NamedTuple):
+    """A metric that the gate checks, and the bounds of its mean, if any."""
 
     name: str
     threshold: Threshold | None
 
 
-_Metrics = list[JudgedMetric] | None
+_Metrics = list[GatedMetric] | None
 
 
 class Allowance(NamedTuple):
-    """A metric, and the loss of it that is allowed."""
+    """A metric, and its largest acceptable loss."""
 
     name: str
     value: float
 
 
-def judged_metric(text: str) -> JudgedMetric:
+def gated_metric(text: str) -> GatedMetric:
     """`accuracy`, `accuracy:min=0.8`, `latency:max=2`, `score:min=0.2,max=0.4`. Raises ValueError."""
     match = _BOUNDS.fullmatch(text)
     if match is None or not match[1]:
         raise ValueError(f"{text!r} is not a metric: write accuracy, accuracy:min=0.8 or latency:max=2")
     if match[2] is None:
-        return JudgedMetric(match[1], None)
+        return GatedMetric(match[1], None)
     bounds: dict[str, float] = {}
     for piece in match[2].split(","):
         name, _, value = piece.partition("=")
         if name in bounds:
-            raise ValueError(f"{text!r} says {name} twice")
+            raise ValueError(f"{text!r} sets {name} twice")
         bounds[name] = number(value, text)
     if bounds.get("min", -math.inf) > bounds.get("max", math.inf):
-        raise ValueError(f"{text!r} leaves no value between min and max")
-    return JudgedMetric(match[1], Threshold(bounds.get("min"), bounds.get("max")))
+        raise ValueError(f"{text!r} has a min above its max")
+    return GatedMetric(match[1], Threshold(bounds.get("min"), bounds.get("max")))
 
 
 def allowed_regression(text: str) -> Allowance:
@@ -62,7 +62,7 @@ def allowed_regression(text: str) -> Allowance:
         raise ValueError(f"{text!r} is not NAME=VALUE: write accuracy=0.02")
     allowed = number(value, text)
     if allowed < 0:
-        raise ValueError(f"{text!r}: a loss that is allowed is not below 0")
+        raise ValueError(f"{text!r}: an allowed loss can't be negative")
     return Allowance(name, allowed)
 
 
@@ -81,7 +81,7 @@ def number(text: str, where: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """How runs are compared."""
+    """The statistical options of a comparison."""
 
     confidence: float
     lower_is_better: list[str]
@@ -92,39 +92,42 @@ class Statistics:
 def statistics(
     *,
     confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.9999, metavar="SHARE", help="Of intervals and verdicts.")
+        float, typer.Option(min=0.5, max=0.9999, metavar="SHARE", help="Confidence of intervals and verdicts.")
     ] = 0.95,
     lower_is_better: Annotated[
-        _Names, typer.Option(metavar="METRIC", help="Of this, less is better, as it is of latency and cost.")
+        _Names,
+        typer.Option(metavar="METRIC", help="Treat lower values of this metric as better, as with latency and cost."),
     ] = None,
     segment_by: Annotated[
-        _Names, typer.Option(metavar="KEY", help="Look at the items by this key of their metadata, too.")
+        _Names, typer.Option(metavar="KEY", help="Also compare by the values of this metadata key.")
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Of what is drawn by lot: the same, the same answer.")
+        int,
+        typer.Option(min=0, metavar="N", help="Seed of the random resampling: the same seed gives the same result."),
     ] = 0,
 ) -> Statistics:
     """What holds for every comparison."""
     return Statistics(confidence, lower_is_better or [], segment_by or [], seed)
 
 
-@with_options(how=statistics, files=runs.report_files, gateway=options.gateway)
+@with_options(statistics=statistics, files=runs.report_files, gateway=options.gateway)
 def compare(
     *,
     gateway: Gateway,
-    how: Statistics,
+    statistics: Statistics,
     files: ReportFiles,
-    baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="A run.")],
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="At most 10.")],
+    baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="Run to compare with.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs to compare, at most 10.")],
     metric: Annotated[
-        _Names, typer.Option(metavar="NAME", help="Only this: an evaluation, latency, cost. Several: all of them.")
+        _Names,
+        typer.Option(metavar="NAME", help="Compare only this: an evaluation, latency or cost; repeat for several."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs with a baseline, item by item: differences with intervals, verdicts, and the items that changed.
 
-    A run that is better or worse is so at the confidence asked for, corrected for all that was looked at. "not shown"
-    is not "no difference": the line below says what could have been shown.
+    A run counts as better or worse only at the given confidence, corrected for the number of comparisons. "not shown"
+    does not mean "no difference": the line below it says which difference could have been detected.
 
     \b
     Examples:
@@ -134,7 +137,7 @@ def compare(
     """  # noqa: D301
     first = find_run(gateway, baseline)
     others = [find_run(gateway, run) for run in runs]
-    report = compared(gateway, first, others, how, metrics=metric or [], trace_url=files.trace_url)
+    report = compared(gateway, first, others, statistics, metrics=metric or [], trace_url=files.trace_url)
     files.write(report)
     show_report(report, as_document=as_json)
 
@@ -143,38 +146,41 @@ def compared(
     gateway: Gateway,
     baseline: pb.ExperimentRun,
     runs: list[pb.ExperimentRun],
-    how: Statistics,
+    statistics: Statistics,
     *,
     metrics: list[str],
     trace_url: str,
 ) -> Report:
-    """The comparison with the items of all runs. Raises Failure."""
+    """The comparison with the items of all runs. Raises CliError."""
     request = pb.CompareExperimentsRequest(
         baseline_run_id=baseline.request.run_id, run_ids=[run.request.run_id for run in runs], metrics=metrics,
-        confidence=how.confidence, lower_is_better=how.lower_is_better, segment_by=how.segment_by, seed=how.seed,
+        confidence=statistics.confidence, lower_is_better=statistics.lower_is_better, segment_by=statistics.segment_by,
+        seed=statistics.seed,
     )  # fmt: skip
-    answer = gateway.ask(gateway.experiments.CompareExperiments, request)
-    items = [item for run in answer.runs for item in items_of(gateway, run, with_dataset_items=True)]
-    items += items_of(gateway, answer.baseline, with_dataset_items=False)
-    return Report(answer.runs[0], items, answer, confidence=how.confidence, trace_url=trace_url)
+    response = gateway.call(gateway.experiments.CompareExperiments, request)
+    items = [item for run in response.runs for item in items_of(gateway, run, with_dataset_items=True)]
+    items += items_of(gateway, response.baseline, with_dataset_items=False)
+    return Report(response.runs[0], items, response, confidence=statistics.confidence, trace_url=trace_url)
 
 
-@with_options(how=statistics, files=runs.report_files, gateway=options.gateway)
+@with_options(statistics=statistics, files=runs.report_files, gateway=options.gateway)
 def gate(
     *,
     gateway: Gateway,
-    how: Statistics,
+    statistics: Statistics,
     files: ReportFiles,
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A name, DATASET/NAME or an id, or how one begins; `latest`.")
+        str, typer.Argument(metavar="RUN", help="Name, DATASET/NAME, id or the beginning of one; or `latest`.")
     ],
     baseline: Annotated[
-        str, typer.Option(metavar="RUN", help="What it is held against; without: thresholds only.")
+        str, typer.Option(metavar="RUN", help="Run to compare with; without one only thresholds are checked.")
     ] = "",
     metric: Annotated[
         _Metrics,
         typer.Option(
-            parser=typed(judged_metric), metavar="NAME[:min=X,max=Y]", help="Judge only this; with bounds for its mean."
+            parser=typed(gated_metric),
+            metavar="NAME[:min=X,max=Y]",
+            help="Check only this metric, with bounds for its mean; repeatable.",
         ),
     ] = None,
     max_regression: Annotated[
@@ -182,37 +188,39 @@ def gate(
         typer.Option(
             parser=typed(allowed_regression),
             metavar="NAME=VALUE",
-            help="The loss that must be shown not to be exceeded.",
+            help="Largest acceptable loss; the run must be shown to stay within it.",
         ),
     ] = None,
-    min_pairs: Annotated[int, typer.Option(min=1, metavar="N", help="Items that both runs must have a value for.")] = 1,
+    min_pairs: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Least number of items that both runs have a value for.")
+    ] = 1,
     max_failed: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, metavar="SHARE", help="Of the items may end with an error.", show_default="the baseline's"
+            min=0, max=1, metavar="SHARE", help="Largest share of items that may fail.", show_default="the baseline's"
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a run for CI. Ends with 0 when it may pass, 1 when it must not, 2 when that can't be judged.
+    """Gate a run for CI. Exits with 0 when it passes, 1 when it fails, 2 when that can't be decided.
 
     \b
-    1, when
-    - a judged metric is WORSE than the baseline's at --confidence, corrected for all that are judged
+    It fails when
+    - a checked metric is WORSE than the baseline's at --confidence, corrected for all metrics checked
     - the worse end of the interval of its difference is beyond --max-regression, where that is given:
-      it has not been shown to be no worse than that (non-inferiority)
-    - the mean of a metric misses its min or max
-    - more of its items ended with an error than --max-failed, by default than of the baseline's
+      the run has not been shown to be no worse than that (non-inferiority)
+    - the mean of a metric is below its min or above its max
+    - a larger share of its items failed than --max-failed, or by default than of the baseline's
 
     \b
-    2, and never 0, when
-    - a run is not completed
+    It can't be decided, and never passes, when
+    - a run has not completed
     - the runs have no items in common, fewer than --min-pairs, or too few for any verdict
-    - a metric that is named is not there, or the gateway can't be asked
+    - a named metric does not exist, or the gateway can't be reached
 
-    Judged are all evaluations that have numbers, or those that --metric and --max-regression name; latency (seconds),
-    cost (US dollars) and errors (a share) of an item only when they are named. Booleans are shares: 0.02 or 2% is two
-    points.
+    All numeric evaluations are checked, or those that --metric and --max-regression name. The latency (seconds), cost
+    (US dollars) and errors (a share) of items are checked only when they are named. Booleans are shares: 0.02 or 2% is
+    two points.
 
     \b
     Examples:
@@ -222,7 +230,7 @@ def gate(
     """  # noqa: D301
     rule = _rule(metric, max_regression, min_pairs, max_failed)
     try:
-        report = judged(gateway, how, files.trace_url, run=run, baseline=baseline, rule=rule)
+        report = judged(gateway, statistics, files.trace_url, run=run, baseline=baseline, rule=rule)
         files.write(report)
         show_report(report, as_document=as_json)
     except CliError as failure:  # that there is no answer must not look like a regression
@@ -231,18 +239,22 @@ def gate(
     raise typer.Exit(report.gate.exit_code)
 
 
-def judged(gateway: Gateway, how: Statistics, trace_url: str, *, run: str, baseline: str, rule: GateRule) -> Report:
+def judged(
+    gateway: Gateway, statistics: Statistics, trace_url: str, *, run: str, baseline: str, rule: GateRule
+) -> Report:
     """The run's report with the verdict in it. Raises CliError."""
-    found = find_run(gateway, run)
+    candidate = find_run(gateway, run)
     if not baseline:
-        items = items_of(gateway, found, with_dataset_items=True)
-        return Report(found, items, gate=judge(rule, found, items=items), trace_url=trace_url)
-    first = find_run(gateway, baseline)
-    if first.request.run_id == found.request.run_id:
-        raise CliError(f"{first.request.name} can't be held against itself", ExitCode.USAGE)
+        items = items_of(gateway, candidate, with_dataset_items=True)
+        return Report(candidate, items, gate=judge(rule, candidate, items=items), trace_url=trace_url)
+    baseline_run = find_run(gateway, baseline)
+    if baseline_run.request.run_id == candidate.request.run_id:
+        raise CliError(f"{baseline_run.request.name} can't be compared with itself", ExitCode.USAGE)
     # Only what is judged is tested: each further test would make the others harder to show.
-    names = list(dict.fromkeys([*rule.metrics, *rule.max_regression, *rule.thresholds])) or _numbers(first, found)
-    report = compared(gateway, first, [found], how, metrics=names, trace_url=trace_url)
+    names = list(dict.fromkeys([*rule.metrics, *rule.max_regression, *rule.thresholds])) or _numbers(
+        baseline_run, candidate
+    )
+    report = compared(gateway, baseline_run, [candidate], statistics, metrics=names, trace_url=trace_url)
     verdict = judge(rule, report.run, report.comparison, report.items)
     return replace(report, gate=verdict)
 
@@ -250,10 +262,10 @@ def judged(gateway: Gateway, how: Statistics, trace_url: str, *, run: str, basel
 def _rule(
     metrics: _Metrics, max_regression: list[Allowance] | None, min_pairs: int, max_failed: float | None
 ) -> GateRule:
-    named = metrics or []
+    gated = metrics or []
     return GateRule(
-        metrics=[name for name, _ in named],
-        thresholds={name: threshold for name, threshold in named if threshold is not None},
+        metrics=[name for name, _ in gated],
+        thresholds={name: threshold for name, threshold in gated if threshold is not None},
         max_regression=dict(max_regression or ()),
         min_pairs=min_pairs,
         max_failed=max_failed,
@@ -262,4 +274,4 @@ def _rule(
 
 def _numbers(*runs: pb.ExperimentRun) -> list[str]:
     """The evaluations that have means in one of the runs."""
-    return sorted({its.name for run in runs for its in run.evaluations if its.HasField("mean")})
+    return sorted({evaluation.name for run in runs for evaluation in run.evaluations if evaluation.HasField("mean")})

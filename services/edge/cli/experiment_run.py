@@ -1,7 +1,6 @@
 """`lodestream experiments run`: a prompt over a dataset, evaluated by the server's workers."""
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,22 +21,22 @@ from services.edge.cli.connection import Gateway
 from services.edge.cli.console import json_from
 from services.edge.cli.errors import CliError, ExitCode
 from services.edge.cli.options import AsJson, Author, duration_option, with_options
-from services.edge.cli.render.text import inert
-from services.edge.cli.runs import ReportFiles, items_of, show_report, watched
+from services.edge.cli.render.text import escape_control
+from services.edge.cli.runs import ReportFiles, items_of, show_report, watch_run
 
 _SETTING = re.compile(r",(?=[A-Za-z_][A-Za-z0-9_]*=)")
 _KIND = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Spec(dict[str, Any]):
-    """What is to be JSON: an evaluator, a prompt."""
+    """An object that becomes JSON: an evaluator, or a prompt reference."""
 
 
 _Specs = list[Spec] | None
 
 
 class Setting(NamedTuple):
-    """A name and what it is set to."""
+    """A setting's name and value."""
 
     name: str
     value: Any
@@ -58,7 +57,7 @@ def evaluator_spec(text: str) -> Spec:
     for piece in _SETTING.split(rest) if rest else ():
         name, value = setting(piece)
         if name in spec:
-            raise ValueError(f"{text!r} says {name} twice")
+            raise ValueError(f"{text!r} sets {name} twice")
         spec[name] = value
     return spec
 
@@ -87,7 +86,10 @@ def prompt_named(text: str) -> Spec:
 
 
 def spec_lists(content: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Of a file: a list of evaluators, or an object with `evaluators` and `run_evaluators`. Raises ValueError."""
+    """The evaluators and run evaluators of a file: a list, or an object with both.
+
+    Raises ValueError.
+    """
     if isinstance(content, list):
         content = {"evaluators": content}
     if not isinstance(content, dict) or not set(content) <= {"evaluators", "run_evaluators"}:
@@ -95,7 +97,7 @@ def spec_lists(content: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
     lists = content.get("evaluators", []), content.get("run_evaluators", [])
     for specs in lists:
         if not (isinstance(specs, list) and all(isinstance(spec, dict) for spec in specs)):
-            raise ValueError("has evaluators that are no list of objects")
+            raise ValueError("has evaluators that are not a list of objects")
     return lists
 
 
@@ -105,7 +107,7 @@ def default_name(prompt: Mapping[str, Any], version: int, stamp: str) -> str:
 
 
 def task_of(prompt: Mapping[str, Any], provider: str, model: str, settings: Sequence[Setting]) -> dict[str, Any]:
-    """A prompt against a model."""
+    """The task that runs a prompt against a model."""
     task: dict[str, Any] = {"kind": "prompt", "prompt": dict(prompt), "provider": provider, "model": model}
     return {**task, "settings": dict(settings)} if settings else task
 
@@ -115,28 +117,38 @@ def _refuse(name: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
-    """What judges items, and the run as a whole."""
+class Evaluators:
+    """The evaluators of items, and of the run as a whole."""
 
     evaluators: Sequence[dict[str, Any]]
     run_evaluators: Sequence[dict[str, Any]]
 
 
-def judging(
+def evaluators_group(
     *,
     evaluator: Annotated[
         _Specs,
         typer.Option(
-            parser=typed(evaluator_spec), metavar="SPEC", help="Judges items: contains:value=14 days,ignore_case=true."
+            parser=typed(evaluator_spec),
+            metavar="SPEC",
+            help="Evaluator of items, for example contains:value=14 days,ignore_case=true; repeatable.",
         ),
     ] = None,
     run_evaluator: Annotated[
-        _Specs, typer.Option(parser=typed(evaluator_spec), metavar="SPEC", help="Judges the run: pass_rate:of=correct.")
+        _Specs,
+        typer.Option(
+            parser=typed(evaluator_spec),
+            metavar="SPEC",
+            help="Evaluator of the run, for example pass_rate:of=correct; repeatable.",
+        ),
     ] = None,
     evaluators: Annotated[
-        str, typer.Option(metavar="FILE", help="A JSON list of evaluators, or {evaluators: […], run_evaluators: […]}.")
+        str,
+        typer.Option(
+            metavar="FILE", help="JSON file with a list of evaluators, or {evaluators: […], run_evaluators: […]}."
+        ),
     ] = "",
-) -> Judging:
+) -> Evaluators:
     """Evaluators as they are typed and as a file has them, checked."""
     items: list[dict[str, Any]] = list(evaluator or ())
     runs: list[dict[str, Any]] = list(run_evaluator or ())
@@ -147,40 +159,71 @@ def judging(
             raise CliError(f"{evaluators}: {error}", ExitCode.USAGE) from None
         items, runs = [*from_file[0], *items], [*from_file[1], *runs]
     _check(items, runs)
-    return Judging(items, runs)
+    return Evaluators(items, runs)
 
 
-@with_options(which=options.dataset_selector, judged_by=judging, files=runs.report_files, gateway=options.gateway)
+@with_options(
+    selector=options.dataset_selector, evaluation=evaluators_group, files=runs.report_files, gateway=options.gateway
+)
 def run_experiment(
     *,
     gateway: Gateway,
-    which: DatasetSelector,
-    judged_by: Judging,
+    selector: DatasetSelector,
+    evaluation: Evaluators,
     files: ReportFiles,
     prompt: Annotated[
         Spec,
-        typer.Option(parser=typed(prompt_named), metavar="NAME[:VERSION|:LABEL]", help="Without one: production's."),
+        typer.Option(
+            parser=typed(prompt_named),
+            metavar="NAME[:VERSION|:LABEL]",
+            help="Prompt to run; by default its production version.",
+        ),
     ],
-    provider: Annotated[str, typer.Option(help="As the workers know it: mock, openai, …")],
-    model: Annotated[str, typer.Option(help="Of the provider.")],
+    provider: Annotated[
+        str, typer.Option(metavar="NAME", help="Provider, as it is configured for the workers: mock, openai, …")
+    ],
+    model: Annotated[str, typer.Option(metavar="NAME", help="Model of the provider.")],
     settings: Annotated[
         list[Setting] | None,
-        typer.Option("--set", parser=typed(setting), metavar="NAME=VALUE", help="Of the model: temperature=0."),
+        typer.Option(
+            "--set",
+            parser=typed(setting),
+            metavar="NAME=VALUE",
+            help="Setting of the model, for example temperature=0; repeatable.",
+        ),
     ] = None,
-    repetitions: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Of each item.")] = 1,
-    concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Calls in flight at a time.")] = 8,
-    max_cost: Annotated[float, typer.Option(min=0, metavar="USD", help="Ends the run; 0: never.")] = 0.0,
-    max_time: Annotated[timedelta | None, duration_option("--max-time", "Ends the run.", "never")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="Items of this split. Several: any of them.")] = None,
-    name: Annotated[str, typer.Option(help="The same again is the same run.", show_default="PROMPT.VERSION.TIME")] = "",
-    description: Annotated[str, typer.Option("-d", "--description", help="For people.")] = "",
-    detach: Annotated[bool, typer.Option("--detach", help="Start it, and don't wait.")] = False,
+    repetitions: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="How often each item is run.")] = 1,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=1000, metavar="N", help="Calls in flight at a time, at most.")
+    ] = 8,
+    max_cost: Annotated[
+        float, typer.Option(min=0, metavar="USD", help="End the run at this cost; 0 means no limit.")
+    ] = 0.0,
+    max_time: Annotated[
+        timedelta | None, duration_option("--max-time", "End the run after this time.", "never")
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPLIT", help="Only items of this split; repeat to match any of several."),
+    ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the run; a name used again is the same run.",
+            show_default="PROMPT.VERSION.TIME",
+        ),
+    ] = "",
+    description: Annotated[
+        str, typer.Option("-d", "--description", metavar="TEXT", help="Description of the run.")
+    ] = "",
+    detach: Annotated[bool, typer.Option("--detach", help="Start the run without waiting for it.")] = False,
     author: Author = "",
     as_json: AsJson = False,
 ) -> None:
-    """Run a prompt over a dataset, watch it, and show what came of it. Ctrl-C stops watching, not the run.
+    """Run a prompt over a dataset, watch it, and show the results. Ctrl-C stops watching, not the run.
 
-    Ends with 1 unless the run is completed. A budget ends it as well: what is done by then is kept.
+    Exits with 1 unless the run completed. A run that its budget ends keeps the items finished by then.
 
     \b
     Examples:
@@ -191,23 +234,23 @@ def run_experiment(
     """  # noqa: D301, E501
     version = _version(gateway, prompt)
     budget = ExperimentBudget(max_cost_usd=max_cost, max_seconds=max_time.total_seconds() if max_time else 0)
-    asked = ExperimentRequested(
+    experiment = ExperimentRequested(
         name=name or default_name(prompt, version, datetime.now(UTC).strftime("%Y%m%d-%H%M%S")),
         task_json=json.dumps(task_of(prompt, provider, model, settings or ())),
-        evaluators_json=json.dumps(judged_by.evaluators), run_evaluators_json=json.dumps(judged_by.run_evaluators),
+        evaluators_json=json.dumps(evaluation.evaluators), run_evaluators_json=json.dumps(evaluation.run_evaluators),
         repetitions=repetitions, max_concurrency=concurrency, splits=split, description=description,
-        budget=budget if max_cost or max_time else None, author=author or os.environ.get("USER", ""),
+        budget=budget if max_cost or max_time else None, author=author,
     )  # fmt: skip
-    started = gateway.ask(
-        gateway.experiments.StartExperiment, pb.StartExperimentRequest(experiment=asked, dataset=which)
+    started = gateway.call(
+        gateway.experiments.StartExperiment, pb.StartExperimentRequest(experiment=experiment, dataset=selector)
     )
     run_id = started.run.request.run_id
     if detach:
-        _tell_started(started, as_json=as_json)
+        _show_started(started, as_json=as_json)
         return
-    verb = "started" if started.created else "there is already"
-    console.remark(inert(f"{verb} {started.run.request.name} (run {run_id})"))
-    ended = watched(gateway, started.run)
+    verb = "started" if started.created else "already started"
+    console.remark(escape_control(f"{verb} {started.run.request.name} (run {run_id})"))
+    ended = watch_run(gateway, started.run)
     report = Report(ended, items_of(gateway, ended, with_dataset_items=True), trace_url=files.trace_url)
     files.write(report)
     show_report(report, as_document=as_json)
@@ -216,7 +259,7 @@ def run_experiment(
 
 
 def _check(items: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> None:
-    """Raises typer.BadParameter for what no evaluator can be, before anything is started."""
+    """Raise typer.BadParameter for an invalid evaluator, before anything is started."""
     from lodestream.evaluators import EvaluatorSpecError, evaluators_of, run_evaluators_of
 
     for option, make, specs in (
@@ -233,20 +276,20 @@ def _check(items: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> N
 
 
 def _version(gateway: Gateway, prompt: dict[str, Any]) -> int:
-    """Of the prompt as it is now, for the run's name. Raises CliError when there is none."""
+    """The prompt's current version, for the name of the run. Raises CliError when there is none."""
     selector = PromptSelector(**prompt)
-    return gateway.ask(gateway.prompts.GetPrompt, GetPromptRequest(prompt=selector)).prompt.version
+    return gateway.call(gateway.prompts.GetPrompt, GetPromptRequest(prompt=selector)).prompt.version
 
 
-def _tell_started(started: pb.StartExperimentResponse, *, as_json: bool) -> None:
+def _show_started(started: pb.StartExperimentResponse, *, as_json: bool) -> None:
     run = started.run.request
     if as_json:
-        told = {"run_id": run.run_id, "name": run.name, "created": started.created, "position": started.position}
-        console.show_json(told)
+        result = {"run_id": run.run_id, "name": run.name, "created": started.created, "position": started.position}
+        console.show_json(result)
         return
-    verb = "started" if started.created else "there is already"
+    verb = "started" if started.created else "already started"
     console.show([
-        Text(f"{verb} {inert(run.name)} (run {run.run_id})"),
+        Text(f"{verb} {escape_control(run.name)} (run {run.run_id})"),
         Text(f"lodestream experiments watch {run.run_id}", style="dim"),
         Text(f"lodestream experiments cancel {run.run_id}", style="dim"),
     ])  # fmt: skip

@@ -14,7 +14,7 @@ _STATUS_FILE = Path(".lodestream/status.json")
 
 @dataclass(frozen=True, slots=True)
 class LocalProcess:
-    """One server or service; `pid` and `memory_bytes` are None while it is down."""
+    """A server or service; `pid` and `memory_bytes` are None while it is down."""
 
     name: str
     address: str
@@ -36,7 +36,7 @@ class LocalStack:
 
 
 def find(start: Path) -> LocalStack | None:
-    """The stack whose status file lies in this folder or the nearest one above; None without one that is alive.
+    """Find the running stack whose status file is in this folder or the nearest one above; None if there is none.
 
     Raises CliError when there is a file but it can't be understood.
     """

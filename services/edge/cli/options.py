@@ -22,8 +22,10 @@ from services.edge.cli.arguments import score_condition, typed
 from services.edge.cli.connection import Gateway, choose_target, connected
 
 Command = Callable[..., None]
-AsJson = Annotated[bool, typer.Option("--json", help="A JSON document instead of a picture.")]
-Author = Annotated[str, typer.Option(envvar="LODESTREAM_AUTHOR", metavar="NAME", help="Who is said to have done it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON document.")]
+Author = Annotated[
+    str, typer.Option(envvar=["LODESTREAM_AUTHOR", "USER"], metavar="NAME", help="Who makes the change.")
+]
 _TIMEOUT = timedelta(seconds=30)
 _WAIT = timedelta(seconds=5)
 _MICROSECOND = timedelta(microseconds=1)
@@ -31,35 +33,35 @@ _VERSIONED = re.compile(r"(.+)@(\d{1,15})", re.DOTALL)
 
 
 def with_options(**groups: Callable[..., Any]) -> Callable[[Command], Command]:
-    """Decorates a command: each named argument comes from its group, whose options follow the command's own."""
+    """Decorate a command so that some of its arguments come from groups of options.
+
+    A group is a function. Its keyword-only parameters are options, which follow the command's own; what it returns is
+    the command's argument of that name. A context manager is entered while the command runs.
+    """
 
     def decorate(command: Command) -> Command:
-        own = [each for name, each in inspect.signature(command).parameters.items() if name not in groups]
-        options = {group: list(inspect.signature(build).parameters.values()) for group, build in groups.items()}
-        parameters = [*own, *(each for group in options.values() for each in group)]
+        group_options = {name: inspect.signature(group).parameters for name, group in groups.items()}
+        command_options = [each for each in inspect.signature(command).parameters.values() if each.name not in groups]
 
         @functools.wraps(command)
-        def complete(**given: Any) -> None:
+        def run(**values: Any) -> None:
             with ExitStack() as stack:
-                made = {}
-                for group, build in groups.items():
-                    value = build(**{each.name: given.pop(each.name) for each in options[group]})
-                    entered = isinstance(value, AbstractContextManager)
-                    made[group] = stack.enter_context(value) if entered else value
-                command(**given, **made)
+                arguments = {}
+                for name, group in groups.items():
+                    value = group(**{option: values.pop(option) for option in group_options[name]})
+                    arguments[name] = stack.enter_context(value) if isinstance(value, AbstractContextManager) else value
+                command(**values, **arguments)
 
-        # What typer reads the options from.
-        complete.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
-        )
-        complete.__annotations__ = {each.name: each.annotation for each in parameters}
-        return complete
+        # typer builds a command line from the signature of its function.
+        parameters = [*command_options, *(each for options in group_options.values() for each in options.values())]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return run
 
     return decorate
 
 
 def duration_option(name: str, help_text: str, default: str | bool = True) -> Any:
-    """An option for a duration. Its default is None, as typer would parse any other; `default` is what help says."""
+    """An option for a duration. Its default is None, as typer would parse any other; `default` is what help shows."""
     return typer.Option(
         name,
         parser=arguments.typed(arguments.duration),
@@ -78,25 +80,31 @@ def gateway(
     *,
     endpoint: Annotated[
         str | None,
-        typer.Option(envvar="LODESTREAM_ENDPOINT", metavar="HOST:PORT", help="The gateway; https:// in front for TLS."),
+        typer.Option(
+            envvar="LODESTREAM_ENDPOINT",
+            metavar="HOST:PORT",
+            help="Address of the gateway; with https:// in front it is called over TLS.",
+        ),
     ] = None,
-    public_key: Annotated[str | None, typer.Option(envvar="LODESTREAM_PUBLIC_KEY", metavar="KEY")] = None,
+    public_key: Annotated[
+        str | None, typer.Option(envvar="LODESTREAM_PUBLIC_KEY", metavar="KEY", help="Public part of the API key.")
+    ] = None,
     secret_key: Annotated[
         str | None,
         typer.Option(
             envvar="LODESTREAM_SECRET_KEY",
             metavar="KEY",
-            help="Without one, that of a stack which `make up` started.",
+            help="Secret part of the API key; by default that of a stack started with `make up`.",
         ),
     ] = None,
-    timeout: Annotated[timedelta | None, duration_option("--timeout", "How long an answer may take.", "30s")] = None,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say which gateway and key are used.")] = False,
+    timeout: Annotated[timedelta | None, duration_option("--timeout", "How long to wait for an answer.", "30s")] = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print which gateway and key are used.")] = False,
 ) -> AbstractContextManager[Gateway]:
     """The gateway and a key for it: options, then environment, then a local stack, then the default address."""
     stack = local_stack.find(Path.cwd()) if not (endpoint and secret_key) else None
     target = choose_target(endpoint, public_key, secret_key, stack.environment if stack else {})
     if verbose:
-        console.remark(f"asking {target.endpoint}, key {target.public_key or '(secret only)'} from {target.origin}")
+        console.remark(f"using {target.endpoint} with key {target.public_key or '(secret only)'} from {target.origin}")
     return connected(target, (timeout or _TIMEOUT).total_seconds())
 
 
@@ -104,9 +112,13 @@ def wait_for(
     *,
     wait_position: Annotated[
         str,
-        typer.Option("--wait-for", metavar="POSITION", help="Answer only with all that was written at this position."),
+        typer.Option(
+            "--wait-for", metavar="POSITION", help="Wait until everything written up to this position can be read."
+        ),
     ] = "",
-    wait_timeout: Annotated[timedelta | None, duration_option("--wait-timeout", "For --wait-for.", "5s")] = None,
+    wait_timeout: Annotated[
+        timedelta | None, duration_option("--wait-timeout", "How long --wait-for waits.", "5s")
+    ] = None,
 ) -> WaitFor | None:
     """Read your writes."""
     if not wait_position:
@@ -124,8 +136,10 @@ class TimeRange:
 
 def time_range(
     *,
-    since: Annotated[timedelta | None, duration_option("--since", "Started within the last 15m, 2h, 7d …")] = None,
-    start_from: Annotated[datetime | None, instant_option("--from", "Started at this time or later.")] = None,
+    since: Annotated[
+        timedelta | None, duration_option("--since", "Started within this time, for example 15m, 2h or 7d.")
+    ] = None,
+    start_from: Annotated[datetime | None, instant_option("--from", "Started at or after this time.")] = None,
     start_before: Annotated[datetime | None, instant_option("--to", "Started before this time.")] = None,
 ) -> TimeRange:
     """When traces started."""
@@ -139,7 +153,7 @@ def time_range(
 
 
 class LeastLevel(enum.StrEnum):
-    """Levels, from the least to the worst."""
+    """Levels, from harmless to worst."""
 
     DEBUG = "debug"
     DEFAULT = "default"
@@ -149,29 +163,43 @@ class LeastLevel(enum.StrEnum):
 
 def trace_filter(
     *,
-    name: Annotated[list[str] | None, typer.Option(help="With this name. Several: any of them.")] = None,
-    contains: Annotated[str, typer.Option(metavar="TEXT", help="With this text in the name, in any case.")] = "",
-    user: Annotated[list[str] | None, typer.Option(help="Of this user. Several: any of them.")] = None,
-    session: Annotated[list[str] | None, typer.Option(help="Of this session. Several: any of them.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="With this tag. Several: all of them.")] = None,
-    env: Annotated[list[str] | None, typer.Option(help="In this environment. Several: any of them.")] = None,
-    release: Annotated[list[str] | None, typer.Option(help="Of this release. Several: any of them.")] = None,
-    level: Annotated[LeastLevel | None, typer.Option(help="With a span of this level or a worse one.")] = None,
-    has_error: Annotated[bool | None, typer.Option("--has-error/--no-error", help="With or without one.")] = None,
-    min_latency: Annotated[timedelta | None, duration_option("--min-latency", "That took at least 2s, …")] = None,
-    max_latency: Annotated[timedelta | None, duration_option("--max-latency", "That took at most 2s, …")] = None,
-    min_cost: Annotated[float | None, typer.Option(metavar="USD", min=0, help="That cost at least this.")] = None,
-    max_cost: Annotated[float | None, typer.Option(metavar="USD", min=0, help="That cost at most this.")] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="With this name; repeat to match any of several.")
+    ] = None,
+    contains: Annotated[str, typer.Option(metavar="TEXT", help="With this text in the name, ignoring case.")] = "",
+    user: Annotated[
+        list[str] | None, typer.Option(metavar="USER", help="Of this user; repeat to match any of several.")
+    ] = None,
+    session: Annotated[
+        list[str] | None, typer.Option(metavar="SESSION", help="Of this session; repeat to match any of several.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="With this tag; repeat to require all of several.")
+    ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="ENV", help="In this environment; repeat to match any of several.")
+    ] = None,
+    release: Annotated[
+        list[str] | None, typer.Option(metavar="RELEASE", help="Of this release; repeat to match any of several.")
+    ] = None,
+    level: Annotated[LeastLevel | None, typer.Option(help="With a span at this level or worse.")] = None,
+    has_error: Annotated[bool | None, typer.Option("--has-error/--no-error", help="With errors, or without.")] = None,
+    min_latency: Annotated[
+        timedelta | None, duration_option("--min-latency", "That took at least this long, for example 2s.")
+    ] = None,
+    max_latency: Annotated[timedelta | None, duration_option("--max-latency", "That took at most this long.")] = None,
+    min_cost: Annotated[float | None, typer.Option(metavar="USD", min=0, help="That cost at least this much.")] = None,
+    max_cost: Annotated[float | None, typer.Option(metavar="USD", min=0, help="That cost at most this much.")] = None,
     score: Annotated[
         list[ScoreCondition] | None,
         typer.Option(
             parser=typed(score_condition),
             metavar="SCORE",
-            help="With a score: helpful, helpful>=0.5, tone=kind. Several: all of them.",
+            help="With this score: helpful, helpful>=0.5, tone=kind; repeat to require all of several.",
         ),
     ] = None,
-    min_tokens: Annotated[int | None, typer.Option(metavar="N", min=0, help="With at least so many tokens.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(metavar="N", min=0, help="With at most so many tokens.")] = None,
+    min_tokens: Annotated[int | None, typer.Option(metavar="N", min=0, help="With at least this many tokens.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(metavar="N", min=0, help="With at most this many tokens.")] = None,
 ) -> TraceFilter:
     """Which traces."""
     return TraceFilter(
@@ -204,8 +232,8 @@ def _timestamp(instant: datetime | None) -> Timestamp | None:
 
 def dataset_selector(
     *,
-    dataset: Annotated[str, typer.Argument(metavar="NAME[@VERSION]")],
-    as_of: Annotated[datetime | None, instant_option("--as-of", "As it was at this time.")] = None,
+    dataset: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="Dataset; by default its latest version.")],
+    as_of: Annotated[datetime | None, instant_option("--as-of", "As of this time.")] = None,
 ) -> DatasetSelector:
     """A dataset at a version, at an instant, or as it is."""
     return parse_dataset(dataset, as_of)

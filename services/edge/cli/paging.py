@@ -31,7 +31,7 @@ _BIGGEST_PAGE = 1_000  # the query service's
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """How much of a list."""
+    """How much of a list to read."""
 
     limit: int | None
     """None: all."""
@@ -40,25 +40,25 @@ class Pages:
 
 def pages(
     *,
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, metavar="N", help="At most so many.")] = 50,
-    page_token: Annotated[str, typer.Option(metavar="TOKEN", help="Go on where the last page ended.")] = "",
-    everything: Annotated[bool, typer.Option("--all", help="All of them, whatever --limit says.")] = False,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, metavar="N", help="Show at most this many.")] = 50,
+    page_token: Annotated[str, typer.Option(metavar="TOKEN", help="Continue where the previous page ended.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Show all, ignoring --limit.")] = False,
 ) -> Pages:
     """Which part of a list."""
     return Pages(None if everything else limit, page_token)
 
 
-def gather(wanted: Pages, fetch: Callable[[int, str], Answer], rows_of: Callable[[Answer], Any]) -> Answer:
-    """The last answer, with the rows of all. `fetch` gets the size of a page and its token."""
+def gather(pages: Pages, fetch: Callable[[int, str], Answer], rows_of: Callable[[Answer], Any]) -> Answer:
+    """Read pages and return the last answer with the rows of all. `fetch` takes a page size and a page token."""
     rows: list[Any] = []
-    token = wanted.token
+    token = pages.token
     while True:
-        left = _BIGGEST_PAGE if wanted.limit is None else wanted.limit - len(rows)
-        answer = fetch(min(left, _BIGGEST_PAGE), token)
-        rows += rows_of(answer)
-        token = answer.next_page_token
-        if not token or len(rows) == wanted.limit:
+        remaining = _BIGGEST_PAGE if pages.limit is None else pages.limit - len(rows)
+        response = fetch(min(remaining, _BIGGEST_PAGE), token)
+        rows += rows_of(response)
+        token = response.next_page_token
+        if not token or len(rows) == pages.limit:
             break
-    del rows_of(answer)[:]
-    rows_of(answer).extend(rows)
-    return answer
+    del rows_of(response)[:]
+    rows_of(response).extend(rows)
+    return response

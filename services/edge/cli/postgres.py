@@ -16,7 +16,7 @@ _PATIENCE = 10.0  # seconds for an answer of Postgres
 
 
 def in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
-    """What `work` gives on a connection of its own. Raises CliError when Postgres can't be reached or refuses."""
+    """Run `work` on a connection of its own and return its result. Raises CliError when Postgres fails."""
     from shared.read_model.postgres import DATABASE_ERRORS, SEARCH_PATH
 
     async def run() -> Result:
@@ -35,7 +35,7 @@ def in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Resu
 
 
 def _dsn() -> str:
-    """The environment's, else that of a stack which runs here, else the default."""
+    """The DSN of the environment, else of a local stack, else the default."""
     # The settings of servers take as long to import as all else; most commands need none.
     from shared.runtime.settings import PostgresSettings
 

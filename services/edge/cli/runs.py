@@ -22,7 +22,7 @@ from services.edge.cli.console import progress, write_text
 from services.edge.cli.errors import CliError, ExitCode
 from services.edge.cli.render.json_output import document
 from services.edge.cli.render.quantities import cost
-from services.edge.cli.render.text import inert
+from services.edge.cli.render.text import escape_control
 
 LATEST = "latest"
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -42,43 +42,45 @@ _STATES = {
 }
 
 
-def find_run(gateway: Gateway, named: str) -> pb.ExperimentRun:
-    """The run of this id, name or DATASET/NAME, or of which this is the beginning; `latest` is the newest.
+def find_run(gateway: Gateway, name: str) -> pb.ExperimentRun:
+    """Find a run by id, name, DATASET/NAME or the beginning of one; `latest` is the newest.
 
-    Raises CliError: there is none, or several.
+    Raises CliError when there is none, or when there are several.
     """
-    if _ID.fullmatch(named):
-        return gateway.ask(gateway.experiments.GetExperiment, pb.GetExperimentRequest(run_id=named)).run
-    if named == LATEST:
-        newest = gateway.ask(gateway.experiments.ListExperiments, pb.ListExperimentsRequest(page_size=1)).runs
+    if _ID.fullmatch(name):
+        return gateway.call(gateway.experiments.GetExperiment, pb.GetExperimentRequest(run_id=name)).run
+    if name == LATEST:
+        newest = gateway.call(gateway.experiments.ListExperiments, pb.ListExperimentsRequest(page_size=1)).runs
         if not newest:
             raise CliError("there are no runs yet")
         return newest[0]
     try:
-        return chosen(named, list(_candidates(gateway, named)))
+        return choose_run(name, list(_candidates(gateway, name)))
     except CliError as failure:
-        dataset, slash, name = named.partition("/")
+        dataset, slash, name = name.partition("/")
         if not (failure.not_found and slash):
             raise
-    return chosen(named, list(_candidates(gateway, name, dataset)))
+    return choose_run(name, list(_candidates(gateway, name, dataset)))
 
 
-def chosen(named: str, runs: Sequence[pb.ExperimentRun]) -> pb.ExperimentRun:
-    """The one of these runs that is meant.
+def choose_run(name: str, runs: Sequence[pb.ExperimentRun]) -> pb.ExperimentRun:
+    """Choose the run that a name, id or prefix refers to.
 
-    Raises CliError: none is, or several.
+    Raises CliError when none matches, or when several do.
     """
-    by_id = [run for run in runs if run.request.run_id == named]
-    by_name = [run for run in runs if named in {run.request.name, full_name(run)}]
-    begun = [run for run in runs if any(each.startswith(named) for each in _names(run))]
-    for meant in (by_id, by_name, begun if named else []):
-        if len(meant) == 1:
-            return meant[0]
-        if meant:
-            several = ", ".join(f"{full_name(run)} ({run.request.run_id})" for run in meant[:_MOST_NAMED])
-            more = f" and {len(meant) - _MOST_NAMED:,} more" if len(meant) > _MOST_NAMED else ""
-            raise CliError(f"{named!r} may be {several}{more}: say DATASET/NAME, or the id", ExitCode.USAGE)
-    raise CliError(f"there is no run {named!r}", not_found=True)
+    by_id = [run for run in runs if run.request.run_id == name]
+    by_name = [run for run in runs if name in {run.request.name, full_name(run)}]
+    by_prefix = [run for run in runs if any(each.startswith(name) for each in _names(run))]
+    for matches in (by_id, by_name, by_prefix if name else []):
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            several = ", ".join(f"{full_name(run)} ({run.request.run_id})" for run in matches[:_MOST_NAMED])
+            more = f" and {len(matches) - _MOST_NAMED:,} more" if len(matches) > _MOST_NAMED else ""
+            raise CliError(
+                f"{name!r} is ambiguous, it matches {several}{more}: use DATASET/NAME or the id", ExitCode.USAGE
+            )
+    raise CliError(f"there is no run {name!r}", not_found=True)
 
 
 def full_name(run: pb.ExperimentRun) -> str:
@@ -95,16 +97,16 @@ def items_of(gateway: Gateway, run: pb.ExperimentRun, *, with_dataset_items: boo
             request = pb.ListExperimentItemsRequest(
                 run_id=run.request.run_id, with_dataset_items=with_dataset_items, page_size=_ITEMS, page_token=token
             )
-            answer = gateway.ask(gateway.experiments.ListExperimentItems, request, tries=3)
-            items += answer.items
+            response = gateway.call(gateway.experiments.ListExperimentItems, request, tries=3)
+            items += response.items
             advance(len(items))
-            token = answer.next_page_token
+            token = response.next_page_token
             if not token:
                 return items
 
 
 def has_ended(run: pb.ExperimentRun) -> bool:
-    """Nothing more comes of it."""
+    """Whether a run has ended."""
     return run.state not in _UNDER_WAY
 
 
@@ -112,23 +114,23 @@ def _names(run: pb.ExperimentRun) -> tuple[str, str, str]:
     return run.request.run_id, run.request.name, full_name(run)
 
 
-def _candidates(gateway: Gateway, named: str, dataset: str = "") -> Iterator[pb.ExperimentRun]:
-    """Runs that may be meant: by name as the server finds them; by id only where it can be the beginning of one."""
-    by_id = not dataset and re.fullmatch(r"[0-9a-f]{4,31}", named) is not None
+def _candidates(gateway: Gateway, name: str, dataset: str = "") -> Iterator[pb.ExperimentRun]:
+    """Candidate runs: by name as the server finds them, by id where the text can be the beginning of one."""
+    by_id = not dataset and re.fullmatch(r"[0-9a-f]{4,31}", name) is not None
     token = ""
     while True:
         request = pb.ListExperimentsRequest(
-            dataset_name=dataset, name_contains="" if by_id else named, page_size=_PAGE, page_token=token
+            dataset_name=dataset, name_contains="" if by_id else name, page_size=_PAGE, page_token=token
         )
-        answer = gateway.ask(gateway.experiments.ListExperiments, request)
-        yield from answer.runs
-        token = answer.next_page_token
+        response = gateway.call(gateway.experiments.ListExperiments, request)
+        yield from response.runs
+        token = response.next_page_token
         if not token:
             return
 
 
 class State(enum.StrEnum):
-    """Of a run."""
+    """The state of a run, as it is typed."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -138,8 +140,8 @@ class State(enum.StrEnum):
     BUDGET_SPENT = "budget-spent"
 
 
-def followed(gateway: Gateway, run_id: str) -> Iterator[pb.ExperimentRun]:
-    """The run at each change, the last time as it ended.
+def follow_run(gateway: Gateway, run_id: str) -> Iterator[pb.ExperimentRun]:
+    """Yield a run at each change, at last as it ended.
 
     A stream that breaks off is opened again. Raises CliError.
     """
@@ -147,39 +149,40 @@ def followed(gateway: Gateway, run_id: str) -> Iterator[pb.ExperimentRun]:
     while True:
         try:
             request = pb.WatchExperimentRequest(run_id=run_id)
-            for answer in gateway.follow(gateway.experiments.WatchExperiment, request):
+            for response in gateway.stream(gateway.experiments.WatchExperiment, request):
                 fruitless = 0
-                yield answer.run
-                if has_ended(answer.run):
+                yield response.run
+                if has_ended(response.run):
                     return
         except CliError as failure:
-            if not failure.passing or fruitless == _TRIES:
+            if not failure.transient or fruitless == _TRIES:
                 raise
         fruitless += 1
         if fruitless > _TRIES:
             raise CliError(
-                f"the gateway tells no more of run {run_id}: watch it again with `experiments watch {run_id}`"
+                f"the gateway sends no more updates of run {run_id}: "
+                f"`lodestream experiments watch {run_id}` tries again"
             )
         time.sleep(_PAUSE * fruitless)
 
 
-def watched(gateway: Gateway, run: pb.ExperimentRun, *, as_lines: bool = False) -> pb.ExperimentRun:
-    """The run when it has ended; until then a bar on a terminal, or with `as_lines` a JSON document a change.
+def watch_run(gateway: Gateway, run: pb.ExperimentRun, *, as_lines: bool = False) -> pb.ExperimentRun:
+    """Watch a run until it has ended, with a bar on a terminal, or with `as_lines` one JSON document per change.
 
     Raises CliError when somebody stops watching: the run goes on.
     """
     try:
         with _bar(run) as show:
-            for its in followed(gateway, run.request.run_id):
-                run = its
+            for update in follow_run(gateway, run.request.run_id):
+                run = update
                 show(run)
                 if as_lines:
                     console.show_json(document(run), line=True)
     except KeyboardInterrupt:
         run_id = run.request.run_id
         raise CliError(
-            f"watching no more; the run goes on. `lodestream experiments watch {run_id}` goes on watching, "
-            f"`lodestream experiments cancel {run_id}` ends it"
+            f"stopped watching; the run continues. `lodestream experiments watch {run_id}` resumes watching, "
+            f"`lodestream experiments cancel {run_id}` cancels it"
         ) from None
     return run
 
@@ -192,7 +195,7 @@ def _bar(run: pb.ExperimentRun) -> Iterator[Callable[[pb.ExperimentRun], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    name = inert(run.request.name)
+    name = escape_control(run.request.name)
     columns = (
         TextColumn(name, markup=False),
         BarColumn(),
@@ -201,8 +204,8 @@ def _bar(run: pb.ExperimentRun) -> Iterator[Callable[[pb.ExperimentRun], None]]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(progress_words(run), total=run.items_total or None)
-        yield lambda its: bar.update(
-            task, completed=its.items_finished, total=its.items_total or None, description=progress_words(its)
+        yield lambda update: bar.update(
+            task, completed=update.items_finished, total=update.items_total or None, description=progress_words(update)
         )
 
 
@@ -217,11 +220,11 @@ class ReportFiles:
 
     @property
     def any(self) -> bool:
-        """Whether one is to be written."""
+        """Whether any report is to be written."""
         return bool(self.html or self.markdown or self.junit)
 
     def write(self, report: Report) -> None:
-        """Raises Failure."""
+        """Write the reports that were asked for. Raises CliError."""
         for file, form in ((self.html, as_html), (self.markdown, as_markdown), (self.junit, as_junit)):
             if file is not None:
                 write_text(file, form(report))
@@ -230,15 +233,19 @@ class ReportFiles:
 
 def report_files(
     *,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page for a browser, in one file.")] = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a comment for a pull request.")] = None,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write test results for a CI server.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML page to this file.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write Markdown for a pull request comment to this file.")
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write JUnit XML for a CI server to this file.")
+    ] = None,
     trace_url: Annotated[
         str,
         typer.Option(
             envvar="LODESTREAM_TRACE_URL",
             metavar="URL",
-            help="Where traces are looked at; {trace_id} stands for the id.",
+            help="URL of a trace; {trace_id} is replaced by its id.",
         ),
     ] = "",
 ) -> ReportFiles:
@@ -247,7 +254,7 @@ def report_files(
 
 
 def show_report(report: Report, *, as_document: bool) -> None:
-    """On standard output: for people, or as a JSON document."""
+    """Print a report, as text or as a JSON document."""
     if as_document:
         sys.stdout.write(as_json(report))
     else:
@@ -257,8 +264,8 @@ def show_report(report: Report, *, as_document: bool) -> None:
 
 
 def state_word(run: pb.ExperimentRun) -> Text:
-    """In its colour."""
-    return Text(*_STATES.get(run.state, ("asked for", "dim")))
+    """The state of a run, in its colour."""
+    return Text(*_STATES.get(run.state, ("requested", "dim")))
 
 
 def progress_words(run: pb.ExperimentRun) -> str:

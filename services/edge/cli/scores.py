@@ -1,7 +1,6 @@
 """`lodestream scores`: give, retract and list scores, and define the rules that they keep to."""
 
 import enum
-import os
 import re
 import uuid
 from datetime import UTC, datetime
@@ -25,15 +24,17 @@ from services.edge.cli.paging import Pages
 from services.edge.cli.render.json_output import document
 from services.edge.cli.render.scores import config_table, group_table, score_table
 from services.edge.cli.render.tables import footer, list_footer
-from services.edge.cli.render.text import inert
+from services.edge.cli.render.text import escape_control
 
 _SPAN_ID = re.compile(r"[0-9a-f]{16}")
 _TRUTHS = {"true": True, "false": False}
 app = typer.Typer(no_args_is_help=True)
-Names = Annotated[list[str] | None, typer.Option("--name", help="With this name. Several: any of them.")]
+Names = Annotated[
+    list[str] | None, typer.Option("--name", metavar="NAME", help="With this name; repeat to match any of several.")
+]
 Traces = Annotated[
     list[str] | None,
-    typer.Option("--trace", parser=arguments.typed(arguments.full_trace_id), metavar="ID", help="Of this trace."),
+    typer.Option("--trace", parser=arguments.typed(arguments.full_trace_id), metavar="ID", help="Given to this trace."),
 ]
 configs_app = typer.Typer(no_args_is_help=True)
 
@@ -41,11 +42,12 @@ configs_app = typer.Typer(no_args_is_help=True)
 def score_target(
     *,
     trace: Annotated[
-        str | None, typer.Option(parser=arguments.typed(arguments.full_trace_id), metavar="ID", help="Of a trace.")
+        str | None,
+        typer.Option(parser=arguments.typed(arguments.full_trace_id), metavar="ID", help="Trace that is scored."),
     ] = None,
-    span: Annotated[str, typer.Option(metavar="ID", help="Of a span of it; with --trace.")] = "",
-    session: Annotated[str, typer.Option(metavar="ID", help="Of a session.")] = "",
-    run: Annotated[str, typer.Option(metavar="ID", help="Of an experiment run.")] = "",
+    span: Annotated[str, typer.Option(metavar="ID", help="Span of the trace that is scored; requires --trace.")] = "",
+    session: Annotated[str, typer.Option(metavar="ID", help="Session that is scored.")] = "",
+    run: Annotated[str, typer.Option(metavar="ID", help="Experiment run that is scored.")] = "",
 ) -> ScoreTarget:
     """One of them."""
     if sum(map(bool, (trace, session, run))) != 1:
@@ -56,7 +58,7 @@ def score_target(
 
 
 def score_value(text: str, kind: str) -> ScoreValue:
-    """The value in what was typed; by default a number where it is one, then true and false, else a category.
+    """Parse a score's value: without a type it is a number where it can be, then true or false, else a category.
 
     Raises typer.BadParameter.
     """
@@ -104,7 +106,7 @@ class Source(enum.StrEnum):
 
 
 class Grouping(enum.StrEnum):
-    """What scores are counted by, beside their names."""
+    """What scores are grouped by, beside their names."""
 
     DAY = "day"
     HOUR = "hour"
@@ -120,11 +122,15 @@ def add_score(
     target: events.ScoreTarget,
     name: Annotated[str, typer.Argument(metavar="NAME")],
     value: Annotated[str, typer.Argument(metavar="VALUE", help="A number, true or false, or a category.")],
-    kind: Annotated[Kind | None, typer.Option("--type", help="If the value does not tell.")] = None,
-    comment: Annotated[str, typer.Option(help="Why.")] = "",
-    config: Annotated[str, typer.Option(metavar="ID", help="The rule that the value has to keep.")] = "",
-    score_id: Annotated[str, typer.Option("--id", metavar="ID", help="The same again supersedes the former.")] = "",
-    author: Annotated[str, typer.Option(envvar="LODESTREAM_AUTHOR", metavar="NAME", help="Who judges.")] = "",
+    kind: Annotated[Kind | None, typer.Option("--type", help="Type of the value, where it is ambiguous.")] = None,
+    comment: Annotated[str, typer.Option(metavar="TEXT", help="Why the score is given.")] = "",
+    config: Annotated[str, typer.Option(metavar="ID", help="Score config that the value must satisfy.")] = "",
+    score_id: Annotated[
+        str, typer.Option("--id", metavar="ID", help="Id of the score; an id given again replaces the earlier score.")
+    ] = "",
+    author: Annotated[
+        str, typer.Option(envvar=["LODESTREAM_AUTHOR", "USER"], metavar="NAME", help="Who gives the score.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Give a score to a trace, a span, a session or an experiment run.
@@ -138,13 +144,14 @@ def add_score(
     score_id = score_id or str(uuid.uuid4())
     recorded = events.ScoreRecorded(
         score_id=score_id, target=target, name=name, value=score_value(value, kind or ""), comment=comment,
-        config_id=config, source=events.SCORE_SOURCE_ANNOTATION, author=author or os.environ.get("USER", ""),
+        config_id=config, source=events.SCORE_SOURCE_ANNOTATION, author=author,
     )  # fmt: skip
     position = _record(gateway, Event(score_recorded=recorded))
-    if as_json:
-        console.show_json({"score_id": score_id, "position": position})
-    else:
-        console.show([Text(f"gave {inert(name)} (score {inert(score_id)})")])
+    console.show_result(
+        {"score_id": score_id, "position": position},
+        f"gave {escape_control(name)} (score {escape_control(score_id)})",
+        as_json=as_json,
+    )
 
 
 @app.command("retract")
@@ -154,10 +161,10 @@ def retract_score(
     gateway: Gateway,
     target: events.ScoreTarget,
     score_id: Annotated[str, typer.Argument(metavar="SCORE_ID")],
-    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why the score is retracted.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Withdraw a score of what it is about; its history stays.
+    """Retract a score; its history stays.
 
     \b
     Examples:
@@ -165,60 +172,69 @@ def retract_score(
     """  # noqa: D301
     retracted = events.ScoreRetracted(score_id=score_id, target=target, reason=reason)
     position = _record(gateway, Event(score_retracted=retracted))
-    if as_json:
-        console.show_json({"score_id": score_id, "position": position})
-    else:
-        console.show([Text(f"retracted score {inert(score_id)}")])
+    console.show_result(
+        {"score_id": score_id, "position": position},
+        f"retracted score {escape_control(score_id)}",
+        as_json=as_json,
+    )
 
 
 @app.command("list")
-@with_options(when=options.time_range, wanted=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
+@with_options(time_range=options.time_range, pages=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
 def list_scores(
     *,
     gateway: Gateway,
-    when: TimeRange,
-    wanted: Pages,
+    time_range: TimeRange,
+    pages: Pages,
     wait_for: WaitFor | None,
     name: Names = None,
     trace: Traces = None,
-    session: Annotated[list[str] | None, typer.Option(metavar="ID", help="Of this session.")] = None,
-    run: Annotated[list[str] | None, typer.Option(metavar="ID", help="Of this experiment run.")] = None,
-    source: Annotated[list[Source] | None, typer.Option(help="From there. Several: any of them.")] = None,
-    author: Annotated[list[str] | None, typer.Option(help="Given by. Several: any of them.")] = None,
-    least: Annotated[float | None, typer.Option("--min", help="At least this; true is 1.")] = None,
-    most: Annotated[float | None, typer.Option("--max", help="At most this.")] = None,
-    category: Annotated[list[str] | None, typer.Option(help="This category. Several: any of them.")] = None,
+    session: Annotated[list[str] | None, typer.Option(metavar="ID", help="Given to this session.")] = None,
+    run: Annotated[list[str] | None, typer.Option(metavar="ID", help="Given to this experiment run.")] = None,
+    source: Annotated[
+        list[Source] | None, typer.Option(help="From this source; repeat to match any of several.")
+    ] = None,
+    author: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Given by this author; repeat to match any of several.")
+    ] = None,
+    minimum: Annotated[
+        float | None, typer.Option("--min", metavar="X", help="At least this value; true counts as 1.")
+    ] = None,
+    maximum: Annotated[float | None, typer.Option("--max", metavar="X", help="At most this value.")] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="In this category; repeat to match any of several.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List scores as they are now, the newest first. --since, --from and --to are about when they were given.
+    """List current scores, newest first. --since, --from and --to refer to when they were given.
 
     \b
     Examples:
       lodestream scores list --trace 0af7651916cd43dd8448eb211c80319c
       lodestream scores list --name helpful --max 0.5 --since 1d --json
     """  # noqa: D301
-    only = pb.ScoreFilter(
+    score_filter = pb.ScoreFilter(
         trace_ids=trace, session_ids=session, run_ids=run, names=name, authors=author,
         sources=[events.ScoreSource.Value(f"SCORE_SOURCE_{each.name}") for each in source or ()],
-        scored_from=when.start_from, scored_before=when.start_before,
-        min_value=least, max_value=most, categories=category,
+        scored_from=time_range.start_from, scored_before=time_range.start_before,
+        min_value=minimum, max_value=maximum, categories=category,
     )  # fmt: skip
 
     def fetch(size: int, token: str) -> pb.ListScoresResponse:
-        request = pb.ListScoresRequest(filter=only, page_size=size, page_token=token, wait_for=wait_for)
-        return gateway.ask(gateway.scores.ListScores, request)
+        request = pb.ListScoresRequest(filter=score_filter, page_size=size, page_token=token, wait_for=wait_for)
+        return gateway.call(gateway.scores.ListScores, request)
 
-    found = paging.gather(wanted, fetch, lambda answer: answer.scores)
+    response = paging.gather(pages, fetch, lambda response: response.scores)
     if as_json:
-        console.show_json(document(found))
+        console.show_json(document(response))
         return
     zone = console.zone()
     today = datetime.now(zone).date()
-    if found.scores:
-        console.show(score_table(found.scores, width=console.width(), zone=zone, today=today))
+    if response.scores:
+        console.show(score_table(response.scores, width=console.width(), zone=zone, today=today))
     else:
-        console.show([Text("no such scores")])
-    console.show(list_footer(len(found.scores), found.freshness, found.next_page_token, zone))
+        console.show([Text("no matching scores")])
+    console.show(list_footer(len(response.scores), response.freshness, response.next_page_token, zone))
 
 
 @app.command("history")
@@ -230,49 +246,51 @@ def history(
     score_id: Annotated[str, typer.Argument(metavar="SCORE_ID")],
     as_json: AsJson = False,
 ) -> None:
-    """Show all that was ever said under one score id, the newest first.
+    """Show everything recorded under one score id, newest first.
 
     \b
     Examples:
       lodestream scores history feedback-42
     """  # noqa: D301
     request = pb.GetScoreHistoryRequest(score_id=score_id, wait_for=wait_for)
-    found = gateway.ask(gateway.scores.GetScoreHistory, request)
+    response = gateway.call(gateway.scores.GetScoreHistory, request)
     if as_json:
-        console.show_json(document(found))
+        console.show_json(document(response))
         return
     zone = console.zone()
-    console.show(score_table(found.scores, width=console.width(), zone=zone, today=datetime.now(zone).date()))
-    console.show([footer(found.freshness, zone)])
+    console.show(score_table(response.scores, width=console.width(), zone=zone, today=datetime.now(zone).date()))
+    console.show([footer(response.freshness, zone)])
 
 
 @app.command("stats")
-@with_options(when=options.time_range, wait_for=options.wait_for, gateway=options.gateway)
+@with_options(time_range=options.time_range, wait_for=options.wait_for, gateway=options.gateway)
 def stats(
     *,
     gateway: Gateway,
-    when: TimeRange,
+    time_range: TimeRange,
     wait_for: WaitFor | None,
     name: Names = None,
-    by: Annotated[Grouping | None, typer.Option("--by", help="Also by this.")] = None,
+    by: Annotated[Grouping | None, typer.Option("--by", help="Also group by this.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count scores and average them, by name, and by day, hour, prompt version or release.
+    """Count and average scores by name, and optionally by day, hour, prompt version or release.
 
     \b
     Examples:
       lodestream scores stats --since 7d --by day
       lodestream scores stats --name helpful --by prompt
     """  # noqa: D301
-    only = pb.ScoreFilter(names=name, scored_from=when.start_from, scored_before=when.start_before)
+    score_filter = pb.ScoreFilter(names=name, scored_from=time_range.start_from, scored_before=time_range.start_before)
     grouping = pb.ScoreGrouping.Value(f"SCORE_GROUPING_{by.name if by else 'UNSPECIFIED'}")
-    request = pb.AggregateScoresRequest(filter=only, grouping=grouping, wait_for=wait_for)
-    found = gateway.ask(gateway.scores.AggregateScores, request)
+    request = pb.AggregateScoresRequest(filter=score_filter, grouping=grouping, wait_for=wait_for)
+    response = gateway.call(gateway.scores.AggregateScores, request)
     if as_json:
-        console.show_json(document(found))
+        console.show_json(document(response))
         return
-    console.show(group_table(found.groups, width=console.width()) if found.groups else [Text("no such scores")])
-    console.show([footer(found.freshness, console.zone())])
+    console.show(
+        group_table(response.groups, width=console.width()) if response.groups else [Text("no matching scores")]
+    )
+    console.show([footer(response.freshness, console.zone())])
 
 
 def _record(gateway: Gateway, event: Event) -> str:
@@ -281,11 +299,11 @@ def _record(gateway: Gateway, event: Event) -> str:
     now = Timestamp()
     now.FromDatetime(datetime.now(UTC))
     event.occurred_at.CopyFrom(now)
-    answer = gateway.ask(gateway.ingest.Record, RecordRequest(events=[event]))
-    (result,) = answer.results
+    response = gateway.call(gateway.ingest.Record, RecordRequest(events=[event]))
+    (result,) = response.results
     if result.outcome != EVENT_OUTCOME_ACCEPTED:
         raise CliError(f"{result.field}: {result.reason}", ExitCode.USAGE)
-    return answer.position
+    return response.position
 
 
 @configs_app.command("list")
@@ -294,22 +312,24 @@ def list_configs(
     *,
     gateway: Gateway,
     wait_for: WaitFor | None,
-    archived: Annotated[bool, typer.Option("--archived", help="Archived ones too.")] = False,
+    archived: Annotated[bool, typer.Option("--archived", help="Include archived configs.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the rules.
+    """List score configs.
 
     \b
     Examples:
       lodestream scores configs list --json
     """  # noqa: D301
     request = pb.ListScoreConfigsRequest(with_archived=archived, wait_for=wait_for)
-    found = gateway.ask(gateway.scores.ListScoreConfigs, request)
+    response = gateway.call(gateway.scores.ListScoreConfigs, request)
     if as_json:
-        console.show_json(document(found))
+        console.show_json(document(response))
         return
-    console.show(config_table(found.configs, width=console.width()) if found.configs else [Text("no score configs")])
-    console.show([footer(found.freshness, console.zone())])
+    console.show(
+        config_table(response.configs, width=console.width()) if response.configs else [Text("no score configs")]
+    )
+    console.show([footer(response.freshness, console.zone())])
 
 
 @configs_app.command("define")
@@ -317,19 +337,22 @@ def list_configs(
 def define_config(
     *,
     gateway: Gateway,
-    config_id: Annotated[str, typer.Argument(metavar="ID", help="The same again replaces the rule.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the scores.")],
-    least: Annotated[float | None, typer.Option("--min", help="The least number.")] = None,
-    most: Annotated[float | None, typer.Option("--max", help="The greatest number.")] = None,
+    config_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Id of the config; an id given again replaces the config.")
+    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the scores it applies to.")],
+    minimum: Annotated[float | None, typer.Option("--min", metavar="X", help="Smallest allowed number.")] = None,
+    maximum: Annotated[float | None, typer.Option("--max", metavar="X", help="Largest allowed number.")] = None,
     category: Annotated[
-        list[str] | None, typer.Option(metavar="LABEL=VALUE", help="A category and its value. Several: all of them.")
+        list[str] | None,
+        typer.Option(metavar="LABEL=VALUE", help="Allowed category and its value; repeat for several."),
     ] = None,
-    boolean: Annotated[bool, typer.Option("--boolean", help="True or false.")] = False,
-    description: Annotated[str, typer.Option(help="For people.")] = "",
-    archive: Annotated[bool, typer.Option("--archive", help="Take it out of use.")] = False,
+    boolean: Annotated[bool, typer.Option("--boolean", help="Allow true and false.")] = False,
+    description: Annotated[str, typer.Option(metavar="TEXT", help="Description of the config.")] = "",
+    archive: Annotated[bool, typer.Option("--archive", help="Archive the config.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Define what scores of a name may be: numbers in a range, categories, or true and false.
+    """Define which values the scores of a name may have: numbers in a range, categories, or true and false.
 
     \b
     Examples:
@@ -337,18 +360,19 @@ def define_config(
       lodestream scores configs define tone tone --category kind=1 --category rude=0
     """  # noqa: D301
     if boolean and category:
-        raise typer.BadParameter("has no categories", param_hint="--boolean")
+        raise typer.BadParameter("can't be combined with --category", param_hint="--boolean")
     kind = events.SCORE_TYPE_BOOLEAN if boolean else events.SCORE_TYPE_NUMERIC
     config = events.ScoreConfigDefined(
         config_id=config_id, name=name, type=events.SCORE_TYPE_CATEGORICAL if category else kind,
-        min_value=least, max_value=most, categories=[_category(each) for each in category or ()],
+        min_value=minimum, max_value=maximum, categories=[_category(each) for each in category or ()],
         description=description, archived=archive,
     )  # fmt: skip
-    defined = gateway.ask(gateway.scores.DefineScoreConfig, pb.DefineScoreConfigRequest(config=config))
-    if as_json:
-        console.show_json(document(defined))
-    else:
-        console.show([Text(f"defined {inert(config_id)}")])
+    defined = gateway.call(gateway.scores.DefineScoreConfig, pb.DefineScoreConfigRequest(config=config))
+    console.show_result(
+        document(defined),
+        f"defined {escape_control(config_id)}",
+        as_json=as_json,
+    )
 
 
 def _category(text: str) -> events.ScoreCategory:
@@ -361,4 +385,4 @@ def _category(text: str) -> events.ScoreCategory:
     raise typer.BadParameter(f"{text!r} is not LABEL=VALUE", param_hint="--category")
 
 
-app.add_typer(configs_app, name="configs", help="The rules that scores keep to.")
+app.add_typer(configs_app, name="configs", help="Define and list the rules that scores must satisfy.")

@@ -22,25 +22,29 @@ from services.edge.cli.paging import Pages
 from services.edge.cli.render.json_output import document
 from services.edge.cli.render.quantities import cost, count, counted, duration, instants, micros, tokens
 from services.edge.cli.render.tables import Column, lay_out, list_footer
-from services.edge.cli.render.text import flowed, inert
+from services.edge.cli.render.text import escape_control, flow
 from services.edge.cli.traces import listed
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("list")
-@with_options(when=options.time_range, wanted=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
+@with_options(time_range=options.time_range, pages=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
 def list_sessions(
     *,
     gateway: Gateway,
-    when: TimeRange,
-    wanted: Pages,
+    time_range: TimeRange,
+    pages: Pages,
     wait_for: WaitFor | None,
-    user: Annotated[list[str] | None, typer.Option(help="Of this user. Several: any of them.")] = None,
-    env: Annotated[list[str] | None, typer.Option(help="In this environment. Several: any of them.")] = None,
+    user: Annotated[
+        list[str] | None, typer.Option(metavar="USER", help="Of this user; repeat to match any of several.")
+    ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="ENV", help="In this environment; repeat to match any of several.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List sessions, the latest activity first.
+    """List sessions, most recently active first.
 
     \b
     Examples:
@@ -50,34 +54,34 @@ def list_sessions(
 
     def fetch(size: int, token: str) -> ListSessionsResponse:
         request = ListSessionsRequest(
-            start_from=when.start_from,
-            start_before=when.start_before,
+            start_from=time_range.start_from,
+            start_before=time_range.start_before,
             user_ids=user,
             environments=env,
             page_size=size,
             page_token=token,
             wait_for=wait_for,
         )
-        return gateway.ask(gateway.query.ListSessions, request)
+        return gateway.call(gateway.query.ListSessions, request)
 
-    found = paging.gather(wanted, fetch, lambda answer: answer.sessions)
+    response = paging.gather(pages, fetch, lambda response: response.sessions)
     if as_json:
-        console.show_json(document(found))
+        console.show_json(document(response))
     else:
-        console.show(_listed(found))
+        console.show(_listed(response))
 
 
 @app.command("get")
-@with_options(wanted=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
+@with_options(pages=paging.pages, wait_for=options.wait_for, gateway=options.gateway)
 def get_session(
     *,
     gateway: Gateway,
-    wanted: Pages,
+    pages: Pages,
     wait_for: WaitFor | None,
     session_id: Annotated[str, typer.Argument(metavar="ID")],
     as_json: AsJson = False,
 ) -> None:
-    """Show a session and its traces, the oldest first.
+    """Show a session and its traces, oldest first.
 
     \b
     Examples:
@@ -87,32 +91,32 @@ def get_session(
 
     def fetch(size: int, token: str) -> GetSessionResponse:
         request = GetSessionRequest(session_id=session_id, page_size=size, page_token=token, wait_for=wait_for)
-        return gateway.ask(gateway.query.GetSession, request)
+        return gateway.call(gateway.query.GetSession, request)
 
-    found = paging.gather(wanted, fetch, lambda answer: answer.traces)
+    response = paging.gather(pages, fetch, lambda response: response.traces)
     if as_json:
-        console.show_json(document(found))
+        console.show_json(document(response))
     else:
-        console.show(session_head(found.session, width=console.width()))
-        console.show([Text(), *listed(found)])
+        console.show(session_summary(response.session, width=console.width()))
+        console.show([Text(), *listed(response)])
 
 
-def _listed(found: ListSessionsResponse) -> Iterator[Text]:
+def _listed(response: ListSessionsResponse) -> Iterator[Text]:
     zone = console.zone()
     today = datetime.now(zone).date()
-    if found.sessions:
-        yield from session_table(found.sessions, width=console.width(), zone=zone, today=today)
+    if response.sessions:
+        yield from session_table(response.sessions, width=console.width(), zone=zone, today=today)
     else:
-        yield Text("no such sessions")
-    yield from list_footer(len(found.sessions), found.freshness, found.next_page_token, zone)
+        yield Text("no matching sessions")
+    yield from list_footer(len(response.sessions), response.freshness, response.next_page_token, zone)
 
 
 def session_table(sessions: Sequence[SessionSummary], *, width: int, zone: tzinfo, today: date) -> list[Text]:
-    """A line a session. The id comes first, and is clipped last."""
+    """A table with one line per session. The id comes first, and is cut last."""
     ends = instants([session.end_time for session in sessions], zone, today)
 
     def texts(say: Callable[[SessionSummary], str]) -> list[Text]:
-        return [Text(inert(say(session))) for session in sessions]
+        return [Text(escape_control(say(session))) for session in sessions]
 
     return lay_out(
         [
@@ -130,19 +134,19 @@ def session_table(sessions: Sequence[SessionSummary], *, width: int, zone: tzinf
     )
 
 
-def session_head(session: SessionSummary, *, width: int) -> list[Text]:
-    """What is known of one session as a whole."""
+def session_summary(session: SessionSummary, *, width: int) -> list[Text]:
+    """The lines that describe a session."""
     pieces = [
         Text(counted(session.trace_count, "trace")),
         Text(counted(session.error_count, "error"), style="red") if session.error_count else Text("no errors"),
         Text(_lasted(session)),
         Text(f"{tokens(session.tokens) or 'no'} tokens"),
         Text(cost(session.cost_usd)),
-        Text(inert(", ".join(f"user {user}" for user in session.user_ids))),
-        Text(inert(", ".join(session.environments))),
+        Text(escape_control(", ".join(f"user {user}" for user in session.user_ids))),
+        Text(escape_control(", ".join(session.environments))),
     ]
-    title = Text("session ") + Text(inert(session.session_id), style="bold")
-    return [title, *flowed([piece for piece in pieces if piece.plain], width, gap=" · ", indent=2)]
+    title = Text("session ") + Text(escape_control(session.session_id), style="bold")
+    return [title, *flow([piece for piece in pieces if piece.plain], width, gap=" · ", indent=2)]
 
 
 def _errors(session: SessionSummary) -> Text:

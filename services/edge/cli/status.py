@@ -23,7 +23,7 @@ from services.edge.cli.local_stack import LocalProcess, LocalStack
 from services.edge.cli.options import AsJson, with_options
 from services.edge.cli.render.json_output import document
 from services.edge.cli.render.tables import Column, footer, lag, lay_out
-from services.edge.cli.render.text import folded, inert
+from services.edge.cli.render.text import escape_control, wrap
 
 _MEBIBYTE = 1024 * 1024
 _LOOKS = {PROJECTION_STATE_CURRENT: "green", PROJECTION_STATE_BEHIND: "yellow", PROJECTION_STATE_HALTED: "red"}
@@ -31,9 +31,9 @@ _LOOKS = {PROJECTION_STATE_CURRENT: "green", PROJECTION_STATE_BEHIND: "yellow", 
 
 @with_options(gateway=options.gateway)
 def status(*, gateway: Gateway, as_json: AsJson = False) -> None:
-    """Show the processes of a stack started here, and each projection's lag.
+    """Show the processes of a local stack, and the lag of each projection.
 
-    Ends with 1 when a process is not ready, a projection has stopped, or the gateway does not answer.
+    Exits with 1 when a process is not ready, a projection has halted, or the gateway does not answer.
 
     \b
     Examples:
@@ -41,87 +41,89 @@ def status(*, gateway: Gateway, as_json: AsJson = False) -> None:
       lodestream status --json | jq '.freshness.lag_ms'
     """  # noqa: D301
     stack = local_stack.find(Path.cwd())
-    known, problem = _asked(gateway)
+    response, problem = _get_status(gateway)
     if as_json:
-        console.show_json(_document(stack, known, problem))
+        console.show_json(_document(stack, response, problem))
     else:
-        _show(stack, known)
+        _show(stack, response)
     if problem:
         raise problem
-    if not _healthy(stack, known):
+    if not _healthy(stack, response):
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _asked(gateway: Gateway) -> tuple[GetStatusResponse | None, CliError | None]:
-    """The answer, or why there is none: what is known of the processes is worth showing either way."""
+def _get_status(gateway: Gateway) -> tuple[GetStatusResponse | None, CliError | None]:
+    """The server's status, or the error: the processes are worth showing either way."""
     try:
-        return gateway.ask(gateway.query.GetStatus, GetStatusRequest()), None
+        return gateway.call(gateway.query.GetStatus, GetStatusRequest()), None
     except CliError as failure:
         return None, failure
 
 
-def _document(stack: LocalStack | None, known: GetStatusResponse | None, problem: CliError | None) -> dict[str, object]:
+def _document(
+    stack: LocalStack | None, response: GetStatusResponse | None, problem: CliError | None
+) -> dict[str, object]:
     nothing = dict.fromkeys(GetStatusResponse.DESCRIPTOR.fields_by_name)
     return {
         "processes": [asdict(process) for process in stack.processes] if stack else None,
-        **(document(known) if known else nothing),
+        **(document(response) if response else nothing),
         "problem": str(problem) if problem else None,
     }
 
 
-def _show(stack: LocalStack | None, known: GetStatusResponse | None) -> None:
+def _show(stack: LocalStack | None, response: GetStatusResponse | None) -> None:
     width = console.width()
     if stack:
         console.show([*process_table(stack.processes, width=width), Text()])
-    if known:
-        console.show(projection_table(known.projections, width=width))
-        if known.dead_letters:
-            console.show([Text(f"{known.dead_letters:,} dead letters in this project", style="yellow")])
-        console.show([footer(known.freshness, console.zone())])
+    if response:
+        console.show(projection_table(response.projections, width=width))
+        if response.dead_letters:
+            console.show([Text(f"{response.dead_letters:,} dead letters in this project", style="yellow")])
+        console.show([footer(response.freshness, console.zone())])
 
 
-def _healthy(stack: LocalStack | None, known: GetStatusResponse | None) -> bool:
+def _healthy(stack: LocalStack | None, response: GetStatusResponse | None) -> bool:
     unready = [process for process in stack.processes if process.state != "ready"] if stack else []
-    return not unready and not any(map(is_halted, known.projections if known else []))
+    return not unready and not any(map(is_halted, response.projections if response else []))
 
 
 def process_table(processes: Sequence[LocalProcess], *, width: int) -> list[Text]:
-    """A line a process, and why those that are down are."""
+    """A table with one line per process, and the reasons of those that are down."""
     table = lay_out(
         [
-            Column(title="process", cells=[Text(inert(each.name)) for each in processes]),
+            Column(title="process", cells=[Text(escape_control(each.name)) for each in processes]),
             Column(title="state", cells=[_state(each) for each in processes]),
             Column(title="pid", cells=[Text(str(each.pid or "")) for each in processes], right=True, rank=2),
             Column(title="memory", cells=[Text(_memory(each)) for each in processes], right=True, rank=1),
-            Column(title="address", cells=[Text(inert(each.address)) for each in processes], rank=3, least=14),
+            Column(title="address", cells=[Text(escape_control(each.address)) for each in processes], rank=3, least=14),
         ],
         width,
     )
     reasons = [f"{each.name}: {each.reason}" for each in processes if each.reason and each.pid is None]
-    return [*table, *(Text(line, style="red") for reason in reasons for line in folded(inert(reason), width))]
+    return [*table, *(Text(line, style="red") for reason in reasons for line in wrap(escape_control(reason), width))]
 
 
 def projection_table(projections: Sequence[ProjectionStatus], *, width: int) -> list[Text]:
-    """A line a projection, and a line for each that has stopped."""
+    """A table with one line per projection, and a remark for each that has halted."""
     table = lay_out(
         [
-            Column(title="projection", cells=[Text(inert(each.projection)) for each in projections]),
-            Column(title="topic", cells=[Text(inert(each.topic)) for each in projections], rank=2, least=12),
+            Column(title="projection", cells=[Text(escape_control(each.projection)) for each in projections]),
+            Column(title="topic", cells=[Text(escape_control(each.topic)) for each in projections], rank=2, least=12),
             Column(title="state", cells=[_state_of(each) for each in projections]),
             Column(title="lag", cells=[_lag(each) for each in projections], right=True),
         ],
         width,
     )
     halts = [
-        f"{each.projection} has stopped in a part of the log: `lodestream admin positions` says why"
+        f"{each.projection} has halted in a part of the log: `lodestream admin positions` shows why"
         for each in projections
         if is_halted(each)
     ]
-    return [*table, *(Text(line, style="red") for halt in halts for line in folded(inert(halt), width))]
+    return [*table, *(Text(line, style="red") for halt in halts for line in wrap(escape_control(halt), width))]
 
 
 def is_halted(projection: ProjectionStatus) -> bool:
-    """Whether it waits for the operator."""
+    """Whether a projection has halted and waits for an operator."""
     return projection.state == PROJECTION_STATE_HALTED
 
 
@@ -136,7 +138,7 @@ def _lag(projection: ProjectionStatus) -> Text:
 
 def _state(process: LocalProcess) -> Text:
     times = f", restarted {process.restarts}x" if process.restarts else ""
-    return Text(inert(process.state) + times, style="green" if process.state == "ready" else "red")
+    return Text(escape_control(process.state) + times, style="green" if process.state == "ready" else "red")
 
 
 def _memory(process: LocalProcess) -> str:

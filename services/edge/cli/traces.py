@@ -1,4 +1,4 @@
-"""`lodestream traces`: list traces, show one, watch them come in."""
+"""`lodestream traces`: list traces, show one, watch them arrive."""
 
 import contextlib
 import enum
@@ -34,10 +34,10 @@ from services.edge.cli.options import AsJson, TimeRange, with_options
 from services.edge.cli.paging import Pages
 from services.edge.cli.render.json_output import document, streamed
 from services.edge.cli.render.quantities import clock, cost, count, counted, duration, instants, tokens
-from services.edge.cli.render.scores import given_scores, score_columns
+from services.edge.cli.render.scores import attached_scores, score_columns
 from services.edge.cli.render.styles import level_word, named
 from services.edge.cli.render.tables import Column, footer, lay_out, list_footer
-from services.edge.cli.render.text import clipped, fitted, inert
+from services.edge.cli.render.text import clip, escape_control, fit
 from services.edge.cli.render.trace import contents, draw_trace
 
 app = typer.Typer(no_args_is_help=True)
@@ -57,24 +57,24 @@ class SortKey(enum.StrEnum):
 
 @app.command("list")
 @with_options(
-    only=options.trace_filter,
-    when=options.time_range,
-    wanted=paging.pages,
+    trace_filter=options.trace_filter,
+    time_range=options.time_range,
+    pages=paging.pages,
     wait_for=options.wait_for,
     gateway=options.gateway,
 )
 def list_traces(
     *,
     gateway: Gateway,
-    only: TraceFilter,
-    when: TimeRange,
-    wanted: Pages,
+    trace_filter: TraceFilter,
+    time_range: TimeRange,
+    pages: Pages,
     wait_for: WaitFor | None,
-    sort: Annotated[SortKey, typer.Option(help="What to sort by.")] = SortKey.START_TIME,
+    sort: Annotated[SortKey, typer.Option(help="Sort by this.")] = SortKey.START_TIME,
     sort_score: Annotated[
-        str, typer.Option(metavar="NAME", help="Sort by scores of this name; traces without are left out.")
+        str, typer.Option(metavar="NAME", help="Sort by scores with this name; traces without one are left out.")
     ] = "",
-    ascending: Annotated[bool, typer.Option("--asc", help="Smallest or oldest first, not last.")] = False,
+    ascending: Annotated[bool, typer.Option("--asc", help="Smallest or oldest first.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List traces, newest first.
@@ -86,12 +86,12 @@ def list_traces(
       lodestream traces list --score "helpful<=0.5" --sort-score helpful --asc
       lodestream traces list --from 2026-03-01 --to 2026-03-02 --all --json
     """  # noqa: D301
-    only.MergeFrom(TraceFilter(start_from=when.start_from, start_before=when.start_before))
+    trace_filter.MergeFrom(TraceFilter(start_from=time_range.start_from, start_before=time_range.start_before))
     order = query_pb2.SORT_ORDER_ASCENDING if ascending else query_pb2.SORT_ORDER_DESCENDING
 
     def fetch(size: int, token: str) -> ListTracesResponse:
         request = ListTracesRequest(
-            filter=only,
+            filter=trace_filter,
             sort=query_pb2.TRACE_SORT_SCORE if sort_score else TraceSort.Value(f"TRACE_SORT_{sort.name}"),
             sort_score=sort_score,
             order=order,
@@ -99,13 +99,13 @@ def list_traces(
             page_token=token,
             wait_for=wait_for,
         )
-        return gateway.ask(gateway.query.ListTraces, request)
+        return gateway.call(gateway.query.ListTraces, request)
 
-    found = paging.gather(wanted, fetch, lambda answer: answer.traces)
+    response = paging.gather(pages, fetch, lambda response: response.traces)
     if as_json:
-        console.show_json(document(found))
+        console.show_json(document(response))
     else:
-        console.show(listed(found))
+        console.show(listed(response))
 
 
 @app.command("get")
@@ -116,22 +116,26 @@ def get_trace(
     wait_for: WaitFor | None,
     trace_id: Annotated[
         str,
-        typer.Argument(parser=arguments.typed(arguments.trace_id), metavar="ID", help="32 hex digits, or `latest`."),
+        typer.Argument(
+            parser=arguments.typed(arguments.trace_id), metavar="ID", help="Trace id (32 hex digits), or `latest`."
+        ),
     ],
-    everything: Annotated[bool, typer.Option("--all", help="All spans, however many they are.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show every span.")] = False,
     depth: Annotated[
-        int | None, typer.Option(min=1, max=100, metavar="N", help="The first N levels, up to 2,000 spans.")
+        int | None, typer.Option(min=1, max=100, metavar="N", help="Show the first N levels, up to 2,000 spans.")
     ] = None,
-    below: Annotated[str, typer.Option("--span", metavar="ID", help="Only this span and what is below it.")] = "",
-    errors: Annotated[bool, typer.Option("--errors", help="Only spans with an error, and those above them.")] = False,
-    content: Annotated[bool, typer.Option("--content", help="Also inputs, outputs, metadata and attributes.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="--content without leaving out lines of long values.")] = False,
+    span_id: Annotated[str, typer.Option("--span", metavar="ID", help="Show only this span and its descendants.")] = "",
+    errors: Annotated[bool, typer.Option("--errors", help="Show only spans with errors and their ancestors.")] = False,
+    content: Annotated[
+        bool, typer.Option("--content", help="Also show inputs, outputs, metadata and attributes.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Like --content, without shortening long values.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a trace: its tree with a timeline, what went wrong, and where the time went.
+    """Show a trace: its tree with a timeline, its errors, and where the time went.
 
-    Of more than 200 spans those are shown that matter: errors, the critical path, the slowest, the first levels. The
-    others are counted where they are.
+    A trace of more than 200 spans is folded to those that matter: errors, the critical path, the slowest spans and the
+    first levels. Folded spans are counted where they belong.
 
     \b
     Examples:
@@ -141,18 +145,18 @@ def get_trace(
       lodestream traces get latest --span 00f067aa0ba902b7 --depth 3
       lodestream traces get latest --json | jq '.spans[] | select(.critical) | .name'
     """  # noqa: D301
-    if everything and (depth or below or errors):
-        raise CliError("--all goes with none of --depth, --span and --errors", ExitCode.USAGE)
+    if everything and (depth or span_id or errors):
+        raise CliError("--all can't be combined with --depth, --span or --errors", ExitCode.USAGE)
     if trace_id == arguments.LATEST:
         trace_id = _newest(gateway, wait_for)
-    narrowed = bool(depth or below or errors)
+    narrowed = bool(depth or span_id or errors)
     if not everything and (narrowed or not as_json):
-        wanted = GetTraceOverviewRequest(
-            trace_id=trace_id, span_id=below, errors_only=errors, depth=depth or 0, wait_for=wait_for
+        overview_request = GetTraceOverviewRequest(
+            trace_id=trace_id, span_id=span_id, errors_only=errors, depth=depth or 0, wait_for=wait_for
         )
         if narrowed:
-            wanted.max_spans = _MOST_SPANS
-        overview = gateway.ask(gateway.query.GetTraceOverview, wanted, tries=3)
+            overview_request.max_spans = _MOST_SPANS
+        overview = gateway.call(gateway.query.GetTraceOverview, overview_request, tries=3)
         if as_json:
             console.show_json(document(overview))
         else:
@@ -163,23 +167,25 @@ def get_trace(
     if as_json:
         console.show_pieces(streamed(pages, "spans"))
         return
-    answer = GetTraceResponse()
+    trace = GetTraceResponse()
     for page in pages:
-        answer.MergeFrom(page)
-    with_content = answer.spans if request.with_content else ()
-    console.show_paged(_drawn(answer, (), with_content, most_lines=None if full else _MOST_LINES))
+        trace.MergeFrom(page)
+    with_content = trace.spans if request.with_content else ()
+    console.show_paged(_drawn(trace, (), with_content, most_lines=None if full else _MOST_LINES))
 
 
 @app.command("tail")
-@with_options(only=options.trace_filter, gateway=options.gateway)
+@with_options(trace_filter=options.trace_filter, gateway=options.gateway)
 def tail_traces(
     *,
     gateway: Gateway,
-    only: TraceFilter,
-    limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, metavar="N", help="End after so many.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON document a line.")] = False,
+    trace_filter: TraceFilter,
+    limit: Annotated[
+        int | None, typer.Option("-n", "--limit", min=1, metavar="N", help="Stop after this many.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document per line.")] = False,
 ) -> None:
-    """Watch traces come in and change, a line each time, until Ctrl-C.
+    """Watch traces as they arrive and change, one line each, until Ctrl-C.
 
     \b
     Examples:
@@ -187,24 +193,24 @@ def tail_traces(
       lodestream traces tail --env production --level warning
       lodestream traces tail --json | jq -r 'select(.latency_us > 2000000) | .trace_id'
     """  # noqa: D301
-    seen = gateway.follow(gateway.query.TailTraces, TailTracesRequest(filter=only))
+    responses = gateway.stream(gateway.query.TailTraces, TailTracesRequest(filter=trace_filter))
     with contextlib.suppress(KeyboardInterrupt):
-        for answer in islice(seen, limit):
+        for response in islice(responses, limit):
             if as_json:
-                console.show_json(document(answer.trace), line=True)
+                console.show_json(document(response.trace), line=True)
             else:
-                console.show([trace_line(answer.trace, width=console.width(), zone=console.zone())])
+                console.show([trace_line(response.trace, width=console.width(), zone=console.zone())])
 
 
-def listed(found: ListTracesResponse | GetSessionResponse) -> Iterator[Text]:
-    """The table, where the list goes on, and what it can be relied on for."""
+def listed(response: ListTracesResponse | GetSessionResponse) -> Iterator[Text]:
+    """The table of traces and the line below it."""
     zone = console.zone()
     today = datetime.now(zone).date()
-    if found.traces:
-        yield from trace_table(found.traces, width=console.width(), zone=zone, today=today)
+    if response.traces:
+        yield from trace_table(response.traces, width=console.width(), zone=zone, today=today)
     else:
-        yield Text("no such traces")
-    yield from list_footer(len(found.traces), found.freshness, found.next_page_token, zone)
+        yield Text("no matching traces")
+    yield from list_footer(len(response.traces), response.freshness, response.next_page_token, zone)
 
 
 def _show_overview(
@@ -225,25 +231,25 @@ def _show_overview(
 
 
 def _drawn(
-    answer: GetTraceResponse | GetTraceOverviewResponse,
+    response: GetTraceResponse | GetTraceOverviewResponse,
     folded: Sequence[FoldedSpans],
     with_content: Sequence[Span],
     *,
     most_lines: int | None,
 ) -> Iterator[Text]:
     width = console.width()
-    yield from draw_trace(answer.trace, answer.spans, folded, width=width, zone=console.zone())
-    yield from given_scores(answer, width=width)
+    yield from draw_trace(response.trace, response.spans, folded, width=width, zone=console.zone())
+    yield from attached_scores(response, width=width)
     yield from contents(with_content, width=width, most_lines=most_lines)
-    yield from (Text(), footer(answer.freshness, console.zone()))
+    yield from (Text(), footer(response.freshness, console.zone()))
 
 
 def _pages(gateway: Gateway, request: GetTraceRequest) -> Iterator[GetTraceResponse]:
-    """A trace, page by page; how far it is on a terminal."""
+    """The pages of a trace, with a progress bar on a terminal."""
     with progress("reading spans") as advance:
         spans = 0
         while True:
-            page = gateway.ask(gateway.query.GetTrace, request, tries=3)
+            page = gateway.call(gateway.query.GetTrace, request, tries=3)
             yield page
             spans += len(page.spans)
             advance(spans)
@@ -253,18 +259,18 @@ def _pages(gateway: Gateway, request: GetTraceRequest) -> Iterator[GetTraceRespo
 
 
 def _newest(gateway: Gateway, wait_for: WaitFor | None) -> str:
-    answer = gateway.ask(gateway.query.ListTraces, ListTracesRequest(page_size=1, wait_for=wait_for))
-    if not answer.traces:
+    response = gateway.call(gateway.query.ListTraces, ListTracesRequest(page_size=1, wait_for=wait_for))
+    if not response.traces:
         raise CliError("there are no traces yet")
-    return answer.traces[0].trace_id
+    return response.traces[0].trace_id
 
 
 def trace_table(traces: Sequence[TraceSummary], *, width: int, zone: tzinfo, today: date) -> list[Text]:
-    """A line a trace. The id is never clipped: it is what the other commands take."""
+    """A table with one line per trace. The id is never cut, as other commands take it."""
     starts = instants([trace.start_time for trace in traces], zone, today)
 
     def texts(say: Callable[[TraceSummary], str]) -> list[Text]:
-        return [Text(inert(say(trace))) for trace in traces]
+        return [Text(escape_control(say(trace))) for trace in traces]
 
     return lay_out(
         [
@@ -288,20 +294,20 @@ def trace_table(traces: Sequence[TraceSummary], *, width: int, zone: tzinfo, tod
 
 
 def trace_line(trace: TraceSummary, *, width: int, zone: tzinfo) -> Text:
-    """One trace in a line of its own, with the same columns in every line."""
+    """One line for a trace, with the same columns for every trace."""
     rest = [
         Text(counted(trace.span_count, "span")),
         Text(f"{tokens(trace.tokens)} tokens" if trace.tokens.total else ""),
         Text(cost(trace.cost_usd)),
-        Text(inert(f"user {trace.user_id}" if trace.user_id else "")),
-        Text(inert(f"session {trace.session_id}" if trace.session_id else "")),
+        Text(escape_control(f"user {trace.user_id}" if trace.user_id else "")),
+        Text(escape_control(f"session {trace.session_id}" if trace.session_id else "")),
     ]
-    return clipped(
+    return clip(
         Text("  ").join(
             [
                 Text(clock(trace.start_time, zone), style="dim"),
                 Text(trace.trace_id, style="dim"),
-                fitted(_latency(trace), len("999 ms"), right=True),
+                fit(_latency(trace), len("999 ms"), right=True),
                 Text(" · ").join([piece for piece in [named(trace.name, trace.level), *rest] if piece.plain]),
             ]
         ),

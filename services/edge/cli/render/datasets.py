@@ -9,7 +9,7 @@ from rich.text import Text
 
 from services.edge.cli.render.quantities import count, counted, date_and_time, instants
 from services.edge.cli.render.tables import Column, lay_out
-from services.edge.cli.render.text import clipped, folded, inert, inert_lines
+from services.edge.cli.render.text import clip, escape_control, escape_control_lines, wrap
 
 _MARGIN = "  "
 _PREVIEW = 400  # characters
@@ -24,85 +24,104 @@ _KINDS = {
 
 
 def dataset_table(datasets: Sequence[pb.Dataset], *, width: int, zone: tzinfo, today: date) -> list[Text]:
-    """A line a dataset."""
+    """A table with one line per dataset."""
     changed = instants([dataset.changed_at for dataset in datasets], zone, today)
     return lay_out(
         [
-            Column(title="name", cells=[Text(inert(its.name)) for its in datasets], least=20),
-            Column(title="version", cells=[Text(f"{its.version:,}") for its in datasets], right=True, rank=1),
-            Column(title="items", cells=[Text(count(its.item_count)) for its in datasets], right=True),
-            Column(title="runs", cells=[Text(count(its.run_count)) for its in datasets], right=True, rank=2),
-            Column(title="splits", cells=[Text(inert(", ".join(its.splits))) for its in datasets], rank=4, least=8),
+            Column(title="name", cells=[Text(escape_control(dataset.name)) for dataset in datasets], least=20),
+            Column(title="version", cells=[Text(f"{dataset.version:,}") for dataset in datasets], right=True, rank=1),
+            Column(title="items", cells=[Text(count(dataset.item_count)) for dataset in datasets], right=True),
+            Column(title="runs", cells=[Text(count(dataset.run_count)) for dataset in datasets], right=True, rank=2),
+            Column(
+                title="splits",
+                cells=[Text(escape_control(", ".join(dataset.splits))) for dataset in datasets],
+                rank=4,
+                least=8,
+            ),
             Column(title="changed", cells=[Text(each, style="dim") for each in changed], rank=3),
-            Column(title="description", cells=[Text(inert(its.description)) for its in datasets], rank=5, least=16),
-            Column(title="", cells=[Text("archived" if its.archived else "", style="yellow") for its in datasets]),
+            Column(
+                title="description",
+                cells=[Text(escape_control(dataset.description)) for dataset in datasets],
+                rank=5,
+                least=16,
+            ),
+            Column(
+                title="", cells=[Text("archived" if dataset.archived else "", style="yellow") for dataset in datasets]
+            ),
         ],
         width,
     )
 
 
-def dataset_head(its: pb.Dataset, *, width: int, zone: tzinfo) -> Iterator[Text]:
-    """What is known of a dataset."""
-    archived = Text("  archived" if its.archived else "", style="yellow")
-    yield clipped(Text.assemble((inert(its.name), "bold"), f" version {its.version:,}", archived), width)
-    facts = [counted(its.item_count, "item"), counted(its.run_count, "run")]
-    facts += [f"splits {', '.join(its.splits)}"] if its.splits else []
-    facts += [f"created {date_and_time(its.created_at, zone)}", f"changed {date_and_time(its.changed_at, zone)}"]
-    yield clipped(Text(_MARGIN + inert(" · ".join(facts)), style="dim"), width)
-    if its.description:
-        yield from _shown("", its.description, width)
+def dataset_summary(dataset: pb.Dataset, *, width: int, zone: tzinfo) -> Iterator[Text]:
+    """The lines that describe a dataset."""
+    archived = Text("  archived" if dataset.archived else "", style="yellow")
+    yield clip(Text.assemble((escape_control(dataset.name), "bold"), f" version {dataset.version:,}", archived), width)
+    facts = [counted(dataset.item_count, "item"), counted(dataset.run_count, "run")]
+    facts += [f"splits {', '.join(dataset.splits)}"] if dataset.splits else []
+    facts += [
+        f"created {date_and_time(dataset.created_at, zone)}",
+        f"changed {date_and_time(dataset.changed_at, zone)}",
+    ]
+    yield clip(Text(_MARGIN + escape_control(" · ".join(facts)), style="dim"), width)
+    if dataset.description:
+        yield from _shown("", dataset.description, width)
     for label, text in (
-        ("metadata", its.metadata_json),
-        ("input schema", its.input_schema_json),
-        ("expected output schema", its.expected_output_schema_json),
+        ("metadata", dataset.metadata_json),
+        ("input schema", dataset.input_schema_json),
+        ("expected output schema", dataset.expected_output_schema_json),
     ):
         if text not in {"", "{}"}:
             yield from _shown(label, _indented(text), width)
 
 
 def item_table(items: Sequence[pb.DatasetItem], *, width: int) -> list[Text]:
-    """A line an item. The id is clipped last: it is what other commands take."""
+    """A table with one line per item. The id is cut last, as other commands take it."""
     return lay_out(
         [
-            Column(title="id", cells=[Text(inert(its.item_id)) for its in items]),
-            Column(title="input", cells=[Text(preview(its.input_json)) for its in items], least=20),
+            Column(title="id", cells=[Text(escape_control(item.item_id)) for item in items]),
+            Column(title="input", cells=[Text(preview(item.input_json)) for item in items], least=20),
             Column(
-                title="expected", cells=[Text(preview(its.expected_output_json)) for its in items], rank=1, least=16
+                title="expected", cells=[Text(preview(item.expected_output_json)) for item in items], rank=1, least=16
             ),
-            Column(title="splits", cells=[Text(inert(", ".join(its.splits))) for its in items], rank=3, least=6),
-            Column(title="metadata", cells=[Text(_metadata(its)) for its in items], rank=4, least=12),
-            Column(title="since", cells=[Text(f"{its.version:,}") for its in items], right=True, rank=2),
-            Column(title="", cells=[Text("archived" if its.archived else "", style="yellow") for its in items]),
+            Column(
+                title="splits", cells=[Text(escape_control(", ".join(item.splits))) for item in items], rank=3, least=6
+            ),
+            Column(title="metadata", cells=[Text(_metadata(item)) for item in items], rank=4, least=12),
+            Column(title="since", cells=[Text(f"{item.version:,}") for item in items], right=True, rank=2),
+            Column(title="", cells=[Text("archived" if item.archived else "", style="yellow") for item in items]),
         ],
         width,
     )
 
 
 def item_contents(items: Sequence[pb.DatasetItem], *, width: int) -> Iterator[Text]:
-    """Each item in full."""
-    for its in items:
-        splits = f"  {', '.join(its.splits)}" if its.splits else ""
-        yield clipped(Text.assemble((inert(its.item_id), "bold"), (inert(splits), "green")), width)
-        yield from _shown("input", _indented(its.input_json), width)
-        if its.expected_output_json:
-            yield from _shown("expected output", _indented(its.expected_output_json), width)
-        if its.metadata_json not in {"", "{}"}:
-            yield from _shown("metadata", _indented(its.metadata_json), width)
-        if its.source_trace_id:
-            yield clipped(Text(f"{_MARGIN}from trace {its.source_trace_id}", style="dim"), width)
+    """Items in full."""
+    for item in items:
+        splits = f"  {', '.join(item.splits)}" if item.splits else ""
+        yield clip(Text.assemble((escape_control(item.item_id), "bold"), (escape_control(splits), "green")), width)
+        yield from _shown("input", _indented(item.input_json), width)
+        if item.expected_output_json:
+            yield from _shown("expected output", _indented(item.expected_output_json), width)
+        if item.metadata_json not in {"", "{}"}:
+            yield from _shown("metadata", _indented(item.metadata_json), width)
+        if item.source_trace_id:
+            yield clip(Text(f"{_MARGIN}from trace {item.source_trace_id}", style="dim"), width)
         yield Text()
 
 
 def change_table(changes: Sequence[pb.DatasetChange], *, width: int, zone: tzinfo, today: date) -> list[Text]:
-    """A line a change."""
+    """A table with one line per change."""
     changed = instants([change.changed_at for change in changes], zone, today)
     return lay_out(
         [
-            Column(title="version", cells=[Text(f"{its.version:,}") for its in changes], right=True),
-            Column(title="change", cells=[Text(*_KINDS.get(its.kind, ("", ""))) for its in changes]),
-            Column(title="item", cells=[Text(inert(its.item.item_id)) for its in changes], least=12),
-            Column(title="input", cells=[Text(preview(its.item.input_json)) for its in changes], rank=3, least=16),
-            Column(title="by", cells=[Text(inert(its.author)) for its in changes], rank=2, least=8),
+            Column(title="version", cells=[Text(f"{change.version:,}") for change in changes], right=True),
+            Column(title="change", cells=[Text(*_KINDS.get(change.kind, ("", ""))) for change in changes]),
+            Column(title="item", cells=[Text(escape_control(change.item.item_id)) for change in changes], least=12),
+            Column(
+                title="input", cells=[Text(preview(change.item.input_json)) for change in changes], rank=3, least=16
+            ),
+            Column(title="by", cells=[Text(escape_control(change.author)) for change in changes], rank=2, least=8),
             Column(title="at", cells=[Text(each, style="dim") for each in changed], rank=1),
         ],
         width,
@@ -110,17 +129,17 @@ def change_table(changes: Sequence[pb.DatasetChange], *, width: int, zone: tzinf
 
 
 def preview(json_text: str) -> str:
-    """The beginning of a JSON text in one line; of a string what it says."""
+    """The beginning of a JSON text in one line; a JSON string without its quotes."""
     try:
         value = json.loads(json_text) if json_text else ""
     except (ValueError, RecursionError):
         value = json_text
-    said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return inert(" ".join(said[:_PREVIEW].split()))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return escape_control(" ".join(text[:_PREVIEW].split()))
 
 
-def _metadata(its: pb.DatasetItem) -> str:
-    return "" if its.metadata_json in {"", "{}"} else preview(its.metadata_json)
+def _metadata(item: pb.DatasetItem) -> str:
+    return "" if item.metadata_json in {"", "{}"} else preview(item.metadata_json)
 
 
 def _indented(json_text: str) -> str:
@@ -134,6 +153,6 @@ def _indented(json_text: str) -> str:
 def _shown(label: str, text: str, width: int) -> Iterator[Text]:
     if label:
         yield Text(f"{_MARGIN}{label}", style="dim")
-    for written in inert_lines(text):
-        for line in folded(written, max(width - 2 * len(_MARGIN), 8)):
+    for written in escape_control_lines(text):
+        for line in wrap(written, max(width - 2 * len(_MARGIN), 8)):
             yield Text(2 * _MARGIN + line)

@@ -16,12 +16,12 @@ _NOT_PRINTABLE_ASCII = re.compile(r"[^\n -~]")
 
 
 def document(message: Message) -> dict[str, Any]:
-    """Every field by its name; null for what is absent, enums as their short lower-case names, ids as hex."""
+    """A message as a dictionary: absent fields are None, enums their short lower-case names, bytes hex."""
     return {name: read(message) for name, read in _readers(message.DESCRIPTOR)}
 
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:
-    """JSON in ASCII: whatever strings hold, it prints as harmlessly as it parses."""
+    """JSON in printable ASCII, which no string in it can make act on a terminal."""
     try:
         text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)).decode()
     except TypeError:  # halves of characters, and numbers of more than 64 bits
@@ -30,7 +30,7 @@ def json_text(value: Any, *, indent: int | None = 2) -> str:
 
 
 def streamed(answers: Iterable[Message], rows: str) -> Iterator[str]:
-    """The text of one document, piece by piece: the first answer's, with what all answers have in the field `rows`.
+    """Yield the text of one document: the first answer, with the `rows` of all answers.
 
     Of the fields behind it the document has what the first answer says that has them; of `next_page_token` the last.
     """
@@ -42,17 +42,17 @@ def streamed(answers: Iterable[Message], rows: str) -> Iterator[str]:
         f"  {json_text(name)}: {_indented(value, 2)},\n" for name, value in _fields(first, names[:at])
     )
     yield f'  "{rows}": ['
-    said: dict[str, Message] = {}
+    sources: dict[str, Message] = {}
     gap = "\n"
     for last in itertools.chain([first], pages):
         for field, _ in last.ListFields():
-            said.setdefault(field.name, last)
+            sources.setdefault(field.name, last)
         for row in getattr(last, rows):
             yield f"{gap}    {_indented(document(row), 4)}"
             gap = ",\n"
     yield "]" if gap == "\n" else "\n  ]"
     for name in names[at + 1 :]:
-        source = last if name == "next_page_token" else said.get(name, first)
+        source = last if name == "next_page_token" else sources.get(name, first)
         yield from (f",\n  {json_text(name)}: {_indented(value, 2)}" for name, value in _fields(source, [name]))
     yield "\n}\n"
 
@@ -65,13 +65,13 @@ def _indented(value: Any, cells: int) -> str:
     return json_text(value).replace("\n", "\n" + " " * cells)
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return json.dumps(found.group())[1:-1] if found.group() != "\x7f" else "\\u007f"
+def _escaped(match: re.Match[str]) -> str:
+    return json.dumps(match.group())[1:-1] if match.group() != "\x7f" else "\\u007f"
 
 
 @cache
 def _readers(descriptor: Any) -> list[tuple[str, Callable[[Message], Any]]]:
-    """The fields of a message, each with what reads it: made once, for there may be 100,000 messages."""
+    """The fields of a message type, each with its reader; cached, for there may be 100,000 messages."""
     return [(field.name, _reader(field)) for field in descriptor.fields]
 
 
@@ -100,6 +100,6 @@ def _of_one(field: Any) -> Callable[[Any], Any]:
 @cache
 def _short_name(enum: Any, number: int) -> str | int:
     """`LEVEL_ERROR` of Level as `error`; the number itself when this program is older than the answer."""
-    known = enum.values_by_number.get(number)
+    value = enum.values_by_number.get(number)
     prefix = "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in enum.name).strip("_")
-    return known.name.removeprefix(f"{prefix}_").lower() if known else number
+    return value.name.removeprefix(f"{prefix}_").lower() if value else number

@@ -74,12 +74,12 @@ def clock(instant: Timestamp, zone: tzinfo) -> str:
 
 
 def date_and_time(instant: Timestamp, zone: tzinfo) -> str:
-    """To a millisecond."""
+    """A date and time, to a millisecond."""
     return _local(instant, zone).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
 def instants(column: Sequence[Timestamp], zone: tzinfo, today: date) -> list[str]:
-    """A column of them in one form: the time of day where all are of today, else with what the date needs."""
+    """A column of times in one form: the time of day where all are today, else with as much of the date as needed."""
     moments = [_local(instant, zone) for instant in column]
     if all(moment.date() == today for moment in moments):
         return [moment.strftime("%H:%M:%S") for moment in moments]
@@ -98,7 +98,7 @@ def _local(instant: Timestamp, zone: tzinfo) -> datetime:
 
 
 def _three_digits(number: float) -> str:
-    """Of a number from 1 to 999.5."""
+    """A number from 1 to 999.5 with three significant digits."""
     if number < 9.995:
         return f"{number:.2f}"
     return f"{number:.1f}" if number < 99.95 else f"{number:.0f}"

@@ -4,7 +4,7 @@ from lodestream_proto.v1 import trace_pb2
 from lodestream_proto.v1.trace_pb2 import Level, Span, SpanType
 from rich.text import Text
 
-from services.edge.cli.render.text import inert
+from services.edge.cli.render.text import escape_control
 
 _TYPES: dict[SpanType.ValueType, tuple[str, str]] = {
     trace_pb2.SPAN_TYPE_GENERATION: ("llm", "magenta"),
@@ -25,7 +25,7 @@ _LEVELS: dict[Level.ValueType, tuple[str, str]] = {
 
 
 def type_word(span: Span) -> Text:
-    """At most five letters."""
+    """The word of a span's type, at most five letters, in its colour."""
     word, style = _TYPES.get(span.type, ("span", "dim"))
     return Text(word, style=style)
 
@@ -36,10 +36,14 @@ def type_style(span_type: SpanType.ValueType) -> str:
 
 
 def level_word(level: Level.ValueType) -> Text:
-    """Empty for the default level."""
+    """The word of a level in its colour; empty for the default level."""
     return Text(*_LEVELS.get(level, ("", "")))
 
 
 def named(name: str, level: Level.ValueType) -> Text:
-    """A name in its level's colour; a dim stand-in where there is none yet."""
-    return Text(inert(name), style=_LEVELS.get(level, ("", ""))[1]) if name else Text("(no name yet)", style="dim")
+    """A name in its level's colour, or a dim placeholder where there is none yet."""
+    return (
+        Text(escape_control(name), style=_LEVELS.get(level, ("", ""))[1])
+        if name
+        else Text("(no name yet)", style="dim")
+    )

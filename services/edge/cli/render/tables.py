@@ -8,14 +8,14 @@ from lodestream_proto.v1.query_pb2 import Freshness
 from rich.text import Text
 
 from services.edge.cli.render.quantities import clock, duration
-from services.edge.cli.render.text import fitted, inert
+from services.edge.cli.render.text import escape_control, fit
 
 GAP = 2  # cells between columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column; all have the same number of cells. One that is empty everywhere is left out."""
+    """A column of a table. One that has no text in any row is left out."""
 
     title: str
     cells: Sequence[Text]
@@ -38,7 +38,7 @@ class Column:
 
 
 def lay_out(columns: Sequence[Column], width: int) -> list[Text]:
-    """A line of titles and one a row, all of the same width, which is at most `width`."""
+    """The table's lines: the titles, then one per row, all equally wide and at most `width` cells."""
     shown = _chosen(columns, width)
     widths = _widths(shown, width)
     rows = zip(*(column.cells for column in shown), strict=True)
@@ -57,38 +57,44 @@ def _chosen(columns: Sequence[Column], width: int) -> list[Column]:
 
 
 def _widths(shown: Sequence[Column], width: int) -> list[int]:
-    """Minimums first; what is left goes cell by cell to those columns that want more and have least."""
+    """Give each column its minimum, then the remaining cells one by one to the narrowest that want more."""
     widths = [column.minimum for column in shown]
     wanted = [column.wanted for column in shown]
-    left = width - sum(widths) - GAP * (len(shown) - 1)
-    while left > 0 and (wanting := [each for each in range(len(shown)) if widths[each] < wanted[each]]):
+    remaining = width - sum(widths) - GAP * (len(shown) - 1)
+    while remaining > 0 and (wanting := [each for each in range(len(shown)) if widths[each] < wanted[each]]):
         widths[min(wanting, key=widths.__getitem__)] += 1
-        left -= 1
-    while left < 0 and (widest := max(widths)) > 1:
+        remaining -= 1
+    while remaining < 0 and (widest := max(widths)) > 1:
         widths[widths.index(widest)] -= 1
-        left += 1
+        remaining += 1
     return widths
 
 
 def _line(shown: Sequence[Column], widths: Sequence[int], cells: Sequence[Text]) -> Text:
-    fields = [fitted(cell, width, right=column.right) for column, width, cell in zip(shown, widths, cells, strict=True)]
+    fields = [fit(cell, width, right=column.right) for column, width, cell in zip(shown, widths, cells, strict=True)]
     return Text(" " * GAP).join(fields)
 
 
-def footer(known: Freshness, zone: tzinfo) -> Text:
-    """Up to when an answer is complete, and how far that is behind."""
-    complete = f"complete up to {clock(known.complete_until, zone)}, " if known.HasField("complete_until") else ""
-    return Text(f"{complete}lag {lag(known)}", style="dim")
+def footer(freshness: Freshness, zone: tzinfo) -> Text:
+    """Up to when an answer is complete, and how far the read model lags."""
+    complete = (
+        f"complete up to {clock(freshness.complete_until, zone)}, " if freshness.HasField("complete_until") else ""
+    )
+    return Text(f"{complete}lag {lag(freshness)}", style="dim")
 
 
-def lag(known: Freshness) -> str:
+def lag(freshness: Freshness) -> str:
     """`none`, `1.84 s`, or `all` where nothing is known to be complete."""
-    if not known.lag_ms:
+    if not freshness.lag_ms:
         return "none"
-    return duration(known.lag_ms * 1_000) if known.complete_until.seconds else "all"
+    return duration(freshness.lag_ms * 1_000) if freshness.complete_until.seconds else "all"
 
 
-def list_footer(rows: int, known: Freshness, next_page_token: str, zone: tzinfo) -> list[Text]:
-    """The same for a list: how long it is, and, in a line to copy, where it goes on."""
-    shown = Text(f"{rows:,} shown · ", style="dim").append_text(footer(known, zone))
-    return [shown, Text(f"more: --page-token {inert(next_page_token)}", style="dim")] if next_page_token else [shown]
+def list_footer(rows: int, freshness: Freshness, next_page_token: str, zone: tzinfo) -> list[Text]:
+    """The line below a list: how many rows it has, its freshness, and the option that shows the next page."""
+    shown = Text(f"{rows:,} shown · ", style="dim").append_text(footer(freshness, zone))
+    return (
+        [shown, Text(f"next page: --page-token {escape_control(next_page_token)}", style="dim")]
+        if next_page_token
+        else [shown]
+    )

@@ -16,54 +16,54 @@ _FIRST_PICTURE = 0x2400  # the Unicode block that has a picture for each of the 
 _DELETE_PICTURE = "\u2421"
 
 
-def inert(text: str) -> str:
-    """The text in one line, without any character that acts on a terminal instead of being seen on it."""
+def escape_control(text: str) -> str:
+    """The text in one line, with a visible stand-in for every character that acts on a terminal."""
     return text if text.isprintable() else "".join(map(_visible, text))
 
 
-def inert_lines(text: str) -> list[str]:
-    """The same for text of several lines; tabs become four spaces."""
-    return [inert(line.replace("\t", "    ")) for line in text.replace("\r\n", "\n").split("\n")]
+def escape_control_lines(text: str) -> list[str]:
+    """The lines of a text without control characters; tabs become four spaces."""
+    return [escape_control(line.replace("\t", "    ")) for line in text.replace("\r\n", "\n").split("\n")]
 
 
-class InertWriter(io.TextIOBase):
-    """A file for a terminal: what is written to it is shown line by line, and nothing in it acts on the terminal."""
+class EscapingWriter(io.TextIOBase):
+    """A text stream to a terminal that replaces control characters in what is written."""
 
     def __init__(self, terminal: TextIO) -> None:
         self._terminal = terminal
 
     def write(self, text: str) -> int:
-        """Lines end as they are meant to; whatever else is not visible by itself is shown as a stand-in."""
+        """Write text with its line breaks and tabs; other control characters become visible stand-ins."""
         lines = text.replace("\r\n", "\n").split("\n")
-        self._terminal.write("\n".join("\t".join(map(inert, line.split("\t"))) for line in lines))
+        self._terminal.write("\n".join("\t".join(map(escape_control, line.split("\t"))) for line in lines))
         return len(text)
 
     def flush(self) -> None:
-        """Let it be seen."""
+        """Flush the terminal."""
         self._terminal.flush()
 
 
-def clipped(text: Text, width: int) -> Text:
-    """At most `width` cells of the text, with an ellipsis where something was cut off."""
+def clip(text: Text, width: int) -> Text:
+    """Cut a text to `width` cells, with an ellipsis where something was cut off."""
     short = text.copy()
     short.truncate(width, overflow="ellipsis")
     return short
 
 
-def fitted(text: Text, width: int, *, right: bool = False) -> Text:
-    """Exactly `width` cells: clipped, or padded with spaces on the right, or on the left when `right`-aligned."""
-    short = clipped(text, width)
+def fit(text: Text, width: int, *, right: bool = False) -> Text:
+    """Cut or pad a text to exactly `width` cells; padding is on the right, or on the left where `right`-aligned."""
+    short = clip(text, width)
     missing = width - short.cell_len
     if missing > 0:
         short = Text(" " * missing) + short if right else short + Text(" " * missing)
     return short
 
 
-def flowed(pieces: list[Text], width: int, *, gap: str, indent: int = 0) -> list[Text]:
-    """The pieces one after the other, as many in a line as fit; a piece is never broken, but clipped to the width."""
+def flow(pieces: list[Text], width: int, *, gap: str, indent: int = 0) -> list[Text]:
+    """Lay pieces out in lines, as many as fit in each. A piece is never wrapped, but cut to the width."""
     lines: list[Text] = []
     for piece in pieces:
-        short = clipped(piece, width - indent)
+        short = clip(piece, width - indent)
         if lines and lines[-1].cell_len + cell_len(gap) + short.cell_len <= width:
             lines[-1] += Text(gap) + short
         else:
@@ -71,8 +71,8 @@ def flowed(pieces: list[Text], width: int, *, gap: str, indent: int = 0) -> list
     return lines
 
 
-def folded(line: str, width: int) -> list[str]:
-    """The line in pieces of at most `width` cells, between words where they are not too long. Nothing is left out."""
+def wrap(line: str, width: int) -> list[str]:
+    """Wrap a line into pieces of at most `width` cells, between words where possible. Nothing is left out."""
     pieces = []
     while len(line) > 1 and cell_len(line) > width:
         piece = line[:width]

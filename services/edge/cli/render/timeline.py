@@ -6,7 +6,7 @@ from lodestream_proto.v1.trace_pb2 import Anatomy
 from rich.text import Text
 
 from services.edge.cli.render.quantities import duration, share
-from services.edge.cli.render.text import flowed
+from services.edge.cli.render.text import flow
 
 # Both halves, the left half, the right half of a cell.
 _HEAVY = ("█", "▌", "▐")
@@ -21,11 +21,11 @@ def bar(start: int, end: int, *, whole: int, width: int, heavy: bool) -> str:
     first = min(max(start, 0) * steps // whole, steps - 1)
     last = min(max(-(-end * steps // whole), first + 1), steps)  # rounded up
     both, left, right = _HEAVY if heavy else _LIGHT
-    drawn = []
+    characters = []
     for cell in range(width):
         halves = (first <= 2 * cell < last, first <= 2 * cell + 1 < last)
-        drawn.append(both if all(halves) else left if halves[0] else right if halves[1] else " ")
-    return "".join(drawn)
+        characters.append(both if all(halves) else left if halves[0] else right if halves[1] else " ")
+    return "".join(characters)
 
 
 def axis(whole: int, width: int) -> str:
@@ -42,7 +42,7 @@ def axis(whole: int, width: int) -> str:
 
 
 def _step(whole: int, width: int) -> int:
-    """Between ticks: 1, 2 or 5 times a power of ten, so that labels have room."""
+    """Microseconds between ticks: 1, 2 or 5 times a power of ten, so that labels have room."""
     least = max(whole, 1) * _CELLS_BETWEEN_TICKS / max(width, 1)
     power = 1
     while 5 * power < least:
@@ -60,7 +60,7 @@ class _Kind:
 
 
 def time_breakdown(spent: Anatomy, latency_us: int, width: int) -> list[Text]:
-    """A bar of `width` cells and the legend below it. Shares are of the latency; kinds that overlap add up to more."""
+    """A bar of `width` cells and its legend. Shares are of the latency, and add up to more where kinds overlap."""
     kinds = [
         _Kind("retrieval", spent.retrieval_us, "█", "cyan"),
         _Kind("generation", spent.generation_us, "▓", "magenta"),
@@ -74,21 +74,21 @@ def time_breakdown(spent: Anatomy, latency_us: int, width: int) -> list[Text]:
     legend = [_explained(kind, latency_us) for kind in kinds if kind.us]
     overlap = sum(kind.us for kind in kinds) - latency_us
     if overlap > 0 and latency_us:
-        legend.append(Text(f"({duration(overlap)} of it at the same time)", style="dim"))
-    return [stacked, *flowed(legend, width, gap="   ")] if legend else []
+        legend.append(Text(f"({duration(overlap)} of it in parallel)", style="dim"))
+    return [stacked, *flow(legend, width, gap="   ")] if legend else []
 
 
 def apportioned(parts: list[int], cells: int) -> list[int]:
-    """Cells for each part in proportion, `cells` together; what is more than nothing gets at least one cell."""
+    """Divide `cells` among parts in proportion. Every part above zero gets at least one cell."""
     whole = sum(parts)
     if not whole:
         return [0] * len(parts)
-    given = [max(part * cells // whole, 1) if part else 0 for part in parts]
-    while sum(given) < cells:
-        given[max(range(len(parts)), key=lambda each: parts[each] * cells / whole - given[each])] += 1
-    while sum(given) > cells and max(given) > 1:
-        given[given.index(max(given))] -= 1
-    return given
+    cells_of = [max(part * cells // whole, 1) if part else 0 for part in parts]
+    while sum(cells_of) < cells:
+        cells_of[max(range(len(parts)), key=lambda each: parts[each] * cells / whole - cells_of[each])] += 1
+    while sum(cells_of) > cells and max(cells_of) > 1:
+        cells_of[cells_of.index(max(cells_of))] -= 1
+    return cells_of
 
 
 def _explained(kind: _Kind, latency_us: int) -> Text:

@@ -13,11 +13,11 @@ from rich.text import Text
 from services.edge.cli.render.quantities import cost, counted, date_and_time, duration, micros, tokens
 from services.edge.cli.render.styles import level_word, named, type_style, type_word
 from services.edge.cli.render.tables import GAP, Column, lay_out
-from services.edge.cli.render.text import clipped, fitted, flowed, folded, inert, inert_lines
+from services.edge.cli.render.text import clip, escape_control, escape_control_lines, fit, flow, wrap
 from services.edge.cli.render.timeline import axis, bar, time_breakdown
 
 _DEEPEST_DRAWN = 12  # levels drawn with lines; deeper ones say their depth
-_CRITICAL = "█ critical path   ━ beside it"
+_CRITICAL = "█ critical path   ━ not on it"
 _MISSING_PARENT = "┄ "
 _LABEL = len("warning ")
 _LONGEST_MESSAGE = 400  # characters of a status message; --content has the rest
@@ -39,7 +39,7 @@ class Branch:
 
 
 def branches(spans: Iterable[Span], folded: Iterable[FoldedSpans] = ()) -> list[Branch]:
-    """Every span once: parents before their children, siblings in the order of their start, then what is folded."""
+    """Each span once: parents before children, siblings by start time, then folded groups."""
     groups = [(_stand_in(group), group) for group in sorted(folded, key=lambda group: micros(group.start_time))]
     in_order = [*sorted(spans, key=_start), *(span for span, _ in groups)]
     children, tops = _families(in_order)
@@ -67,12 +67,12 @@ def _stand_in(group: FoldedSpans) -> Span:
 
 
 def _families(in_order: Sequence[Span]) -> tuple[dict[str, list[Span]], list[Span]]:
-    """The children by their parent's id, and those without a parent here."""
-    known = {span.span_id for span in in_order if span.span_id}
+    """The children by parent id, and the spans whose parent is not in the trace."""
+    ids = {span.span_id for span in in_order if span.span_id}
     children: dict[str, list[Span]] = {}
     tops = []
     for span in in_order:
-        if span.parent_span_id in known:
+        if span.parent_span_id in ids:
             children.setdefault(span.parent_span_id, []).append(span)
         else:
             tops.append(span)
@@ -80,7 +80,7 @@ def _families(in_order: Sequence[Span]) -> tuple[dict[str, list[Span]], list[Spa
 
 
 def _grow(tops: Sequence[Span], children: dict[str, list[Span]], drawn: list[Branch], seen: set[int]) -> None:
-    """Draw these spans and all below them. `children` is used up, so that a repeated id has its children once."""
+    """Append these spans and their descendants. `children` is used up, so that a repeated id has its children once."""
     # A pending span: itself, the stem of its parent's children, its depth, whether a sibling follows.
     pending = [(span, "", 0, False) for span in reversed(tops)]
     while pending:
@@ -133,10 +133,10 @@ def _head(trace: TraceSummary, *, width: int, zone: tzinfo) -> list[Text]:
         Text(f"{tokens(trace.tokens)} tokens" if trace.tokens.total else ""),
         Text(cost(trace.cost_usd)),
         Text(date_and_time(trace.start_time, zone), style="dim"),
-        Text("" if trace.root_seen else "the root span has not come yet", style="yellow"),
+        Text("" if trace.root_seen else "the root span has not arrived yet", style="yellow"),
     ]
-    said = [
-        Text.assemble((f"{label} ", "dim"), inert(value))
+    context = [
+        Text.assemble((f"{label} ", "dim"), escape_control(value))
         for label, value in (
             ("user", trace.user_id),
             ("session", trace.session_id),
@@ -148,9 +148,9 @@ def _head(trace: TraceSummary, *, width: int, zone: tzinfo) -> list[Text]:
         if value
     ]
     return [
-        *flowed([Text.assemble(name, "  ", (trace.trace_id, "dim"))], width, gap=""),
-        *flowed([piece for piece in measured if piece.plain], width, gap=" · ", indent=2),
-        *flowed(said, width, gap=" · ", indent=2),
+        *flow([Text.assemble(name, "  ", (trace.trace_id, "dim"))], width, gap=""),
+        *flow([piece for piece in measured if piece.plain], width, gap=" · ", indent=2),
+        *flow(context, width, gap=" · ", indent=2),
     ]
 
 
@@ -163,7 +163,9 @@ def _waterfall(drawn: Sequence[Branch], width: int) -> list[Text]:
         [
             Column(title="span", cells=[_name(branch) for branch in drawn], least=least),
             Column(title="type", cells=[type_word(branch.span) for branch in drawn], rank=4),
-            Column(title="model", cells=[Text(inert(branch.span.model)) for branch in drawn], rank=5, least=10),
+            Column(
+                title="model", cells=[Text(escape_control(branch.span.model)) for branch in drawn], rank=5, least=10
+            ),
             Column(title="time", cells=[_duration(branch) for branch in drawn], right=True),
             Column(title="tokens", cells=[Text(tokens(branch.span.tokens)) for branch in drawn], right=True, rank=3),
             Column(title="cost", cells=[Text(cost(branch.span.cost_usd)) for branch in drawn], right=True, rank=2),
@@ -181,11 +183,11 @@ def _waterfall(drawn: Sequence[Branch], width: int) -> list[Text]:
         bars.append(Text(drawing, style=_bar_style(branch.span)))
     legend = [Text(_CRITICAL, style="dim")]
     if any(branch.parent_missing and not branch.folded for branch in drawn):
-        legend.append(Text(f"{_MISSING_PARENT}its parent is not here", style="dim"))
+        legend.append(Text(f"{_MISSING_PARENT}its parent is missing", style="dim"))
     gap = Text(" " * GAP)
     return [
         *(left + gap + right for left, right in zip(table, bars, strict=True)),
-        *flowed(legend, width, gap="   "),
+        *flow(legend, width, gap="   "),
     ]
 
 
@@ -194,16 +196,16 @@ def _problems(drawn: Sequence[Branch], width: int) -> list[Text]:
     lines = []
     for span in (branch.span for branch in drawn if branch.span.status_message and not branch.folded):
         label = level_word(span.level) or Text("status", style="dim")
-        message = inert(f"{span.name}: {span.status_message[:_LONGEST_MESSAGE]}")
+        message = escape_control(f"{span.name}: {span.status_message[:_LONGEST_MESSAGE]}")
         lines += [
-            fitted(Text() if line else label, _LABEL) + Text(piece)
-            for line, piece in enumerate(folded(message, max(width - _LABEL, 1)))
+            fit(Text() if line else label, _LABEL) + Text(piece)
+            for line, piece in enumerate(wrap(message, max(width - _LABEL, 1)))
         ]
     return lines
 
 
 def _unfolding(spans: Sequence[Span], folded: Sequence[FoldedSpans], width: int) -> list[Text]:
-    """How much is not shown, and how to see it."""
+    """The lines that say how many spans are folded, and how to show them."""
     if not folded:
         return []
     hidden = sum(group.span_count + group.descendant_count for group in folded)
@@ -215,7 +217,7 @@ def _unfolding(spans: Sequence[Span], folded: Sequence[FoldedSpans], width: int)
     return [
         Text(),
         Text(f"{hidden:,} of {hidden + len(spans):,} spans are folded"),
-        *flowed(ways, width, gap=" · ", indent=2),
+        *flow(ways, width, gap=" · ", indent=2),
     ]
 
 
@@ -224,12 +226,12 @@ def _group_name(group: FoldedSpans) -> str:
     noun = "span" if group.span_count == 1 else "spans"
     facts = [f"… {group.span_count:,} more {f'{group.name} ' if group.name else ''}{noun}"]
     if group.duration_us:
-        facts.append(f"{duration(group.duration_us)} together")
+        facts.append(f"{duration(group.duration_us)} in total")
     if group.descendant_count:
         facts.append(f"{group.descendant_count:,} below")
     if group.error_count:
         facts.append(counted(group.error_count, "error"))
-    return inert(", ".join(facts))
+    return escape_control(", ".join(facts))
 
 
 def _name(branch: Branch) -> Text:
@@ -258,16 +260,16 @@ def _bar_style(span: Span) -> str:
 
 
 def contents(spans: Sequence[Span], *, width: int, most_lines: int | None) -> Iterator[Text]:
-    """The content of every span that has any, in the order of the tree, folded at `width`.
+    """The content of each span that has any, in the order of the tree, wrapped at `width`.
 
-    Of each value at most `most_lines` lines; None: all.
+    Each value has at most `most_lines` lines; None means all.
     """
     for branch in branches(spans):
         span = branch.span
         body = [*_facts(span, width), *_blocks(span.content, width, most_lines)]
         if body:
             heading = Text.assemble(type_word(span), " ", named(span.name, span.level), (f"  {span.span_id}", "dim"))
-            yield from (Text(), clipped(heading, width), *body)
+            yield from (Text(), clip(heading, width), *body)
 
 
 def _blocks(content: SpanContent, width: int, most_lines: int | None) -> Iterator[Text]:
@@ -283,12 +285,12 @@ def _facts(span: Span, width: int) -> Iterator[Text]:
     if span.prompt_name:
         facts.append(f"prompt {span.prompt_name} version {span.prompt_version}")
     facts += [f"{name} {number:,}" for name, number in sorted(span.usage.items())]
-    if line := " · ".join(inert(fact) for fact in facts if fact):
-        yield clipped(Text(_MARGIN + line), width)
+    if line := " · ".join(escape_control(fact) for fact in facts if fact):
+        yield clip(Text(_MARGIN + line), width)
 
 
 def _values(content: SpanContent) -> Iterator[tuple[str, str]]:
-    """Label and text of everything that was sent."""
+    """The label and text of each part of a span's content."""
     if content.HasField("input"):
         yield "input", content.input
     if content.HasField("output"):
@@ -303,11 +305,11 @@ def _values(content: SpanContent) -> Iterator[tuple[str, str]]:
     if content.unreadable:
         yield "not read", content.unreadable
     for event in content.events:
-        yield f"event {inert(event.name)} at {micros(event.time) / 1e6:.6f}", event.attributes_json
+        yield f"event {escape_control(event.name)} at {micros(event.time) / 1e6:.6f}", event.attributes_json
 
 
 def _shown(text: str, width: int, most_lines: int | None) -> Iterator[Text]:
-    lines = [line for written in inert_lines(_readable(text)) for line in folded(written, max(width, 8))]
+    lines = [line for written in escape_control_lines(_readable(text)) for line in wrap(written, max(width, 8))]
     for line in lines[:most_lines]:
         yield Text(2 * _MARGIN + line)
     if most_lines is not None and len(lines) > most_lines:
@@ -315,7 +317,7 @@ def _shown(text: str, width: int, most_lines: int | None) -> Iterator[Text]:
 
 
 def _readable(text: str) -> str:
-    """JSON objects and arrays indented; a JSON string as what it says; anything else as it is."""
+    """Indent JSON objects and arrays, and unquote a JSON string; any other text stays."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
