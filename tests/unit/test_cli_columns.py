@@ -7,8 +7,8 @@ from rich.text import Text
 from services.edge.cli.render.tables import Column, lay_out
 
 
-def column(title: str, *cells: str, rank: int = 0, right: bool = False, least: int | None = None) -> Column:
-    return Column(title=title, cells=[Text(cell) for cell in cells], rank=rank, right=right, least=least)
+def column(title: str, *cells: str, rank: int = 0, right: bool = False, min_width: int | None = None) -> Column:
+    return Column(title=title, cells=[Text(cell) for cell in cells], rank=rank, right=right, min_width=min_width)
 
 
 def shown(columns: list[Column], width: int) -> list[str]:
@@ -31,7 +31,7 @@ def test_the_least_important_column_goes_first() -> None:
 
 
 def test_long_cells_shrink_before_a_column_goes() -> None:
-    columns = [column("name", "a-rather-long-name", least=6), column("cost", "$1", rank=1)]
+    columns = [column("name", "a-rather-long-name", min_width=6), column("cost", "$1", rank=1)]
     assert shown(columns, 14) == ["name      cost", "a-rathe…  $1  "]
 
 
@@ -44,7 +44,7 @@ def test_the_identity_is_clipped_only_when_nothing_else_is_left() -> None:
 
 
 def test_no_rows_make_a_line_of_titles() -> None:
-    assert shown([column("id"), column("name", least=3)], 20) == ["id  name"]
+    assert shown([column("id"), column("name", min_width=3)], 20) == ["id  name"]
 
 
 @given(
@@ -57,7 +57,8 @@ def test_no_rows_make_a_line_of_titles() -> None:
 )
 def test_lines_are_equally_wide_and_fit(cells: list[tuple[str, str, int, int | None]], width: int) -> None:
     columns = [
-        column("t", a.replace("\n", ""), b.replace("\n", ""), rank=rank, least=least) for a, b, rank, least in cells
+        column("t", a.replace("\n", ""), b.replace("\n", ""), rank=rank, min_width=min_width)
+        for a, b, rank, min_width in cells
     ]
     assert len({line.cell_len for line in lay_out(columns, width)}) <= 1
     assert all(line.cell_len <= width for line in lay_out(columns, width))

@@ -13,7 +13,7 @@ from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 from services.edge.cli.dataset_export import json_line, write_csv, write_jsonl
 from services.edge.cli.dataset_files import (
     NotReadableError,
-    Refused,
+    RefusedRow,
     Row,
     as_cell,
     as_json,
@@ -41,12 +41,12 @@ def opened(content: bytes) -> io.BufferedReader:
     return io.BufferedReader(io.BytesIO(content))
 
 
-def read(content: str | bytes, file_format: str = "csv", **options: Any) -> list[Row | Refused]:
+def read(content: str | bytes, file_format: str = "csv", **options: Any) -> list[Row | RefusedRow]:
     raw = content.encode() if isinstance(content, str) else content
     return list(read_rows(opened(raw), file_format, **options))
 
 
-def values(row: Row | Refused) -> dict[str, Any]:
+def values(row: Row | RefusedRow) -> dict[str, Any]:
     assert isinstance(row, Row), row
     return {name: json.loads(text) for name, text in row.fields.items()}
 
@@ -83,10 +83,10 @@ def test_quotes_hold_delimiters_quotes_and_lines_and_lines_are_counted() -> None
 
 def test_a_bad_row_is_refused_with_its_line_and_the_good_ones_stay() -> None:
     rows = read(b'q,a\none,1\ntwo\nthree,3,x\n\xff,4\nfive,5\n"six"x,6\nseven,7\n')
-    assert [(row.line, isinstance(row, Refused)) for row in rows] == [
+    assert [(row.line, isinstance(row, RefusedRow)) for row in rows] == [
         (2, False), (3, True), (4, True), (5, True), (6, False), (7, True), (8, False),
     ]  # fmt: skip
-    reasons = [row.reason for row in rows if isinstance(row, Refused)]
+    reasons = [row.reason for row in rows if isinstance(row, RefusedRow)]
     assert reasons[0] == "has 1 cell; the header names 2"
     assert "0xff" in reasons[2]
 
@@ -113,7 +113,7 @@ def test_a_huge_cell_is_read_and_refused_as_an_item_only() -> None:
     (row,) = read(f"input\n{'x' * 2_000_000}\n")
     assert isinstance(row, Row)
     refused = item_of(row, Mapping())
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, RefusedRow)
     assert "bytes; at most 1048576 are taken" in refused.reason
 
 
@@ -134,7 +134,7 @@ def test_json_lines_keep_numbers_and_texts_to_the_letter() -> None:
     first, *refused = rows
     assert isinstance(first, Row)
     assert first.fields["input"] == '{"n": 1.0e2,  "s": "\\u00e4"}'
-    assert [(row.line, row.reason) for row in refused if isinstance(row, Refused)] == [
+    assert [(row.line, row.reason) for row in refused if isinstance(row, RefusedRow)] == [
         (3, "is not a JSON object"),
         (4, "is not JSON: more than one value at column 13"),
         (5, "is not JSON: NaN is not a JSON number"),
@@ -146,7 +146,7 @@ def test_a_json_array_is_read_item_by_item() -> None:
     rows = read('\ufeff[{"input": 1.50}, 2, {"input": "x"}]', "json")
     assert isinstance(rows[0], Row)
     assert rows[0].fields == {"input": "1.50"}
-    assert rows[1] == Refused(2, "is not a JSON object")
+    assert rows[1] == RefusedRow(2, "is not a JSON object")
     for broken in ("{}", "[1,", "nothing"):
         with pytest.raises(NotReadableError):
             read(broken, "json")
@@ -240,7 +240,7 @@ def test_an_empty_cell_is_no_expected_output_but_an_empty_text_in_json_is() -> N
 )
 def test_a_row_that_makes_no_item_says_why(fields: dict[str, Any], mapping: dict[str, Any], reason: str) -> None:
     made = item_of(Row(7, {name: json.dumps(value) for name, value in fields.items()}), Mapping(**mapping))
-    assert isinstance(made, Refused)
+    assert isinstance(made, RefusedRow)
     assert made.line == 7
     assert reason in made.reason
 
@@ -307,7 +307,7 @@ def test_csv_comes_back_with_the_same_values(pairs: list[tuple[Any, Any]]) -> No
     for row, (value, expected), its in zip(rows, pairs, items, strict=True):
         assert isinstance(row, Row)
         made = item_of(row, Mapping())
-        if isinstance(made, Refused):  # what a dataset takes from nobody
+        if isinstance(made, RefusedRow):  # what a dataset takes from nobody
             assert "no JSON" in made.reason or "twice" in made.reason or "NUL" in made.reason
             continue
         assert json.loads(made.input_json) == value

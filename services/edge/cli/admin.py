@@ -149,14 +149,14 @@ def _table(columns: dict[str, str], rows: Sequence[Any]) -> list[Text]:
     """A table of rows; `columns` maps titles to attributes. The first column is never left out."""
     return lay_out(
         [
-            Column(title=title, cells=[Text(_shown(getattr(row, field))) for row in rows], rank=rank)
+            Column(title=title, cells=[Text(_cell_text(getattr(row, field))) for row in rows], rank=rank)
             for rank, (title, field) in enumerate(columns.items())
         ],
         console.width(),
     )
 
 
-def _shown(value: str | datetime | None) -> str:
+def _cell_text(value: str | datetime | None) -> str:
     if isinstance(value, datetime):
         return value.astimezone(console.zone()).strftime("%Y-%m-%d %H:%M")
     return escape_control(value or "")

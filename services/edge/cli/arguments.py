@@ -73,18 +73,18 @@ def score_condition(text: str) -> ScoreCondition:
     match = _SCORE.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a score: write helpful, helpful>=0.5, helpful<=0.2 or tone=kind")
-    name, how, value = match["name"].strip(), match["how"], (match["value"] or "").strip()
-    if how is None:
+    name, operator, value = match["name"].strip(), match["how"], (match["value"] or "").strip()
+    if operator is None:
         return ScoreCondition(name=name)
     number = {"true": 1.0, "false": 0.0}.get(value.lower())
     try:
         number = float(value) if number is None else number
     except ValueError:
-        if how == "=":
+        if operator == "=":
             return ScoreCondition(name=name, categories=[value])
         raise ValueError(f"{value!r} in {text!r} is not a number") from None
     return ScoreCondition(
-        name=name, min_value=None if how == "<=" else number, max_value=None if how == ">=" else number
+        name=name, min_value=None if operator == "<=" else number, max_value=None if operator == ">=" else number
     )
 
 

@@ -56,8 +56,8 @@ def export_items(
       lodestream datasets export questions -o questions.jsonl
       lodestream datasets export questions@12 --split hard -o hard.csv
     """  # noqa: D301
-    chosen = file_format or ("csv" if output.lower().endswith(".csv") else "jsonl")
-    if chosen not in _WRITERS:
+    format_name = file_format or ("csv" if output.lower().endswith(".csv") else "jsonl")
+    if format_name not in _WRITERS:
         raise typer.BadParameter("is csv or jsonl", param_hint="--format")
     if as_json and output == "-":
         raise typer.BadParameter("standard output can't hold both: name a file with -o", param_hint="--json")
@@ -65,7 +65,7 @@ def export_items(
     items = _items(gateway, selector, split or [], wait_for, version)
     first = next(items, None)  # before the file is touched: there may be no such dataset
     with _opened(output) as file:
-        written = _WRITERS[chosen](_from(first, items), file)
+        written = _WRITERS[format_name](_from(first, items), file)
     if as_json:
         console.show_json({"dataset": selector.name, "version": version[0], "items": written, "file": output})
     else:

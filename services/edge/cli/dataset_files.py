@@ -30,7 +30,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedRow:
     """A row that can't be taken."""
 
     line: int
@@ -43,7 +43,7 @@ class NotReadableError(Exception):
 
 def read_rows(
     file: io.BufferedReader, file_format: str, *, encoding: str = "", delimiter: str = "", parse_json: bool = False
-) -> Generator[Row | Refused]:
+) -> Generator[Row | RefusedRow]:
     """The rows of a file that is open at its beginning.
 
     Without an `encoding` the byte order mark says it, else it is UTF-8. Raises NotReadableError.
@@ -75,7 +75,7 @@ def _encoding(beginning: bytes) -> str:
     return next((name for bom, name in _BOMS.items() if beginning.startswith(bom)), "utf-8")
 
 
-def _csv_rows(text: io.TextIOWrapper, delimiter: str, *, parse_json: bool) -> Iterator[Row | Refused]:
+def _csv_rows(text: io.TextIOWrapper, delimiter: str, *, parse_json: bool) -> Iterator[Row | RefusedRow]:
     csv.field_size_limit(_BIGGEST_CELL)
     first = text.readline()
     reader = csv.reader(_again(first, text), delimiter=delimiter or _delimiter(first), strict=True)
@@ -91,7 +91,7 @@ def _csv_rows(text: io.TextIOWrapper, delimiter: str, *, parse_json: bool) -> It
             if header is None or "quote" in reason:
                 # What follows would be read from the middle of a cell.
                 raise NotReadableError(f"{line}: {reason}") from None
-            yield Refused(line, reason)
+            yield RefusedRow(line, reason)
             line = reader.line_num + 1
             continue
         if header is None:
@@ -101,11 +101,11 @@ def _csv_rows(text: io.TextIOWrapper, delimiter: str, *, parse_json: bool) -> It
         line = reader.line_num + 1
 
 
-def _csv_row(line: int, header: list[str], cells: list[str], *, parse_json: bool) -> Row | Refused:
+def _csv_row(line: int, header: list[str], cells: list[str], *, parse_json: bool) -> Row | RefusedRow:
     if len(cells) != len(header):
-        return Refused(line, f"has {len(cells)} cell{'s' if len(cells) > 1 else ''}; the header names {len(header)}")
+        return RefusedRow(line, f"has {len(cells)} cell{'s' if len(cells) > 1 else ''}; the header names {len(header)}")
     if reason := _undecodable(cells):
-        return Refused(line, reason)
+        return RefusedRow(line, reason)
     plain = [unguarded(cell) for cell in cells]
     fields = {name: as_json(cell, parse=parse_json) for name, cell in zip(header, plain, strict=True)}
     return Row(line, fields, frozenset(name for name, cell in zip(header, plain, strict=True) if not cell))
@@ -135,13 +135,13 @@ def _csv_fault(message: str) -> str:
     return f"is not a row of CSV: {message}"
 
 
-def _json_lines(text: io.TextIOWrapper) -> Iterator[Row | Refused]:
+def _json_lines(text: io.TextIOWrapper) -> Iterator[Row | RefusedRow]:
     for line, written in enumerate(text, start=1):
         if written.strip():
             yield _json_row(line, written)
 
 
-def _json_array(text: io.TextIOWrapper) -> Iterator[Row | Refused]:
+def _json_array(text: io.TextIOWrapper) -> Iterator[Row | RefusedRow]:
     """The rows of a JSON array, which is read as a whole. A row's place in it is its line."""
     written = text.read()
     if not written.lstrip().startswith("["):
@@ -154,22 +154,22 @@ def _json_array(text: io.TextIOWrapper) -> Iterator[Row | Refused]:
         yield _json_row(place, value)
 
 
-def _json_row(line: int, written: str) -> Row | Refused:
+def _json_row(line: int, written: str) -> Row | RefusedRow:
     if reason := _undecodable([written]):
-        return Refused(line, reason)
+        return RefusedRow(line, reason)
     if not written.lstrip().startswith("{"):
-        return Refused(line, "is not a JSON object")
+        return RefusedRow(line, "is not a JSON object")
     try:
         pairs = members(written)
     except RecursionError:
-        return Refused(line, "is nested too deeply")
+        return RefusedRow(line, "is nested too deeply")
     except json.JSONDecodeError as error:
-        return Refused(line, f"is not JSON: {error.msg} at column {error.colno}")
+        return RefusedRow(line, f"is not JSON: {error.msg} at column {error.colno}")
     except ValueError as error:
-        return Refused(line, f"is not JSON: {error}")
+        return RefusedRow(line, f"is not JSON: {error}")
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        return Refused(line, "has a key twice")
+        return RefusedRow(line, "has a key twice")
     return Row(line, fields)
 
 

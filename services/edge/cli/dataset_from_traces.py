@@ -20,7 +20,7 @@ from rich.text import Text
 from services.edge.cli import console, options
 from services.edge.cli.connection import Gateway
 from services.edge.cli.console import progress
-from services.edge.cli.dataset_items import Placed, Tally, batches, fault_of, record
+from services.edge.cli.dataset_items import NumberedItem, Tally, batches, fault_of, record
 from services.edge.cli.errors import ExitCode
 from services.edge.cli.options import AsJson, Author, TimeRange, with_options
 from services.edge.cli.render.datasets import item_table
@@ -34,7 +34,7 @@ _SPANS_AT_ONCE = 50  # the root is among the first to start
 class _FromTraces:
     """The items that traces gave, and the traces that gave none."""
 
-    items: list[Placed] = field(default_factory=list)
+    items: list[NumberedItem] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """Trace ids and reasons."""
 
@@ -82,7 +82,7 @@ def add_from_traces(
             else:
                 item.splits[:] = sorted(set(into_split or ()))
                 item.author = author
-                extracted.items.append(Placed(done, item))
+                extracted.items.append(NumberedItem(done, item))
             advance(done)
     new, existing = _split_new(gateway, dataset, extracted.items)
     tally = Tally()
@@ -152,9 +152,9 @@ def _trace_ids(gateway: Gateway, trace_filter: TraceFilter, wait_for: WaitFor | 
             return
 
 
-def _split_new(gateway: Gateway, dataset: str, items: list[Placed]) -> tuple[list[Placed], int]:
+def _split_new(gateway: Gateway, dataset: str, items: list[NumberedItem]) -> tuple[list[NumberedItem], int]:
     """The items that are not in the dataset, each once, and the number of the others."""
-    first: dict[str, Placed] = {}
+    first: dict[str, NumberedItem] = {}
     for placed in items:
         first.setdefault(placed.item.item_id, placed)
     ids = list(first)
@@ -170,7 +170,7 @@ def _split_new(gateway: Gateway, dataset: str, items: list[Placed]) -> tuple[lis
 
 def _show_result(
     dataset: str,
-    new: list[Placed],
+    new: list[NumberedItem],
     existing: int,
     extracted: _FromTraces,
     tally: Tally,

@@ -15,13 +15,13 @@ from rich.text import Text
 from services.edge.cli import console, options
 from services.edge.cli.connection import Gateway
 from services.edge.cli.console import progress
-from services.edge.cli.dataset_files import FORMATS, NotReadableError, Refused, Row, format_of, read_rows
+from services.edge.cli.dataset_files import FORMATS, NotReadableError, RefusedRow, Row, format_of, read_rows
 from services.edge.cli.dataset_items import (
     Mapping,
     MappingError,
+    NumberedItem,
     Part,
-    Placed,
-    Seen,
+    SeenItems,
     Tally,
     batches,
     check_columns,
@@ -123,13 +123,13 @@ def import_items(
     if delimiter and len(delimiter) != 1:
         raise typer.BadParameter("is one character", param_hint="--delimiter")
     tally = Tally()
-    sample: list[Placed] = []
+    sample: list[NumberedItem] = []
     with _opened(file) as source, progress(f"importing {file}", _size(file)) as advance:
         if not dry_run:
             _dataset_there(gateway, name, mapping.author, create=create)
-        chosen = file_format or format_of(file, source.peek(64))
+        format_name = file_format or format_of(file, source.peek(64))
         try:
-            read = read_rows(source, chosen, encoding=encoding, delimiter=delimiter, parse_json=parse_json)
+            read = read_rows(source, format_name, encoding=encoding, delimiter=delimiter, parse_json=parse_json)
             with closing(read) as rows:
                 for batch in batches(_items(rows, mapping, tally, file, as_json=as_json)):
                     sample += batch[: _SAMPLE - len(sample)]
@@ -138,7 +138,7 @@ def import_items(
         except (NotReadableError, MappingError, LookupError) as error:
             _stopped(file, str(error), tally, dry_run=dry_run)
         except CliError as failure:
-            stored = f"; up to line {tally.line:,} all is stored: importing again goes on" if tally.line else ""
+            stored = f"; all up to line {tally.line:,} is stored, importing again continues" if tally.line else ""
             raise CliError(f"{failure}{stored}", failure.code) from None
     _show_result(name, file, tally, sample, dry_run=dry_run, as_json=as_json)
     if tally.refused:
@@ -146,26 +146,26 @@ def import_items(
 
 
 def _items(
-    rows: Iterator[Row | Refused], mapping: Mapping, tally: Tally, file: str, *, as_json: bool
-) -> Iterator[Placed]:
+    rows: Iterator[Row | RefusedRow], mapping: Mapping, tally: Tally, file: str, *, as_json: bool
+) -> Iterator[NumberedItem]:
     """The items of good rows, each once; the others are told."""
-    seen = Seen()
+    seen = SeenItems()
     checked = False
     for row in rows:
         if isinstance(row, Row) and not checked:
             checked = True
             if unknown := check_columns(mapping, row.fields):
                 console.remark(escape_control(f"{file}: ignored columns: {', '.join(unknown)} (--metadata keeps one)"))
-        item = row if isinstance(row, Refused) else item_of(row, mapping)
-        earlier = item if isinstance(item, Refused) else seen.earlier(Placed(row.line, item))
-        if isinstance(earlier, Refused):
+        item = row if isinstance(row, RefusedRow) else item_of(row, mapping)
+        earlier = item if isinstance(item, RefusedRow) else seen.earlier(NumberedItem(row.line, item))
+        if isinstance(earlier, RefusedRow):
             _refuse(tally, earlier, file, as_json=as_json)
-        elif not earlier and not isinstance(item, Refused):
-            yield Placed(row.line, item)
+        elif not earlier and not isinstance(item, RefusedRow):
+            yield NumberedItem(row.line, item)
 
 
 def _store(
-    gateway: Gateway, name: str, batch: list[Placed], tally: Tally, file: str, *, dry_run: bool, as_json: bool
+    gateway: Gateway, name: str, batch: list[NumberedItem], tally: Tally, file: str, *, dry_run: bool, as_json: bool
 ) -> None:
     if dry_run:
         tally.stored += len(batch)
@@ -174,7 +174,7 @@ def _store(
         _refuse(tally, refused, file, as_json=as_json)
 
 
-def _refuse(tally: Tally, refused: Refused, file: str, *, as_json: bool) -> None:
+def _refuse(tally: Tally, refused: RefusedRow, file: str, *, as_json: bool) -> None:
     tally.refused.append(refused)
     if as_json:
         return
@@ -204,7 +204,9 @@ def _dataset_there(gateway: Gateway, name: str, author: str, *, create: bool) ->
         gateway.call(gateway.datasets.CreateDataset, pb.CreateDatasetRequest(dataset=created))
 
 
-def _show_result(name: str, file: str, tally: Tally, sample: list[Placed], *, dry_run: bool, as_json: bool) -> None:
+def _show_result(
+    name: str, file: str, tally: Tally, sample: list[NumberedItem], *, dry_run: bool, as_json: bool
+) -> None:
     if as_json:
         refused = [{"file": file, "line": row.line, "reason": row.reason} for row in tally.refused]
         version = None if dry_run else tally.version

@@ -9,7 +9,7 @@ from lodestream_proto.v1 import datasets_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 
 from services.edge.cli.connection import Gateway
-from services.edge.cli.dataset_files import Refused, Row, members
+from services.edge.cli.dataset_files import RefusedRow, Row, members
 
 _EXPECTED = ("expected_output", "expected")
 _IDS = ("id", "item_id")
@@ -83,14 +83,14 @@ def check_columns(mapping: Mapping, columns: Iterable[str]) -> list[str]:
     return [column for column in present if column not in taken]
 
 
-def item_of(row: Row, mapping: Mapping) -> DatasetItemRecorded | Refused:
+def item_of(row: Row, mapping: Mapping) -> DatasetItemRecorded | RefusedRow:
     """The item of a row, checked as far as that needs no dataset, with its id."""
     try:
         item = _item(row, mapping)
     except (MappingError, ValueError, RecursionError) as error:
-        return Refused(row.line, str(error))
+        return RefusedRow(row.line, str(error))
     fault = fault_of(item)
-    return Refused(row.line, fault) if fault else item
+    return RefusedRow(row.line, fault) if fault else item
 
 
 def _item(row: Row, mapping: Mapping) -> DatasetItemRecorded:
@@ -108,14 +108,14 @@ def _item(row: Row, mapping: Mapping) -> DatasetItemRecorded:
         item.item_id = _first(row, _IDS)
         item.splits[:] = _splits(row, _SPLITS)
     else:
-        item.input_json = _joined(row, mapping.input, bare=mapping.bare_input)
+        item.input_json = _from_columns(row, mapping.input, bare=mapping.bare_input)
     if mapping.expected:
         blank = all(part.column in row.blank for part in mapping.expected)
-        item.expected_output_json = "" if blank else _joined(row, mapping.expected, bare=True)
+        item.expected_output_json = "" if blank else _from_columns(row, mapping.expected, bare=True)
     if mapping.metadata:
         existing = dict(members(item.metadata_json)) if item.metadata_json else {}
         added = {part.name: _field(row, part.column) for part in mapping.metadata if part.column not in row.blank}
-        item.metadata_json = _written({**existing, **added})
+        item.metadata_json = _json_object({**existing, **added})
     if mapping.item_id:
         item.item_id = _first(row, (mapping.item_id,))
     if mapping.split:
@@ -124,10 +124,10 @@ def _item(row: Row, mapping: Mapping) -> DatasetItemRecorded:
     return item
 
 
-def _joined(row: Row, parts: Sequence[Part], *, bare: bool) -> str:
+def _from_columns(row: Row, parts: Sequence[Part], *, bare: bool) -> str:
     if bare and len(parts) == 1:
         return _field(row, parts[0].column)
-    return _written({part.name: _field(row, part.column) for part in parts})
+    return _json_object({part.name: _field(row, part.column) for part in parts})
 
 
 def _field(row: Row, column: str) -> str:
@@ -136,7 +136,7 @@ def _field(row: Row, column: str) -> str:
     return row.fields[column]
 
 
-def _written(fields: dict[str, str]) -> str:
+def _json_object(fields: dict[str, str]) -> str:
     """A JSON object made of JSON texts, each left as it is."""
     return "{" + ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {text}" for name, text in fields.items()) + "}"
 
@@ -218,7 +218,7 @@ def fault_of(item: DatasetItemRecorded) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class NumberedItem:
     """An item, and the line it comes from."""
 
     line: int
@@ -230,7 +230,7 @@ class Tally:
     """Counts of the items stored and refused so far."""
 
     stored: int = 0
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[RefusedRow] = field(default_factory=list)
     version: int = 0
     """The dataset's version after the last batch."""
     position: str = ""
@@ -238,9 +238,9 @@ class Tally:
     """The last one whose item is in."""
 
 
-def batches(items: Iterable[Placed]) -> Iterator[list[Placed]]:
+def batches(items: Iterable[NumberedItem]) -> Iterator[list[NumberedItem]]:
     """Split items into batches of at most 1,000 items and 4 MiB."""
-    batch: list[Placed] = []
+    batch: list[NumberedItem] = []
     size = 0
     for placed in items:
         more = placed.item.ByteSize()
@@ -253,12 +253,12 @@ def batches(items: Iterable[Placed]) -> Iterator[list[Placed]]:
         yield batch
 
 
-def record(gateway: Gateway, dataset: str, batch: Sequence[Placed], tally: Tally) -> list[Refused]:
+def record(gateway: Gateway, dataset: str, batch: Sequence[NumberedItem], tally: Tally) -> list[RefusedRow]:
     """Store a batch, and return the rows that the dataset refused. Raises CliError."""
     request = pb.RecordItemsRequest(dataset_name=dataset, items=[placed.item for placed in batch])
     response = gateway.call(gateway.datasets.RecordItems, request, tries=_TRIES)
     refused = [
-        Refused(placed.line, f"{outcome.field} {outcome.reason}")
+        RefusedRow(placed.line, f"{outcome.field} {outcome.reason}")
         for placed, outcome in zip(batch, response.outcomes, strict=True)
         if outcome.field or outcome.reason
     ]
@@ -268,13 +268,13 @@ def record(gateway: Gateway, dataset: str, batch: Sequence[Placed], tally: Tally
     return refused
 
 
-class Seen:
+class SeenItems:
     """The items imported so far, by id, to find rows that repeat one."""
 
     def __init__(self) -> None:
         self._first: dict[str, tuple[int, int]] = {}
 
-    def earlier(self, placed: Placed) -> Refused | bool:
+    def earlier(self, placed: NumberedItem) -> RefusedRow | bool:
         """False for a new id, True for an identical item, else the refusal of a different one."""
         digest = hash(placed.item.SerializeToString(deterministic=True))
         line, digest_before = self._first.setdefault(placed.item.item_id, (placed.line, digest))
@@ -282,4 +282,4 @@ class Seen:
             return False
         if digest_before == digest:
             return True
-        return Refused(placed.line, f"has the id {placed.item.item_id!r} of line {line}, but another content")
+        return RefusedRow(placed.line, f"has the id {placed.item.item_id!r} of line {line}, but different content")

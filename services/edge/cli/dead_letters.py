@@ -84,8 +84,8 @@ def _show_letters(letters: Sequence[Kept], counts: Mapping[str, int]) -> None:
         "position": [f"{letter.partition}:{letter.offset}" for letter in letters],
         "item": ["record" if letter.item == WHOLE_RECORD else str(letter.item) for letter in letters],
         "project": [escape_control(letter.project_id) for letter in letters],
-        "recorded": [_shown(letter.recorded_at) for letter in letters],
-        "redriven": [_shown(letter.redriven_at) for letter in letters],
+        "recorded": [_local_time(letter.recorded_at) for letter in letters],
+        "redriven": [_local_time(letter.redriven_at) for letter in letters],
         "reason": [escape_control(letter.reason)[:200] for letter in letters],
     }
     console.show(
@@ -171,14 +171,14 @@ def redrive(
       lodestream dead-letters redrive --reason "KeyError"
       lodestream dead-letters redrive --all
     """  # noqa: D301
-    words = ["redrive"]
+    arguments = ["redrive"]
     for name, value in (("--position", where), ("--project", project), ("--reason", reason)):
-        words += [name, value] if value is not None else []
-    if len(words) == 1 and not everything:
+        arguments += [name, value] if value is not None else []
+    if len(arguments) == 1 and not everything:
         raise typer.BadParameter("give a position, --project, --reason or --all")
     if where is not None:
         _place(where if ":" in where else f"{where}:0")
-    follow(read_model, words, as_json=as_json)
+    follow(read_model, arguments, as_json=as_json)
 
 
 def _place(where: str) -> tuple[int, int]:
@@ -188,7 +188,7 @@ def _place(where: str) -> tuple[int, int]:
     return int(partition), int(offset)
 
 
-def _shown(moment: datetime | None) -> str:
+def _local_time(moment: datetime | None) -> str:
     return moment.astimezone(console.zone()).strftime("%Y-%m-%d %H:%M") if moment else ""
 
 

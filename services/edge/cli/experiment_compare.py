@@ -137,12 +137,12 @@ def compare(
     """  # noqa: D301
     first = find_run(gateway, baseline)
     others = [find_run(gateway, run) for run in runs]
-    report = compared(gateway, first, others, statistics, metrics=metric or [], trace_url=files.trace_url)
+    report = compare_runs(gateway, first, others, statistics, metrics=metric or [], trace_url=files.trace_url)
     files.write(report)
     show_report(report, as_document=as_json)
 
 
-def compared(
+def compare_runs(
     gateway: Gateway,
     baseline: pb.ExperimentRun,
     runs: list[pb.ExperimentRun],
@@ -230,7 +230,7 @@ def gate(
     """  # noqa: D301
     rule = _rule(metric, max_regression, min_pairs, max_failed)
     try:
-        report = judged(gateway, statistics, files.trace_url, run=run, baseline=baseline, rule=rule)
+        report = gate_report(gateway, statistics, files.trace_url, run=run, baseline=baseline, rule=rule)
         files.write(report)
         show_report(report, as_document=as_json)
     except CliError as failure:  # that there is no answer must not look like a regression
@@ -239,7 +239,7 @@ def gate(
     raise typer.Exit(report.gate.exit_code)
 
 
-def judged(
+def gate_report(
     gateway: Gateway, statistics: Statistics, trace_url: str, *, run: str, baseline: str, rule: GateRule
 ) -> Report:
     """The run's report with the verdict in it. Raises CliError."""
@@ -254,7 +254,7 @@ def judged(
     names = list(dict.fromkeys([*rule.metrics, *rule.max_regression, *rule.thresholds])) or _numbers(
         baseline_run, candidate
     )
-    report = compared(gateway, baseline_run, [candidate], statistics, metrics=names, trace_url=trace_url)
+    report = compare_runs(gateway, baseline_run, [candidate], statistics, metrics=names, trace_url=trace_url)
     verdict = judge(rule, report.run, report.comparison, report.items)
     return replace(report, gate=verdict)
 

@@ -75,14 +75,14 @@ def setting(text: str) -> Setting:
 
 def prompt_named(text: str) -> Spec:
     """`answer`, `answer:7`, `answer:staging`: a prompt's production version, a version, a label. Raises ValueError."""
-    name, colon, which = text.rpartition(":")
+    name, colon, version_or_label = text.rpartition(":")
     if not colon:
-        name, which = text, ""
-    if not name or (colon and not which):
+        name, version_or_label = text, ""
+    if not name or (colon and not version_or_label):
         raise ValueError(f"{text!r} is not a prompt: write answer, answer:7 or answer:staging")
-    if which.isdecimal() and which.isascii():
-        return Spec(name=name, version=int(which))
-    return Spec(name=name, label=which or "production")
+    if version_or_label.isdecimal() and version_or_label.isascii():
+        return Spec(name=name, version=int(version_or_label))
+    return Spec(name=name, label=version_or_label or "production")
 
 
 def spec_lists(content: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

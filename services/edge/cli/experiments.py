@@ -223,8 +223,8 @@ def run_table(runs: Sequence[pb.ExperimentRun], *, width: int, zone: tzinfo, tod
     return lay_out(
         [
             Column(title="requested", cells=[Text(each, style="dim") for each in requested], rank=3),
-            Column(title="name", cells=[Text(escape_control(run.request.name)) for run in runs], least=20),
-            Column(title="dataset", cells=[Text(_dataset(run)) for run in runs], rank=4, least=12),
+            Column(title="name", cells=[Text(escape_control(run.request.name)) for run in runs], min_width=20),
+            Column(title="dataset", cells=[Text(_dataset(run)) for run in runs], rank=4, min_width=12),
             Column(title="state", cells=[state_word(run) for run in runs]),
             Column(title="items", cells=[Text(_progress(run)) for run in runs], right=True, rank=1),
             Column(title="failed", cells=[_failed(run.items_failed) for run in runs], right=True, rank=2),
@@ -248,12 +248,12 @@ def run_item_table(items: Sequence[pb.ExperimentItem], *, width: int) -> list[Te
     several = any(item.result.repetition for item in items)
     return lay_out(
         [
-            Column(title="item", cells=[Text(escape_control(item.result.item_id)) for item in items], least=12),
+            Column(title="item", cells=[Text(escape_control(item.result.item_id)) for item in items], min_width=12),
             Column(
                 title="", cells=[Text(f"#{item.result.repetition + 1}" if several else "") for item in items], rank=3
             ),
-            Column(title="input", cells=[Text(_input(item)) for item in items], rank=6, least=16),
-            Column(title="output", cells=[_output(item) for item in items], least=20),
+            Column(title="input", cells=[Text(_input(item)) for item in items], rank=6, min_width=16),
+            Column(title="output", cells=[_output(item) for item in items], min_width=20),
             *(
                 Column(
                     title=escape_control(name),
@@ -286,8 +286,8 @@ def _mean(run: pb.ExperimentRun, name: str) -> Text:
         return Text("")
     if evaluation.HasField("mean"):
         return Text(f"{100 * evaluation.mean:.1f} %" if evaluation.counts else f"{evaluation.mean:.3g}")
-    most = max(evaluation.counts.items(), key=lambda pair: pair[1], default=("", 0))
-    return Text(escape_control(f"{most[0]} {most[1]:,}") if most[1] else "")
+    most_common = max(evaluation.counts.items(), key=lambda pair: pair[1], default=("", 0))
+    return Text(escape_control(f"{most_common[0]} {most_common[1]:,}") if most_common[1] else "")
 
 
 def _latency(run: pb.ExperimentRun) -> Text:

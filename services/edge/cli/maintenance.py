@@ -153,7 +153,7 @@ def event_lines(event: Mapping[str, Any]) -> list[str]:
         case "waiting":
             return [f"waiting: {escape_control(event['reason'])}"]
         case "compared" | "verified":
-            return _compared(event)
+            return _comparison_lines(event)
         case "swapped":
             return [f"swapped; batches waited for {event['held_ms']} ms. The old one is kept as {event['kept']}"]
         case "different":
@@ -181,7 +181,7 @@ def _duration(seconds: int) -> str:
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
-def _compared(event: Mapping[str, Any]) -> list[str]:
+def _comparison_lines(event: Mapping[str, Any]) -> list[str]:
     """Row counts by table, the partitions and days that differ, and the first rows that do."""
     sides = [
         side for side in ("live", "rebuilt", "log", "stored") if any(side in of for of in event["tables"].values())

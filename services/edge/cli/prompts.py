@@ -366,15 +366,15 @@ def prompt_table(prompts: Sequence[PromptSummary], *, width: int, zone: tzinfo, 
     updated = instants([prompt.updated_at for prompt in prompts], zone, today)
     return lay_out(
         [
-            Column(title="name", cells=[Text(escape_control(prompt.name)) for prompt in prompts], least=20),
+            Column(title="name", cells=[Text(escape_control(prompt.name)) for prompt in prompts], min_width=20),
             Column(title="type", cells=[Text("chat" if prompt.is_chat else "text") for prompt in prompts], rank=4),
             Column(title="latest", cells=[Text(str(prompt.latest_version)) for prompt in prompts], right=True, rank=1),
-            Column(title="labels", cells=[_holders(prompt) for prompt in prompts], rank=2, least=12),
+            Column(title="labels", cells=[_holders(prompt) for prompt in prompts], rank=2, min_width=12),
             Column(
                 title="tags",
                 cells=[Text(escape_control(", ".join(prompt.tags))) for prompt in prompts],
                 rank=5,
-                least=8,
+                min_width=8,
             ),
             Column(title="updated", cells=[Text(each, style="dim") for each in updated], rank=3),
             Column(title="", cells=[Text("archived" if prompt.archived else "", style="yellow") for prompt in prompts]),
@@ -390,13 +390,15 @@ def version_table(versions: Sequence[PromptVersion], *, width: int, zone: tzinfo
         [
             Column(title="version", cells=[Text(str(version.version)) for version in versions], right=True),
             Column(title="created", cells=[Text(each, style="dim") for each in created], rank=3),
-            Column(title="by", cells=[Text(escape_control(version.author)) for version in versions], rank=4, least=8),
-            Column(title="labels", cells=[_labels(version) for version in versions], rank=1, least=12),
+            Column(
+                title="by", cells=[Text(escape_control(version.author)) for version in versions], rank=4, min_width=8
+            ),
+            Column(title="labels", cells=[_labels(version) for version in versions], rank=1, min_width=12),
             Column(
                 title="message",
                 cells=[Text(escape_control(version.commit_message)) for version in versions],
                 rank=2,
-                least=16,
+                min_width=16,
             ),
         ],
         width,
@@ -405,15 +407,15 @@ def version_table(versions: Sequence[PromptVersion], *, width: int, zone: tzinfo
 
 def move_table(moves: Sequence[LabelMove], *, width: int, zone: tzinfo, today: date) -> list[Text]:
     """A table with one line per move of a label."""
-    moved = instants([move.moved_at for move in moves], zone, today)
+    times = instants([move.moved_at for move in moves], zone, today)
     return lay_out(
         [
             Column(title="revision", cells=[Text(str(move.revision)) for move in moves], right=True, rank=3),
             Column(title="label", cells=[Text(escape_control(move.label), style="green") for move in moves]),
             Column(title="from", cells=[_version(move.from_version) for move in moves], right=True),
             Column(title="to", cells=[_version(move.to_version) for move in moves], right=True),
-            Column(title="moved", cells=[Text(each, style="dim") for each in moved], rank=1),
-            Column(title="by", cells=[Text(escape_control(move.author)) for move in moves], rank=2, least=8),
+            Column(title="moved", cells=[Text(each, style="dim") for each in times], rank=1),
+            Column(title="by", cells=[Text(escape_control(move.author)) for move in moves], rank=2, min_width=8),
         ],
         width,
     )
@@ -499,8 +501,8 @@ def plain_content(version: PromptVersion) -> str:
 
 def difference(old: PromptVersion, new: PromptVersion) -> list[str]:
     """The lines of a unified diff of content and config; empty when both are the same."""
-    before, after = (f"{its.name} version {its.version}" for its in (old, new))
-    return list(difflib.unified_diff(_compared(old), _compared(new), before, after, lineterm=""))
+    before, after = (f"{version.name} version {version.version}" for version in (old, new))
+    return list(difflib.unified_diff(_diff_source(old), _diff_source(new), before, after, lineterm=""))
 
 
 def coloured_diff(diff: Sequence[str]) -> Iterator[Text]:
@@ -510,7 +512,7 @@ def coloured_diff(diff: Sequence[str]) -> Iterator[Text]:
         yield Text(escape_control(line), style="bold" if number < 2 else styles.get(line[:1], ""))
 
 
-def _compared(version: PromptVersion) -> list[str]:
+def _diff_source(version: PromptVersion) -> list[str]:
     lines = plain_content(version).splitlines()
     return lines if version.config_json in {"", "{}"} else [*lines, "", "config:", *_config(version).splitlines()]
 

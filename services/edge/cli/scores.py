@@ -49,7 +49,7 @@ def score_target(
     session: Annotated[str, typer.Option(metavar="ID", help="Session that is scored.")] = "",
     run: Annotated[str, typer.Option(metavar="ID", help="Experiment run that is scored.")] = "",
 ) -> ScoreTarget:
-    """One of them."""
+    """The one thing that is scored. Raises typer.BadParameter for none or several."""
     if sum(map(bool, (trace, session, run))) != 1:
         raise typer.BadParameter("give one of --trace, --session and --run", param_hint="--trace")
     if span and not (trace and _SPAN_ID.fullmatch(span)):

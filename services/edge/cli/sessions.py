@@ -23,7 +23,7 @@ from services.edge.cli.render.json_output import document
 from services.edge.cli.render.quantities import cost, count, counted, duration, instants, micros, tokens
 from services.edge.cli.render.tables import Column, lay_out, list_footer
 from services.edge.cli.render.text import escape_control, flow
-from services.edge.cli.traces import listed
+from services.edge.cli.traces import trace_list
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -68,7 +68,7 @@ def list_sessions(
     if as_json:
         console.show_json(document(response))
     else:
-        console.show(_listed(response))
+        console.show(_session_list(response))
 
 
 @app.command("get")
@@ -98,10 +98,10 @@ def get_session(
         console.show_json(document(response))
     else:
         console.show(session_summary(response.session, width=console.width()))
-        console.show([Text(), *listed(response)])
+        console.show([Text(), *trace_list(response)])
 
 
-def _listed(response: ListSessionsResponse) -> Iterator[Text]:
+def _session_list(response: ListSessionsResponse) -> Iterator[Text]:
     zone = console.zone()
     today = datetime.now(zone).date()
     if response.sessions:
@@ -127,8 +127,8 @@ def session_table(sessions: Sequence[SessionSummary], *, width: int, zone: tzinf
             Column(title="errors", cells=[_errors(session) for session in sessions], right=True, rank=3),
             Column(title="tokens", cells=texts(lambda session: tokens(session.tokens)), right=True, rank=6),
             Column(title="cost", cells=texts(lambda session: cost(session.cost_usd)), right=True, rank=5),
-            Column(title="users", cells=texts(lambda session: ", ".join(session.user_ids)), rank=7, least=8),
-            Column(title="env", cells=texts(lambda session: ", ".join(session.environments)), rank=8, least=6),
+            Column(title="users", cells=texts(lambda session: ", ".join(session.user_ids)), rank=7, min_width=8),
+            Column(title="env", cells=texts(lambda session: ", ".join(session.environments)), rank=8, min_width=6),
         ],
         width,
     )

@@ -95,7 +95,9 @@ def process_table(processes: Sequence[LocalProcess], *, width: int) -> list[Text
             Column(title="state", cells=[_state(each) for each in processes]),
             Column(title="pid", cells=[Text(str(each.pid or "")) for each in processes], right=True, rank=2),
             Column(title="memory", cells=[Text(_memory(each)) for each in processes], right=True, rank=1),
-            Column(title="address", cells=[Text(escape_control(each.address)) for each in processes], rank=3, least=14),
+            Column(
+                title="address", cells=[Text(escape_control(each.address)) for each in processes], rank=3, min_width=14
+            ),
         ],
         width,
     )
@@ -108,7 +110,9 @@ def projection_table(projections: Sequence[ProjectionStatus], *, width: int) -> 
     table = lay_out(
         [
             Column(title="projection", cells=[Text(escape_control(each.projection)) for each in projections]),
-            Column(title="topic", cells=[Text(escape_control(each.topic)) for each in projections], rank=2, least=12),
+            Column(
+                title="topic", cells=[Text(escape_control(each.topic)) for each in projections], rank=2, min_width=12
+            ),
             Column(title="state", cells=[_state_of(each) for each in projections]),
             Column(title="lag", cells=[_lag(each) for each in projections], right=True),
         ],

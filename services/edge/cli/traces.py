@@ -35,7 +35,7 @@ from services.edge.cli.paging import Pages
 from services.edge.cli.render.json_output import document, streamed
 from services.edge.cli.render.quantities import clock, cost, count, counted, duration, instants, tokens
 from services.edge.cli.render.scores import attached_scores, score_columns
-from services.edge.cli.render.styles import level_word, named
+from services.edge.cli.render.styles import level_word, styled_name
 from services.edge.cli.render.tables import Column, footer, lay_out, list_footer
 from services.edge.cli.render.text import clip, escape_control, fit
 from services.edge.cli.render.trace import contents, draw_trace
@@ -105,7 +105,7 @@ def list_traces(
     if as_json:
         console.show_json(document(response))
     else:
-        console.show(listed(response))
+        console.show(trace_list(response))
 
 
 @app.command("get")
@@ -171,7 +171,7 @@ def get_trace(
     for page in pages:
         trace.MergeFrom(page)
     with_content = trace.spans if request.with_content else ()
-    console.show_paged(_drawn(trace, (), with_content, most_lines=None if full else _MOST_LINES))
+    console.show_paged(_trace_picture(trace, (), with_content, most_lines=None if full else _MOST_LINES))
 
 
 @app.command("tail")
@@ -202,7 +202,7 @@ def tail_traces(
                 console.show([trace_line(response.trace, width=console.width(), zone=console.zone())])
 
 
-def listed(response: ListTracesResponse | GetSessionResponse) -> Iterator[Text]:
+def trace_list(response: ListTracesResponse | GetSessionResponse) -> Iterator[Text]:
     """The table of traces and the line below it."""
     zone = console.zone()
     today = datetime.now(zone).date()
@@ -227,10 +227,10 @@ def _show_overview(
         )
         for page in _pages(gateway, request):
             spans += page.spans
-    console.show_paged(_drawn(overview, overview.folded, spans, most_lines=most_lines))
+    console.show_paged(_trace_picture(overview, overview.folded, spans, most_lines=most_lines))
 
 
-def _drawn(
+def _trace_picture(
     response: GetTraceResponse | GetTraceOverviewResponse,
     folded: Sequence[FoldedSpans],
     with_content: Sequence[Span],
@@ -275,17 +275,17 @@ def trace_table(traces: Sequence[TraceSummary], *, width: int, zone: tzinfo, tod
     return lay_out(
         [
             Column(title="start", cells=[Text(start, style="dim") for start in starts], rank=2),
-            Column(title="name", cells=[named(trace.name, trace.level) for trace in traces], least=20),
+            Column(title="name", cells=[styled_name(trace.name, trace.level) for trace in traces], min_width=20),
             Column(title="latency", cells=[_latency(trace) for trace in traces], right=True, rank=1),
             Column(title="level", cells=[level_word(trace.level) for trace in traces], rank=3),
             Column(title="spans", cells=texts(lambda trace: count(trace.span_count)), right=True, rank=6),
             Column(title="tokens", cells=texts(lambda trace: tokens(trace.tokens)), right=True, rank=5),
             Column(title="cost", cells=texts(lambda trace: cost(trace.cost_usd)), right=True, rank=4),
-            Column(title="user", cells=texts(lambda trace: trace.user_id), rank=7, least=8),
-            Column(title="session", cells=texts(lambda trace: trace.session_id), rank=8, least=8),
-            Column(title="tags", cells=texts(lambda trace: ", ".join(trace.tags)), rank=10, least=8),
-            Column(title="env", cells=texts(lambda trace: trace.environment), rank=9, least=6),
-            Column(title="release", cells=texts(lambda trace: trace.release), rank=11, least=6),
+            Column(title="user", cells=texts(lambda trace: trace.user_id), rank=7, min_width=8),
+            Column(title="session", cells=texts(lambda trace: trace.session_id), rank=8, min_width=8),
+            Column(title="tags", cells=texts(lambda trace: ", ".join(trace.tags)), rank=10, min_width=8),
+            Column(title="env", cells=texts(lambda trace: trace.environment), rank=9, min_width=6),
+            Column(title="release", cells=texts(lambda trace: trace.release), rank=11, min_width=6),
             *score_columns(traces),
             Column(title="id", cells=[Text(trace.trace_id, style="dim") for trace in traces]),
         ],
@@ -308,7 +308,7 @@ def trace_line(trace: TraceSummary, *, width: int, zone: tzinfo) -> Text:
                 Text(clock(trace.start_time, zone), style="dim"),
                 Text(trace.trace_id, style="dim"),
                 fit(_latency(trace), len("999 ms"), right=True),
-                Text(" · ").join([piece for piece in [named(trace.name, trace.level), *rest] if piece.plain]),
+                Text(" · ").join([piece for piece in [styled_name(trace.name, trace.level), *rest] if piece.plain]),
             ]
         ),
         width,

@@ -28,7 +28,7 @@ def dataset_table(datasets: Sequence[pb.Dataset], *, width: int, zone: tzinfo, t
     changed = instants([dataset.changed_at for dataset in datasets], zone, today)
     return lay_out(
         [
-            Column(title="name", cells=[Text(escape_control(dataset.name)) for dataset in datasets], least=20),
+            Column(title="name", cells=[Text(escape_control(dataset.name)) for dataset in datasets], min_width=20),
             Column(title="version", cells=[Text(f"{dataset.version:,}") for dataset in datasets], right=True, rank=1),
             Column(title="items", cells=[Text(count(dataset.item_count)) for dataset in datasets], right=True),
             Column(title="runs", cells=[Text(count(dataset.run_count)) for dataset in datasets], right=True, rank=2),
@@ -36,14 +36,14 @@ def dataset_table(datasets: Sequence[pb.Dataset], *, width: int, zone: tzinfo, t
                 title="splits",
                 cells=[Text(escape_control(", ".join(dataset.splits))) for dataset in datasets],
                 rank=4,
-                least=8,
+                min_width=8,
             ),
             Column(title="changed", cells=[Text(each, style="dim") for each in changed], rank=3),
             Column(
                 title="description",
                 cells=[Text(escape_control(dataset.description)) for dataset in datasets],
                 rank=5,
-                least=16,
+                min_width=16,
             ),
             Column(
                 title="", cells=[Text("archived" if dataset.archived else "", style="yellow") for dataset in datasets]
@@ -65,14 +65,14 @@ def dataset_summary(dataset: pb.Dataset, *, width: int, zone: tzinfo) -> Iterato
     ]
     yield clip(Text(_MARGIN + escape_control(" · ".join(facts)), style="dim"), width)
     if dataset.description:
-        yield from _shown("", dataset.description, width)
+        yield from _labelled("", dataset.description, width)
     for label, text in (
         ("metadata", dataset.metadata_json),
         ("input schema", dataset.input_schema_json),
         ("expected output schema", dataset.expected_output_schema_json),
     ):
         if text not in {"", "{}"}:
-            yield from _shown(label, _indented(text), width)
+            yield from _labelled(label, _indented(text), width)
 
 
 def item_table(items: Sequence[pb.DatasetItem], *, width: int) -> list[Text]:
@@ -80,14 +80,20 @@ def item_table(items: Sequence[pb.DatasetItem], *, width: int) -> list[Text]:
     return lay_out(
         [
             Column(title="id", cells=[Text(escape_control(item.item_id)) for item in items]),
-            Column(title="input", cells=[Text(preview(item.input_json)) for item in items], least=20),
+            Column(title="input", cells=[Text(preview(item.input_json)) for item in items], min_width=20),
             Column(
-                title="expected", cells=[Text(preview(item.expected_output_json)) for item in items], rank=1, least=16
+                title="expected",
+                cells=[Text(preview(item.expected_output_json)) for item in items],
+                rank=1,
+                min_width=16,
             ),
             Column(
-                title="splits", cells=[Text(escape_control(", ".join(item.splits))) for item in items], rank=3, least=6
+                title="splits",
+                cells=[Text(escape_control(", ".join(item.splits))) for item in items],
+                rank=3,
+                min_width=6,
             ),
-            Column(title="metadata", cells=[Text(_metadata(item)) for item in items], rank=4, least=12),
+            Column(title="metadata", cells=[Text(_metadata(item)) for item in items], rank=4, min_width=12),
             Column(title="since", cells=[Text(f"{item.version:,}") for item in items], right=True, rank=2),
             Column(title="", cells=[Text("archived" if item.archived else "", style="yellow") for item in items]),
         ],
@@ -100,11 +106,11 @@ def item_contents(items: Sequence[pb.DatasetItem], *, width: int) -> Iterator[Te
     for item in items:
         splits = f"  {', '.join(item.splits)}" if item.splits else ""
         yield clip(Text.assemble((escape_control(item.item_id), "bold"), (escape_control(splits), "green")), width)
-        yield from _shown("input", _indented(item.input_json), width)
+        yield from _labelled("input", _indented(item.input_json), width)
         if item.expected_output_json:
-            yield from _shown("expected output", _indented(item.expected_output_json), width)
+            yield from _labelled("expected output", _indented(item.expected_output_json), width)
         if item.metadata_json not in {"", "{}"}:
-            yield from _shown("metadata", _indented(item.metadata_json), width)
+            yield from _labelled("metadata", _indented(item.metadata_json), width)
         if item.source_trace_id:
             yield clip(Text(f"{_MARGIN}from trace {item.source_trace_id}", style="dim"), width)
         yield Text()
@@ -117,11 +123,11 @@ def change_table(changes: Sequence[pb.DatasetChange], *, width: int, zone: tzinf
         [
             Column(title="version", cells=[Text(f"{change.version:,}") for change in changes], right=True),
             Column(title="change", cells=[Text(*_KINDS.get(change.kind, ("", ""))) for change in changes]),
-            Column(title="item", cells=[Text(escape_control(change.item.item_id)) for change in changes], least=12),
+            Column(title="item", cells=[Text(escape_control(change.item.item_id)) for change in changes], min_width=12),
             Column(
-                title="input", cells=[Text(preview(change.item.input_json)) for change in changes], rank=3, least=16
+                title="input", cells=[Text(preview(change.item.input_json)) for change in changes], rank=3, min_width=16
             ),
-            Column(title="by", cells=[Text(escape_control(change.author)) for change in changes], rank=2, least=8),
+            Column(title="by", cells=[Text(escape_control(change.author)) for change in changes], rank=2, min_width=8),
             Column(title="at", cells=[Text(each, style="dim") for each in changed], rank=1),
         ],
         width,
@@ -150,7 +156,7 @@ def _indented(json_text: str) -> str:
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _shown(label: str, text: str, width: int) -> Iterator[Text]:
+def _labelled(label: str, text: str, width: int) -> Iterator[Text]:
     if label:
         yield Text(f"{_MARGIN}{label}", style="dim")
     for written in escape_control_lines(text):

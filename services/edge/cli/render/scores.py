@@ -34,17 +34,19 @@ def score_table(scores: Sequence[Score], *, width: int, zone: tzinfo, today: dat
     return lay_out(
         [
             Column(title="given", cells=[Text(each, style="dim") for each in times], rank=2),
-            Column(title="name", cells=[Text(escape_control(score.name)) for score in scores], least=12),
-            Column(title="value", cells=[score_text(score.value) for score in scores], least=8),
-            Column(title="target", cells=[_target(score.target) for score in scores], rank=1, least=16),
+            Column(title="name", cells=[Text(escape_control(score.name)) for score in scores], min_width=12),
+            Column(title="value", cells=[score_text(score.value) for score in scores], min_width=8),
+            Column(title="target", cells=[_target(score.target) for score in scores], rank=1, min_width=16),
             Column(title="source", cells=[Text(_SOURCES.get(score.source, "")) for score in scores], rank=5),
             Column(
                 title="by",
                 cells=[Text(escape_control(score.author or score.evaluator_version)) for score in scores],
                 rank=4,
-                least=8,
+                min_width=8,
             ),
-            Column(title="comment", cells=[Text(escape_control(score.comment)) for score in scores], rank=3, least=12),
+            Column(
+                title="comment", cells=[Text(escape_control(score.comment)) for score in scores], rank=3, min_width=12
+            ),
             Column(title="", cells=[_standing(score) for score in scores]),
             Column(title="id", cells=[Text(escape_control(score.score_id), style="dim") for score in scores], rank=6),
         ],
@@ -56,8 +58,8 @@ def group_table(groups: Sequence[ScoreGroup], *, width: int) -> list[Text]:
     """A table with one line per name and group."""
     return lay_out(
         [
-            Column(title="name", cells=[Text(escape_control(group.name)) for group in groups], least=12),
-            Column(title="", cells=[Text(escape_control(group.key)) for group in groups], rank=1, least=12),
+            Column(title="name", cells=[Text(escape_control(group.name)) for group in groups], min_width=12),
+            Column(title="", cells=[Text(escape_control(group.key)) for group in groups], rank=1, min_width=12),
             Column(title="count", cells=[Text(count(group.count)) for group in groups], right=True),
             *(
                 Column(title=title, cells=[_number(group, field) for group in groups], right=True, rank=rank)
@@ -65,7 +67,7 @@ def group_table(groups: Sequence[ScoreGroup], *, width: int) -> list[Text]:
                     ("average", "average", 1), ("median", "median", 2), ("min", "minimum", 3), ("max", "maximum", 4),
                 )
             ),
-            Column(title="given", cells=[_shares(group) for group in groups], rank=5, least=16),
+            Column(title="given", cells=[_shares(group) for group in groups], rank=5, min_width=16),
         ],
         width,
     )  # fmt: skip
@@ -76,14 +78,14 @@ def config_table(configs: Sequence[events.ScoreConfigDefined], *, width: int) ->
     return lay_out(
         [
             Column(title="id", cells=[Text(escape_control(config.config_id)) for config in configs]),
-            Column(title="name", cells=[Text(escape_control(config.name)) for config in configs], least=12),
+            Column(title="name", cells=[Text(escape_control(config.name)) for config in configs], min_width=12),
             Column(title="type", cells=[Text(_TYPES.get(config.type, "")) for config in configs], rank=1),
-            Column(title="values", cells=[_range(config) for config in configs], rank=2, least=16),
+            Column(title="values", cells=[_range(config) for config in configs], rank=2, min_width=16),
             Column(
                 title="description",
                 cells=[Text(escape_control(config.description)) for config in configs],
                 rank=3,
-                least=16,
+                min_width=16,
             ),
             Column(title="", cells=[Text("archived" if config.archived else "", style="yellow") for config in configs]),
         ],
@@ -99,16 +101,19 @@ def attached_scores(answer: GetTraceResponse | GetTraceOverviewResponse, *, widt
         return []
     table = lay_out(
         [
-            Column(title="score", cells=[Text(escape_control(score.name)) for _, score in attached], least=12),
-            Column(title="value", cells=[score_text(score.value) for _, score in attached], least=8),
+            Column(title="score", cells=[Text(escape_control(score.name)) for _, score in attached], min_width=12),
+            Column(title="value", cells=[score_text(score.value) for _, score in attached], min_width=8),
             Column(
                 title="target",
                 cells=[Text(escape_control(span.name) if span else "the trace") for span, _ in attached],
-                least=10,
+                min_width=10,
             ),
-            Column(title="by", cells=[_giver(score) for _, score in attached], rank=2, least=8),
+            Column(title="by", cells=[_giver(score) for _, score in attached], rank=2, min_width=8),
             Column(
-                title="comment", cells=[Text(escape_control(score.comment)) for _, score in attached], rank=1, least=12
+                title="comment",
+                cells=[Text(escape_control(score.comment)) for _, score in attached],
+                rank=1,
+                min_width=12,
             ),
         ],
         width,
@@ -173,13 +178,13 @@ def _number(group: ScoreGroup, field: str) -> Text:
 
 
 def _shares(group: ScoreGroup) -> Text:
-    most = sorted(group.categories.items(), key=lambda pair: (-pair[1], pair[0]))
-    return Text(escape_control(", ".join(f"{name} {times:,}" for name, times in most)))
+    ranked = sorted(group.categories.items(), key=lambda pair: (-pair[1], pair[0]))
+    return Text(escape_control(", ".join(f"{name} {times:,}" for name, times in ranked)))
 
 
 def _range(config: events.ScoreConfigDefined) -> Text:
     if config.categories:
         return Text(escape_control(", ".join(f"{category.label}={category.value:g}" for category in config.categories)))
-    least = f"{config.min_value:g}" if config.HasField("min_value") else ""
-    most = f"{config.max_value:g}" if config.HasField("max_value") else ""
-    return Text(f"{least} … {most}" if least or most else "")
+    lower = f"{config.min_value:g}" if config.HasField("min_value") else ""
+    upper = f"{config.max_value:g}" if config.HasField("max_value") else ""
+    return Text(f"{lower} … {upper}" if lower or upper else "")

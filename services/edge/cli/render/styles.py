@@ -40,7 +40,7 @@ def level_word(level: Level.ValueType) -> Text:
     return Text(*_LEVELS.get(level, ("", "")))
 
 
-def named(name: str, level: Level.ValueType) -> Text:
+def styled_name(name: str, level: Level.ValueType) -> Text:
     """A name in its level's colour, or a dim placeholder where there is none yet."""
     return (
         Text(escape_control(name), style=_LEVELS.get(level, ("", ""))[1])

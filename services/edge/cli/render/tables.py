@@ -23,46 +23,46 @@ class Column:
     """0: always shown; of the others the highest is left out first."""
     right: bool = False
     """Aligned to the right, as numbers are."""
-    least: int | None = None
+    min_width: int | None = None
     """May be clipped to this width; None: never clipped while there is another way."""
 
     @property
-    def wanted(self) -> int:
+    def full_width(self) -> int:
         """The width at which nothing is clipped."""
         return max([len(self.title), *(cell.cell_len for cell in self.cells)])
 
     @property
-    def minimum(self) -> int:
+    def narrowest(self) -> int:
         """The width below which it is not worth showing."""
-        return self.wanted if self.least is None else min(self.least, self.wanted)
+        return self.full_width if self.min_width is None else min(self.min_width, self.full_width)
 
 
 def lay_out(columns: Sequence[Column], width: int) -> list[Text]:
     """The table's lines: the titles, then one per row, all equally wide and at most `width` cells."""
-    shown = _chosen(columns, width)
-    widths = _widths(shown, width)
-    rows = zip(*(column.cells for column in shown), strict=True)
-    titles = [Text(column.title, style="dim") for column in shown]
-    return [_line(shown, widths, cells) for cells in ([titles, *rows] if shown else [])]
+    visible = _chosen(columns, width)
+    widths = _widths(visible, width)
+    rows = zip(*(column.cells for column in visible), strict=True)
+    titles = [Text(column.title, style="dim") for column in visible]
+    return [_line(visible, widths, cells) for cells in ([titles, *rows] if visible else [])]
 
 
 def _chosen(columns: Sequence[Column], width: int) -> list[Column]:
-    shown = [column for column in columns if column.rank == 0 or any(cell.plain for cell in column.cells)]
-    while sum(column.minimum + GAP for column in shown) - GAP > width:
-        least = max(shown, key=lambda column: column.rank)
-        if least.rank == 0:
+    visible = [column for column in columns if column.rank == 0 or any(cell.plain for cell in column.cells)]
+    while sum(column.narrowest + GAP for column in visible) - GAP > width:
+        dropped = max(visible, key=lambda column: column.rank)
+        if dropped.rank == 0:
             break
-        shown.remove(least)
-    return shown
+        visible.remove(dropped)
+    return visible
 
 
-def _widths(shown: Sequence[Column], width: int) -> list[int]:
+def _widths(visible: Sequence[Column], width: int) -> list[int]:
     """Give each column its minimum, then the remaining cells one by one to the narrowest that want more."""
-    widths = [column.minimum for column in shown]
-    wanted = [column.wanted for column in shown]
-    remaining = width - sum(widths) - GAP * (len(shown) - 1)
-    while remaining > 0 and (wanting := [each for each in range(len(shown)) if widths[each] < wanted[each]]):
-        widths[min(wanting, key=widths.__getitem__)] += 1
+    widths = [column.narrowest for column in visible]
+    full_widths = [column.full_width for column in visible]
+    remaining = width - sum(widths) - GAP * (len(visible) - 1)
+    while remaining > 0 and (growing := [each for each in range(len(visible)) if widths[each] < full_widths[each]]):
+        widths[min(growing, key=widths.__getitem__)] += 1
         remaining -= 1
     while remaining < 0 and (widest := max(widths)) > 1:
         widths[widths.index(widest)] -= 1
@@ -70,8 +70,8 @@ def _widths(shown: Sequence[Column], width: int) -> list[int]:
     return widths
 
 
-def _line(shown: Sequence[Column], widths: Sequence[int], cells: Sequence[Text]) -> Text:
-    fields = [fit(cell, width, right=column.right) for column, width, cell in zip(shown, widths, cells, strict=True)]
+def _line(visible: Sequence[Column], widths: Sequence[int], cells: Sequence[Text]) -> Text:
+    fields = [fit(cell, width, right=column.right) for column, width, cell in zip(visible, widths, cells, strict=True)]
     return Text(" " * GAP).join(fields)
 
 

@@ -20,11 +20,11 @@ def bar(start: int, end: int, *, whole: int, width: int, heavy: bool) -> str:
     whole = max(whole, 1)
     first = min(max(start, 0) * steps // whole, steps - 1)
     last = min(max(-(-end * steps // whole), first + 1), steps)  # rounded up
-    both, left, right = _HEAVY if heavy else _LIGHT
+    both, left_half, right_half = _HEAVY if heavy else _LIGHT
     characters = []
     for cell in range(width):
         halves = (first <= 2 * cell < last, first <= 2 * cell + 1 < last)
-        characters.append(both if all(halves) else left if halves[0] else right if halves[1] else " ")
+        characters.append(both if all(halves) else left_half if halves[0] else right_half if halves[1] else " ")
     return "".join(characters)
 
 
@@ -43,11 +43,11 @@ def axis(whole: int, width: int) -> str:
 
 def _step(whole: int, width: int) -> int:
     """Microseconds between ticks: 1, 2 or 5 times a power of ten, so that labels have room."""
-    least = max(whole, 1) * _CELLS_BETWEEN_TICKS / max(width, 1)
+    smallest = max(whole, 1) * _CELLS_BETWEEN_TICKS / max(width, 1)
     power = 1
-    while 5 * power < least:
+    while 5 * power < smallest:
         power *= 10
-    return next(leading * power for leading in (1, 2, 5) if leading * power >= least)
+    return next(leading * power for leading in (1, 2, 5) if leading * power >= smallest)
 
 
 @dataclass(frozen=True, slots=True)

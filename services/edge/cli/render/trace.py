@@ -11,7 +11,7 @@ from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, LEVEL_UNSPECIFIED, Span, 
 from rich.text import Text
 
 from services.edge.cli.render.quantities import cost, counted, date_and_time, duration, micros, tokens
-from services.edge.cli.render.styles import level_word, named, type_style, type_word
+from services.edge.cli.render.styles import level_word, styled_name, type_style, type_word
 from services.edge.cli.render.tables import GAP, Column, lay_out
 from services.edge.cli.render.text import clip, escape_control, escape_control_lines, fit, flow, wrap
 from services.edge.cli.render.timeline import axis, bar, time_breakdown
@@ -43,15 +43,15 @@ def branches(spans: Iterable[Span], folded: Iterable[FoldedSpans] = ()) -> list[
     groups = [(_stand_in(group), group) for group in sorted(folded, key=lambda group: micros(group.start_time))]
     in_order = [*sorted(spans, key=_start), *(span for span, _ in groups)]
     children, tops = _families(in_order)
-    drawn: list[Branch] = []
+    rows: list[Branch] = []
     seen: set[int] = set()
-    _grow(tops, children, drawn, seen)
+    _grow(tops, children, rows, seen)
     for span in in_order:  # what is left hangs in circles; each is cut at its earliest span
-        _grow([span], children, drawn, seen)
+        _grow([span], children, rows, seen)
     by_stand_in = {id(span): group for span, group in groups}
     return [
         replace(branch, folded=by_stand_in[id(branch.span)]) if id(branch.span) in by_stand_in else branch
-        for branch in drawn
+        for branch in rows
     ]
 
 
@@ -79,27 +79,29 @@ def _families(in_order: Sequence[Span]) -> tuple[dict[str, list[Span]], list[Spa
     return children, tops
 
 
-def _grow(tops: Sequence[Span], children: dict[str, list[Span]], drawn: list[Branch], seen: set[int]) -> None:
+def _grow(tops: Sequence[Span], children: dict[str, list[Span]], rows: list[Branch], seen: set[int]) -> None:
     """Append these spans and their descendants. `children` is used up, so that a repeated id has its children once."""
     # A pending span: itself, the stem of its parent's children, its depth, whether a sibling follows.
     pending = [(span, "", 0, False) for span in reversed(tops)]
     while pending:
-        span, lead, depth, more = pending.pop()
+        span, prefix, depth, has_sibling = pending.pop()
         if id(span) in seen:
             continue
         seen.add(id(span))
-        drawn.append(Branch(span, _stem(lead, depth, more=more), depth, depth == 0 and bool(span.parent_span_id)))
-        below = lead if not 0 < depth < _DEEPEST_DRAWN else lead + ("│  " if more else "   ")
-        brood = children.pop(span.span_id, []) if span.span_id else []
-        pending += [(child, below, depth + 1, child is not brood[-1]) for child in reversed(brood)]
+        rows.append(
+            Branch(span, _stem(prefix, depth, has_sibling=has_sibling), depth, depth == 0 and bool(span.parent_span_id))
+        )
+        below = prefix if not 0 < depth < _DEEPEST_DRAWN else prefix + ("│  " if has_sibling else "   ")
+        siblings = children.pop(span.span_id, []) if span.span_id else []
+        pending += [(child, below, depth + 1, child is not siblings[-1]) for child in reversed(siblings)]
 
 
-def _stem(lead: str, depth: int, *, more: bool) -> str:
+def _stem(prefix: str, depth: int, *, has_sibling: bool) -> str:
     if depth == 0:
         return ""
     if depth > _DEEPEST_DRAWN:
-        return f"{lead}…{depth} "
-    return lead + ("├─ " if more else "└─ ")
+        return f"{prefix}…{depth} "
+    return prefix + ("├─ " if has_sibling else "└─ ")
 
 
 def _start(span: Span) -> int:
@@ -110,12 +112,12 @@ def draw_trace(
     trace: TraceSummary, spans: Sequence[Span], folded: Sequence[FoldedSpans] = (), *, width: int, zone: tzinfo
 ) -> list[Text]:
     """The whole picture, in lines of at most `width` cells; of what is folded a line each group."""
-    drawn = branches(spans, folded)
+    rows = branches(spans, folded)
     return [
         *_head(trace, width=width, zone=zone),
         Text(),
-        *_waterfall(drawn, width),
-        *_problems(drawn, width),
+        *_waterfall(rows, width),
+        *_problems(rows, width),
         *_unfolding(spans, folded, width),
         Text(),
         Text.assemble(("where the time went", "dim"), f"  {duration(trace.latency_us)}"),
@@ -124,7 +126,7 @@ def draw_trace(
 
 
 def _head(trace: TraceSummary, *, width: int, zone: tzinfo) -> list[Text]:
-    name = named(trace.name, trace.level)
+    name = styled_name(trace.name, trace.level)
     name.stylize("bold")
     measured = [
         level_word(trace.level),
@@ -154,47 +156,47 @@ def _head(trace: TraceSummary, *, width: int, zone: tzinfo) -> list[Text]:
     ]
 
 
-def _waterfall(drawn: Sequence[Branch], width: int) -> list[Text]:
+def _waterfall(rows: Sequence[Branch], width: int) -> list[Text]:
     """The tree on the left, a bar a span on the right."""
-    if not drawn:
+    if not rows:
         return []
-    least = _FOLDED_NAME if any(branch.folded for branch in drawn) else _SPAN_NAME
+    name_width = _FOLDED_NAME if any(branch.folded for branch in rows) else _SPAN_NAME
     table = lay_out(
         [
-            Column(title="span", cells=[_name(branch) for branch in drawn], least=least),
-            Column(title="type", cells=[type_word(branch.span) for branch in drawn], rank=4),
+            Column(title="span", cells=[_name(branch) for branch in rows], min_width=name_width),
+            Column(title="type", cells=[type_word(branch.span) for branch in rows], rank=4),
             Column(
-                title="model", cells=[Text(escape_control(branch.span.model)) for branch in drawn], rank=5, least=10
+                title="model", cells=[Text(escape_control(branch.span.model)) for branch in rows], rank=5, min_width=10
             ),
-            Column(title="time", cells=[_duration(branch) for branch in drawn], right=True),
-            Column(title="tokens", cells=[Text(tokens(branch.span.tokens)) for branch in drawn], right=True, rank=3),
-            Column(title="cost", cells=[Text(cost(branch.span.cost_usd)) for branch in drawn], right=True, rank=2),
+            Column(title="time", cells=[_duration(branch) for branch in rows], right=True),
+            Column(title="tokens", cells=[Text(tokens(branch.span.tokens)) for branch in rows], right=True, rank=3),
+            Column(title="cost", cells=[Text(cost(branch.span.cost_usd)) for branch in rows], right=True, rank=2),
         ],
         width - max(width // 4, 16) - GAP,
     )
-    begin = min(micros(branch.span.start_time) for branch in drawn)
-    whole = max(max(map(_end, drawn)) - begin, 1)
+    begin = min(micros(branch.span.start_time) for branch in rows)
+    whole = max(max(map(_end, rows)) - begin, 1)
     cells = max(width - table[0].cell_len - GAP, 1)
     bars = [Text(axis(whole, cells), style="dim")]
-    for branch in drawn:
+    for branch in rows:
         start = micros(branch.span.start_time) - begin
         end = (_end(branch) if branch.span.HasField("end_time") else begin + whole) - begin
         drawing = bar(start, end, whole=whole, width=cells, heavy=branch.span.critical)
         bars.append(Text(drawing, style=_bar_style(branch.span)))
     legend = [Text(_CRITICAL, style="dim")]
-    if any(branch.parent_missing and not branch.folded for branch in drawn):
+    if any(branch.parent_missing and not branch.folded for branch in rows):
         legend.append(Text(f"{_MISSING_PARENT}its parent is missing", style="dim"))
     gap = Text(" " * GAP)
     return [
-        *(left + gap + right for left, right in zip(table, bars, strict=True)),
+        *(tree_line + gap + right for tree_line, right in zip(table, bars, strict=True)),
         *flow(legend, width, gap="   "),
     ]
 
 
-def _problems(drawn: Sequence[Branch], width: int) -> list[Text]:
+def _problems(rows: Sequence[Branch], width: int) -> list[Text]:
     """The status messages of spans, in the order of the tree."""
     lines = []
-    for span in (branch.span for branch in drawn if branch.span.status_message and not branch.folded):
+    for span in (branch.span for branch in rows if branch.span.status_message and not branch.folded):
         label = level_word(span.level) or Text("status", style="dim")
         message = escape_control(f"{span.name}: {span.status_message[:_LONGEST_MESSAGE]}")
         lines += [
@@ -240,7 +242,7 @@ def _name(branch: Branch) -> Text:
         style = "red" if branch.folded.error_count else "dim"
         return Text.assemble((branch.stem, "dim"), (_group_name(branch.folded), style))
     orphaned = _MISSING_PARENT if branch.parent_missing else ""
-    return Text.assemble((orphaned, "yellow"), (branch.stem, "dim"), named(span.name, span.level))
+    return Text.assemble((orphaned, "yellow"), (branch.stem, "dim"), styled_name(span.name, span.level))
 
 
 def _duration(branch: Branch) -> Text:
@@ -268,14 +270,16 @@ def contents(spans: Sequence[Span], *, width: int, most_lines: int | None) -> It
         span = branch.span
         body = [*_facts(span, width), *_blocks(span.content, width, most_lines)]
         if body:
-            heading = Text.assemble(type_word(span), " ", named(span.name, span.level), (f"  {span.span_id}", "dim"))
+            heading = Text.assemble(
+                type_word(span), " ", styled_name(span.name, span.level), (f"  {span.span_id}", "dim")
+            )
             yield from (Text(), clip(heading, width), *body)
 
 
 def _blocks(content: SpanContent, width: int, most_lines: int | None) -> Iterator[Text]:
     for label, text in _values(content):
         yield Text(f"{_MARGIN}{label}", style="dim")
-        yield from _shown(text, width - 2 * len(_MARGIN), most_lines)
+        yield from _value_lines(text, width - 2 * len(_MARGIN), most_lines)
 
 
 def _facts(span: Span, width: int) -> Iterator[Text]:
@@ -308,7 +312,7 @@ def _values(content: SpanContent) -> Iterator[tuple[str, str]]:
         yield f"event {escape_control(event.name)} at {micros(event.time) / 1e6:.6f}", event.attributes_json
 
 
-def _shown(text: str, width: int, most_lines: int | None) -> Iterator[Text]:
+def _value_lines(text: str, width: int, most_lines: int | None) -> Iterator[Text]:
     lines = [line for written in escape_control_lines(_readable(text)) for line in wrap(written, max(width, 8))]
     for line in lines[:most_lines]:
         yield Text(2 * _MARGIN + line)
