@@ -3,7 +3,7 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 WAITING = Gauge("lodestream_evaluator_waiting", "Jobs that wait, over all workers, as last seen; at most 10,000")
-UNDER_WAY = Gauge("lodestream_evaluator_under_way", "Items that this process has under way")
+UNDER_WAY = Gauge("lodestream_evaluator_under_way", "Items that this process runs")
 CALLS = Counter(
     "lodestream_evaluator_calls", "Calls of models, by provider and what came of them", ["provider", "outcome"]
 )

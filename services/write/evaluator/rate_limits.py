@@ -70,7 +70,7 @@ class RateLimits:
             url, socket_timeout=None, socket_connect_timeout=_REDIS_TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 0)
         )
         self._take = self._redis.register_script((_LUA / "take.lua").read_text(encoding="utf-8"))
-        self._pause = self._redis.register_script((_LUA / "rest.lua").read_text(encoding="utf-8"))
+        self._pause = self._redis.register_script((_LUA / "pause.lua").read_text(encoding="utf-8"))
         self._workers, self._clock = workers, clock
         self._turn = asyncio.Semaphore(_MAX_CONCURRENT)
         self._local: dict[str, LocalRateLimit] = {}
