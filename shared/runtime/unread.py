@@ -1,14 +1,20 @@
 """Answers that are not read yet: gRPC holds them as long as the client likes; here they have a bound."""
 
+import asyncio
+import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from shared.runtime.fairness import FairLimiter
+from shared.runtime.fairness import Bucket, FairLimiter
 from shared.runtime.refusal import Context
 
+MESSAGE_BYTES_PER_SECOND = 8 * 1024 * 1024
+"""Large messages of all streams of one project: copying them takes the process's time, however fast they are read."""
 _SMALL = 16 * 1024  # bytes; a connection has a hundred calls at once
+_REMEMBERED = 10_000  # projects
 
 
 def when_over(context: Context, then: Callable[[], None]) -> None:
@@ -20,8 +26,18 @@ def when_over(context: Context, then: Callable[[], None]) -> None:
 class UnreadAnswers:
     """Bytes of large answers and of streams' messages, until the client has read them or has gone."""
 
-    def __init__(self, capacity: int, *, per_project: int, wait_seconds: float, max_waiting: int = 1_000) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        per_project: int,
+        wait_seconds: float,
+        max_waiting: int = 1_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`capacity` and `per_project` are bytes; the rest is as for FairLimiter."""
+        self._clock = clock
+        self._sent: OrderedDict[str, Bucket] = OrderedDict()
         self._limiter = FairLimiter(
             "bytes of unread answers",
             capacity,
@@ -45,10 +61,26 @@ class UnreadAnswers:
     async def message(self, nbytes: int, project_id: str) -> AsyncIterator[None]:
         """Count a message of a stream while this is entered: until the stream may send the next one.
 
+        A project's large messages come at MESSAGE_BYTES_PER_SECOND, after a burst of a second.
+
         Raises OverloadedError, as `hold` does.
         """
         if nbytes <= _SMALL:
             yield
             return
+        await asyncio.sleep(self.reserve(nbytes, project_id))
         async with self._limiter.hold(project_id, nbytes):
             yield
+
+    def reserve(self, nbytes: int, project_id: str) -> float:
+        """Take a place for a message among those of a project; returns the seconds until it may be sent."""
+        now = self._clock()
+        bucket = self._sent.get(project_id)
+        if bucket is None:
+            bucket = self._sent[project_id] = Bucket(MESSAGE_BYTES_PER_SECOND, MESSAGE_BYTES_PER_SECOND, now)
+            if len(self._sent) > _REMEMBERED:
+                self._sent.popitem(last=False)
+        self._sent.move_to_end(project_id)
+        wait = bucket.wait(now)
+        bucket.take(nbytes, now)
+        return wait
