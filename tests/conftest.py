@@ -24,11 +24,11 @@ from shared.read_model.keys import NewKey, create_key, create_project
 from shared.read_model.migrate import migrate
 from shared.read_model.postgres import SEARCH_PATH
 from shared.runtime.settings import KafkaSettings
-from tests.all_in_one import StartAllInOne, starting_all_in_one
-from tests.prompts import forget_prompts
-from tests.read_model import begin_at_the_end, offer_providers
-from tests.servers import Servers, running_servers
-from tests.stack import Stack
+from tests.support.all_in_one import StartAllInOne, starting_all_in_one
+from tests.support.prompts import forget_prompts
+from tests.support.read_model import begin_at_the_end, offer_providers
+from tests.support.servers import Servers, running_servers
+from tests.support.stack import Stack
 
 _LOG_SHOWN = 3_000  # characters
 

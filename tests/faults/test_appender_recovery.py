@@ -21,8 +21,8 @@ from shared.event_log.append import Appender, LogUnavailableError, Patience, Rec
 from shared.event_log.producer import discard, make_producer
 from shared.event_log.topics import TRACES
 from shared.runtime.settings import KafkaSettings
-from tests.polling import until
-from tests.servers import Servers
+from tests.support.polling import until
+from tests.support.servers import Servers
 
 
 @asynccontextmanager

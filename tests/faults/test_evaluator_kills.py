@@ -14,10 +14,10 @@ import pytest
 
 from services.all_in_one.processes import Process
 from services.write.evaluator.items import event_id, trace_id
-from tests.evaluating import Workplace, working
-from tests.experiment_runs import PublishedEvents, append_events, ended, furnish, requested
-from tests.model_server import Says
-from tests.polling import until
+from tests.support.evaluating import Workplace, working
+from tests.support.experiment_runs import PublishedEvents, append_events, ended, furnish, requested
+from tests.support.model_server import Says
+from tests.support.polling import until
 
 EVALUATORS = 2  # of a run
 STEPS = ["claimed", "answered", "decided", "appended", "finished", "end_decided"]

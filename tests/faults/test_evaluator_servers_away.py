@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests.evaluating import Workplace, working
-from tests.experiment_runs import append_events, ended, furnish, requested
-from tests.model_server import Says
-from tests.polling import until
+from tests.support.evaluating import Workplace, working
+from tests.support.experiment_runs import append_events, ended, furnish, requested
+from tests.support.model_server import Says
+from tests.support.polling import until
 
 PlaceOn = Callable[..., Awaitable[Workplace]]
 

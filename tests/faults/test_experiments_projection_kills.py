@@ -6,10 +6,10 @@ from uuid import uuid4
 import pytest
 
 from shared.event_log.topics import EXPERIMENTS
-from tests.experiment_records import EXPERIMENTS_PROJECTION, created, item, requested, result, usage
-from tests.log_access import append, ends
-from tests.polling import until
-from tests.read_model import Table, begin_at_the_end
+from tests.support.experiment_records import EXPERIMENTS_PROJECTION, created, item, requested, result, usage
+from tests.support.log_access import append, ends
+from tests.support.polling import until
+from tests.support.read_model import Table, begin_at_the_end
 
 PARTITIONS, ITEMS = 12, 20
 

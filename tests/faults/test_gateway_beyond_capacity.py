@@ -15,11 +15,11 @@ import psutil
 from services.all_in_one.ports import HOST
 from services.all_in_one.processes import Process
 from tests.conftest import StartService
-from tests.gateway import MODULE, Door, new_key, opened, request_of, retry_delay
-from tests.log_access import ends
-from tests.polling import until
-from tests.records import span
-from tests.servers import Servers
+from tests.support.gateway import MODULE, Door, new_key, opened, request_of, retry_delay
+from tests.support.log_access import ends
+from tests.support.polling import until
+from tests.support.records import span
+from tests.support.servers import Servers
 from tests.torture.log_reader import read_log
 from tests.torture.stand import Stand
 

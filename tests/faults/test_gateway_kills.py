@@ -4,10 +4,10 @@ import grpc
 import pytest
 
 from tests.conftest import StartService
-from tests.gateway import MODULE, new_key, opened, refusal, request_of, spans_in
-from tests.log_access import ends, read_range
-from tests.records import span
-from tests.servers import Servers
+from tests.support.gateway import MODULE, new_key, opened, refusal, request_of, spans_in
+from tests.support.log_access import ends, read_range
+from tests.support.records import span
+from tests.support.servers import Servers
 
 
 @pytest.mark.parametrize(("failpoint", "copies"), [("gateway.checked", 1), ("gateway.acked", 2)])

@@ -15,9 +15,9 @@ from shared.event_log.topics import create_topics
 from shared.runtime.probe import grpc_serves
 from shared.runtime.settings import KafkaSettings
 from tests.conftest import PrivateServer, RunningService, StartService
-from tests.gateway import MODULE, Door, metric, new_key, opened, refusal, request_of, retry_delay, spans_in
-from tests.polling import until
-from tests.records import span
+from tests.support.gateway import MODULE, Door, metric, new_key, opened, refusal, request_of, retry_delay, spans_in
+from tests.support.polling import until
+from tests.support.records import span
 
 MIB = 1024 * 1024
 

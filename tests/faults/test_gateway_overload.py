@@ -11,10 +11,10 @@ import pytest
 from services.all_in_one.processes import Process
 from shared.read_model.keys import NewKey
 from tests.conftest import PrivateServer, StartService
-from tests.gateway import MODULE, Door, metric, new_key, opened, refusal, request_of, retry_delay
-from tests.polling import until
-from tests.records import span
-from tests.servers import Servers
+from tests.support.gateway import MODULE, Door, metric, new_key, opened, refusal, request_of, retry_delay
+from tests.support.polling import until
+from tests.support.records import span
+from tests.support.servers import Servers
 
 
 async def test_what_does_not_fit_is_refused_with_a_time_to_retry_and_nothing_is_left_behind(

@@ -8,9 +8,9 @@ import pytest
 from services.projections.traces.projection import create_app
 from shared.read_model.progress import read_progress
 from shared.runtime.settings import KafkaSettings, PostgresSettings
-from tests.log_access import append
-from tests.polling import until
-from tests.read_model import Table, begin_at_the_end, requests
+from tests.support.log_access import append
+from tests.support.polling import until
+from tests.support.read_model import Table, begin_at_the_end, requests
 
 
 async def test_what_is_folded_between_two_looks_halts_nothing(

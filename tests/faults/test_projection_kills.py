@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 
 from shared.read_model.postgres import SEARCH_PATH
-from tests.log_access import append
-from tests.polling import until
-from tests.read_model import TRACES_PROJECTION, Table, begin_at_the_end, requests
+from tests.support.log_access import append
+from tests.support.polling import until
+from tests.support.read_model import TRACES_PROJECTION, Table, begin_at_the_end, requests
 
 _KILL_SESSIONS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity

@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 from services.all_in_one.processes import Ground
-from tests.log_access import append, committed_by
-from tests.polling import until
-from tests.read_model import TRACES_PROJECTION, Table, get, requests
+from tests.support.log_access import append, committed_by
+from tests.support.polling import until
+from tests.support.read_model import TRACES_PROJECTION, Table, get, requests
 from tests.torture.proxy import Proxy
 
 

@@ -5,7 +5,7 @@ import random
 from functools import partial
 
 from tests.faults.under_load import load
-from tests.polling import until
+from tests.support.polling import until
 from tests.torture.nemesis import frozen, torment
 from tests.torture.proxy import Proxy
 from tests.torture.schedule import ZOMBIE_SECONDS, Strike

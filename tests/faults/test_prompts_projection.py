@@ -19,10 +19,10 @@ from shared.event_log.topics import PROMPTS
 from shared.read_model.postgres import connect_pool
 from shared.read_model.prompt_cache import CacheAwayError, Miss, PromptCache
 from shared.read_model.prompt_rows import read_heads
-from tests.log_access import append
-from tests.polling import until
-from tests.prompts import created, moved
-from tests.read_model import Table, begin_at_the_end, get
+from tests.support.log_access import append
+from tests.support.polling import until
+from tests.support.prompts import created, moved
+from tests.support.read_model import Table, begin_at_the_end, get
 
 MODULE = "services.projections.prompts"
 REVISION = "SELECT revision FROM prompts WHERE project_id = $1"

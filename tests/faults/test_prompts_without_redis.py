@@ -14,9 +14,9 @@ from services.all_in_one.ports import find_port
 from services.all_in_one.processes import Process
 from shared.read_model.prompt_cache import CacheAwayError, PromptCache
 from tests.conftest import PrivateServer, StartService
-from tests.gateway import MODULE, new_key, opened, refusal, retry_delay
-from tests.polling import until
-from tests.prompt_reading import Project, Reader, Truth, head_of, serving, truth_of
+from tests.support.gateway import MODULE, new_key, opened, refusal, retry_delay
+from tests.support.polling import until
+from tests.support.prompt_reading import Project, Reader, Truth, head_of, serving, truth_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 
-from tests import rebuilding
-from tests.log_access import append
-from tests.polling import until
-from tests.read_model import TRACES_PROJECTION
-from tests.rebuilding import caught_up, dump, fetch, story
+from tests.support import rebuilding
+from tests.support.log_access import append
+from tests.support.polling import until
+from tests.support.read_model import TRACES_PROJECTION
+from tests.support.rebuilding import caught_up, dump, fetch, story
 
 pytestmark = pytest.mark.timeout(400)
 

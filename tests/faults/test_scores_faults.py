@@ -6,10 +6,10 @@ from uuid import uuid4
 import pytest
 
 from shared.event_log.topics import SCORES
-from tests.log_access import append
-from tests.polling import until
-from tests.read_model import Table, begin_at_the_end
-from tests.scores import SCORES_PROJECTION, score, score_event, trace
+from tests.support.log_access import append
+from tests.support.polling import until
+from tests.support.read_model import Table, begin_at_the_end
+from tests.support.scores import SCORES_PROJECTION, score, score_event, trace
 
 
 @pytest.fixture

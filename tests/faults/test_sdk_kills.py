@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from tests.polling import until
+from tests.support.polling import until
 from tests.torture.stand import Stand
 from tests.torture.tally import Tally
 

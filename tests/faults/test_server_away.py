@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from services.all_in_one.processes import Process
-from tests.polling import until
+from tests.support.polling import until
 from tests.torture.stand import Stand
 
 SECONDS = float(os.environ.get("SECONDS", "12"))

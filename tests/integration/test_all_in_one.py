@@ -16,9 +16,9 @@ import redis.asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from shared.event_log.topics import TRACES
-from tests.all_in_one import AllInOne, StartAllInOne, is_alive
-from tests.polling import until
-from tests.servers import Servers
+from tests.support.all_in_one import AllInOne, StartAllInOne, is_alive
+from tests.support.polling import until
+from tests.support.servers import Servers
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 
 from tests.conftest import PrivateServer
-from tests.polling import until
+from tests.support.polling import until
 
 COUNT_FOR_LONG = "SELECT count(*) FROM generate_series(1, 10000000000)"
 HOW_MANY_COUNT = "SELECT count(*) FROM pg_stat_activity WHERE query = $1 AND state = 'active'"

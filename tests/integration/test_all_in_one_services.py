@@ -19,10 +19,10 @@ from aiokafka import AIOKafkaConsumer
 from services.all_in_one.services import SERVICES
 from shared.event_log.topics import TRACES
 from shared.runtime.probe import grpc_serves, http_healthy
-from tests.all_in_one import AllInOne, StartAllInOne, is_alive
-from tests.polling import until
-from tests.read_model import get
-from tests.servers import Servers
+from tests.support.all_in_one import AllInOne, StartAllInOne, is_alive
+from tests.support.polling import until
+from tests.support.read_model import get
+from tests.support.servers import Servers
 
 NAMES = [service.name for service in SERVICES]
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"

@@ -13,13 +13,13 @@ from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.ingest_pb2 import EVENT_OUTCOME_ACCEPTED, RecordRequest
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 
-from tests.gateway import MODULE, Door, new_key, opened, refusal, request_of
-from tests.log_access import append
-from tests.memory import MIB, peak
-from tests.polling import until
-from tests.read_model import TRACES_PROJECTION, Table, begin_at_the_end
-from tests.records import event, span
-from tests.servers import Servers
+from tests.support.gateway import MODULE, Door, new_key, opened, refusal, request_of
+from tests.support.log_access import append
+from tests.support.memory import MIB, peak
+from tests.support.polling import until
+from tests.support.read_model import TRACES_PROJECTION, Table, begin_at_the_end
+from tests.support.records import event, span
+from tests.support.servers import Servers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 RECORD = "/lodestream_proto.v1.IngestService/Record"

@@ -15,11 +15,11 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from shared.event_log.topics import TOPICS
-from tests.cli import Ran
-from tests.polling import until
-from tests.read_model import offer_providers
-from tests.records import any_value
-from tests.stack import Stack
+from tests.support.cli import Ran
+from tests.support.polling import until
+from tests.support.read_model import offer_providers
+from tests.support.records import any_value
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import CommandLine, typing_to
 from tests.integration.test_cli import HOSTILE, question
-from tests.records import any_value
-from tests.stack import Stack
+from tests.support.cli import CommandLine, typing_to
+from tests.support.records import any_value
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -15,13 +15,13 @@ from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 from lodestream_proto.v1.experiments_pb2 import StartExperimentRequest
 
 from shared.event_log.topics import EXPERIMENTS
-from tests.cli import CommandLine, Ran, typing_to
 from tests.conftest import _fresh_database, _stack, _starting
-from tests.evaluating import MODULE, QUICK
-from tests.polling import until
-from tests.read_model import begin_at_the_end
-from tests.servers import Servers
-from tests.stack import Stack
+from tests.support.cli import CommandLine, Ran, typing_to
+from tests.support.evaluating import MODULE, QUICK
+from tests.support.polling import until
+from tests.support.read_model import begin_at_the_end
+from tests.support.servers import Servers
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.timeout(300)
 

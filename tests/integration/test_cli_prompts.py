@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import CommandLine, typing_to
 from tests.integration.test_cli import HOSTILE
-from tests.stack import Stack
+from tests.support.cli import CommandLine, typing_to
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.timeout(180)
 

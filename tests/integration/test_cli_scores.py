@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.cli import CommandLine, typing_to
 from tests.integration.test_cli import HOSTILE, question
-from tests.stack import Stack
+from tests.support.cli import CommandLine, typing_to
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.timeout(180)
 ONE, TWO = f"{1:032x}", f"{2:032x}"

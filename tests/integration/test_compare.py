@@ -13,8 +13,8 @@ from lodestream_proto.v1.experiment_event_pb2 import ItemEvaluation
 
 from shared.read_model.keys import create_project
 from shared.runtime.refusal import RefusedError
-from tests.comparing import Comparing, comparing, item_id, metric
 from tests.conftest import StartService
+from tests.support.comparing import Comparing, comparing, item_id, metric
 
 BETTER, WORSE, NOT_SHOWN, CANNOT_SAY = (
     pb.METRIC_VERDICT_BETTER,

@@ -15,14 +15,14 @@ from lodestream_proto.v1.query_pb2 import WaitFor
 from services.all_in_one.processes import Ground
 from shared.event_log.topics import EXPERIMENTS
 from tests.conftest import StartService
-from tests.experiment_reading import Project, Reading, database_of_its_own, reading_experiments
-from tests.experiment_records import archived, created, dataset_id, item, item_archived, requested
-from tests.gateway import bearer, new_key
-from tests.log_access import append, ends
-from tests.polling import until
-from tests.read_model import begin_at_the_end
-from tests.records import NOON
-from tests.servers import Servers
+from tests.support.experiment_reading import Project, Reading, database_of_its_own, reading_experiments
+from tests.support.experiment_records import archived, created, dataset_id, item, item_archived, requested
+from tests.support.gateway import bearer, new_key
+from tests.support.log_access import append, ends
+from tests.support.polling import until
+from tests.support.read_model import begin_at_the_end
+from tests.support.records import NOON
+from tests.support.servers import Servers
 
 Code = grpc.StatusCode
 QUESTIONS = DatasetSelector(name="questions")

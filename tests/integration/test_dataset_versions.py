@@ -20,10 +20,10 @@ from services.read.query.database import Database
 from services.read.query.datasets import dataset_history, get_dataset, list_datasets, list_items
 from shared.read_model.migrate import reader_dsn
 from shared.read_model.postgres import connect_pool
-from tests.experiment_reading import database_of_its_own
-from tests.experiment_records import archived, created, folding_experiments, item, item_archived, records
-from tests.projecting import Projecting, batches
-from tests.servers import Servers
+from tests.support.experiment_reading import database_of_its_own
+from tests.support.experiment_records import archived, created, folding_experiments, item, item_archived, records
+from tests.support.projecting import Projecting, batches
+from tests.support.servers import Servers
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.all_in_one import StartAllInOne
-from tests.polling import until
+from tests.support.all_in_one import StartAllInOne
+from tests.support.polling import until
 
 pytestmark = pytest.mark.timeout(300)
 

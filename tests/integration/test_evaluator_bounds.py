@@ -12,8 +12,15 @@ from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_FAILED
 
 from services.all_in_one.processes import Process
 from shared.runtime.settings import EvaluatorSettings
-from tests.evaluating import Workplace, working
-from tests.experiment_runs import PublishedEvents, append_events, ended, furnish_dataset, furnish_prompt, requested
+from tests.support.evaluating import Workplace, working
+from tests.support.experiment_runs import (
+    PublishedEvents,
+    append_events,
+    ended,
+    furnish_dataset,
+    furnish_prompt,
+    requested,
+)
 
 LONG = "days and nights " * 6_200
 """99 KB, one sentence, which the mock model quotes."""

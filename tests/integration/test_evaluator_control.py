@@ -8,10 +8,10 @@ from uuid import uuid4
 import pytest
 from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_BUDGET_SPENT, EXPERIMENT_OUTCOME_COMPLETED
 
-from tests.evaluating import QUICK, Workplace, working
-from tests.experiment_runs import append_events, cancelled, ended, furnish, paused, requested, resumed
-from tests.model_server import Says
-from tests.polling import until
+from tests.support.evaluating import QUICK, Workplace, working
+from tests.support.experiment_runs import append_events, cancelled, ended, furnish, paused, requested, resumed
+from tests.support.model_server import Says
+from tests.support.polling import until
 
 HEARTBEAT = float(QUICK["LODESTREAM_EVALUATOR_HEARTBEAT_SECONDS"])
 BUSY = 1.0

@@ -18,9 +18,9 @@ from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.projector import Projector
-from tests.experiment_runs import cancelled, item_finished, paused, requested, resumed
-from tests.projecting import Projecting, batches
-from tests.records import NOON
+from tests.support.experiment_runs import cancelled, item_finished, paused, requested, resumed
+from tests.support.projecting import Projecting, batches
+from tests.support.records import NOON
 
 P = "p"
 PAUSE, RESUME = paused("a", project=P), resumed("a", project=P)

@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_COMPLETED, EXPERIMENT_OUTCOME_FAILED
 
-from tests.evaluating import Workplace, working
-from tests.experiment_runs import append_events, ended, furnish, requested
-from tests.polling import until
+from tests.support.evaluating import Workplace, working
+from tests.support.experiment_runs import append_events, ended, furnish, requested
+from tests.support.polling import until
 
 GRACE = "LODESTREAM_EVALUATOR_PROVIDER_GRACE_SECONDS"
 PLANNED = "SELECT planned AND state = 1 AND outcome = 0 FROM evaluator.runs WHERE project_id = $1"

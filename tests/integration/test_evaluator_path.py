@@ -23,9 +23,9 @@ from lodestream_proto.v1.prompt_event_pb2 import ChatMessage, ChatPrompt, ChatPr
 from lodestream_proto.v1.prompts_pb2 import CreatePromptRequest
 from lodestream_proto.v1.query_pb2 import GetTraceRequest
 
-from tests.evaluating import MODULE, QUICK
-from tests.experiment_runs import KNOWN
-from tests.polling import until
+from tests.support.evaluating import MODULE, QUICK
+from tests.support.experiment_runs import KNOWN
+from tests.support.polling import until
 
 
 @pytest.fixture

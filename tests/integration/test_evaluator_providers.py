@@ -14,7 +14,7 @@ from services.write.evaluator.providers.mock import MockProvider
 from services.write.evaluator.providers.openai import OpenAIProvider
 from services.write.evaluator.providers.provider import CallError, ModelRequest, PermanentError, TransientError
 from services.write.evaluator.rate_limits import MAX_WAIT_SECONDS, CallDelayedError, RateLimits
-from tests.model_server import ModelServer, Says, completion, model_server
+from tests.support.model_server import ModelServer, Says, completion, model_server
 
 ASKED = ModelRequest(model="m", messages=[{"role": "user", "content": "?"}], settings={"temperature": 0}, key="k-1")
 SECRET = "sk-canary-1234567890"

@@ -14,8 +14,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from shared.read_model.blocks import open_block
 from shared.read_model.experiment_ids import dataset_id_of
-from tests.evaluating import Workplace, working
-from tests.experiment_runs import (
+from tests.support.evaluating import Workplace, working
+from tests.support.experiment_runs import (
     CONTAINS,
     KNOWN,
     append_events,
@@ -26,8 +26,8 @@ from tests.experiment_runs import (
     item_finished,
     requested,
 )
-from tests.model_server import Says
-from tests.polling import until
+from tests.support.model_server import Says
+from tests.support.polling import until
 
 
 @pytest.fixture(scope="module")

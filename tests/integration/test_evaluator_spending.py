@@ -21,9 +21,9 @@ from services.write.evaluator.spending import (
 from shared.read_model import provider_access
 from shared.read_model.keys import create_project
 from shared.read_model.postgres import SEARCH_PATH, connect_pool
-from tests.evaluating import Workplace, working
-from tests.experiment_runs import append_events, ended, furnish, requested
-from tests.read_model import offer_providers
+from tests.support.evaluating import Workplace, working
+from tests.support.experiment_runs import append_events, ended, furnish, requested
+from tests.support.read_model import offer_providers
 
 ASKED = ModelRequest(
     model="mock-large", messages=[{"role": "user", "content": "x" * 400}], settings={"max_tokens": 100}

@@ -11,8 +11,8 @@ from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_FAILED, ItemEvaluation
 
 from services.all_in_one.processes import Ground
-from tests.experiment_reading import Project, Reading, database_of_its_own, reading_experiments
-from tests.experiment_records import (
+from tests.support.experiment_reading import Project, Reading, database_of_its_own, reading_experiments
+from tests.support.experiment_records import (
     cancelled,
     created,
     dataset_id,
@@ -26,7 +26,7 @@ from tests.experiment_records import (
     said,
     usage,
 )
-from tests.servers import Servers
+from tests.support.servers import Servers
 
 Code = grpc.StatusCode
 

@@ -23,8 +23,8 @@ from services.read.query.experiments.watch import THE_BEGINNING
 from services.read.query.filters import Statement
 from services.read.query.paging import to_token, without_paging
 from shared.read_model.postgres import SEARCH_PATH
-from tests.experiment_reading import database_of_its_own
-from tests.servers import Servers
+from tests.support.experiment_reading import database_of_its_own
+from tests.support.servers import Servers
 
 BEGAN = datetime(2026, 5, 1, tzinfo=UTC)
 ITEMS, RUNS = 5_000, 2_000

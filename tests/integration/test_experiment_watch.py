@@ -26,10 +26,20 @@ from shared.read_model.migrate import reader_dsn
 from shared.read_model.postgres import connect_pool
 from shared.runtime.settings import KafkaSettings, QuerySettings
 from tests.conftest import PrivateServer
-from tests.experiment_reading import Project, Reading, database_of_its_own, reading_experiments
-from tests.experiment_records import cancelled, created, finished, item, paused, requested, result, resumed, said
-from tests.polling import until
-from tests.servers import Servers
+from tests.support.experiment_reading import Project, Reading, database_of_its_own, reading_experiments
+from tests.support.experiment_records import (
+    cancelled,
+    created,
+    finished,
+    item,
+    paused,
+    requested,
+    result,
+    resumed,
+    said,
+)
+from tests.support.polling import until
+from tests.support.servers import Servers
 
 Code = grpc.StatusCode
 

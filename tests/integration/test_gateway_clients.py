@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from tests.conftest import StartService
-from tests.gateway import MODULE, Door, bearer, new_key, opened, refusal, request_of, retry_delay, spans_in
-from tests.log_access import ends, read_range
-from tests.records import event, span
-from tests.servers import Servers
+from tests.support.gateway import MODULE, Door, bearer, new_key, opened, refusal, request_of, retry_delay, spans_in
+from tests.support.log_access import ends, read_range
+from tests.support.records import event, span
+from tests.support.servers import Servers
 
 
 @pytest.fixture

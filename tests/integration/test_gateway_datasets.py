@@ -13,10 +13,10 @@ from lodestream_proto.v1.experiment_event_pb2 import DatasetCreated, DatasetItem
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.experiment_ids import dataset_id_of, item_id_of
 from tests.conftest import StartService
-from tests.gateway import MODULE, new_key, opened, refusal, retry_delay
-from tests.read_model import begin_at_the_end
-from tests.servers import Servers
-from tests.stack import Stack
+from tests.support.gateway import MODULE, new_key, opened, refusal, retry_delay
+from tests.support.read_model import begin_at_the_end
+from tests.support.servers import Servers
+from tests.support.stack import Stack
 
 SCHEMA = '{"type": "object", "required": ["question"], "properties": {"question": {"type": "string"}}}'
 

@@ -30,10 +30,10 @@ from shared.read_model import provider_access
 from shared.read_model.experiment_ids import dataset_id_of, run_id_of
 from shared.read_model.experiment_rules import MAX_RESULT_BYTES
 from tests.conftest import StartService
-from tests.experiments import evaluation, result, told
-from tests.gateway import MODULE, new_key, opened, refusal, retry_delay
-from tests.servers import Servers
-from tests.stack import Stack
+from tests.support.experiments import evaluation, result, told
+from tests.support.gateway import MODULE, new_key, opened, refusal, retry_delay
+from tests.support.servers import Servers
+from tests.support.stack import Stack
 
 SDK = '{"kind": "sdk"}'
 RUNNING, PAUSED = pb.EXPERIMENT_STATE_RUNNING, pb.EXPERIMENT_STATE_PAUSED

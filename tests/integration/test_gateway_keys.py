@@ -30,7 +30,7 @@ from shared.read_model.keys import (
 )
 from shared.read_model.postgres import connect_pool
 from shared.runtime.settings import KeySettings
-from tests.polling import until
+from tests.support.polling import until
 
 
 class Clock:

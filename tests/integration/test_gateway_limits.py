@@ -14,9 +14,9 @@ from lodestream_proto.v1.span_event_pb2 import COMPRESSION_NONE, COMPRESSION_ZST
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 
 from tests.conftest import RunningService, StartService
-from tests.gateway import EXPORT, MODULE, Door, new_key, opened, refusal, request_of, retry_delay, spans_in
-from tests.records import event, span
-from tests.servers import Servers
+from tests.support.gateway import EXPORT, MODULE, Door, new_key, opened, refusal, request_of, retry_delay, spans_in
+from tests.support.records import event, span
+from tests.support.servers import Servers
 
 MIB = 1024 * 1024
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

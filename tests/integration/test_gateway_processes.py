@@ -13,11 +13,11 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from services.all_in_one.ports import find_port
 from shared.event_log.codec import LogRecord
 from tests.conftest import StartService
-from tests.gateway import MODULE, Door, new_key, opened, request_of, spans_in
-from tests.log_access import ends, read_range
-from tests.polling import until
-from tests.records import span
-from tests.servers import Servers
+from tests.support.gateway import MODULE, Door, new_key, opened, request_of, spans_in
+from tests.support.log_access import ends, read_range
+from tests.support.polling import until
+from tests.support.records import span
+from tests.support.servers import Servers
 
 # CANCELLED: gRPC says so of a call that came in while the server was closing its port. OTLP's clients retry both.
 RETRYABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}

@@ -13,8 +13,8 @@ from lodestream_proto.v1.query_pb2_grpc import (
 from lodestream_proto.v1.trace_pb2 import TraceSummary
 
 from tests.conftest import StartService
-from tests.gateway import MODULE, new_key, opened, refusal, request_of
-from tests.records import span
+from tests.support.gateway import MODULE, new_key, opened, refusal, request_of
+from tests.support.records import span
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

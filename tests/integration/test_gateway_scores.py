@@ -8,9 +8,9 @@ from lodestream_proto.v1.prompt_event_pb2 import PromptArchived
 from lodestream_proto.v1.scores_pb2_grpc import ScoreServiceStub
 
 from shared.event_log.topics import SCORES, TRACES
-from tests.gateway import MODULE, Door, new_key, opened, refusal, retry_delay
-from tests.records import event, span
-from tests.scores import config, retraction, score, score_event
+from tests.support.gateway import MODULE, Door, new_key, opened, refusal, retry_delay
+from tests.support.records import event, span
+from tests.support.scores import config, retraction, score, score_event
 
 
 async def record(door: Door, *events: Event):

@@ -8,10 +8,10 @@ import grpc
 import pytest
 
 from tests.conftest import StartService
-from tests.gateway import MODULE, Door, new_key, opened, refusal, request_of, spans_in
-from tests.log_access import ends, read_range
-from tests.records import span
-from tests.servers import Servers
+from tests.support.gateway import MODULE, Door, new_key, opened, refusal, request_of, spans_in
+from tests.support.log_access import ends, read_range
+from tests.support.records import span
+from tests.support.servers import Servers
 
 MANY = 80
 

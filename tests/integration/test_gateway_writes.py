@@ -15,8 +15,8 @@ from lodestream_proto.v1.prompt_event_pb2 import PromptArchived
 from shared.read_model.blocks import open_block
 from shared.read_model.keys import create_key, revoke_key
 from shared.read_model.postgres import SEARCH_PATH
-from tests.gateway import MODULE, Door, new_key, opened, refusal, request_of, retry_delay
-from tests.records import event, span
+from tests.support.gateway import MODULE, Door, new_key, opened, refusal, request_of, retry_delay
+from tests.support.records import event, span
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from services.all_in_one.processes import Process
 from shared.runtime.probe import grpc_serves
 from tests.conftest import PrivateServer, RunningService, StartService
-from tests.polling import until
-from tests.read_model import TRACES_PROJECTION, get
-from tests.servers import Servers
+from tests.support.polling import until
+from tests.support.read_model import TRACES_PROJECTION, get
+from tests.support.servers import Servers
 
 GATEWAY, QUERY = "services.write.gateway", "services.read.query"
 WRITES = "opentelemetry.proto.collector.trace.v1.TraceService"

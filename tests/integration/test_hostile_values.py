@@ -6,10 +6,10 @@ import pytest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from shared.event_log.codec import LogRecord
-from tests import hostile
-from tests.projecting import projecting
-from tests.records import record, span
-from tests.scores import config, projecting_scores, score, score_event, score_record
+from tests.support import hostile
+from tests.support.projecting import projecting
+from tests.support.records import record, span
+from tests.support.scores import config, projecting_scores, score, score_event, score_record
 
 KEYS = (
     "lodestream.observation.usage_details", "lodestream.observation.cost_details", "lodestream.trace.tags",

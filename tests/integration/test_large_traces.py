@@ -16,12 +16,12 @@ from lodestream_proto.v1.query_pb2 import (
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
 
 from shared.runtime.settings import MIB
-from tests.cli import typing_to
 from tests.conftest import StartService
-from tests.gateway import refusal
-from tests.large_traces import BEGAN, fold, wide
-from tests.records import span
-from tests.stack import Stack
+from tests.support.cli import typing_to
+from tests.support.gateway import refusal
+from tests.support.large_traces import BEGAN, fold, wide
+from tests.support.records import span
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -9,9 +9,9 @@ from lodestream_proto.v1 import query_pb2 as pb
 from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, SPAN_TYPE_GENERATION, SPAN_TYPE_RETRIEVER
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.polling import until
-from tests.records import NOON, span
-from tests.stack import Stack, waiting
+from tests.support.polling import until
+from tests.support.records import NOON, span
+from tests.support.stack import Stack, waiting
 
 
 def answer_of_a_question() -> list[Span]:

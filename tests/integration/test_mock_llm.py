@@ -19,7 +19,7 @@ from openai import AsyncOpenAI
 
 from services.all_in_one.processes import Ground, Process
 from services.all_in_one.services import SERVICES, service_command
-from tests.polling import until
+from tests.support.polling import until
 
 MESSAGES: list[Any] = [
     {"role": "system", "content": "# Refunds\nRefunds take five days. Kettles are blue. Returned goods are free."},

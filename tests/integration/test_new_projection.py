@@ -16,9 +16,9 @@ from shared.read_model.projecting.app import make_app
 from shared.read_model.projecting.records import ReadRecords, payload_of, read_records
 from shared.read_model.projecting.specs import ProjectionSpec
 from shared.runtime.settings import KafkaSettings, PostgresSettings
-from tests.log_access import append
-from tests.polling import until
-from tests.scores import score, score_event
+from tests.support.log_access import append
+from tests.support.polling import until
+from tests.support.scores import score, score_event
 
 SCHEMA = "CREATE SCHEMA authors; CREATE TABLE authors.authors (author text PRIMARY KEY, scores bigint NOT NULL)"
 COUNT = """

@@ -8,10 +8,10 @@ import asyncpg
 import pytest
 
 from shared.read_model.postgres import SEARCH_PATH
-from tests.log_access import append, commit_for, committed_by, cut, ends
-from tests.polling import until
-from tests.read_model import TRACES_PROJECTION, Table, get, requests, shows
-from tests.records import event, span
+from tests.support.log_access import append, commit_for, committed_by, cut, ends
+from tests.support.polling import until
+from tests.support.read_model import TRACES_PROJECTION, Table, get, requests, shows
+from tests.support.records import event, span
 
 
 @pytest.fixture

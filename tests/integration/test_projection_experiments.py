@@ -16,7 +16,7 @@ from lodestream_proto.v1.experiment_event_pb2 import (
 )
 from lodestream_proto.v1.experiments_pb2 import EXPERIMENT_STATE_CANCELLED, EXPERIMENT_STATE_FAILED
 
-from tests.experiment_records import (
+from tests.support.experiment_records import (
     DATASET_TABLES,
     EXPERIMENT_TABLES,
     again,
@@ -39,8 +39,8 @@ from tests.experiment_records import (
     said,
     usage,
 )
-from tests.projecting import Projecting, batches
-from tests.records import event, span
+from tests.support.projecting import Projecting, batches
+from tests.support.records import event, span
 
 NOW = "SELECT version, item_count, archived FROM datasets WHERE project_id = $1"
 ITEMS = "SELECT item_id, version, until_version, first_version, archived, input FROM dataset_items ORDER BY version"

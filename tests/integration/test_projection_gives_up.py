@@ -15,8 +15,8 @@ from services.all_in_one.ports import find_port
 from shared.event_log.topics import SCORES
 from shared.read_model.projecting.lag_monitor import coordination_error, gave_up, give_up
 from shared.read_model.projecting.running import serve
-from tests.polling import until
-from tests.servers import Servers
+from tests.support.polling import until
+from tests.support.servers import Servers
 
 
 async def test_a_consumer_whose_coordination_ended_by_an_error_is_noticed(servers: Servers) -> None:

@@ -10,9 +10,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from services.projections.traces import merge
 from services.projections.traces.copy_format import TRACE_COLUMNS
 from services.projections.traces.summary import grain_bits
-from tests.projecting import projecting
-from tests.records import record, span
-from tests.sessions import sessions_that_must_be
+from tests.support.projecting import projecting
+from tests.support.records import record, span
+from tests.support.sessions import sessions_that_must_be
 
 COLUMNS = ", ".join(TRACE_COLUMNS)
 

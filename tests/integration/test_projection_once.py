@@ -10,8 +10,8 @@ import pytest
 
 from shared.event_log.codec import LogRecord
 from shared.read_model.progress import Progress, SkippedError, fence
-from tests.projecting import Projecting, projecting
-from tests.records import record, span
+from tests.support.projecting import Projecting, projecting
+from tests.support.records import record, span
 
 
 @pytest.fixture

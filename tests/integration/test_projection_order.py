@@ -8,9 +8,9 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from shared.event_log.codec import LogRecord
-from tests.projecting import batches, projecting
-from tests.records import Value, record, span
-from tests.sessions import sessions_that_must_be
+from tests.support.projecting import batches, projecting
+from tests.support.records import Value, record, span
+from tests.support.sessions import sessions_that_must_be
 
 KINDS = ("LLM", "RETRIEVER", "TOOL", "CHAIN")
 

@@ -15,8 +15,8 @@ from shared.read_model.dead_letters import list_overflow
 from shared.read_model.dialects import SpanColumns, read_columns
 from shared.read_model.progress import resume
 from shared.read_model.projecting.projector import ATTEMPTS
-from tests.projecting import Projecting, projecting
-from tests.records import NOON, at, event, record, span
+from tests.support.projecting import Projecting, projecting
+from tests.support.records import NOON, at, event, record, span
 
 SIZE = 8
 REFUSE_POISON = "ALTER TABLE spans ADD CONSTRAINT no_poison CHECK (name <> 'poison')"

@@ -9,8 +9,8 @@ from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.prompt_event_pb2 import ChatMessage, ChatPrompt, ChatPromptItem
 from lodestream_proto.v1.prompts_pb2 import PROMPT_REFUSAL_CONFLICT, PROMPT_REFUSAL_NOT_FOUND, PromptVersion
 
-from tests.projecting import batches
-from tests.prompts import (
+from tests.support.projecting import batches
+from tests.support.prompts import (
     Deciding,
     again,
     archived,
@@ -22,7 +22,7 @@ from tests.prompts import (
     records,
     rolled_back,
 )
-from tests.records import event, span
+from tests.support.records import event, span
 
 VERDICTS = "SELECT kind, version, revision, refusal FROM prompt_commands ORDER BY decided_at"
 HOLDERS = "SELECT label, version FROM prompt_labels WHERE version > 0 AND name = $1 ORDER BY label"

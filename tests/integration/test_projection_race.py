@@ -12,8 +12,8 @@ from services.projections.traces.tables import SQL, copy_traces
 from shared.event_log.codec import LogRecord
 from shared.read_model.postgres import load_sql
 from tests.integration.test_projection_order import tellings
-from tests.projecting import Projecting, batches, projecting
-from tests.records import record
+from tests.support.projecting import Projecting, batches, projecting
+from tests.support.records import record
 
 WRITERS = 4
 ROUNDS = 12

@@ -13,8 +13,8 @@ import pytest
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.score_event_pb2 import ScoreConfigDefined, ScoreRecorded, ScoreTarget, ScoreValue
 
-from tests.projecting import Projecting, batches
-from tests.scores import (
+from tests.support.projecting import Projecting, batches
+from tests.support.scores import (
     SCORE_TABLES,
     Value,
     config,

@@ -8,9 +8,9 @@ import asyncpg
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from shared.read_model.postgres import SEARCH_PATH
-from tests.projecting import Projecting, projecting
-from tests.records import Value, record, span
-from tests.sessions import sessions_that_must_be
+from tests.support.projecting import Projecting, projecting
+from tests.support.records import Value, record, span
+from tests.support.sessions import sessions_that_must_be
 
 SESSION = "SELECT * FROM sessions WHERE project_id = 'p' AND session_id = $1"
 

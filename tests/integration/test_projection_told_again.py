@@ -7,8 +7,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from services.projections.traces.projection import SLOW_PATHS
 from services.projections.traces.tables import NAME
-from tests.projecting import Projecting, projecting
-from tests.records import record, span
+from tests.support.projecting import Projecting, projecting
+from tests.support.records import record, span
 
 
 @pytest.fixture

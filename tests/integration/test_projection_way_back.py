@@ -8,9 +8,9 @@ from faststream.kafka.message import KafkaAckableMessage
 from services.projections.traces.projection import create_app
 from shared.runtime import failpoints
 from shared.runtime.settings import KafkaSettings, PostgresSettings
-from tests.log_access import append
-from tests.polling import until
-from tests.read_model import Table, begin_at_the_end, requests
+from tests.support.log_access import append
+from tests.support.polling import until
+from tests.support.read_model import Table, begin_at_the_end, requests
 
 
 async def test_a_lost_rewind_is_made_good(servers, database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from services.all_in_one import valkey
 from services.all_in_one.ports import find_port
 from services.all_in_one.processes import Process
 from shared.read_model.prompt_cache import UNKNOWN_MS, CacheAwayError, Miss, Offered, Place, PromptCache, head_key
-from tests.polling import until
+from tests.support.polling import until
 
 
 @pytest.fixture

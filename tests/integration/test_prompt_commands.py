@@ -23,8 +23,8 @@ from lodestream_proto.v1.prompts_pb2_grpc import (
 )
 
 from tests.conftest import StartService
-from tests.gateway import MODULE, Door, new_key, opened, refusal, retry_delay
-from tests.servers import Servers
+from tests.support.gateway import MODULE, Door, new_key, opened, refusal, retry_delay
+from tests.support.servers import Servers
 
 Context = grpc.aio.ServicerContext[Any, Any]
 CONFLICT, NOT_FOUND, OTHER_TYPE = (

@@ -10,7 +10,7 @@ from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.prompt_event_pb2 import PromptLabelsMoved, PromptVersionCreated
 from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceStub
 
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 MOVES, AT_ONCE = 1_000, 25  # together well below the calls that a connection may have under way
 

@@ -13,8 +13,8 @@ from services.projections.prompts.outbox import OutboxRelay
 from shared.read_model.projecting.app import background_task
 from shared.read_model.prompt_cache import PromptCache
 from shared.read_model.prompt_rows import read_heads
-from tests.polling import until
-from tests.prompts import Deciding, archived, created, deciding, moved, record
+from tests.support.polling import until
+from tests.support.prompts import Deciding, archived, created, deciding, moved, record
 
 
 @pytest.fixture

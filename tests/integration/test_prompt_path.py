@@ -15,11 +15,11 @@ from lodestream_proto.v1.query_pb2 import WaitFor
 
 from shared.event_log.topics import PROMPTS
 from tests.conftest import RunningService, StartService
-from tests.gateway import MODULE, new_key, opened, refusal
-from tests.polling import until
-from tests.prompt_reading import Reader
-from tests.read_model import begin_at_the_end
-from tests.servers import Servers
+from tests.support.gateway import MODULE, new_key, opened, refusal
+from tests.support.polling import until
+from tests.support.prompt_reading import Reader
+from tests.support.read_model import begin_at_the_end
+from tests.support.servers import Servers
 
 
 @dataclass(frozen=True, slots=True)

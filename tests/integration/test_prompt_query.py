@@ -21,12 +21,12 @@ from lodestream_proto.v1.query_pb2 import WaitFor
 from shared.event_log.topics import PROMPTS
 from shared.read_model.keys import create_key, create_project
 from shared.read_model.postgres import SEARCH_PATH
-from tests.log_access import append, ends
-from tests.projecting import projecting
-from tests.prompts import archived, created, identity, moved, rolled_back
-from tests.read_model import begin_at_the_end
-from tests.records import record as spans_record
-from tests.records import span
+from tests.support.log_access import append, ends
+from tests.support.projecting import projecting
+from tests.support.prompts import archived, created, identity, moved, rolled_back
+from tests.support.read_model import begin_at_the_end
+from tests.support.records import record as spans_record
+from tests.support.records import span
 
 Code = grpc.StatusCode
 

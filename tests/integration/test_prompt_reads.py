@@ -17,10 +17,10 @@ from redis.asyncio import Redis
 
 from shared.read_model.prompt_cache import Miss, PromptCache, head_key
 from tests.conftest import StartService
-from tests.gateway import MODULE, new_key, opened, refusal
-from tests.polling import until
-from tests.prompt_reading import Project, Reader, Truth, head_of, serving, truth_of, version_of
-from tests.servers import Servers
+from tests.support.gateway import MODULE, new_key, opened, refusal
+from tests.support.polling import until
+from tests.support.prompt_reading import Project, Reader, Truth, head_of, serving, truth_of, version_of
+from tests.support.servers import Servers
 
 
 @dataclass(frozen=True, slots=True)

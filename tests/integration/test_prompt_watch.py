@@ -15,12 +15,12 @@ from lodestream_proto.v1.prompts_pb2 import PromptSelector, WatchedPrompt, Watch
 
 from shared.read_model.prompt_cache import PromptCache
 from tests.conftest import RunningService, StartService
-from tests.gateway import MODULE, metric, new_key, opened, refusal
-from tests.http2 import calls_unread
-from tests.memory import MIB, peak, resident
-from tests.polling import until
-from tests.prompt_reading import Project, Reader, Truth, head_of, serving, truth_of
-from tests.servers import Servers
+from tests.support.gateway import MODULE, metric, new_key, opened, refusal
+from tests.support.http2 import calls_unread
+from tests.support.memory import MIB, peak, resident
+from tests.support.polling import until
+from tests.support.prompt_reading import Project, Reader, Truth, head_of, serving, truth_of
+from tests.support.servers import Servers
 
 WATCH = "/lodestream_proto.v1.PromptService/WatchPrompts"
 

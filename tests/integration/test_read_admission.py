@@ -13,7 +13,7 @@ from shared.event_log.position import Position, to_token
 from shared.event_log.topics import TRACES
 from shared.read_model.keys import NewKey
 from tests.conftest import StartService
-from tests.gateway import bearer, new_key, refusal, retry_delay
+from tests.support.gateway import bearer, new_key, refusal, retry_delay
 
 NEVER = to_token([Position(TRACES, 0, 10**9)])
 

@@ -10,12 +10,12 @@ from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
 
 from shared.read_model.migrate import migrate
 from shared.read_model.rebuilding.rebuild import controlling
-from tests import rebuilding
 from tests.conftest import StartService
-from tests.log_access import append
-from tests.polling import until
-from tests.read_model import TRACES_PROJECTION
-from tests.rebuilding import caught_up, dump, fetch, folded_anew, story
+from tests.support import rebuilding
+from tests.support.log_access import append
+from tests.support.polling import until
+from tests.support.read_model import TRACES_PROJECTION
+from tests.support.rebuilding import caught_up, dump, fetch, folded_anew, story
 
 pytestmark = pytest.mark.timeout(240)
 

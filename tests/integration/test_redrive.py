@@ -10,8 +10,8 @@ from shared.event_log.codec import LogRecord
 from shared.read_model.blocks import ReceivedSpan, UnreadableBlockError, open_block
 from shared.read_model.dead_letters import Selection, count_letters, list_letters
 from shared.read_model.dialects import SpanColumns, read_columns
-from tests.projecting import Projecting, projecting
-from tests.records import at, event, record, span
+from tests.support.projecting import Projecting, projecting
+from tests.support.records import at, event, record, span
 
 FOLD = "services.projections.traces.fold.read_columns"
 OPEN = "services.projections.traces.batch.open_block"

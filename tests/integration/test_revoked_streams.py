@@ -11,10 +11,10 @@ from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
 from shared.read_model.keys import NewKey, revoke_key
 from shared.read_model.postgres import SEARCH_PATH
 from tests.conftest import StartService
-from tests.experiment_records import folding_experiments, record, requested
-from tests.gateway import MODULE, bearer, new_key
-from tests.polling import until
-from tests.tenancy import GATEWAY, QUERY, REQUESTS, RUN, Owned, answering_ports, rpcs
+from tests.support.experiment_records import folding_experiments, record, requested
+from tests.support.gateway import MODULE, bearer, new_key
+from tests.support.polling import until
+from tests.support.tenancy import GATEWAY, QUERY, REQUESTS, RUN, Owned, answering_ports, rpcs
 
 STREAMS = {path: method for path, method in rpcs().items() if method.server_streaming}
 

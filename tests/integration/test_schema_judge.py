@@ -16,8 +16,8 @@ from services.write.gateway.judge import Judge, SchemaError, SpecError
 from shared.read_model.experiment_ids import dataset_id_of
 from shared.runtime.fairness import Turns
 from shared.runtime.refusal import RefusedError, UnavailableError
-from tests.admission import open_room
-from tests.experiments import item
+from tests.support.admission import open_room
+from tests.support.experiments import item
 
 
 def described(input_schema: str) -> Described:

@@ -16,10 +16,10 @@ from lodestream_proto.v1.score_event_pb2 import (
     ScoreTarget,
 )
 
-from tests.gateway import refusal
-from tests.records import span
-from tests.scores import config, retraction, score, score_event, trace
-from tests.stack import Stack, waiting
+from tests.support.gateway import refusal
+from tests.support.records import span
+from tests.support.scores import config, retraction, score, score_event, trace
+from tests.support.stack import Stack, waiting
 
 ACCEPTED, REFUSED = EVENT_OUTCOME_ACCEPTED, EVENT_OUTCOME_REFUSED
 CATEGORIES = [ScoreCategory(label="bad", value=-1), ScoreCategory(label="good", value=3)]

@@ -24,8 +24,8 @@ from lodestream_proto.v1.trace_pb2 import (
     SPAN_TYPE_TOOL,
 )
 
-from tests.polling import until
-from tests.stack import Stack, waiting
+from tests.support.polling import until
+from tests.support.stack import Stack, waiting
 
 
 @pytest.fixture

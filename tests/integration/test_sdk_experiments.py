@@ -29,8 +29,8 @@ from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.query_pb2 import GetTraceRequest
 from lodestream_proto.v1.scores_pb2 import ListScoresRequest
 
-from tests.polling import until
-from tests.stack import Stack, waiting
+from tests.support.polling import until
+from tests.support.stack import Stack, waiting
 
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
 

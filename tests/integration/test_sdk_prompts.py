@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from lodestream import Lodestream, PromptNotFoundError, PromptUnavailableError
 
-from tests.polling import until
-from tests.stack import Stack
+from tests.support.polling import until
+from tests.support.stack import Stack
 
 
 @pytest.fixture

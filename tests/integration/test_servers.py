@@ -4,7 +4,7 @@ import pytest
 
 from services.all_in_one.probes import kafka_answers, postgres_answers, redis_answers
 from services.all_in_one.processes import Ground
-from tests.servers import VARIABLES, ContainersUnavailableError, Servers, running_servers
+from tests.support.servers import VARIABLES, ContainersUnavailableError, Servers, running_servers
 
 SERVERS = ("kafka", "postgres", "valkey")
 

@@ -14,12 +14,12 @@ from google.protobuf.message import Message
 
 from shared.event_log.topics import TOPICS
 from shared.read_model.keys import NewKey, create_key, make_secret, revoke_key
-from tests.log_access import ends
-from tests.polling import until
-from tests.records import span
-from tests.servers import Servers
-from tests.stack import Stack
-from tests.tenancy import (
+from tests.support.log_access import ends
+from tests.support.polling import until
+from tests.support.records import span
+from tests.support.servers import Servers
+from tests.support.stack import Stack
+from tests.support.tenancy import (
     CANARY,
     GATEWAY,
     QUERY,

@@ -14,11 +14,11 @@ from services.read.query import traces
 from services.read.query.database import Database
 from services.read.query.filters import Statement
 from shared.read_model.postgres import SEARCH_PATH
-from tests.gateway import refusal
 from tests.integration.test_query_plans import BEGAN, MAKE_TRACES
-from tests.records import span
-from tests.scores import score, score_event, trace
-from tests.stack import Stack, waiting
+from tests.support.gateway import refusal
+from tests.support.records import span
+from tests.support.scores import score, score_event, trace
+from tests.support.stack import Stack, waiting
 
 TRACES = 50_000
 # Every second trace has "quality", one in five has it twice; one in a thousand is "bad".

@@ -12,15 +12,15 @@ from lodestream_proto.v1.experiments_pb2 import WatchExperimentRequest
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
 
 from tests.conftest import StartService
-from tests.experiment_records import folding_experiments, requested, result
-from tests.experiment_records import record as experiment_record
-from tests.gateway import bearer, metric, new_key
-from tests.http2 import calls_unread
-from tests.memory import MIB, peak, resident
-from tests.polling import until
-from tests.projecting import projecting
-from tests.read_model import get
-from tests.records import record, span
+from tests.support.experiment_records import folding_experiments, requested, result
+from tests.support.experiment_records import record as experiment_record
+from tests.support.gateway import bearer, metric, new_key
+from tests.support.http2 import calls_unread
+from tests.support.memory import MIB, peak, resident
+from tests.support.polling import until
+from tests.support.projecting import projecting
+from tests.support.read_model import get
+from tests.support.records import record, span
 
 TAIL_TRACES = "/lodestream_proto.v1.QueryService/TailTraces"
 WATCH_EXPERIMENT = "/lodestream_proto.v1.ExperimentService/WatchExperiment"

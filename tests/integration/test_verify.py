@@ -4,12 +4,12 @@ from uuid import uuid4
 
 import pytest
 
-from tests import rebuilding
 from tests.conftest import StartService
-from tests.log_access import append
-from tests.polling import until
-from tests.read_model import TRACES_PROJECTION
-from tests.rebuilding import Ran, caught_up, fetch, story
+from tests.support import rebuilding
+from tests.support.log_access import append
+from tests.support.polling import until
+from tests.support.read_model import TRACES_PROJECTION
+from tests.support.rebuilding import Ran, caught_up, fetch, story
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.all_in_one.processes import Ground
-from tests.servers import Servers
+from tests.support.servers import Servers
 from tests.torture.own_servers import own_servers
 from tests.torture.stand import Stand, standing
 

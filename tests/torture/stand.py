@@ -19,9 +19,9 @@ from services.all_in_one.ports import HOST, find_port
 from services.all_in_one.processes import Command, Ground, Process
 from services.all_in_one.services import SERVICES, service_command
 from shared.read_model.keys import NewKey
-from tests.gateway import new_key
-from tests.log_access import ends
-from tests.read_model import begin_at_the_end
+from tests.support.gateway import new_key
+from tests.support.log_access import ends
+from tests.support.read_model import begin_at_the_end
 from tests.torture.checker import PROJECTIONS, Scene
 from tests.torture.clock import set_clock
 from tests.torture.findings import Report, report_from

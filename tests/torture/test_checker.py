@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.runtime.settings import KeySettings
-from tests.records import event
+from tests.support.records import event
 from tests.torture.checker import MEMORY_MIB, judge, judge_memory, judge_objections
 from tests.torture.findings import Kind, Report, report_from
 from tests.torture.fold import fold, summarise

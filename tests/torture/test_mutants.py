@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import psutil
 import pytest
 
-from tests.polling import until
+from tests.support.polling import until
 from tests.torture.findings import Kind, Report
 from tests.torture.log_reader import read_ends
 from tests.torture.mutants import MUTANTS

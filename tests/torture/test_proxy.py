@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from services.all_in_one.ports import HOST, find_port
-from tests.polling import until
+from tests.support.polling import until
 from tests.torture.proxy import Proxy
 
 

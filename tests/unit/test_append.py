@@ -11,7 +11,7 @@ from shared.event_log.append import MAX_VALUE_BYTES, Appender, LogUnavailableErr
 from shared.event_log.position import Position
 from shared.event_log.topics import MAX_RECORD_BYTES
 from shared.runtime.settings import KafkaSettings
-from tests.polling import until
+from tests.support.polling import until
 
 RECORD = Record("t", b"key", b"value")
 

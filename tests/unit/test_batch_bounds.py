@@ -12,7 +12,7 @@ from shared.event_log.topics import TRACES
 from shared.read_model.blocks import MAX_OPENED_BYTES, UnreadableBlockError, open_block, opened_size
 from shared.read_model.projecting.projector import in_parts
 from shared.runtime.settings import MIB, ProjectionSettings
-from tests.records import event, record, span
+from tests.support.records import event, record, span
 
 
 def of_block(block: bytes, *, spans: int = 1, says: int = 0, offset: int = 0) -> LogRecord:

@@ -11,7 +11,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from shared.read_model.blocks import ReceivedSpan, UnreadableBlockError, locate, sources_of
-from tests.records import any_value
+from tests.support.records import any_value
 
 texts = st.text(max_size=200)
 spans = st.lists(st.builds(Span, span_id=st.binary(min_size=8, max_size=8), name=texts), max_size=5)

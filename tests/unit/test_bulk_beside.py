@@ -12,7 +12,7 @@ from shared.event_log.codec import LogRecord
 from shared.read_model.projecting import projector as projecting
 from shared.read_model.projecting.projector import Projector
 from shared.runtime.settings import ProjectionSettings
-from tests.records import record, span
+from tests.support.records import record, span
 
 EXPRESS, BULK = (0, 1), (8, 9)
 

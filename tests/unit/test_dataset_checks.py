@@ -21,8 +21,8 @@ from shared.read_model.postgres import connect_pool
 from shared.runtime.fairness import Turns
 from shared.runtime.refusal import InvalidError, UnavailableError
 from shared.runtime.settings import MIB
-from tests.admission import open_room
-from tests.experiments import item
+from tests.support.admission import open_room
+from tests.support.experiments import item
 
 QUESTION = json.dumps(
     {

@@ -14,7 +14,7 @@ from services.write.evaluator.providers.mock import MockProvider
 from services.write.evaluator.providers.openai import is_transient, parse_reply, retry_after
 from services.write.evaluator.providers.provider import CallError, ModelRequest, PermanentError, TransientError
 from services.write.evaluator.rate_limits import MAX_WAIT_SECONDS, CallDelayedError, LocalRateLimit
-from tests.model_server import completion
+from tests.support.model_server import completion
 
 AT_ONCE = {"latency_seconds": 0}
 

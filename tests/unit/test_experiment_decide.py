@@ -28,7 +28,7 @@ from services.projections.experiments.commands import Command, command_of
 from services.projections.experiments.content import item_digest
 from services.projections.experiments.datasets import Change, Dataset, Item, NoDatasetError, decide_dataset
 from services.projections.experiments.runs import NoRunError, Run, Step, decide_run
-from tests.experiment_records import (
+from tests.support.experiment_records import (
     again,
     archived,
     cancelled,
@@ -45,9 +45,9 @@ from tests.experiment_records import (
     said,
     usage,
 )
-from tests.experiment_tables import ExperimentTables
-from tests.projecting import batches
-from tests.records import NOON
+from tests.support.experiment_tables import ExperimentTables
+from tests.support.projecting import batches
+from tests.support.records import NOON
 
 
 def payload_of(event: Event) -> Any:

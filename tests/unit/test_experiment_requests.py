@@ -15,7 +15,7 @@ from services.write.gateway.experiments.tasks import read_task
 from services.write.gateway.judge import Judge, SpecError
 from services.write.gateway.judging import name as name_here
 from shared.runtime.refusal import InvalidError, RefusedError
-from tests.experiments import run
+from tests.support.experiments import run
 
 
 def task(prompt: Any, **fields: Any) -> str:

@@ -30,7 +30,7 @@ from shared.read_model.json_rules import (
     json_depth,
 )
 from shared.runtime.refusal import InvalidError
-from tests.experiments import PROMPT_TASK, dataset, evaluation, item, result, run
+from tests.support.experiments import PROMPT_TASK, dataset, evaluation, item, result, run
 
 QUESTIONS = dataset_id_of("questions")
 JSON = st.recursive(

@@ -15,7 +15,7 @@ from services.projections.traces.rows import SpanRef, SpanRow
 from services.projections.traces.summary import summarise, union
 from shared.event_log.codec import LogRecord
 from shared.read_model.blocks import open_block, sources_of
-from tests.records import NOON, at, event, record, span
+from tests.support.records import NOON, at, event, record, span
 
 RECEIVED_US = int(NOON.timestamp()) * 1_000_000 + 5_000_000
 DAY_US = 86_400_000_000

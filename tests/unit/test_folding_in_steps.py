@@ -8,7 +8,7 @@ from services.projections.traces.batch import FoldedBatch, fold_records, fold_re
 from services.projections.traces.partitions import Partitions
 from services.projections.traces.projection import TracesProjection
 from shared.event_log.codec import LogRecord
-from tests.records import record, span
+from tests.support.records import record, span
 
 RECORDS, SPANS = 8, 200
 

@@ -6,7 +6,7 @@ import pytest
 
 from services.projections.traces import batch
 from shared.event_log.codec import LogRecord
-from tests.records import event, span
+from tests.support.records import event, span
 
 
 @pytest.mark.parametrize("step", ["sources_in", "read_revision", "fold"])

@@ -35,8 +35,8 @@ from shared.runtime.fairness import Turns
 from shared.runtime.refusal import InvalidError, UnavailableError
 from shared.runtime.settings import MIB, GatewaySettings
 from shared.runtime.wire import TooManyMessagesError, check_messages
-from tests.admission import QuietLog, admission, open_room
-from tests.records import span
+from tests.support.admission import QuietLog, admission, open_room
+from tests.support.records import span
 
 NOW = Timestamp(seconds=1_800_000_000)
 ENVELOPE = Envelope("acme", Producer(name="x"), "01890000-0000-7000-8000-000000000000", NOW, NOW)

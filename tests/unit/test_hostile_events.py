@@ -34,9 +34,9 @@ from shared.read_model.experiment_rules import CHECKS
 from shared.read_model.projecting.records import StrayRecordError
 from shared.read_model.score_configs import config_of
 from shared.runtime.refusal import InvalidError
-from tests import experiment_records, prompts
-from tests.hostile import mutants, storable
-from tests.scores import config, retraction, score, score_event, score_record, trace
+from tests.support import experiment_records, prompts
+from tests.support.hostile import mutants, storable
+from tests.support.scores import config, retraction, score, score_event, score_record, trace
 
 EVENT_ID = "01890000-0000-7000-8000-000000000000"
 ScorePayload = ScoreRecorded | ScoreRetracted | ScoreConfigDefined

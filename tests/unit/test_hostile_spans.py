@@ -18,8 +18,8 @@ from services.projections.traces.copy_format import pack, pack_block
 from services.projections.traces.rows import SpanRef, SpanRow
 from services.read.query.contents import span_content
 from shared.read_model.dialects.values import MAX_KINDS, MAX_NAME, MAX_PICOS, MAX_TOKENS
-from tests import hostile
-from tests.records import span
+from tests.support import hostile
+from tests.support.records import span
 
 GOOD = [
     span(1, 1, attributes={"user.id": "ada", "gen_ai.input.messages": '[{"role":"user"}]'}),

@@ -22,7 +22,7 @@ from shared.event_log.topics import TRACES
 from shared.read_model.blocks import compress, open_block
 from shared.runtime.fairness import Turns
 from shared.runtime.refusal import InvalidError
-from tests.records import span
+from tests.support.records import span
 
 NOW = Timestamp(seconds=1_800_000_000)
 EVENT_ID = "01890000-0000-7000-8000-000000000000"

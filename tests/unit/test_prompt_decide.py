@@ -22,7 +22,7 @@ from lodestream_proto.v1.prompts_pb2 import (
 
 from services.projections.prompts.commands import Payload
 from services.projections.prompts.decide import Decision, Held, Move, Prompt, Verdict, decide
-from tests.records import NOON
+from tests.support.records import NOON
 
 LABELS = ["production", "staging", "a"]
 

@@ -13,7 +13,7 @@ from services.write.gateway.prompts.flights import Flights
 from services.write.gateway.prompts.head import Head
 from services.write.gateway.prompts.memory import FRESH_SECONDS, STALE_SECONDS, Memory
 from services.write.gateway.prompts.together import Together
-from tests.polling import until
+from tests.support.polling import until
 
 KEY = ("acme", "greeting")
 

@@ -21,7 +21,7 @@ from lodestream_proto.v1.score_event_pb2 import (
 from services.write.gateway.scores.checks import check_retraction, kept_score
 from services.write.gateway.scores.config_checks import kept_config
 from shared.runtime.refusal import InvalidError
-from tests.scores import config, retraction, score, trace
+from tests.support.scores import config, retraction, score, trace
 
 CATEGORIES = [ScoreCategory(label="bad", value=-1), ScoreCategory(label="good", value=1)]
 CONFIGS = {

@@ -21,8 +21,8 @@ from lodestream_proto.v1.score_event_pb2 import (
 from services.projections.scores.fold import AHEAD, PoisonedScoreError, first_tellings, fold, row_of
 from services.projections.scores.rows import ConfigRow, ScoreRow
 from shared.event_log.codec import LogRecord
-from tests.records import NOON, event, span
-from tests.scores import config, retraction, score, score_event, score_record, trace
+from tests.support.records import NOON, event, span
+from tests.support.scores import config, retraction, score, score_event, score_record, trace
 
 
 def row(payload, **options) -> ScoreRow:

@@ -16,7 +16,7 @@ from services.write.gateway.validation import spans_of
 from shared.event_log.append import Appender, LogUnavailableError, Record
 from shared.event_log.position import Position
 from shared.read_model.blocks import open_block
-from tests.records import span
+from tests.support.records import span
 
 NOW = Timestamp(seconds=1_800_000_000)
 

@@ -16,7 +16,7 @@ from services.read.query.experiments.statistics.comparison import Metric, RunMet
 from services.read.query.experiments.statistics.finding import Rules
 from services.read.query.experiments.statistics.pairing import ValueKind, Values
 from services.read.query.experiments.statistics.wording import Unit, change, figure, probability
-from tests.statistics import booleans, categories, compared, numbers
+from tests.support.statistics import booleans, categories, compared, numbers
 
 LESS = Metric("m", lower_is_better=True)
 

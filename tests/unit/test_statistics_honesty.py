@@ -14,7 +14,7 @@ from services.read.query.experiments.statistics.continuous import compare_number
 from services.read.query.experiments.statistics.finding import Rules
 from services.read.query.experiments.statistics.power import smallest_mean, smallest_of_proportions
 from services.read.query.experiments.statistics.proportions import compare_proportions
-from tests.statistics import booleans, numbers
+from tests.support.statistics import booleans, numbers
 
 RULES = Rules()
 

@@ -12,7 +12,7 @@ from lodestream_proto.v1.experiments_pb2 import MetricComparison
 from services.read.query.experiments.statistics.comparison import Metric, RunMetrics, compare
 from services.read.query.experiments.statistics.finding import Rules
 from services.read.query.experiments.statistics.pairing import ValueKind, Values
-from tests.statistics import booleans, categories, compared, numbers
+from tests.support.statistics import booleans, categories, compared, numbers
 
 RULES = Rules(seed=7, resamples=999)
 LIMIT = settings(max_examples=20, deadline=None, derandomize=True)

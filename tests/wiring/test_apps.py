@@ -20,10 +20,10 @@ from services.write.evaluator import app as evaluator
 from shared.event_log.codec import LogRecord
 from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, TRACES
 from shared.read_model.projecting.asyncapi import document
-from tests import experiment_records, experiment_runs
-from tests import prompts as prompt_events
-from tests.records import event, span
-from tests.scores import score, score_event
+from tests.support import experiment_records, experiment_runs
+from tests.support import prompts as prompt_events
+from tests.support.records import event, span
+from tests.support.scores import score, score_event
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from shared.event_log.position import from_token
 from shared.read_model.blocks import open_block
 from shared.read_model.keys import NewKey, create_key, create_project
 from shared.read_model.postgres import SEARCH_PATH
-from tests.log_access import read_at
+from tests.support.log_access import read_at
 
 MODULE = "services.write.gateway"
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"

@@ -37,12 +37,12 @@ from lodestream_proto.v1.prompt_event_pb2 import (
 from lodestream_proto.v1.score_event_pb2 import ScoreTarget
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from tests.experiments import evaluation, result, told
-from tests.gateway import request_of
-from tests.polling import until
-from tests.records import Value, span
-from tests.scores import config, retraction, score
-from tests.stack import Stack, waiting
+from tests.support.experiments import evaluation, result, told
+from tests.support.gateway import request_of
+from tests.support.polling import until
+from tests.support.records import Value, span
+from tests.support.scores import config, retraction, score
+from tests.support.stack import Stack, waiting
 
 CANARY = "canary-4f1b"
 """In every content of the owner's, and in no id."""

@@ -27,7 +27,7 @@ from shared.read_model.keys import create_key, create_project
 from shared.read_model.postgres import SEARCH_PATH, connect_pool
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.settings import QuerySettings
-from tests import experiments as told
+from tests.support import experiments as told
 
 BEGAN = datetime(2026, 5, 1, tzinfo=UTC)
 DATASET = dataset_id_of("questions")

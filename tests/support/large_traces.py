@@ -10,7 +10,7 @@ from services.projections.traces.partitions import Partitions
 from services.projections.traces.projection import TracesProjection, write_batch
 from services.projections.traces.tables import prepare_connection
 from shared.read_model.postgres import connect_pool
-from tests.records import record, span
+from tests.support.records import record, span
 
 BEGAN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 _SPANS_OF_A_RECORD = 5_000

@@ -14,9 +14,9 @@ from aiokafka import TopicPartition
 
 from shared.event_log.codec import read
 from shared.event_log.topics import TRACES
-from tests.log_access import append, consumer_of, ends
-from tests.projecting import projecting
-from tests.records import NOON, event, span
+from tests.support.log_access import append, consumer_of, ends
+from tests.support.projecting import projecting
+from tests.support.records import NOON, event, span
 
 TABLES = ("spans", "span_blocks", "traces", "sessions")
 Dump = dict[str, list[str]]

@@ -24,7 +24,7 @@ from shared.event_log.codec import LogRecord
 from shared.read_model.dialects.dialect import Extractor
 from shared.read_model.dialects.registry import DIALECTS
 from shared.runtime.fairness import Turns
-from tests.records import NOON, at
+from tests.support.records import NOON, at
 
 T = TypeVar("T")
 BOM, OVERRIDE, LONE, NUL = "\ufeff", "\u202e", "\ud83d", "\0"

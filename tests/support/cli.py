@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from services.edge.cli import __main__ as command_line
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 
 @dataclass(frozen=True, slots=True)

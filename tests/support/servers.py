@@ -15,7 +15,7 @@ from services.all_in_one.probes import kafka_answers, postgres_answers, redis_an
 from services.all_in_one.processes import Ground, Process
 from services.all_in_one.servers import embed_servers
 from shared.event_log.topics import MAX_RECORD_BYTES
-from tests.polling import until
+from tests.support.polling import until
 
 VARIABLES = ("LODESTREAM_KAFKA", "LODESTREAM_POSTGRES", "LODESTREAM_REDIS")
 

@@ -29,8 +29,8 @@ from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import EXPERIMENTS
 from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.projector import Projector
-from tests.projecting import Projecting
-from tests.records import NOON
+from tests.support.projecting import Projecting
+from tests.support.records import NOON
 
 EXPERIMENTS_PROJECTION = "services.projections.experiments"
 DATASET_TABLES = ("datasets", "dataset_descriptions", "dataset_items", "dataset_changes")

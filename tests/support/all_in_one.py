@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from tests.polling import until
+from tests.support.polling import until
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ import asyncpg
 from services.all_in_one.processes import Ground, Process
 from services.all_in_one.services import SERVICES, service_command
 from shared.event_log.topics import EXPERIMENTS, PROMPTS
-from tests.experiment_runs import Log, log_from_here
-from tests.model_server import ModelServer, Says, model_server
-from tests.read_model import begin_at_the_end
-from tests.servers import Servers
+from tests.support.experiment_runs import Log, log_from_here
+from tests.support.model_server import ModelServer, Says, model_server
+from tests.support.read_model import begin_at_the_end
+from tests.support.servers import Servers
 
 MODULE = "services.write.evaluator"
 QUICK = {

@@ -24,8 +24,8 @@ from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import SCORES
 from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.projector import Projector
-from tests.projecting import Projecting
-from tests.records import NOON
+from tests.support.projecting import Projecting
+from tests.support.records import NOON
 
 SCORES_PROJECTION = "services.projections.scores"
 SCORE_TABLES = ("scores", "score_history", "score_config_history")

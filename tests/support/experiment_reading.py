@@ -21,9 +21,9 @@ from services.all_in_one.processes import Ground, Process
 from services.all_in_one.services import SERVICES, service_command
 from shared.read_model.keys import create_key, create_project
 from shared.read_model.postgres import SEARCH_PATH
-from tests.experiment_records import folding_experiments, record
-from tests.projecting import Projecting
-from tests.servers import Servers
+from tests.support.experiment_records import folding_experiments, record
+from tests.support.projecting import Projecting
+from tests.support.servers import Servers
 
 DATASET_RPCS = {method.name for method in datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"].methods}
 

@@ -26,9 +26,9 @@ from lodestream_proto.v1.score_event_pb2 import ScoreRecorded
 
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
 from shared.read_model.experiment_ids import dataset_id_of
-from tests.log_access import consumer_of, ends
-from tests.polling import until
-from tests.records import NOON
+from tests.support.log_access import consumer_of, ends
+from tests.support.polling import until
+from tests.support.records import NOON
 
 CONTAINS = {"kind": "contains", "name": "says-days", "value": "days"}
 LENGTH = {"kind": "length", "name": "long"}

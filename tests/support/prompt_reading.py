@@ -21,8 +21,8 @@ from lodestream_proto.v1.prompts_pb2_grpc import (
 )
 
 from shared.read_model.prompt_cache import Miss, PromptCache
-from tests.gateway import Door
-from tests.polling import until
+from tests.support.gateway import Door
+from tests.support.polling import until
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

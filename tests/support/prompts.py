@@ -24,7 +24,7 @@ from shared.event_log.topics import PROMPTS
 from shared.read_model.postgres import connect_pool
 from shared.read_model.projecting.projector import Projector
 from shared.read_model.projecting.records import ReadRecords
-from tests.records import NOON
+from tests.support.records import NOON
 
 TABLES = ("prompts", "prompt_versions", "prompt_labels", "prompt_label_moves", "prompt_commands")
 

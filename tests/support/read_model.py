@@ -9,8 +9,8 @@ import asyncpg
 
 from shared.event_log.topics import TRACES
 from shared.read_model.postgres import SEARCH_PATH
-from tests.log_access import ends
-from tests.records import event, span
+from tests.support.log_access import ends
+from tests.support.records import event, span
 
 TRACES_PROJECTION = "services.projections.traces"
 
