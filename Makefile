@@ -50,6 +50,9 @@ fix: .venv/ready ## format, and mend what can be mended by itself
 test: .venv/ready ## all tests, on real servers, in two processes (ARGS="-k name" to choose, WORKERS=0 for one)
 	@$(BIN)/pytest -n $(or $(WORKERS),2) --dist worksteal $(ARGS)
 
+test-fast: .venv/ready ## the tests that need no server, in two minutes (ARGS and WORKERS as for test)
+	@$(BIN)/pytest -n $(or $(WORKERS),2) --dist worksteal -m "not servers and not slow" $(ARGS)
+
 coverage: .venv/ready ## which lines and branches of the backend the unit tests run: a report, no gate
 	@$(BIN)/coverage run -m pytest -q tests/unit $(ARGS) && $(BIN)/coverage report
 
@@ -87,4 +90,4 @@ docs: .venv/docs-ready ## build the documentation into .docs/site, and fail for 
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.lock
 	@sh requirements/lock.sh
 
-.PHONY: help setup proto check check-quick hooks fix test coverage matrix torture up demo bench asyncapi docs lock
+.PHONY: help setup proto check check-quick hooks fix test test-fast coverage matrix torture up demo bench asyncapi docs lock
