@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from services.write.evaluator.jobs import JobState
 from tests.support.evaluating import Workplace, working
 from tests.support.experiment_runs import append_events, ended, furnish, requested
 from tests.support.model_server import Says
@@ -57,13 +58,19 @@ async def test_kafka_freezes_and_thaws(place_on, private_kafka, project) -> None
     await append_events(place.servers.kafka, requested("r", project=project, provider="here"))
     await until(lambda: len(place.model.calls) >= 16)
     kafka.pause()
-    in_state = "SELECT count(*) FROM evaluator.jobs WHERE project_id = $1 AND state = $2"
+    filters = ", ".join(f"count(*) FILTER (WHERE state = {state})" for state in JobState)
+    by_state = f"SELECT ARRAY[{filters}] FROM evaluator.jobs WHERE project_id = $1"
+    counts: list[int] = []
 
     async def all_wait() -> bool:
-        under_way, decided = [await place.value(in_state, project, state) for state in (1, 2)]
-        return not under_way and 0 < decided <= 8  # as many slots as a project that is alone has
+        counts[:] = await place.value(by_state, project)
+        return not counts[JobState.RUNNING] and counts[JobState.DECIDED] > 0
 
-    await until(all_wait, deadline=30, what="the calls to end and their results to wait")
+    try:
+        await until(all_wait, deadline=30)
+    except AssertionError:
+        pytest.fail(f"calls did not end, or their results do not wait; jobs by state: {counts}")
+    assert counts[JobState.QUEUED] >= 60 - 16 - 2 * 12, "nothing more is begun than what the slots have room for"
     kafka.resume()
     await judge(place, project, items=60)
     assert len(place.model.calls) == 60
