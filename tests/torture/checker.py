@@ -182,9 +182,10 @@ _MODELS = {
 async def _settled(scene: Scene, settle: float) -> float:
     begin = time.monotonic()
     while True:
+        at_rest = await _is_at_rest(scene)  # asked first: what comes to rest later still writes to the log
         behind = [name for name, topic in PROJECTIONS.items() if await _is_behind(scene, name, topic)]
         waited = time.monotonic() - begin
-        if (not behind and await _is_at_rest(scene)) or waited > settle:
+        if (at_rest and not behind) or waited > settle:
             return waited
         await asyncio.sleep(0.2)
 
