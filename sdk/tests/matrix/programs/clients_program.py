@@ -53,7 +53,7 @@ def main():
     with tracer.start_as_current_span("calls"):
         answers.append(httpx.get(f"{SERVER}/sync?q=1").json())
         answers.append(requests.get(f"{SERVER}/requests", timeout=5).status_code)
-        for get in (httpx.get, requests.get_dataset):
+        for get in (httpx.get, requests.get):
             try:
                 get("http://127.0.0.1:1/")
             except (httpx.HTTPError, requests.RequestException) as error:
