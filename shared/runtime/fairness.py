@@ -190,6 +190,24 @@ class Bucket:
         self._at = now
 
 
+class Buckets:
+    """Token buckets that are alike, one for each tenant; of more than 10,000 the one used longest ago is dropped."""
+
+    def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def of(self, tenant: str) -> Bucket:
+        """Return the tenant's bucket; a new one is full."""
+        bucket = self._buckets.get(tenant)
+        if bucket is None:
+            bucket = self._buckets[tenant] = Bucket(self._rate, self._burst, self._clock())
+            if len(self._buckets) > _REMEMBERED:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(tenant)
+        return bucket
+
+
 class RecentTenants:
     """Which tenants have called within the last seconds."""
 
@@ -263,12 +281,12 @@ class Pacer:
     ) -> None:
         """Calls `per_second` of each tenant are fair, after a burst. A call waits for `wait_seconds` at most.
 
-        `count` is told of each call beyond the fair rate whether it "waited" or was "refused".
+        `count` is called for each call beyond the fair rate, with "waited" or "refused".
         """
         self.tenants = RecentTenants(clock=clock)
         self._lateness, self._count, self._clock = lateness, count, clock
-        self._rate, self._burst, self._wait_seconds = per_second, per_second * burst_seconds, wait_seconds
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._rate, self._wait_seconds = per_second, wait_seconds
+        self._buckets = Buckets(per_second, per_second * burst_seconds, clock)
         self._refused = 0
 
     async def pace(self, tenant: str, *, within: float | None = None) -> None:
@@ -287,7 +305,7 @@ class Pacer:
             try:
                 await asyncio.sleep(wait)
             except asyncio.CancelledError:
-                self._bucket(tenant).take(-1, self._clock())
+                self._buckets.of(tenant).take(-1, self._clock())
                 raise
 
     def reserve(self, tenant: str, *, within: float | None = None) -> float:
@@ -296,7 +314,7 @@ class Pacer:
         Raises OverloadedError, as `pace` does; then no place is taken.
         """
         self.tenants.add(tenant)
-        now, bucket = self._clock(), self._bucket(tenant)
+        now, bucket = self._clock(), self._buckets.of(tenant)
         if not (self._lateness.is_late and self.tenants.has_others(tenant)):
             bucket.take_available(1, now)
             return 0.0
@@ -319,15 +337,6 @@ class Pacer:
                 await asyncio.sleep(_REFUSED_AFTER_SECONDS)
             finally:
                 self._refused -= 1
-
-    def _bucket(self, tenant: str) -> Bucket:
-        bucket = self._buckets.get(tenant)
-        if bucket is None:
-            bucket = self._buckets[tenant] = Bucket(self._rate, self._burst, self._clock())
-            if len(self._buckets) > _REMEMBERED:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(tenant)
-        return bucket
 
 
 class BulkCalls:

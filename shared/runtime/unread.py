@@ -2,19 +2,17 @@
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from shared.runtime.fairness import Bucket, FairLimiter
+from shared.runtime.fairness import Buckets, FairLimiter
 from shared.runtime.refusal import Context
 
 MESSAGE_BYTES_PER_SECOND = 8 * 1024 * 1024
 """Large messages of all streams of one project: copying them takes the process's time, however fast they are read."""
 _SMALL = 16 * 1024  # bytes; a connection has a hundred calls at once
-_REMEMBERED = 10_000  # projects
 
 
 def when_over(context: Context, then: Callable[[], None]) -> None:
@@ -37,7 +35,7 @@ class UnreadAnswers:
     ) -> None:
         """`capacity` and `per_project` are bytes; the rest is as for FairLimiter."""
         self._clock = clock
-        self._sent: OrderedDict[str, Bucket] = OrderedDict()
+        self._sent = Buckets(MESSAGE_BYTES_PER_SECOND, MESSAGE_BYTES_PER_SECOND, clock)
         self._limiter = FairLimiter(
             "bytes of unread answers",
             capacity,
@@ -74,13 +72,7 @@ class UnreadAnswers:
 
     def reserve(self, nbytes: int, project_id: str) -> float:
         """Take a place for a message among those of a project; returns the seconds until it may be sent."""
-        now = self._clock()
-        bucket = self._sent.get(project_id)
-        if bucket is None:
-            bucket = self._sent[project_id] = Bucket(MESSAGE_BYTES_PER_SECOND, MESSAGE_BYTES_PER_SECOND, now)
-            if len(self._sent) > _REMEMBERED:
-                self._sent.popitem(last=False)
-        self._sent.move_to_end(project_id)
+        now, bucket = self._clock(), self._sent.of(project_id)
         wait = bucket.wait(now)
         bucket.take(nbytes, now)
         return wait
