@@ -12,8 +12,8 @@ from pathlib import Path
 
 import asyncpg
 import structlog
+from prometheus_client import Counter, Gauge
 
-from services.projections.prompts import metrics
 from services.projections.prompts.tables import WAKE, Place
 from shared.read_model.postgres import DATABASE_ERRORS, load_sql
 from shared.read_model.prompt_cache import CacheAwayError, Miss, Offered, PromptCache
@@ -21,6 +21,9 @@ from shared.read_model.prompt_rows import read_heads
 from shared.runtime.failpoints import failpoint
 
 log = structlog.get_logger()
+
+OFFERED = Counter("lodestream_prompt_cache_offers", "Heads offered to Redis, by what became of them", ["outcome"])
+WAITING = Gauge("lodestream_prompt_outbox", "Prompts that Redis has not been told of, as last seen")
 
 _LOOK_SECONDS = 1.0
 """Between two looks when nobody wakes us."""
@@ -62,7 +65,7 @@ class OutboxRelay:
         while rows := await connection.fetch(_NEXT, *after, _AT_ONCE):
             waiting += await self._tell(connection, rows)
             after = rows[-1]["project_id"], rows[-1]["name"]
-        metrics.WAITING.set(waiting)
+        WAITING.set(waiting)
         return not waiting
 
     async def _keep_draining(self, connection: asyncpg.Connection) -> None:
@@ -92,7 +95,7 @@ class OutboxRelay:
         outcomes = await self._cache.offer({place: (heads[place], tickets[place]) for place in places})
         await failpoint("prompts.offered")
         for outcome in outcomes.values():
-            metrics.OFFERED.labels(outcome.name.lower()).inc()
+            OFFERED.labels(outcome.name.lower()).inc()
         # A prompt that is gone (tables emptied for a rebuild) has nothing more to tell.
         told = [
             (*place, heads[place].revision or row["revision"])
