@@ -15,7 +15,7 @@ from shared.runtime import settings
 _INTRODUCTION = """# Settings of the servers
 
 Environment variables, by the processes that read them. Bytes, seconds and counts are plain numbers. The SDK's are in
-[its guide](../guides/sdk.md#settings); what to set them to is said in [Operating](../operations.md).
+[its guide](../guides/sdk.md#settings); [Operating](../operations.md) says how to choose their values.
 """
 _MIB = 1024 * 1024
 

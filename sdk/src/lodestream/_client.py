@@ -414,7 +414,7 @@ class Lodestream:
         """Look a prompt up, by version or by label.
 
         The first look-up asks the server; later ones are a look into memory, kept up to date by a stream of changes.
-        While that stream is down, a prompt is asked for again in the background after `cache_ttl_seconds`. Without the
+        While that stream is down, a prompt is fetched again in the background after `cache_ttl_seconds`. Without the
         server the last known good on disk is returned, then `fallback`.
 
         Args:
@@ -433,7 +433,7 @@ class Lodestream:
         Raises:
             PromptNotFoundError: The project has no such prompt, and there is no fallback.
             PromptTypeError: It is of the other type, and there is no fallback.
-            PromptUnavailableError: The server can't be asked, nothing is remembered, and there is no fallback.
+            PromptUnavailableError: The server can't be reached, nothing is remembered, and there is no fallback.
             ValueError: Both a version and a label are given, or a message of the fallback makes no sense.
             TypeError: The fallback is no prompt, or not of `type`.
 
@@ -497,7 +497,7 @@ class Lodestream:
             TypeError: `labels` or `tags` is not a list of texts.
             ValueError: `prompt` is not of `type`.
             PromptRefusedError: The server refused it; the message names the field.
-            PromptUnavailableError: The server can't be asked.
+            PromptUnavailableError: The server can't be reached.
         """
         from lodestream._prompts import changes
 
@@ -530,7 +530,7 @@ class Lodestream:
             TypeError: `new_labels` is not a list of texts.
             PromptNotFoundError: There is no such version.
             PromptRefusedError: Somebody else was first, or the request makes no sense.
-            PromptUnavailableError: The server can't be asked.
+            PromptUnavailableError: The server can't be reached.
         """
         from lodestream._prompts import changes
 
@@ -553,7 +553,7 @@ class Lodestream:
         Raises:
             PromptNotFoundError: There is no such prompt.
             PromptRefusedError: The label has no earlier version.
-            PromptUnavailableError: The server can't be asked.
+            PromptUnavailableError: The server can't be reached.
         """
         from lodestream._prompts import changes
 
@@ -596,7 +596,7 @@ class Lodestream:
 
         Raises:
             DatasetRefusedError: Something makes no sense; `field` names it.
-            DatasetUnavailableError: The server can't be asked.
+            DatasetUnavailableError: The server can't be reached.
         """
         from lodestream._datasets import requests
 
@@ -628,7 +628,7 @@ class Lodestream:
 
         Raises:
             DatasetNotFoundError: The project has no such dataset, or had none then.
-            DatasetUnavailableError: The server can't be asked.
+            DatasetUnavailableError: The server can't be reached.
             ValueError: Both a version and an instant are given.
             TypeError: `splits` is not a list of texts.
         """
@@ -678,7 +678,7 @@ class Lodestream:
         Raises:
             DatasetRefusedError: Something makes no sense; `field` names it, for example "input.lines[3]".
             DatasetNotFoundError: There is no such dataset.
-            DatasetUnavailableError: The server can't be asked.
+            DatasetUnavailableError: The server can't be reached.
         """
         from lodestream._datasets import requests
 
@@ -713,7 +713,7 @@ class Lodestream:
         Raises:
             DatasetItemsRefusedError: Some were refused: `refused` lists them with their reasons; the others are stored.
             DatasetNotFoundError: There is no such dataset.
-            DatasetUnavailableError: The server can't be asked. Sent again, items that were stored stay as they are.
+            DatasetUnavailableError: The server can't be reached. Sent again, items that were stored stay as they are.
             TypeError: `items` is not a list.
         """
         from lodestream._datasets import requests
@@ -732,7 +732,7 @@ class Lodestream:
             The first version without them.
 
         Raises:
-            DatasetError: The server refused it or can't be asked.
+            DatasetError: The server refused it or can't be reached.
             TypeError: `item_ids` is not a list of texts.
         """
         from lodestream._datasets import requests
@@ -750,7 +750,7 @@ class Lodestream:
             Its version.
 
         Raises:
-            DatasetError: The server refused it or can't be asked.
+            DatasetError: The server refused it or can't be reached.
         """
         from lodestream._datasets import requests
 
@@ -781,7 +781,7 @@ class Lodestream:
             The result: each item with its output, evaluations, trace, latency and cost.
 
         Raises:
-            ExperimentError: Nothing was run, because something makes no sense or the server can't be asked.
+            ExperimentError: Nothing was run, because something makes no sense or the server can't be reached.
             ExperimentStoppedError: Somebody ended the run meanwhile; `result` has what was done.
             DatasetError: Items could not be loaded.
             RegressionError: A run evaluator raised it. All is recorded.

@@ -263,7 +263,7 @@ class ExperimentResult:
         Raises:
             ExperimentNotFoundError: There is no such baseline.
             ExperimentRefusedError: An option makes no sense.
-            ExperimentUnavailableError: The run is in this process only, or the server can't be asked.
+            ExperimentUnavailableError: The run is in this process only, or the server can't be reached.
         """
         return self._reporter.compare(self, baseline if isinstance(baseline, str) else baseline.run_id, options)
 

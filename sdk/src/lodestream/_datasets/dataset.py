@@ -143,7 +143,7 @@ class Dataset:
 
         Raises:
             DatasetNotFoundError: There was no such version.
-            DatasetUnavailableError: The server can't be asked.
+            DatasetUnavailableError: The server can't be reached.
         """
         return self._reopen(version)
 

@@ -85,7 +85,7 @@ class _Entry:
     """None: the server has none."""
     revision: int
     until: float
-    """When it is asked for again, by time.monotonic."""
+    """When it is fetched again, by time.monotonic."""
 
 
 class PromptCache:
