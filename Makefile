@@ -38,7 +38,7 @@ check-quick: .venv/ready ## the part of it that takes a second
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	@$(BIN)/ruff check --quiet --preview --select DOC102,DOC202,DOC403 sdk/src # what docstrings name is there
 	@$(BIN)/typos
-	@$(BIN)/squawk --reporter gcc shared/read_model/migrations/*/*.sql
+	@$(BIN)/squawk --reporter gcc shared/storage/migrations/*/*.sql
 	@$(BIN)/buf lint proto && $(BIN)/buf format --diff --exit-code proto
 
 hooks: .venv/ready ## have git run check-quick before each commit and check before each push

@@ -49,7 +49,7 @@ from benchmarks.load import EXPORT
 from benchmarks.page import Table
 from benchmarks.processes import memory
 from benchmarks.stack import Stack, fresh_stack
-from shared.read_model.keys import create_key, create_project
+from shared.auth.keys import create_key, create_project
 from shared.runtime.settings import GatewaySettings
 
 RECORD = "/lodestream_proto.v1.IngestService/Record"

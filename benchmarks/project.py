@@ -18,9 +18,9 @@ from services.projections.traces.copy_format import copy_data, pack_block, pack_
 from services.projections.traces.summary import summarise
 from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import TRACES
-from shared.read_model.blocks import compress, open_block, sources_of
-from shared.read_model.dialects import read_columns
 from shared.runtime.garbage import collect_rarely
+from shared.spans.blocks import compress, open_block, sources_of
+from shared.spans.dialects import read_columns
 
 
 def records(*, spans: int, count: int) -> list[tuple[int, bytes]]:

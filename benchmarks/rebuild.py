@@ -21,7 +21,7 @@ from benchmarks.load import Load
 from benchmarks.page import Table
 from benchmarks.processes import used
 from benchmarks.stack import Stack, fresh_stack
-from shared.read_model.migrate import migrate
+from shared.storage.migrate import migrate
 
 _MODULE = "services.projections.traces"
 _FOLDED = """

@@ -17,7 +17,7 @@ from services.all_in_one.keeper import Keeper
 from services.all_in_one.processes import Ground, Process
 from services.all_in_one.services import LOCAL_PROJECT, LOCAL_PROVIDERS, SERVICES, Service, service_command
 from services.all_in_one.stack import Running, running_stack
-from shared.read_model.postgres import SEARCH_PATH
+from shared.storage.postgres import SEARCH_PATH
 
 _ROLES = {"gateway": "gateway", "traces": "projection", "kafka": "Kafka", "postgres": "Postgres"}
 _SPANS = re.compile(r'^lodestream_projection_items_total\{projection="traces"\} (\S+)$', re.MULTILINE)

@@ -19,11 +19,11 @@ from services.all_in_one.keeper import Keeper
 from services.all_in_one.ports import find_port
 from services.all_in_one.processes import Ground, Process
 from services.all_in_one.services import LOCAL_PROVIDERS, SERVICES, service_command
+from shared.auth.keys import NewKey, create_key, create_project
 from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, create_topics
-from shared.read_model.keys import NewKey, create_key, create_project
-from shared.read_model.migrate import migrate
-from shared.read_model.postgres import SEARCH_PATH
 from shared.runtime.settings import KafkaSettings
+from shared.storage.migrate import migrate
+from shared.storage.postgres import SEARCH_PATH
 from tests.support.all_in_one import StartAllInOne, starting_all_in_one
 from tests.support.prompts import forget_prompts
 from tests.support.read_model import begin_at_the_end, offer_providers

@@ -26,8 +26,8 @@ from services.projections.traces.tables import prepare_connection
 from shared.event_log.codec import LogRecord, read
 from shared.event_log.position import Position, to_token
 from shared.event_log.topics import TRACES
-from shared.read_model.blocks import compress
-from shared.read_model.postgres import SEARCH_PATH, connect_pool
+from shared.spans.blocks import compress
+from shared.storage.postgres import SEARCH_PATH, connect_pool
 
 PROJECTS = ("local", "second", "third")
 """The first is the measured one: a key of the benchmark's stack opens it."""

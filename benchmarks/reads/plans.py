@@ -13,8 +13,8 @@ from benchmarks.reads.data import PROJECTS, Loaded
 from services.read.query import sessions, traces
 from services.read.query.filters import Statement
 from services.read.query.traces import names_containing
-from shared.read_model.migrate import reader_dsn
-from shared.read_model.postgres import connect_pool
+from shared.storage.migrate import reader_dsn
+from shared.storage.postgres import connect_pool
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
 

@@ -9,7 +9,7 @@ import redis.asyncio
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from shared.read_model.postgres import DATABASE_ERRORS
+from shared.storage.postgres import DATABASE_ERRORS
 
 Probe = Callable[[], Awaitable[bool]]
 _PATIENCE = 3.0  # seconds for one answer

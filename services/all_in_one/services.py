@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.all_in_one.ports import HOST, find_port
 from services.all_in_one.processes import Command, plain_environment
-from shared.read_model.projecting.specs import PROJECTIONS
+from shared.event_log.projections import PROJECTIONS
 from shared.runtime.probe import grpc_serves, http_healthy
 
 

@@ -15,8 +15,8 @@ from services.all_in_one.servers import Say, embed_servers
 from services.all_in_one.services import LOCAL_PROJECT, LOCAL_PROVIDERS, Service, client_environment, place
 from services.all_in_one.together import together
 from shared.event_log.topics import create_topics
-from shared.read_model.migrate import migrate
 from shared.runtime.settings import KafkaSettings
+from shared.storage.migrate import migrate
 
 SERVERS: Mapping[str, Callable[[str], Awaitable[bool]]] = {
     "LODESTREAM_KAFKA": kafka_answers,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.read_model.named_queries import is_named, load_queries
+from shared.storage.named_queries import is_named, load_queries
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("services", "shared")

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from services.all_in_one.processes import Process
-from shared.read_model.keys import NewKey
+from shared.auth.keys import NewKey
 from tests.conftest import PrivateServer, StartService
 from tests.support.gateway import MODULE, Door, metric, new_key, opened, refusal, request_of, retry_delay
 from tests.support.polling import until

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from services.projections.traces.projection import create_app
-from shared.read_model.progress import read_progress
+from shared.projection.progress import read_progress
 from shared.runtime.settings import KafkaSettings, PostgresSettings
 from tests.support.log_access import append
 from tests.support.polling import until
@@ -27,7 +27,7 @@ async def test_what_is_folded_between_two_looks_halts_nothing(
         looks += 1
         return await read_progress(*arguments)
 
-    monkeypatch.setattr("shared.read_model.projecting.lag_monitor.read_progress", fall_asleep)
+    monkeypatch.setattr("shared.projection.lag_monitor.read_progress", fall_asleep)
     await begin_at_the_end(servers.kafka, database)
     app = create_app(
         KafkaSettings(bootstrap_servers=servers.kafka),

@@ -6,7 +6,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from shared.read_model.postgres import SEARCH_PATH
+from shared.storage.postgres import SEARCH_PATH
 from tests.support.log_access import append
 from tests.support.polling import until
 from tests.support.read_model import TRACES_PROJECTION, Table, begin_at_the_end, requests

@@ -16,9 +16,9 @@ from redis.asyncio import Redis
 
 from services.all_in_one.processes import Process
 from shared.event_log.topics import PROMPTS
-from shared.read_model.postgres import connect_pool
-from shared.read_model.prompt_cache import CacheAwayError, Miss, PromptCache
-from shared.read_model.prompt_rows import read_heads
+from shared.storage.postgres import connect_pool
+from shared.storage.prompt_cache import CacheAwayError, Miss, PromptCache
+from shared.storage.prompt_rows import read_heads
 from tests.support.log_access import append
 from tests.support.polling import until
 from tests.support.prompts import created, moved

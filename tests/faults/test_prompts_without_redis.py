@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from services.all_in_one.ports import find_port
 from services.all_in_one.processes import Process
-from shared.read_model.prompt_cache import CacheAwayError, PromptCache
+from shared.storage.prompt_cache import CacheAwayError, PromptCache
 from tests.conftest import PrivateServer, StartService
 from tests.support.gateway import MODULE, new_key, opened, refusal, retry_delay
 from tests.support.polling import until

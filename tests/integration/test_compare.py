@@ -11,7 +11,7 @@ import pytest
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import ItemEvaluation
 
-from shared.read_model.keys import create_project
+from shared.auth.keys import create_project
 from shared.runtime.refusal import RefusedError
 from tests.conftest import StartService
 from tests.support.comparing import Comparing, comparing, item_id, metric

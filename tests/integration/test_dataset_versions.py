@@ -18,8 +18,8 @@ from lodestream_proto.v1.event_pb2 import Event
 
 from services.read.query.database import Database
 from services.read.query.datasets import dataset_history, get_dataset, list_datasets, list_items
-from shared.read_model.migrate import reader_dsn
-from shared.read_model.postgres import connect_pool
+from shared.storage.migrate import reader_dsn
+from shared.storage.postgres import connect_pool
 from tests.support.experiment_reading import database_of_its_own
 from tests.support.experiment_records import archived, created, folding_experiments, item, item_archived, records
 from tests.support.projecting import Projecting, batches

@@ -16,8 +16,8 @@ from services.write.evaluator.fold import RunsFold
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import EXPERIMENTS
-from shared.read_model.postgres import connect_pool
-from shared.read_model.projecting.projector import Projector
+from shared.projection.projector import Projector
+from shared.storage.postgres import connect_pool
 from tests.support.experiment_runs import cancelled, item_finished, paused, requested, resumed
 from tests.support.projecting import Projecting, batches
 from tests.support.records import NOON

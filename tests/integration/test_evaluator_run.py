@@ -12,8 +12,8 @@ from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_COMPLETE
 from lodestream_proto.v1.score_event_pb2 import SCORE_SOURCE_EVALUATOR
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from shared.read_model.blocks import open_block
-from shared.read_model.experiment_ids import dataset_id_of
+from shared.rules.experiment_ids import dataset_id_of
+from shared.spans.blocks import open_block
 from tests.support.evaluating import Workplace, working
 from tests.support.experiment_runs import (
     CONTAINS,

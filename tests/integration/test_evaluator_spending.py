@@ -18,9 +18,9 @@ from services.write.evaluator.spending import (
     estimate_cost,
     reply_cost,
 )
-from shared.read_model import provider_access
-from shared.read_model.keys import create_project
-from shared.read_model.postgres import SEARCH_PATH, connect_pool
+from shared.auth.keys import create_project
+from shared.storage import provider_access
+from shared.storage.postgres import SEARCH_PATH, connect_pool
 from tests.support.evaluating import Workplace, working
 from tests.support.experiment_runs import append_events, ended, furnish, requested
 from tests.support.read_model import offer_providers

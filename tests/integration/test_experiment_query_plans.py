@@ -22,7 +22,7 @@ from services.read.query.experiments.summaries import QUERIES
 from services.read.query.experiments.watch import THE_BEGINNING
 from services.read.query.filters import Statement
 from services.read.query.paging import to_token, without_paging
-from shared.read_model.postgres import SEARCH_PATH
+from shared.storage.postgres import SEARCH_PATH
 from tests.support.experiment_reading import database_of_its_own
 from tests.support.servers import Servers
 

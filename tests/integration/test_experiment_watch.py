@@ -21,10 +21,10 @@ from services.read.query.database import Database
 from services.read.query.experiments.service import ExperimentService
 from services.read.query.freshness import LogEnds
 from services.read.query.read_context import Admission, ReadContext
-from shared.read_model.authentication import Authenticator
-from shared.read_model.migrate import reader_dsn
-from shared.read_model.postgres import connect_pool
+from shared.auth.authentication import Authenticator
 from shared.runtime.settings import KafkaSettings, QuerySettings
+from shared.storage.migrate import reader_dsn
+from shared.storage.postgres import connect_pool
 from tests.conftest import PrivateServer
 from tests.support.experiment_reading import Project, Reading, database_of_its_own, reading_experiments
 from tests.support.experiment_records import (

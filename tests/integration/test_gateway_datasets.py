@@ -11,7 +11,7 @@ from lodestream_proto.v1.datasets_pb2_grpc import DatasetServiceStub
 from lodestream_proto.v1.experiment_event_pb2 import DatasetCreated, DatasetItemRecorded
 
 from shared.event_log.topics import EXPERIMENTS
-from shared.read_model.experiment_ids import dataset_id_of, item_id_of
+from shared.rules.experiment_ids import dataset_id_of, item_id_of
 from tests.conftest import StartService
 from tests.support.gateway import MODULE, new_key, opened, refusal, retry_delay
 from tests.support.read_model import begin_at_the_end

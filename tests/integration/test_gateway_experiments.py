@@ -26,9 +26,9 @@ from lodestream_proto.v1.prompt_event_pb2 import PromptLabelsMoved, PromptVersio
 from lodestream_proto.v1.prompts_pb2 import CreatePromptRequest, MoveLabelsRequest
 
 from shared.event_log.topics import EXPERIMENTS
-from shared.read_model import provider_access
-from shared.read_model.experiment_ids import dataset_id_of, run_id_of
-from shared.read_model.experiment_rules import MAX_RESULT_BYTES
+from shared.rules.experiment_ids import dataset_id_of, run_id_of
+from shared.rules.experiments import MAX_RESULT_BYTES
+from shared.storage import provider_access
 from tests.conftest import StartService
 from tests.support.experiments import evaluation, result, told
 from tests.support.gateway import MODULE, new_key, opened, refusal, retry_delay

@@ -9,14 +9,14 @@ from itertools import count
 import asyncpg
 import pytest
 
-from shared.read_model import authentication
-from shared.read_model.authentication import (
+from shared.auth import authentication
+from shared.auth.authentication import (
     STALE_SECONDS,
     Authenticator,
     KeysUnavailableError,
     UnauthenticatedError,
 )
-from shared.read_model.keys import (
+from shared.auth.keys import (
     KeyTakenError,
     NewKey,
     NoSuchProjectError,
@@ -28,8 +28,8 @@ from shared.read_model.keys import (
     revoke_key,
     seed_key,
 )
-from shared.read_model.postgres import connect_pool
 from shared.runtime.settings import KeySettings
+from shared.storage.postgres import connect_pool
 from tests.support.polling import until
 
 

@@ -12,9 +12,9 @@ from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.ingest_pb2 import EVENT_OUTCOME_ACCEPTED, EVENT_OUTCOME_REFUSED, RecordRequest, StreamRequest
 from lodestream_proto.v1.prompt_event_pb2 import PromptArchived
 
-from shared.read_model.blocks import open_block
-from shared.read_model.keys import create_key, revoke_key
-from shared.read_model.postgres import SEARCH_PATH
+from shared.auth.keys import create_key, revoke_key
+from shared.spans.blocks import open_block
+from shared.storage.postgres import SEARCH_PATH
 from tests.support.gateway import MODULE, Door, new_key, opened, refusal, request_of, retry_delay
 from tests.support.records import event, span
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from shared.read_model.migrate import READER_ROLE, migrate, reader_dsn
+from shared.storage.migrate import READER_ROLE, migrate, reader_dsn
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_a_step_that_fails_leaves_nothing_behind(empty_databases, tmp_path
         (tmp_path / schema).mkdir()
     (tmp_path / "lodestream" / "0001_pre_good.sql").write_text("CREATE TABLE good (n integer)")
     (tmp_path / "traces" / "0001_pre_bad.sql").write_text("CREATE TABLE half (n integer); SELECT 1 / 0")
-    monkeypatch.setattr("shared.read_model.migrate._MIGRATIONS", tmp_path)
+    monkeypatch.setattr("shared.storage.migrate._MIGRATIONS", tmp_path)
     with pytest.raises(asyncpg.DivisionByZeroError):
         await migrate(empty_databases[0])
     connection = await asyncpg.connect(empty_databases[0])

@@ -9,13 +9,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from lodestream_proto.v1.event_pb2 import Event
 
 from shared.event_log.codec import LogRecord
-from shared.read_model.dead_letters import DeadLetter, set_aside
-from shared.read_model.postgres import connect_pool
-from shared.read_model.progress import read_progress
-from shared.read_model.projecting.app import make_app
-from shared.read_model.projecting.records import ReadRecords, payload_of, read_records
-from shared.read_model.projecting.specs import ProjectionSpec
+from shared.event_log.projections import ProjectionSpec
+from shared.projection.app import make_app
+from shared.projection.dead_letters import DeadLetter, set_aside
+from shared.projection.progress import read_progress
+from shared.projection.records import ReadRecords, payload_of, read_records
 from shared.runtime.settings import KafkaSettings, PostgresSettings
+from shared.storage.postgres import connect_pool
 from tests.support.log_access import append
 from tests.support.polling import until
 from tests.support.scores import score, score_event

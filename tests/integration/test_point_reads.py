@@ -12,10 +12,10 @@ from services.read.query.database import Database
 from services.read.query.freshness import LogEnds, freshness
 from services.read.query.get_trace import TraceReader
 from shared.event_log.topics import SCORES, TRACES
-from shared.read_model.migrate import reader_dsn
-from shared.read_model.postgres import SEARCH_PATH
 from shared.runtime.fairness import Turns
 from shared.runtime.settings import KafkaSettings, QuerySettings
+from shared.storage.migrate import reader_dsn
+from shared.storage.postgres import SEARCH_PATH
 from tests.integration.test_query_plans import BEGAN, MAKE_TRACES
 from tests.integration.test_traces_by_score import MAKE_SCORES
 

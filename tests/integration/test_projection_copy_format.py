@@ -11,7 +11,7 @@ from services.projections.traces.copy_format import copy_data, pack_block, pack_
 from services.projections.traces.merge import span_row
 from services.projections.traces.rows import BlockRow, SpanRef, SpanRow
 from services.projections.traces.tables import SQL
-from shared.read_model.postgres import SEARCH_PATH, load_sql
+from shared.storage.postgres import SEARCH_PATH, load_sql
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 INT8 = st.integers(-(2**63), 2**63 - 1)

@@ -15,7 +15,7 @@ from services.projections.experiments import tables
 from services.projections.experiments.analyzing import analyze_grown
 from services.projections.experiments.commands import command_of
 from services.projections.experiments.decide import decide_all
-from shared.read_model.postgres import load_sql
+from shared.storage.postgres import load_sql
 from tests.support.experiment_records import (
     archived,
     created,

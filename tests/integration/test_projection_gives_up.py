@@ -13,8 +13,8 @@ from faststream.kafka import KafkaBroker
 
 from services.all_in_one.ports import find_port
 from shared.event_log.topics import SCORES
-from shared.read_model.projecting.lag_monitor import coordination_error, gave_up, give_up
-from shared.read_model.projecting.running import serve
+from shared.projection.lag_monitor import coordination_error, gave_up, give_up
+from shared.projection.running import serve
 from tests.support.polling import until
 from tests.support.servers import Servers
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from shared.event_log.codec import LogRecord
-from shared.read_model.progress import Progress, SkippedError, fence
+from shared.projection.progress import Progress, SkippedError, fence
 from tests.support.projecting import Projecting, projecting
 from tests.support.records import record, span
 

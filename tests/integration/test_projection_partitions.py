@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from services.projections.traces.partitions import Partitions
-from shared.read_model.postgres import connect_pool
+from shared.storage.postgres import connect_pool
 
 TODAY = date(2026, 5, 6)
 

@@ -10,11 +10,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from services.projections.traces.projection import write_batch
-from shared.read_model.blocks import ReceivedSpan
-from shared.read_model.dead_letters import list_overflow
-from shared.read_model.dialects import SpanColumns, read_columns
-from shared.read_model.progress import resume
-from shared.read_model.projecting.projector import ATTEMPTS
+from shared.projection.dead_letters import list_overflow
+from shared.projection.progress import resume
+from shared.projection.projector import ATTEMPTS
+from shared.spans.blocks import ReceivedSpan
+from shared.spans.dialects import SpanColumns, read_columns
 from tests.support.projecting import Projecting, projecting
 from tests.support.records import NOON, at, event, record, span
 
@@ -137,7 +137,7 @@ async def test_events_of_a_newer_gateway_are_parked_and_stop_nobody(projection) 
 async def test_a_version_that_knows_parked_events_folds_them(projection, monkeypatch: pytest.MonkeyPatch) -> None:
     """What this version knows is parked as if it did not, by the version before."""
     with monkeypatch.context() as before:
-        before.setattr("shared.read_model.projecting.parking.is_of_unknown_kind", lambda event: event is not None)
+        before.setattr("shared.projection.parking.is_of_unknown_kind", lambda event: event is not None)
         await projection.fold(record([span(1, 1)], offset=0), record([span(1, 2)], offset=1))
     unknown = at(of_a_later_version("p"), offset=2)
     await projection.fold(unknown)
@@ -150,7 +150,7 @@ async def test_a_version_that_knows_parked_events_folds_them(projection, monkeyp
 
 async def test_one_project_s_poison_is_its_own_and_stops_nobody(projection, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when nobody else writes; and no more of it is kept than the limit, the rest is counted."""
-    monkeypatch.setattr("shared.read_model.dead_letters.MOST_KEPT", 50)
+    monkeypatch.setattr("shared.projection.dead_letters.MOST_KEPT", 50)
     for offset in range(6):
         await projection.fold(record(poison(2, 20, begin=20 * offset), project="rival", offset=offset))
     await projection.fold(record([span(1, 1)], project="victim", offset=6))
@@ -165,7 +165,7 @@ async def test_one_project_s_poison_is_its_own_and_stops_nobody(projection, monk
 
 
 async def test_large_letters_are_kept_up_to_a_size(projection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.read_model.dead_letters.MOST_KEPT_BYTES", 3_000)
+    monkeypatch.setattr("shared.projection.dead_letters.MOST_KEPT_BYTES", 3_000)
     large = [span(1, n, name="poison", attributes={"text": "x" * 1_000}) for n in range(1, 9)]
     await projection.fold(record(large, offset=0))
     assert await projection.count("dead_letters") == 2

@@ -10,7 +10,7 @@ from services.projections.traces.merge import span_row
 from services.projections.traces.summary import summarise
 from services.projections.traces.tables import SQL, copy_traces
 from shared.event_log.codec import LogRecord
-from shared.read_model.postgres import load_sql
+from shared.storage.postgres import load_sql
 from tests.integration.test_projection_order import tellings
 from tests.support.projecting import Projecting, batches, projecting
 from tests.support.records import record

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import asyncpg
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from shared.read_model.postgres import SEARCH_PATH
+from shared.storage.postgres import SEARCH_PATH
 from tests.support.projecting import Projecting, projecting
 from tests.support.records import Value, record, span
 from tests.support.sessions import sessions_that_must_be

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from services.all_in_one import valkey
 from services.all_in_one.ports import find_port
 from services.all_in_one.processes import Process
-from shared.read_model.prompt_cache import UNKNOWN_MS, CacheAwayError, Miss, Offered, Place, PromptCache, head_key
+from shared.storage.prompt_cache import UNKNOWN_MS, CacheAwayError, Miss, Offered, Place, PromptCache, head_key
 from tests.support.polling import until
 
 

@@ -10,9 +10,9 @@ import pytest
 from lodestream_proto.v1.prompt_cache_pb2 import PromptHead
 
 from services.projections.prompts.outbox import OutboxRelay
-from shared.read_model.projecting.app import background_task
-from shared.read_model.prompt_cache import PromptCache
-from shared.read_model.prompt_rows import read_heads
+from shared.projection.app import background_task
+from shared.storage.prompt_cache import PromptCache
+from shared.storage.prompt_rows import read_heads
 from tests.support.polling import until
 from tests.support.prompts import Deciding, archived, created, deciding, moved, record
 

@@ -18,9 +18,9 @@ from lodestream_proto.v1.prompt_event_pb2 import ChatMessage, ChatPrompt, ChatPr
 from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceStub
 from lodestream_proto.v1.query_pb2 import WaitFor
 
+from shared.auth.keys import create_key, create_project
 from shared.event_log.topics import PROMPTS
-from shared.read_model.keys import create_key, create_project
-from shared.read_model.postgres import SEARCH_PATH
+from shared.storage.postgres import SEARCH_PATH
 from tests.support.log_access import append, ends
 from tests.support.projecting import projecting
 from tests.support.prompts import archived, created, identity, moved, rolled_back

@@ -15,7 +15,7 @@ from lodestream_proto.v1.prompts_pb2 import PromptSelector
 from lodestream_proto.v1.query_pb2 import WaitFor
 from redis.asyncio import Redis
 
-from shared.read_model.prompt_cache import Miss, PromptCache, head_key
+from shared.storage.prompt_cache import Miss, PromptCache, head_key
 from tests.conftest import StartService
 from tests.support.gateway import MODULE, new_key, opened, refusal
 from tests.support.polling import until

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from lodestream_proto.v1.prompts_pb2 import PromptSelector, WatchedPrompt, WatchPromptsRequest
 
-from shared.read_model.prompt_cache import PromptCache
+from shared.storage.prompt_cache import PromptCache
 from tests.conftest import RunningService, StartService
 from tests.support.gateway import MODULE, metric, new_key, opened, refusal
 from tests.support.http2 import calls_unread

@@ -15,7 +15,7 @@ from services.read.query import sessions, traces
 from services.read.query.database import Database
 from services.read.query.filters import Statement
 from services.read.query.trace_spans import GET_ALL
-from shared.read_model.postgres import SEARCH_PATH
+from shared.storage.postgres import SEARCH_PATH
 
 BEGAN = datetime(2026, 5, 1, tzinfo=UTC)
 TRACES = 50_000

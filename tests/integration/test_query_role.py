@@ -3,8 +3,8 @@
 import asyncpg
 import pytest
 
-from shared.read_model.migrate import reader_dsn
-from shared.read_model.postgres import SEARCH_PATH
+from shared.storage.migrate import reader_dsn
+from shared.storage.postgres import SEARCH_PATH
 
 WRITES = [
     "INSERT INTO projects (project_id, name) VALUES ('x', 'x')",

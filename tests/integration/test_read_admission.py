@@ -9,9 +9,9 @@ import grpc
 from lodestream_proto.v1 import query_pb2 as pb
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
 
+from shared.auth.keys import NewKey
 from shared.event_log.position import Position, to_token
 from shared.event_log.topics import TRACES
-from shared.read_model.keys import NewKey
 from tests.conftest import StartService
 from tests.support.gateway import bearer, new_key, refusal, retry_delay
 

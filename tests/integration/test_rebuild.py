@@ -8,8 +8,8 @@ import pytest
 from lodestream_proto.v1 import query_pb2 as pb
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
 
-from shared.read_model.migrate import migrate
-from shared.read_model.rebuilding.rebuild import controlling
+from shared.projection.rebuilding.rebuild import controlling
+from shared.storage.migrate import migrate
 from tests.conftest import StartService
 from tests.support import rebuilding
 from tests.support.log_access import append

@@ -7,9 +7,9 @@ import pytest
 
 from services.projections.traces.redriving import redrive
 from shared.event_log.codec import LogRecord
-from shared.read_model.blocks import ReceivedSpan, UnreadableBlockError, open_block
-from shared.read_model.dead_letters import Selection, count_letters, list_letters
-from shared.read_model.dialects import SpanColumns, read_columns
+from shared.projection.dead_letters import Selection, count_letters, list_letters
+from shared.spans.blocks import ReceivedSpan, UnreadableBlockError, open_block
+from shared.spans.dialects import SpanColumns, read_columns
 from tests.support.projecting import Projecting, projecting
 from tests.support.records import at, event, record, span
 

@@ -8,8 +8,8 @@ import grpc
 from lodestream_proto.v1.query_pb2 import ListTracesRequest
 from lodestream_proto.v1.query_pb2_grpc import QueryServiceStub
 
-from shared.read_model.keys import NewKey, revoke_key
-from shared.read_model.postgres import SEARCH_PATH
+from shared.auth.keys import NewKey, revoke_key
+from shared.storage.postgres import SEARCH_PATH
 from tests.conftest import StartService
 from tests.support.experiment_records import folding_experiments, record, requested
 from tests.support.gateway import MODULE, bearer, new_key

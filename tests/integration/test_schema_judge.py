@@ -13,7 +13,7 @@ from services.write.gateway import judge as judges
 from services.write.gateway.datasets.items import judge_items
 from services.write.gateway.datasets.lookup import Described
 from services.write.gateway.judge import Judge, SchemaError, SpecError
-from shared.read_model.experiment_ids import dataset_id_of
+from shared.rules.experiment_ids import dataset_id_of
 from shared.runtime.fairness import Turns
 from shared.runtime.refusal import RefusedError, UnavailableError
 from tests.support.admission import open_room

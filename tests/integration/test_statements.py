@@ -7,8 +7,8 @@ from pathlib import Path
 
 import asyncpg
 
-from shared.read_model.named_queries import is_named, load_queries
-from shared.read_model.postgres import SEARCH_PATH, load_sql
+from shared.storage.named_queries import is_named, load_queries
+from shared.storage.postgres import SEARCH_PATH, load_sql
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ("traces", "scores", "prompts", "experiments", "evaluator")

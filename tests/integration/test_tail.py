@@ -14,7 +14,7 @@ from lodestream_proto.v1.query_pb2 import TailTracesRequest, TraceFilter
 
 from services.read.query.database import Database
 from services.read.query.tail import ChangePoller, current_snapshot, tail_traces
-from shared.read_model.postgres import connect_pool
+from shared.storage.postgres import connect_pool
 from tests.support.polling import until
 from tests.support.projecting import projecting
 from tests.support.records import NOON, record, span

@@ -12,8 +12,8 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
+from shared.auth.keys import NewKey, create_key, make_secret, revoke_key
 from shared.event_log.topics import TOPICS
-from shared.read_model.keys import NewKey, create_key, make_secret, revoke_key
 from tests.support.log_access import ends
 from tests.support.polling import until
 from tests.support.records import span

@@ -13,7 +13,7 @@ from benchmarks.reads.plans import Head, head_of
 from services.read.query import traces
 from services.read.query.database import Database
 from services.read.query.filters import Statement
-from shared.read_model.postgres import SEARCH_PATH
+from shared.storage.postgres import SEARCH_PATH
 from tests.integration.test_query_plans import BEGAN, MAKE_TRACES
 from tests.support.gateway import refusal
 from tests.support.records import span

@@ -22,11 +22,11 @@ from services.read.query.database import Database
 from services.read.query.experiments.compare import Comparisons
 from services.read.query.experiments.summaries import Summaries
 from services.read.query.read_context import Admission
-from shared.read_model.experiment_ids import dataset_id_of
-from shared.read_model.keys import create_key, create_project
-from shared.read_model.postgres import SEARCH_PATH, connect_pool
+from shared.auth.keys import create_key, create_project
+from shared.rules.experiment_ids import dataset_id_of
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.settings import QuerySettings
+from shared.storage.postgres import SEARCH_PATH, connect_pool
 from tests.support import experiments as told
 
 BEGAN = datetime(2026, 5, 1, tzinfo=UTC)

@@ -19,8 +19,8 @@ from lodestream_proto.v1.experiments_pb2_grpc import ExperimentServiceStub
 
 from services.all_in_one.processes import Ground, Process
 from services.all_in_one.services import SERVICES, service_command
-from shared.read_model.keys import create_key, create_project
-from shared.read_model.postgres import SEARCH_PATH
+from shared.auth.keys import create_key, create_project
+from shared.storage.postgres import SEARCH_PATH
 from tests.support.experiment_records import folding_experiments, record
 from tests.support.projecting import Projecting
 from tests.support.servers import Servers

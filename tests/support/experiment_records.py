@@ -27,8 +27,8 @@ from services.projections.experiments.experiments import ExperimentsProjection
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import EXPERIMENTS
-from shared.read_model.postgres import connect_pool
-from shared.read_model.projecting.projector import Projector
+from shared.projection.projector import Projector
+from shared.storage.postgres import connect_pool
 from tests.support.projecting import Projecting
 from tests.support.records import NOON
 

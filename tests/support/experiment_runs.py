@@ -25,7 +25,7 @@ from lodestream_proto.v1.prompts_pb2 import PromptVersion
 from lodestream_proto.v1.score_event_pb2 import ScoreRecorded
 
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
-from shared.read_model.experiment_ids import dataset_id_of
+from shared.rules.experiment_ids import dataset_id_of
 from tests.support.log_access import consumer_of, ends
 from tests.support.polling import until
 from tests.support.records import NOON

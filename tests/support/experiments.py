@@ -15,7 +15,7 @@ from lodestream_proto.v1.experiment_event_pb2 import (
     ItemEvaluation,
 )
 
-from shared.read_model.experiment_ids import dataset_id_of
+from shared.rules.experiment_ids import dataset_id_of
 
 PROMPT_TASK = (
     '{"kind": "prompt", "prompt": {"name": "answer", "version": 1}, "provider": "mock", "model": "mock-large"}'

@@ -17,11 +17,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
+from shared.auth.keys import NewKey, create_key, create_project
 from shared.event_log.codec import LogRecord
 from shared.event_log.position import from_token
-from shared.read_model.blocks import open_block
-from shared.read_model.keys import NewKey, create_key, create_project
-from shared.read_model.postgres import SEARCH_PATH
+from shared.spans.blocks import open_block
+from shared.storage.postgres import SEARCH_PATH
 from tests.support.log_access import read_at
 
 MODULE = "services.write.gateway"

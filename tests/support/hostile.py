@@ -21,9 +21,9 @@ from services.write.gateway.records import Envelope, new_event_id
 from services.write.gateway.writing import Checked, check
 from shared.event_log.append import Record
 from shared.event_log.codec import LogRecord
-from shared.read_model.dialects.dialect import Extractor
-from shared.read_model.dialects.registry import DIALECTS
 from shared.runtime.fairness import Turns
+from shared.spans.dialects.dialect import Extractor
+from shared.spans.dialects.registry import DIALECTS
 from tests.support.records import NOON, at
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from services.projections.traces.partitions import Partitions
 from services.projections.traces.projection import TracesProjection, write_batch
 from services.projections.traces.tables import prepare_connection
-from shared.read_model.postgres import connect_pool
+from shared.storage.postgres import connect_pool
 from tests.support.records import record, span
 
 BEGAN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)

@@ -13,9 +13,9 @@ from services.projections.traces.tables import NAME, prepare_connection
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import LogRecord
 from shared.event_log.topics import TRACES
-from shared.read_model.postgres import connect_pool
-from shared.read_model.progress import Progress, read_progress
-from shared.read_model.projecting.projector import Projector
+from shared.projection.progress import Progress, read_progress
+from shared.projection.projector import Projector
+from shared.storage.postgres import connect_pool
 
 T = TypeVar("T")
 TABLES = ("spans", "span_blocks", "traces", "sessions", "dead_letters", "projection_positions")

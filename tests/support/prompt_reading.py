@@ -20,7 +20,7 @@ from lodestream_proto.v1.prompts_pb2_grpc import (
     add_PromptServiceServicer_to_server,
 )
 
-from shared.read_model.prompt_cache import Miss, PromptCache
+from shared.storage.prompt_cache import Miss, PromptCache
 from tests.support.gateway import Door
 from tests.support.polling import until
 

@@ -21,9 +21,9 @@ from services.projections.prompts.prompts import PromptsProjection
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import PROMPTS
-from shared.read_model.postgres import connect_pool
-from shared.read_model.projecting.projector import Projector
-from shared.read_model.projecting.records import ReadRecords
+from shared.projection.projector import Projector
+from shared.projection.records import ReadRecords
+from shared.storage.postgres import connect_pool
 from tests.support.records import NOON
 
 TABLES = ("prompts", "prompt_versions", "prompt_labels", "prompt_label_moves", "prompt_commands")

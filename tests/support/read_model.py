@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 
 from shared.event_log.topics import TRACES
-from shared.read_model.postgres import SEARCH_PATH
+from shared.storage.postgres import SEARCH_PATH
 from tests.support.log_access import ends
 from tests.support.records import event, span
 

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceS
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from services.all_in_one.processes import Process
-from shared.read_model.keys import NewKey
+from shared.auth.keys import NewKey
 
 if TYPE_CHECKING:  # a name of the type stubs only
     from lodestream_proto.v1.query_pb2_grpc import QueryServiceAsyncStub

@@ -36,8 +36,7 @@ async def nothing(*_: object) -> None:
 
 def unbroken() -> None:
     """The product, with one more failpoint: `projection.handed_over`, after the poll and before the fence."""
-    from shared.read_model import progress
-    from shared.read_model.projecting import projector
+    from shared.projection import progress, projector
     from shared.runtime.failpoints import failpoint
 
     @asynccontextmanager
@@ -51,8 +50,7 @@ def unbroken() -> None:
 
 def no_fence() -> None:
     """Whatever is handed over is folded, again if it was folded before, and the position is set to its end."""
-    from shared.read_model import progress
-    from shared.read_model.projecting import projector
+    from shared.projection import progress, projector
     from shared.runtime.failpoints import failpoint
 
     @asynccontextmanager
@@ -72,8 +70,7 @@ def no_fence() -> None:
 
 def commit_before_write() -> None:
     """The position is committed first, the rows in a transaction after it."""
-    from shared.read_model import progress
-    from shared.read_model.projecting import projector
+    from shared.projection import progress, projector
 
     @asynccontextmanager
     async def early(pool: Any, projection: str, run: Sequence[Any], **options: Any) -> AsyncIterator[Any]:
@@ -87,8 +84,7 @@ def commit_before_write() -> None:
 
 def skip_failed_batches() -> None:
     """A batch that fails is logged and passed over."""
-    from shared.read_model import progress
-    from shared.read_model.projecting import projector
+    from shared.projection import progress, projector
 
     commit = projector.Projector._commit_or_isolate
 
@@ -115,9 +111,10 @@ def merge_by_arrival() -> None:
 def count_again() -> None:
     """A span of which another revision comes is added to its trace's summary again."""
     from services.projections.traces import merge
+    from services.projections.traces.summary import summarise
 
     def count_whole(_was: Any, now: Any) -> Any:
-        (summary,) = merge.summarise([now])
+        (summary,) = summarise([now])
         return summary
 
     replace(merge, "change", count_whole)
@@ -179,7 +176,7 @@ def ignore_expected_revision() -> None:
 
 def tell_redis_once() -> None:
     """Of each prompt Redis is told the first revision, and the outbox is emptied all the same."""
-    from shared.read_model.prompt_cache import Offered, PromptCache
+    from shared.storage.prompt_cache import Offered, PromptCache
 
     offer = PromptCache.offer
 
@@ -224,7 +221,7 @@ def forget_item_versions() -> None:
 
 def halt_for_one_project() -> None:
     """A partition halts for a hundred bad items, whoever's they are."""
-    from shared.read_model.projecting.breaker import Breaker
+    from shared.projection.breaker import Breaker
 
     after = Breaker.after
 

@@ -12,8 +12,8 @@ from services.all_in_one import kafka, postgres, valkey
 from services.all_in_one.ports import HOST, find_port
 from services.all_in_one.processes import Ground, Process
 from shared.event_log.topics import create_topics
-from shared.read_model.migrate import migrate
 from shared.runtime.settings import KafkaSettings
+from shared.storage.migrate import migrate
 from tests.torture.proxy import Proxy
 
 

@@ -18,7 +18,7 @@ import psutil
 from services.all_in_one.ports import HOST, find_port
 from services.all_in_one.processes import Command, Ground, Process
 from services.all_in_one.services import SERVICES, service_command
-from shared.read_model.keys import NewKey
+from shared.auth.keys import NewKey
 from tests.support.gateway import new_key
 from tests.support.log_access import ends
 from tests.support.read_model import begin_at_the_end

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from shared.read_model import address_throttle
-from shared.read_model.address_throttle import AddressThrottle, network_of
-from shared.read_model.caller import address_of
+from shared.auth import address_throttle
+from shared.auth.address_throttle import AddressThrottle, network_of
+from shared.auth.caller import address_of
 
 
 @pytest.mark.parametrize(

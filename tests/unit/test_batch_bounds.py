@@ -9,9 +9,9 @@ from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD
 from services.projections.traces.batch import fold_records
 from shared.event_log.codec import LogRecord, read
 from shared.event_log.topics import TRACES
-from shared.read_model.blocks import MAX_OPENED_BYTES, UnreadableBlockError, open_block, opened_size
-from shared.read_model.projecting.projector import in_parts
+from shared.projection.projector import in_parts
 from shared.runtime.settings import MIB, ProjectionSettings
+from shared.spans.blocks import MAX_OPENED_BYTES, UnreadableBlockError, open_block, opened_size
 from tests.support.records import event, record, span
 
 

@@ -10,7 +10,7 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from shared.read_model.blocks import ReceivedSpan, UnreadableBlockError, locate, sources_of
+from shared.spans.blocks import ReceivedSpan, UnreadableBlockError, locate, sources_of
 from tests.support.records import any_value
 
 texts = st.text(max_size=200)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.read_model.projecting.breaker import MIN_BAD, RECENT, Breaker, Outcome
+from shared.projection.breaker import MIN_BAD, RECENT, Breaker, Outcome
 
 NOON = datetime(2026, 5, 6, 12, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ from aiokafka import TopicPartition
 
 from shared.event_log.assignment import Assignment
 from shared.event_log.codec import LogRecord
-from shared.read_model.projecting import projector as projecting
-from shared.read_model.projecting.projector import Projector
+from shared.projection import projector as projecting
+from shared.projection.projector import Projector
 from shared.runtime.settings import ProjectionSettings
 from tests.support.records import record, span
 

@@ -24,7 +24,7 @@ from services.edge.cli.dataset_files import (
     unguarded,
 )
 from services.edge.cli.dataset_items import Mapping, MappingError, Part, check_columns, item_of, part
-from shared.read_model.experiment_ids import item_id_of
+from shared.rules.experiment_ids import item_id_of
 
 JSON = st.recursive(
     st.none()

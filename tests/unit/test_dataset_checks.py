@@ -15,12 +15,12 @@ from services.write.gateway.datasets.lookup import Datasets, Described
 from services.write.gateway.experiments.runs import Runs
 from services.write.gateway.judge import Fault, Judge
 from services.write.gateway.judging import judge as judge_here
-from shared.read_model.dataset_rules import check_item
-from shared.read_model.experiment_ids import dataset_id_of, item_id_of
-from shared.read_model.postgres import connect_pool
+from shared.rules.datasets import check_item
+from shared.rules.experiment_ids import dataset_id_of, item_id_of
 from shared.runtime.fairness import Turns
 from shared.runtime.refusal import InvalidError, UnavailableError
 from shared.runtime.settings import MIB
+from shared.storage.postgres import connect_pool
 from tests.support.admission import open_room
 from tests.support.experiments import item
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from shared.read_model.dialects import SpanColumns, read_columns, read_content, span_shape
-from shared.read_model.dialects.span_shape import ShapeCache
+from shared.spans.dialects import SpanColumns, read_columns, read_content, span_shape
+from shared.spans.dialects.span_shape import ShapeCache
 from tests.unit.test_dialects import key_values, source, understood
 
 

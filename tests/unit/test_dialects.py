@@ -12,8 +12,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, Instr
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from shared.read_model.blocks import ReceivedSpan, sources_of
-from shared.read_model.dialects import SpanColumns, read_columns, read_content
+from shared.spans.blocks import ReceivedSpan, sources_of
+from shared.spans.dialects import SpanColumns, read_columns, read_content
 
 
 def value_of(value: Any) -> AnyValue:

@@ -22,7 +22,7 @@ from services.write.evaluator.run_context import RunContext
 from services.write.evaluator.tasks import Task, TaskError, is_run_by_client, parse_specs, parse_task
 from shared.event_log.append import MAX_VALUE_BYTES
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
-from shared.read_model.experiment_rules import check_item_result
+from shared.rules.experiments import check_item_result
 
 RUN = ("p", "run")
 CONTEXT = RunContext(

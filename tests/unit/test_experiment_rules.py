@@ -19,9 +19,9 @@ from lodestream_proto.v1.experiment_event_pb2 import (
     ExperimentUsage,
 )
 
-from shared.read_model.experiment_ids import dataset_id_of, item_id_of, run_id_of
-from shared.read_model.experiment_rules import CHECKS, MAX_RESULT_BYTES, subject_id_of
-from shared.read_model.json_rules import (
+from shared.rules.experiment_ids import dataset_id_of, item_id_of, run_id_of
+from shared.rules.experiments import CHECKS, MAX_RESULT_BYTES, subject_id_of
+from shared.rules.json_texts import (
     MAX_DEPTH,
     canonical_json,
     check_json,

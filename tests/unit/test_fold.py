@@ -14,7 +14,7 @@ from services.projections.traces.fold import MAX_REVISIONS, PoisonedSpanError, S
 from services.projections.traces.rows import SpanRef, SpanRow
 from services.projections.traces.summary import summarise, union
 from shared.event_log.codec import LogRecord
-from shared.read_model.blocks import open_block, sources_of
+from shared.spans.blocks import open_block, sources_of
 from tests.support.records import NOON, at, event, record, span
 
 RECEIVED_US = int(NOON.timestamp()) * 1_000_000 + 5_000_000

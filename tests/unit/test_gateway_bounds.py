@@ -30,11 +30,11 @@ from services.write.gateway.validation import places_of, spans_of
 from services.write.gateway.wire import Layout, TooManySpansError, cut, laying_out
 from services.write.gateway.writing import PIECE_BYTES, PIECE_SPANS, Checked, check
 from shared.event_log.topics import TRACES, Lane, is_bulk, lane_partition
-from shared.read_model.blocks import open_block
 from shared.runtime.fairness import Turns
 from shared.runtime.refusal import InvalidError, UnavailableError
 from shared.runtime.settings import MIB, GatewaySettings
 from shared.runtime.wire import TooManyMessagesError, check_messages
+from shared.spans.blocks import open_block
 from tests.support.admission import QuietLog, admission, open_room
 from tests.support.records import span
 

@@ -30,10 +30,10 @@ from services.read.query.scores import score_message
 from services.write.gateway.datasets.items import kept_item
 from services.write.gateway.scores.checks import check_retraction, kept_score
 from services.write.gateway.scores.config_checks import kept_config
-from shared.read_model.experiment_rules import CHECKS
-from shared.read_model.projecting.records import StrayRecordError
-from shared.read_model.score_configs import config_of
+from shared.projection.records import StrayRecordError
+from shared.rules.experiments import CHECKS
 from shared.runtime.refusal import InvalidError
+from shared.storage.score_configs import config_of
 from tests.support import experiment_records, prompts
 from tests.support.hostile import mutants, storable
 from tests.support.scores import config, retraction, score, score_event, score_record, trace

@@ -17,7 +17,7 @@ from services.projections.traces.batch import FoldedBatch, block_of, fold_record
 from services.projections.traces.copy_format import pack, pack_block
 from services.projections.traces.rows import SpanRef, SpanRow
 from services.read.query.contents import span_content
-from shared.read_model.dialects.values import MAX_KINDS, MAX_NAME, MAX_PICOS, MAX_TOKENS
+from shared.spans.dialects.values import MAX_KINDS, MAX_NAME, MAX_PICOS, MAX_TOKENS
 from tests.support import hostile
 from tests.support.records import span
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from services.write.gateway.first_key import WeakSecretError, check_secret
-from shared.read_model.authentication import UnauthenticatedError, credentials
-from shared.read_model.keys import SECRET_PREFIX, hash_secret, is_mistyped, make_secret
+from shared.auth.authentication import UnauthenticatedError, credentials
+from shared.auth.keys import SECRET_PREFIX, hash_secret, is_mistyped, make_secret
 from shared.runtime.settings import InitSettings
 
 ALPHABET = string.digits + string.ascii_letters

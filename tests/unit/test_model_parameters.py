@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.read_model.model_parameters import check_parameters
+from shared.rules.model_parameters import check_parameters
 from shared.runtime.refusal import InvalidError
 
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": {"type": "object"}}}

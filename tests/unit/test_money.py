@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.read_model.money import to_dollars, to_picodollars
+from services.read.query.money import to_dollars, to_picodollars
 
 
 def test_a_dollar_is_a_million_million_picodollars() -> None:

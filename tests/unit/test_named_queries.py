@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.read_model.named_queries import InvalidQueriesError, load_queries
+from shared.storage.named_queries import InvalidQueriesError, load_queries
 
 DATASETS = """-- What is known of datasets.
 

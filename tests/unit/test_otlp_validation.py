@@ -19,9 +19,9 @@ from services.write.gateway.wire import WireError, read_request, split
 from services.write.gateway.writing import Checked, check
 from shared.event_log.append import MAX_VALUE_BYTES
 from shared.event_log.topics import TRACES
-from shared.read_model.blocks import compress, open_block
 from shared.runtime.fairness import Turns
 from shared.runtime.refusal import InvalidError
+from shared.spans.blocks import compress, open_block
 from tests.support.records import span
 
 NOW = Timestamp(seconds=1_800_000_000)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.read_model.pricing import PricesError, cost_of, load_prices, total_cost
+from shared.spans.pricing import PricesError, cost_of, load_prices, total_cost
 
 
 def test_a_kind_without_a_price_costs_what_its_whole_costs() -> None:

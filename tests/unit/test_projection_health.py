@@ -6,7 +6,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from shared.event_log.assignment import Assignment
-from shared.read_model.projecting.lag_monitor import SILENT_SECONDS, STUCK_SECONDS, LagMonitor
+from shared.projection.lag_monitor import SILENT_SECONDS, STUCK_SECONDS, LagMonitor
 
 ZERO, ONE = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -49,7 +49,7 @@ def test_halted(assignment: Assignment) -> None:
 
 def test_lagging_is_well_while_it_moves(assignment: Assignment, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
-    monkeypatch.setattr("shared.read_model.projecting.lag_monitor.time.monotonic", lambda: now)
+    monkeypatch.setattr("shared.projection.lag_monitor.time.monotonic", lambda: now)
     watch = watch_of(assignment)
     watch.saw({ZERO: 5}, {ZERO: 100})
     now += STUCK_SECONDS
@@ -68,7 +68,7 @@ def test_a_watch_that_sees_nothing_any_more_is_not_well(
     assignment: Assignment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1_000.0
-    monkeypatch.setattr("shared.read_model.projecting.lag_monitor.time.monotonic", lambda: now)
+    monkeypatch.setattr("shared.projection.lag_monitor.time.monotonic", lambda: now)
     watch = watch_of(assignment)
     watch.saw({ZERO: 5}, {ZERO: 0})
     now += SILENT_SECONDS

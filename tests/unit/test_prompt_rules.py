@@ -18,7 +18,7 @@ from lodestream_proto.v1.prompt_event_pb2 import (
 )
 
 from services.write.gateway.prompts.commands import KINDS, read_command
-from shared.read_model.prompt_rules import MAX_PROMPT_BYTES, check_creation, check_selector
+from shared.rules.prompts import MAX_PROMPT_BYTES, check_creation, check_selector
 from shared.runtime.refusal import InvalidError
 from tests.support.admission import open_room
 

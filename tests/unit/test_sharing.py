@@ -15,7 +15,7 @@ from services.write.gateway.sharing import Sharing, SmallRequest
 from services.write.gateway.validation import spans_of
 from shared.event_log.append import Appender, LogUnavailableError, Record
 from shared.event_log.position import Position
-from shared.read_model.blocks import open_block
+from shared.spans.blocks import open_block
 from tests.support.records import span
 
 NOW = Timestamp(seconds=1_800_000_000)

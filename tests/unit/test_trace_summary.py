@@ -13,7 +13,7 @@ from services.projections.traces.batch import fold_records
 from services.projections.traces.fold import fold, read_revision
 from services.projections.traces.rows import SpanRef, SpanRow
 from services.projections.traces.summary import add, change, coarse, grain_bits, summarise, union
-from shared.read_model.blocks import ReceivedSpan, SpanOrigin
+from shared.spans.blocks import ReceivedSpan, SpanOrigin
 from tests.support.records import NOON, record, span
 
 RECEIVED_US = int(NOON.timestamp()) * 1_000_000

@@ -19,7 +19,7 @@ from services.projections.traces import projection as traces
 from services.write.evaluator import app as evaluator
 from shared.event_log.codec import LogRecord
 from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, TRACES
-from shared.read_model.projecting.asyncapi import document
+from shared.projection.asyncapi import document
 from tests.support import experiment_records, experiment_runs
 from tests.support import prompts as prompt_events
 from tests.support.records import event, span

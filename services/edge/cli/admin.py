@@ -16,8 +16,10 @@ from services.edge.cli.options import AsJson
 from services.edge.cli.postgres import in_postgres
 from services.edge.cli.render.tables import Column, lay_out
 from services.edge.cli.render.text import escape_control
-from shared.read_model import keys, progress, provider_access
-from shared.read_model.provider_access import PICODOLLARS, Cap, in_dollars
+from shared.auth import keys
+from shared.projection import progress
+from shared.storage import provider_access
+from shared.storage.provider_access import PICODOLLARS, Cap, in_dollars
 
 app = typer.Typer(no_args_is_help=True)
 projects_app = typer.Typer(no_args_is_help=True)

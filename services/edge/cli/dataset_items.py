@@ -201,8 +201,8 @@ def fault_of(item: DatasetItemRecorded) -> str:
     Returns what is wrong with it, or an empty text.
     """
     # The rules come with what a server needs: only those who import items wait for them.
-    from shared.read_model.dataset_rules import check_item
-    from shared.read_model.experiment_ids import item_id_of
+    from shared.rules.datasets import check_item
+    from shared.rules.experiment_ids import item_id_of
     from shared.runtime.refusal import InvalidError
 
     item_id, item.item_id, item.dataset_id = item.item_id, item.item_id or _NO_ID, _NO_DATASET

@@ -17,7 +17,7 @@ from services.edge.cli.options import AsJson
 from services.edge.cli.postgres import in_postgres
 from services.edge.cli.render.tables import Column, lay_out
 from services.edge.cli.render.text import escape_control
-from shared.read_model.dead_letters import (
+from shared.projection.dead_letters import (
     MOST_KEPT,
     WHOLE_RECORD,
     Kept,
@@ -28,7 +28,7 @@ from shared.read_model.dead_letters import (
     list_overflow,
     raw_of,
 )
-from shared.read_model.projecting.parking import count_parked
+from shared.projection.parking import count_parked
 
 app = typer.Typer(no_args_is_help=True)
 

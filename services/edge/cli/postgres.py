@@ -17,7 +17,7 @@ _PATIENCE = 10.0  # seconds for an answer of Postgres
 
 def in_postgres(work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
     """Run `work` on a connection of its own and return its result. Raises CliError when Postgres fails."""
-    from shared.read_model.postgres import DATABASE_ERRORS, SEARCH_PATH
+    from shared.storage.postgres import DATABASE_ERRORS, SEARCH_PATH
 
     async def run() -> Result:
         connection = await asyncpg.connect(

@@ -9,7 +9,7 @@ import asyncio
 import asyncpg
 import structlog
 
-from shared.read_model.postgres import DATABASE_ERRORS
+from shared.storage.postgres import DATABASE_ERRORS
 
 log = structlog.get_logger()
 

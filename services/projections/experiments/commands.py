@@ -18,8 +18,8 @@ from lodestream_proto.v1.experiment_event_pb2 import (
 )
 
 from shared.event_log.codec import LogRecord
-from shared.read_model.experiment_rules import CHECKS, subject_id_of
-from shared.read_model.projecting.records import StrayRecordError, payload_of
+from shared.projection.records import StrayRecordError, payload_of
+from shared.rules.experiments import CHECKS, subject_id_of
 from shared.runtime.refusal import InvalidError
 
 AboutDataset = DatasetCreated | DatasetItemRecorded | DatasetItemArchived | DatasetArchived

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from lodestream_proto.v1.experiment_event_pb2 import DatasetCreated, DatasetItemRecorded
 
-from shared.read_model.json_rules import canonical_json, read_json
+from shared.rules.json_texts import canonical_json, read_json
 
 
 def description_digest(its: DatasetCreated) -> bytes:

@@ -14,14 +14,14 @@ from services.projections.experiments.decide import decide_all
 from services.projections.experiments.load import load
 from services.projections.experiments.tables import write
 from shared.event_log.codec import LogRecord
+from shared.event_log.projections import EXPERIMENTS_PROJECTION
 from shared.event_log.topics import EXPERIMENTS
-from shared.read_model.dead_letters import DeadLetter, set_aside, whole
-from shared.read_model.experiment_ids import dataset_id_of
-from shared.read_model.projecting.app import background_task, make_app
-from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
-from shared.read_model.projecting.records import ReadRecords, read_records
-from shared.read_model.projecting.refused import write_or_bisect
-from shared.read_model.projecting.specs import EXPERIMENTS_PROJECTION
+from shared.projection.app import background_task, make_app
+from shared.projection.dead_letters import DeadLetter, set_aside, whole
+from shared.projection.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
+from shared.projection.records import ReadRecords, read_records
+from shared.projection.refused import write_or_bisect
+from shared.rules.experiment_ids import dataset_id_of
 from shared.runtime.failpoints import failpoint
 from shared.runtime.settings import KafkaSettings, PostgresSettings
 

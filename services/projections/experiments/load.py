@@ -12,7 +12,7 @@ from services.projections.experiments.content import digest
 from services.projections.experiments.datasets import Dataset, Item
 from services.projections.experiments.decide import Known, item_key, result_key
 from services.projections.experiments.runs import Run
-from shared.read_model.postgres import load_sql
+from shared.storage.postgres import load_sql
 
 _SQL = Path(__file__).parent / "sql"
 _LOCK_DATASETS = load_sql(_SQL / "lock_datasets.sql")

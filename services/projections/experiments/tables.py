@@ -10,7 +10,7 @@ from services.projections.experiments import dataset_rows, run_rows
 from services.projections.experiments.dataset_rows import ChangeRow, DatasetRows, DescriptionRow, ItemRow
 from services.projections.experiments.decide import Decided
 from services.projections.experiments.run_rows import EvaluationRow, ResultRow, RunRows
-from shared.read_model.postgres import load_sql
+from shared.storage.postgres import load_sql
 
 _SQL = Path(__file__).parent / "sql"
 _UPSERT_DATASET = load_sql(_SQL / "upsert_dataset.sql")

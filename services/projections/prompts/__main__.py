@@ -1,7 +1,7 @@
 """`python -m services.projections.prompts`: run until SIGTERM or Ctrl-C."""
 
 from services.projections.prompts.prompts import create_app
-from shared.read_model.projecting.running import run
+from shared.projection.running import run
 
 if __name__ == "__main__":
     run("prompts", create_app)

@@ -13,8 +13,8 @@ from lodestream_proto.v1.prompt_event_pb2 import (
 )
 
 from shared.event_log.codec import LogRecord
-from shared.read_model.projecting.records import StrayRecordError, payload_of
-from shared.read_model.prompt_rules import check_archival, check_creation, check_move, check_roll_back, command_id
+from shared.projection.records import StrayRecordError, payload_of
+from shared.rules.prompts import check_archival, check_creation, check_move, check_roll_back, command_id
 from shared.runtime.refusal import InvalidError
 
 Payload = PromptVersionCreated | PromptLabelsMoved | PromptLabelRolledBack | PromptArchived

@@ -23,7 +23,7 @@ from lodestream_proto.v1.prompts_pb2 import (
 )
 
 from services.projections.prompts.commands import Payload
-from shared.read_model.prompt_heads import LATEST
+from shared.storage.prompt_heads import LATEST
 
 
 @dataclass(frozen=True, slots=True)

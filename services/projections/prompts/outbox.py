@@ -15,10 +15,10 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from services.projections.prompts.tables import WAKE, Place
-from shared.read_model.postgres import DATABASE_ERRORS, load_sql
-from shared.read_model.prompt_cache import CacheAwayError, Miss, Offered, PromptCache
-from shared.read_model.prompt_rows import read_heads
 from shared.runtime.failpoints import failpoint
+from shared.storage.postgres import DATABASE_ERRORS, load_sql
+from shared.storage.prompt_cache import CacheAwayError, Miss, Offered, PromptCache
+from shared.storage.prompt_rows import read_heads
 
 log = structlog.get_logger()
 

@@ -14,16 +14,16 @@ from services.projections.prompts.decide import Decision, Prompt, decide
 from services.projections.prompts.outbox import OutboxRelay
 from services.projections.prompts.tables import load, write
 from shared.event_log.codec import LogRecord
+from shared.event_log.projections import PROMPTS_PROJECTION
 from shared.event_log.topics import PROMPTS
-from shared.read_model.dead_letters import DeadLetter, set_aside, whole
-from shared.read_model.projecting.app import background_task, make_app
-from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
-from shared.read_model.projecting.records import ReadRecords, read_records
-from shared.read_model.projecting.refused import write_or_bisect
-from shared.read_model.projecting.specs import PROMPTS_PROJECTION
-from shared.read_model.prompt_cache import PromptCache
+from shared.projection.app import background_task, make_app
+from shared.projection.dead_letters import DeadLetter, set_aside, whole
+from shared.projection.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
+from shared.projection.records import ReadRecords, read_records
+from shared.projection.refused import write_or_bisect
 from shared.runtime.failpoints import failpoint
 from shared.runtime.settings import KafkaSettings, PostgresSettings, RedisSettings
+from shared.storage.prompt_cache import PromptCache
 
 NAME = "prompts"
 """The projection's name in the positions, the dead letters and the metrics."""

@@ -9,7 +9,7 @@ import asyncpg
 
 from services.projections.prompts.commands import Command
 from services.projections.prompts.decide import Decision, Held, Prompt
-from shared.read_model.postgres import load_sql
+from shared.storage.postgres import load_sql
 
 WAKE = "lodestream_prompts"
 """Notified when the outbox has grown."""

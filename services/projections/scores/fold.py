@@ -30,9 +30,9 @@ from lodestream_proto.v1.score_event_pb2 import (
 
 from services.projections.scores.rows import ConfigRow, ScoreRow
 from shared.event_log.codec import LogRecord
-from shared.read_model.dead_letters import DeadLetter, whole
-from shared.read_model.dialects.values import Cleaner
+from shared.projection.dead_letters import DeadLetter, whole
 from shared.runtime.memory import raise_if_out_of_memory
+from shared.spans.dialects.values import Cleaner
 
 AHEAD = timedelta(minutes=5)
 """How far a clock may be ahead of the gateway's: a score from the far future would never be superseded."""

@@ -11,13 +11,13 @@ from lodestream_proto.v1.score_event_pb2 import SCORE_SOURCE_API, ScoreRecorded,
 from services.projections.scores.fold import Folded, fold
 from services.projections.scores.tables import NAME, prepare_connection, write_configs, write_scores
 from shared.event_log.codec import LogRecord
+from shared.event_log.projections import SCORES_PROJECTION
 from shared.event_log.topics import SCORES
-from shared.read_model.dead_letters import DeadLetter, set_aside, whole
-from shared.read_model.projecting import metrics
-from shared.read_model.projecting.app import make_app
-from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
-from shared.read_model.projecting.refused import write_or_bisect
-from shared.read_model.projecting.specs import SCORES_PROJECTION
+from shared.projection import metrics
+from shared.projection.app import make_app
+from shared.projection.dead_letters import DeadLetter, set_aside, whole
+from shared.projection.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
+from shared.projection.refused import write_or_bisect
 from shared.runtime.failpoints import failpoint
 from shared.runtime.settings import KafkaSettings, PostgresSettings
 

@@ -7,7 +7,7 @@ import asyncpg
 
 from services.projections.scores.fold import first_tellings
 from services.projections.scores.rows import ConfigRow, ScoreRow
-from shared.read_model.postgres import load_sql
+from shared.storage.postgres import load_sql
 
 NAME = "scores"
 """The projection's name in the positions, the dead letters and the metrics."""

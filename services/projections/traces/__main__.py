@@ -10,8 +10,8 @@ from services.projections.traces import redriving
 from services.projections.traces.projection import create_app
 from services.projections.traces.rebuilding import TRACES_READ_MODEL
 from services.projections.traces.verifying.verify import verify
-from shared.read_model.projecting.running import run
-from shared.read_model.rebuilding.command import rebuild, replay
+from shared.projection.rebuilding.command import rebuild, replay
+from shared.projection.running import run
 
 _MODULE = "services.projections.traces"
 

@@ -11,11 +11,11 @@ from services.projections.traces.copy_format import Packed, microseconds
 from services.projections.traces.fold import PoisonedSpanError, SpanRevision, fold, read_revision
 from services.projections.traces.rows import BlockRow, SpanKey, SpanRef, SpanRow
 from shared.event_log.codec import LogRecord
-from shared.read_model.blocks import ReceivedSpan, UnreadableBlockError, open_block, sources_of
-from shared.read_model.dead_letters import DeadLetter, whole
-from shared.read_model.dialects.values import Cleaner
-from shared.read_model.projecting.records import StrayRecordError, payload_of
+from shared.projection.dead_letters import DeadLetter, whole
+from shared.projection.records import StrayRecordError, payload_of
 from shared.runtime.memory import raise_if_out_of_memory
+from shared.spans.blocks import ReceivedSpan, UnreadableBlockError, open_block, sources_of
+from shared.spans.dialects.values import Cleaner
 
 _SPANS_OF_A_STEP = 50
 

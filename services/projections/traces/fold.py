@@ -10,11 +10,11 @@ from typing import TypeVar
 from lodestream_proto.v1.trace_pb2 import LEVEL_DEFAULT, SPAN_TYPE_SPAN
 
 from services.projections.traces.rows import SpanKey, SpanRef, SpanRow
-from shared.read_model.blocks import ReceivedSpan
-from shared.read_model.dialects import SpanColumns, read_columns
-from shared.read_model.dialects.usage import totals
-from shared.read_model.dialects.values import AMOUNT, MAX_PICOS, MAX_TOKENS, TIME, Cleaner
-from shared.read_model.pricing import cost_of, total_cost
+from shared.spans.blocks import ReceivedSpan
+from shared.spans.dialects import SpanColumns, read_columns
+from shared.spans.dialects.usage import totals
+from shared.spans.dialects.values import AMOUNT, MAX_PICOS, MAX_TOKENS, TIME, Cleaner
+from shared.spans.pricing import cost_of, total_cost
 
 _DAY_US = 86_400_000_000
 _MIN_START_US = _DAY_US  # a clock that was never set tells the first day of 1970

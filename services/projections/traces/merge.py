@@ -17,7 +17,7 @@ from services.projections.traces.fold import RevisionColumns, columns_of, fold_r
 from services.projections.traces.rows import BlockRow, SpanKey, SpanRef, SpanRow, TraceRow
 from services.projections.traces.summary import add, change, summarise
 from services.projections.traces.tables import SQL, add_to_traces, copy_spans, copy_traces, execute_prepared
-from shared.read_model.postgres import load_sql
+from shared.storage.postgres import load_sql
 
 _STAGE_SPANS = load_sql(SQL / "stage_spans.sql")
 _CLAIM_SPANS = load_sql(SQL / "claim_spans.sql")

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import asyncpg
 import structlog
 
-from shared.read_model.rebuilding.schema import PARTITIONS_LOCK
+from shared.projection.rebuilding.schema import PARTITIONS_LOCK
 
 log = structlog.get_logger()
 

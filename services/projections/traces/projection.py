@@ -22,16 +22,16 @@ from services.projections.traces.partitions import Partitions
 from services.projections.traces.rows import SpanRow
 from services.projections.traces.tables import NAME, add_to_traces, copy_blocks, copy_spans, prepare_connection
 from shared.event_log.codec import LogRecord
+from shared.event_log.projections import TRACES_PROJECTION
 from shared.event_log.topics import TRACES
-from shared.read_model.blocks import open_block, sources_of
-from shared.read_model.dead_letters import DeadLetter, set_aside, whole
-from shared.read_model.projecting import metrics
-from shared.read_model.projecting.app import background_task, make_app
-from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
-from shared.read_model.projecting.refused import REFUSED, write_or_bisect
-from shared.read_model.projecting.specs import TRACES_PROJECTION
+from shared.projection import metrics
+from shared.projection.app import background_task, make_app
+from shared.projection.dead_letters import DeadLetter, set_aside, whole
+from shared.projection.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
+from shared.projection.refused import REFUSED, write_or_bisect
 from shared.runtime.failpoints import failpoint
 from shared.runtime.settings import KafkaSettings, PostgresSettings
+from shared.spans.blocks import open_block, sources_of
 
 SLOW_PATHS = Counter(
     "lodestream_projection_slow_paths", "Batches (or parts of a refused one) merged with what is stored", ["projection"]

@@ -7,7 +7,7 @@ from services.projections.traces.partitions import Partitions
 from services.projections.traces.projection import TracesProjection
 from services.projections.traces.tables import NAME, prepare_connection
 from shared.event_log.topics import TRACES
-from shared.read_model.rebuilding.rebuildable import Rebuildable, Table
+from shared.projection.rebuilding.rebuildable import Rebuildable, Table
 
 _TABLES = (
     Table(

@@ -24,13 +24,13 @@ from services.projections.traces.rows import BlockKey, BlockRow, SpanKey, SpanRe
 from services.projections.traces.tables import NAME, prepare_connection
 from shared.event_log.codec import read
 from shared.event_log.topics import TRACES
-from shared.read_model.dead_letters import WHOLE_RECORD, Selection, code_version, list_letters
-from shared.read_model.postgres import connect_pool
-from shared.read_model.projecting.refused import write_or_bisect
-from shared.read_model.rebuilding.command import run_and_exit
-from shared.read_model.rebuilding.events import tell
+from shared.projection.dead_letters import WHOLE_RECORD, Selection, code_version, list_letters
+from shared.projection.rebuilding.command import run_and_exit
+from shared.projection.rebuilding.events import tell
+from shared.projection.refused import write_or_bisect
 from shared.runtime.memory import raise_if_out_of_memory
 from shared.runtime.settings import PostgresSettings
+from shared.storage.postgres import connect_pool
 
 _AT_MOST = 100_000
 """Letters of one run."""

@@ -13,7 +13,7 @@ from services.projections.traces.copy_format import (
     pack_block,
 )
 from services.projections.traces.rows import BlockRow
-from shared.read_model.postgres import load_sql
+from shared.storage.postgres import load_sql
 
 NAME = "traces"
 """The projection's name in the positions, the dead letters and the metrics."""

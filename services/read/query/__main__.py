@@ -23,14 +23,14 @@ from services.read.query.read_context import Admission, ReadContext
 from services.read.query.refusal import leave_to_gateway
 from services.read.query.scores import ScoreService
 from services.read.query.service import QueryService
-from shared.read_model.authentication import Authenticator
-from shared.read_model.caller import KeyInterceptor
-from shared.read_model.migrate import reader_dsn
+from shared.auth.authentication import Authenticator
+from shared.auth.caller import KeyInterceptor
 from shared.runtime.fairness import Turns
 from shared.runtime.garbage import freeze_start
 from shared.runtime.serving import Health, serve
 from shared.runtime.settings import KafkaSettings, PostgresSettings, QuerySettings
 from shared.runtime.telemetry import configure_logging, serve_metrics
+from shared.storage.migrate import reader_dsn
 
 log = structlog.get_logger()
 

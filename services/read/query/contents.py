@@ -15,12 +15,12 @@ from lodestream_proto.v1.trace_pb2 import SpanContent, SpanEvent, SpanLink
 
 from services.read.query.database import Database
 from services.read.query.messages import datetime_of
-from shared.read_model.blocks import Located, ReceivedSpan, UnreadableBlockError, decompress, locate, opened_bytes
-from shared.read_model.dialects import read_content
-from shared.read_model.dialects.values import plain, to_json
-from shared.read_model.named_queries import load_queries
 from shared.runtime.fairness import FairLimiter, Turn
 from shared.runtime.settings import MIB
+from shared.spans.blocks import Located, ReceivedSpan, UnreadableBlockError, decompress, locate, opened_bytes
+from shared.spans.dialects import read_content
+from shared.spans.dialects.values import plain, to_json
+from shared.storage.named_queries import load_queries
 
 _GET_BLOCKS = load_queries(Path(__file__).with_name("traces.sql"))["get_blocks"]
 _MAX_NS = 253_402_300_799 * 10**9  # the end of the year 9999, the last that a Timestamp holds

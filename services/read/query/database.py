@@ -8,8 +8,8 @@ from typing import Self
 import asyncpg
 import structlog
 
-from shared.read_model.postgres import DATABASE_ERRORS, connect_pool
 from shared.runtime.settings import QuerySettings
+from shared.storage.postgres import DATABASE_ERRORS, connect_pool
 
 log = structlog.get_logger()
 

@@ -16,8 +16,8 @@ from services.read.query.messages import timestamp
 from services.read.query.paging import MAX_SIZE, PageRequest, fetch_page, snapshot
 from services.read.query.read_context import ReadContext
 from shared.event_log.topics import EXPERIMENTS
-from shared.read_model.named_queries import load_queries
 from shared.runtime.refusal import Context, InvalidError, NotFoundError
+from shared.storage.named_queries import load_queries
 
 _QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
 _FIND_DATASET, _LIST_NAMES = _QUERIES["find_dataset"], _QUERIES["list_names"]

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.query_pb2 import TraceFilter
 from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, LEVEL_UNSPECIFIED
 
-from shared.read_model.money import to_picodollars
+from services.read.query.money import to_picodollars
 from shared.runtime.refusal import InvalidError
 
 _MAX_VALUES = 100

@@ -17,16 +17,16 @@ from lodestream_proto.v1.query_pb2 import Freshness, WaitFor
 
 from services.read.query.database import Database
 from services.read.query.messages import timestamp
+from shared.event_log import projections
 from shared.event_log.position import InvalidPositionError, Position, from_token
 from shared.event_log.topics import TOPICS, TRACES
-from shared.read_model.named_queries import load_queries
-from shared.read_model.projecting import specs
 from shared.runtime.refusal import InvalidError, RefusedError
 from shared.runtime.settings import KafkaSettings
+from shared.storage.named_queries import load_queries
 
 log = structlog.get_logger()
 
-PROJECTIONS = {projection.topic: projection.name for projection in specs.PROJECTIONS}
+PROJECTIONS = {projection.topic: projection.name for projection in projections.PROJECTIONS}
 """The projection of each topic, by name."""
 _PARTITIONS = {topic.name: topic.partitions for topic in TOPICS}
 _LOOK_SECONDS = 0.25

@@ -18,8 +18,8 @@ from services.read.query.span_tree import NONE, RUNNING, Positions, SpanTree
 from services.read.query.trace_scores import attached_scores, show_columns
 from services.read.query.trace_spans import Trace, read_some
 from services.read.query.traces import find_trace
-from shared.read_model.named_queries import load_queries
 from shared.runtime.refusal import InvalidError, NotFoundError, RefusedError
+from shared.storage.named_queries import load_queries
 
 _GET_NAMES = load_queries(Path(__file__).with_name("traces.sql"))["get_span_names"]
 _DEFAULT_SPANS, _MAX_SPANS = 200, 2_000

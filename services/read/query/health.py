@@ -7,8 +7,8 @@ import asyncpg
 import structlog
 from lodestream_proto.v1 import query_pb2
 
-from shared.read_model.postgres import DATABASE_ERRORS
 from shared.runtime.serving import Health
+from shared.storage.postgres import DATABASE_ERRORS
 
 log = structlog.get_logger()
 

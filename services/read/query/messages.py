@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, Level, SpanType
 
-from shared.read_model.money import to_dollars
+from services.read.query.money import to_dollars
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPE_NAMES = [name.removeprefix("SPAN_TYPE_").lower() for name, number in SpanType.items() if number]

@@ -17,15 +17,15 @@ from lodestream_proto.v1.trace_pb2 import LEVEL_ERROR, SPAN_TYPE_GENERATION
 from services.read.query.database import Database
 from services.read.query.filters import Conditions, to_datetime
 from services.read.query.messages import timestamp
+from services.read.query.money import to_dollars
 from services.read.query.paging import PAGE_BYTES, Int4, PageRequest
 from services.read.query.read_context import ReadContext
 from shared.event_log.topics import PROMPTS, TRACES
-from shared.read_model.money import to_dollars
-from shared.read_model.named_queries import load_queries
-from shared.read_model.prompt_heads import PRODUCTION, content_in, shown, version_meant
-from shared.read_model.prompt_rows import holders, read_heads
-from shared.read_model.prompt_rules import check_count, check_label, check_name, check_selector, command_id
+from shared.rules.prompts import check_count, check_label, check_name, check_selector, command_id
 from shared.runtime.refusal import Context, InvalidError, NotFoundError
+from shared.storage.named_queries import load_queries
+from shared.storage.prompt_heads import PRODUCTION, content_in, shown, version_meant
+from shared.storage.prompt_rows import holders, read_heads
 
 _QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
 _GET_VERSIONS = _QUERIES["get_versions"]

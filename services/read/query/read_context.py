@@ -9,9 +9,9 @@ from typing import Any, Self, TypeVar
 from services.read.query.database import Database
 from services.read.query.freshness import LogEnds, freshness, wait_for
 from services.read.query.refusal import answering
+from shared.auth.authentication import Authenticator
+from shared.auth.caller import project_of
 from shared.event_log.topics import TRACES
-from shared.read_model.authentication import Authenticator
-from shared.read_model.caller import project_of
 from shared.runtime.fairness import BulkCalls, FairLimiter, OverloadedError
 from shared.runtime.refusal import Answer, Context, refuse
 from shared.runtime.settings import QuerySettings

@@ -27,9 +27,9 @@ from services.read.query.messages import timestamp
 from services.read.query.paging import PageRequest, fetch_page, snapshot
 from services.read.query.read_context import ReadContext
 from shared.event_log.topics import SCORES, TRACES
-from shared.read_model.named_queries import load_queries
-from shared.read_model.score_configs import COLUMNS, config_of
 from shared.runtime.refusal import Context, InvalidError, NotFoundError
+from shared.storage.named_queries import load_queries
+from shared.storage.score_configs import COLUMNS, config_of
 
 _QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
 _LIST_SCORES = _QUERIES["list_scores"]

@@ -15,8 +15,8 @@ from services.read.query.refusal import answering
 from services.read.query.sessions import get_session, list_sessions
 from services.read.query.tail import ChangePoller, current_snapshot, tail_traces
 from services.read.query.traces import list_traces
+from shared.auth.caller import project_of
 from shared.event_log.topics import SCORES, TRACES
-from shared.read_model.caller import project_of
 from shared.runtime.refusal import Context
 
 _WITH_SCORES = (TRACES, SCORES)

@@ -17,12 +17,12 @@ from lodestream_proto.v1.trace_pb2 import SessionSummary, Tokens
 from services.read.query.database import Database
 from services.read.query.filters import Conditions, Statement, add_filter
 from services.read.query.messages import timestamp, trace_summary
+from services.read.query.money import to_dollars
 from services.read.query.paging import PageRequest, Sort, add_each, without_paging
 from services.read.query.trace_scores import show_columns
 from services.read.query.traces import too_long, traces_of_session
-from shared.read_model.money import to_dollars
-from shared.read_model.named_queries import load_queries
 from shared.runtime.refusal import InvalidError, NotFoundError
+from shared.storage.named_queries import load_queries
 
 _LIST_SESSIONS = load_queries(Path(__file__).with_name("traces.sql"))["list_sessions"]
 _BY_ACTIVITY = Sort((("last_start_at", "last_start_at", datetime), ("session_id", "session_id", str)))

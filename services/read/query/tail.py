@@ -15,7 +15,7 @@ from services.read.query.filters import Conditions, add_filter
 from services.read.query.messages import trace_summary
 from services.read.query.trace_scores import add_score_conditions
 from services.read.query.traces import fetch_traces
-from shared.read_model.named_queries import load_queries
+from shared.storage.named_queries import load_queries
 
 _POLL_SECONDS = 0.2
 _MAX_AT_ONCE = 500

@@ -11,8 +11,8 @@ from lodestream_proto.v1.trace_pb2 import AttachedScore, ScoreColumn, TraceSumma
 from services.read.query.database import Database
 from services.read.query.filters import Conditions
 from services.read.query.scores import add_values, attached_score, texts
-from shared.read_model.named_queries import load_queries
 from shared.runtime.refusal import InvalidError
+from shared.storage.named_queries import load_queries
 
 _QUERIES = load_queries(Path(__file__).with_name("scores.sql"))
 _SCORE_COLUMNS = _QUERIES["score_columns"]

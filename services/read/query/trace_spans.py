@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from services.read.query.database import Database
 from services.read.query.messages import datetime_of, microseconds_since_1970
 from services.read.query.span_tree import COLUMNS, RUNNING, SpanTree
-from shared.read_model.named_queries import load_queries
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.settings import MIB
+from shared.storage.named_queries import load_queries
 
 _QUERIES = load_queries(Path(__file__).with_name("traces.sql"))
 _GET_SPANS = _QUERIES["get_spans"]

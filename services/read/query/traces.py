@@ -25,8 +25,8 @@ from services.read.query.filters import LATENCY, NAME, Conditions, Statement, ad
 from services.read.query.messages import trace_summary
 from services.read.query.paging import PageRequest, Sort, add_each, without_paging
 from services.read.query.trace_scores import add_score_conditions, ranked_by_score, show_columns
-from shared.read_model.named_queries import load_queries
 from shared.runtime.refusal import InvalidError, RefusedError
+from shared.storage.named_queries import load_queries
 
 _QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
 _LIST_TRACES = _QUERIES["list_traces"]

@@ -3,7 +3,7 @@
 import resource
 
 from services.write.evaluator.app import create_app
-from shared.read_model.projecting.running import run
+from shared.projection.running import run
 from shared.runtime.settings import EvaluatorSettings
 
 

@@ -25,11 +25,11 @@ from services.write.evaluator.spending import Spending
 from services.write.evaluator.supervisor import RunSupervisor
 from services.write.evaluator.worker import Worker
 from shared.event_log.append import Appender
+from shared.event_log.projections import ProjectionSpec
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
-from shared.read_model.postgres import connect_pool
-from shared.read_model.projecting.app import background_task, make_app
-from shared.read_model.projecting.specs import ProjectionSpec
+from shared.projection.app import background_task, make_app
 from shared.runtime.settings import EvaluatorSettings, KafkaSettings, PostgresSettings, RedisSettings
+from shared.storage.postgres import connect_pool
 
 _START_SECONDS = 5.0  # for which Kafka may hold up the start; without it nothing is claimed
 _FLUSH_SECONDS = 5.0

@@ -17,8 +17,8 @@ from services.write.evaluator.providers.provider import CallError, ModelRequest,
 from services.write.evaluator.rate_limits import CallDelayedError
 from services.write.evaluator.schema_validation import EvaluationDelayedError, SchemaUsage, SchemaValidator
 from services.write.evaluator.spending import CapReachedError
-from shared.read_model.dialects.usage import totals
-from shared.read_model.pricing import cost_of, total_cost
+from shared.spans.dialects.usage import totals
+from shared.spans.pricing import cost_of, total_cost
 
 _PICODOLLARS_PER_DOLLAR = 10**12
 _MAX_CONCURRENT = 8

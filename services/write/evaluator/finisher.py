@@ -34,10 +34,10 @@ from services.write.evaluator.result_events import item_evaluation, log_record, 
 from services.write.evaluator.tasks import parse_specs
 from shared.event_log.append import Appender
 from shared.event_log.topics import EXPERIMENTS
-from shared.read_model.experiment_rules import check_end
-from shared.read_model.named_queries import load_queries
+from shared.rules.experiments import check_end
 from shared.runtime.failpoints import failpoint
 from shared.runtime.refusal import InvalidError
+from shared.storage.named_queries import load_queries
 
 _RUNS = load_queries(Path(__file__).with_name("runs.sql"))
 _LOCK_OPEN_RUN, _SET_OUTCOME, _DECIDE_END = _RUNS["lock_open_run"], _RUNS["set_outcome"], _RUNS["decide_end"]

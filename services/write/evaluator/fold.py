@@ -36,13 +36,13 @@ from services.write.evaluator.jobs import JobState, Run, add_spending, notify_wo
 from services.write.evaluator.tasks import TaskError, is_run_by_client, parse_task, required_providers
 from shared.event_log.codec import LogRecord
 from shared.event_log.topics import EXPERIMENTS
-from shared.read_model.dead_letters import DeadLetter, set_aside, whole
-from shared.read_model.experiment_rules import CHECKS
-from shared.read_model.named_queries import load_queries
-from shared.read_model.projecting.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
-from shared.read_model.projecting.refused import write_or_bisect
+from shared.projection.dead_letters import DeadLetter, set_aside, whole
+from shared.projection.projection import SAMPLE_EVENT_ID, SAMPLE_PROJECT
+from shared.projection.refused import write_or_bisect
+from shared.rules.experiments import CHECKS
 from shared.runtime.failpoints import failpoint
 from shared.runtime.refusal import InvalidError
+from shared.storage.named_queries import load_queries
 
 NAME = "evaluator"
 """The fold's name in the positions, the dead letters and the metrics; also the schema of its tables."""

@@ -20,8 +20,8 @@ import structlog
 
 from services.write.evaluator.fair_slots import MAX_HELD_PER_FREE, CandidateRun, share_slots
 from services.write.evaluator.providers.endpoints import Endpoint
-from shared.read_model.named_queries import load_queries
-from shared.read_model.postgres import DATABASE_ERRORS
+from shared.storage.named_queries import load_queries
+from shared.storage.postgres import DATABASE_ERRORS
 
 log = structlog.get_logger()
 

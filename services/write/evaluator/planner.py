@@ -19,12 +19,12 @@ from services.write.evaluator.prompts import PromptVersions
 from services.write.evaluator.tasks import Task, TaskError, missing_prompt, parse_specs, parse_task
 from shared.event_log.reading import log_range, range_consumer
 from shared.event_log.topics import EXPERIMENTS, PROMPTS
-from shared.read_model.model_parameters import check_parameters
-from shared.read_model.named_queries import load_queries
-from shared.read_model.progress import read_progress
+from shared.projection.progress import read_progress
+from shared.rules.model_parameters import check_parameters
 from shared.runtime.failpoints import failpoint
 from shared.runtime.refusal import InvalidError
 from shared.runtime.settings import KafkaSettings
+from shared.storage.named_queries import load_queries
 
 _RUNS = load_queries(Path(__file__).with_name("runs.sql"))
 _LOCK_UNPLANNED_RUN, _MARK_PLANNED = _RUNS["lock_unplanned_run"], _RUNS["mark_planned"]

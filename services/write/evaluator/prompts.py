@@ -12,7 +12,7 @@ from lodestream_proto.v1.prompt_event_pb2 import ChatPromptItem
 from lodestream_proto.v1.prompts_pb2 import PromptVersion
 
 from services.write.evaluator.providers.provider import Message
-from shared.read_model.named_queries import load_queries
+from shared.storage.named_queries import load_queries
 
 Prompt = TextPrompt | ChatPrompt
 MAX_CHARACTERS = 1024 * 1024

@@ -18,8 +18,8 @@ from services.write.evaluator import metrics
 from services.write.evaluator.jobs import DecidedResult, JobQueue
 from services.write.evaluator.result_events import log_record
 from shared.event_log.append import Appender, LogUnavailableError
-from shared.read_model.postgres import DATABASE_ERRORS
 from shared.runtime.failpoints import failpoint
+from shared.storage.postgres import DATABASE_ERRORS
 
 log = structlog.get_logger()
 

@@ -23,12 +23,12 @@ from services.write.evaluator.jobs import Run
 from services.write.evaluator.run_context import RunContext
 from shared.event_log.append import MAX_VALUE_BYTES, Record
 from shared.event_log.topics import EXPERIMENTS, SCORES, TRACES
-from shared.read_model.blocks import compress, decompress
-from shared.read_model.dead_letters import code_version
-from shared.read_model.dialects.usage import totals
-from shared.read_model.experiment_rules import check_item_result
-from shared.read_model.pricing import cost_of, total_cost
+from shared.projection.dead_letters import code_version
+from shared.rules.experiments import check_item_result
 from shared.runtime.refusal import InvalidError
+from shared.spans.blocks import compress, decompress
+from shared.spans.dialects.usage import totals
+from shared.spans.pricing import cost_of, total_cost
 
 _PRODUCER = "lodestream-evaluator"
 _ENVIRONMENT = "experiment"

@@ -14,7 +14,7 @@ from services.write.evaluator.jobs import ClaimedJob, JobKey, Run
 from services.write.evaluator.model_calls import ModelCalls
 from services.write.evaluator.prompts import Prompt, PromptVersions
 from services.write.evaluator.tasks import Task, TaskError, missing_prompt, parse_specs, parse_task
-from shared.read_model.named_queries import load_queries
+from shared.storage.named_queries import load_queries
 
 _READ_RUN = load_queries(Path(__file__).with_name("runs.sql"))["read_run"]
 _READ_MODELS = load_queries(Path(__file__).with_name("read_models.sql"))

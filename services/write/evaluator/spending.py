@@ -18,10 +18,10 @@ import structlog
 
 from services.write.evaluator.providers.provider import ModelReply, ModelRequest, PermanentError
 from services.write.evaluator.rate_limits import CallDelayedError
-from shared.read_model.named_queries import load_queries
-from shared.read_model.postgres import DATABASE_ERRORS
-from shared.read_model.pricing import cost_of, total_cost
-from shared.read_model.provider_access import Access, Cap, read_access, read_caps
+from shared.spans.pricing import cost_of, total_cost
+from shared.storage.named_queries import load_queries
+from shared.storage.postgres import DATABASE_ERRORS
+from shared.storage.provider_access import Access, Cap, read_access, read_caps
 
 log = structlog.get_logger()
 

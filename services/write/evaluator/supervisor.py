@@ -20,7 +20,7 @@ from services.write.evaluator.finisher import Finisher
 from services.write.evaluator.jobs import Run
 from services.write.evaluator.planner import NotReadyError, Planner
 from services.write.evaluator.tasks import TaskError
-from shared.read_model.named_queries import load_queries
+from shared.storage.named_queries import load_queries
 
 log = structlog.get_logger()
 

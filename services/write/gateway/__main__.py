@@ -18,14 +18,14 @@ from services.write.gateway.judge import Judge
 from services.write.gateway.known import Known
 from services.write.gateway.prompts.service import prompt_service
 from services.write.gateway.server import PortTakenError, create_server, query_channel
+from shared.auth.authentication import Authenticator
 from shared.event_log.append import Appender
-from shared.read_model.authentication import Authenticator
-from shared.read_model.postgres import connect_pool
-from shared.read_model.projecting.specs import PROJECTIONS
+from shared.event_log.projections import PROJECTIONS
 from shared.runtime.garbage import freeze_start
 from shared.runtime.serving import Health, serve
 from shared.runtime.settings import GatewaySettings, InitSettings, KafkaSettings, PostgresSettings
 from shared.runtime.telemetry import configure_logging, serve_metrics
+from shared.storage.postgres import connect_pool
 
 log = structlog.get_logger()
 

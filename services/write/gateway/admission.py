@@ -12,10 +12,10 @@ from services.write.gateway import metrics
 from services.write.gateway.json_texts import JSON_VALUES_PER_SPAN, MAX_JSON_VALUES, json_values
 from services.write.gateway.quota import Quotas
 from services.write.gateway.refusal import OverQuotaError, TooMuchError
+from shared.auth.authentication import Authenticator
+from shared.auth.caller import project_of
 from shared.event_log.append import Appender
 from shared.event_log.topics import Lane
-from shared.read_model.authentication import Authenticator
-from shared.read_model.caller import project_of
 from shared.runtime.fairness import LoopLateness, Pacer, Turns
 from shared.runtime.refusal import Context, InvalidError, UnavailableError
 from shared.runtime.settings import GatewaySettings

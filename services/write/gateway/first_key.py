@@ -6,9 +6,9 @@ from ipaddress import ip_address
 import asyncpg
 import structlog
 
-from shared.read_model.keys import KeyTakenError, NewKey, seed_key, why_weak
-from shared.read_model.postgres import DATABASE_ERRORS
+from shared.auth.keys import KeyTakenError, NewKey, seed_key, why_weak
 from shared.runtime.settings import InitSettings
+from shared.storage.postgres import DATABASE_ERRORS
 
 log = structlog.get_logger()
 

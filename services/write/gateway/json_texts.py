@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from google.protobuf.message import Message
 
-from shared.read_model.json_rules import count_json_values
+from shared.rules.json_texts import count_json_values
 
 MAX_JSON_VALUES = 100_000
 """Names and values in all JSON texts of one payload: up to 10 MB and a tenth of a second while they are read."""

@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from services.write.gateway.validation import Place, RefusedSpan, part_of, spans_of
 from shared.event_log.append import MAX_VALUE_BYTES, Record
 from shared.event_log.topics import TRACES
-from shared.read_model.blocks import compress
+from shared.spans.blocks import compress
 
 _ENVELOPE_BYTES = 2048  # ids, times, the producer
 MAX_BLOCK_BYTES = MAX_VALUE_BYTES - _ENVELOPE_BYTES

@@ -13,9 +13,9 @@ from services.write.gateway.otlp import TraceService
 from services.write.gateway.prompts.service import PromptService
 from services.write.gateway.scores import service as scores
 from services.write.gateway.scores.service import Definitions
+from shared.auth.authentication import Authenticator
+from shared.auth.caller import KeyInterceptor
 from shared.event_log.append import Appender
-from shared.read_model.authentication import Authenticator
-from shared.read_model.caller import KeyInterceptor
 from shared.runtime.settings import MIB, GatewaySettings
 from shared.runtime.unread import UnreadAnswers
 

@@ -17,7 +17,7 @@ from services.write.gateway.records import Envelope
 from shared.event_log.append import Appender, LogUnavailableError
 from shared.event_log.position import Position
 from shared.event_log.topics import Lane
-from shared.read_model.blocks import compress
+from shared.spans.blocks import compress
 
 SMALL_BYTES = 64 * 1024
 """Larger requests gain nothing from company."""

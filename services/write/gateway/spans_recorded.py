@@ -11,10 +11,10 @@ from services.write.gateway.admission import Room
 from services.write.gateway.records import Envelope
 from services.write.gateway.refusal import TooMuchError
 from services.write.gateway.writing import Checked, check
-from shared.read_model.blocks import UnreadableBlockError, decompress, opened_bytes
 from shared.runtime.fairness import Turn
 from shared.runtime.refusal import InvalidError
 from shared.runtime.settings import MIB, GatewaySettings
+from shared.spans.blocks import UnreadableBlockError, decompress, opened_bytes
 
 OTLP_REQUEST = "spans_recorded.otlp_request"
 _THREAD_BYTES = MIB

@@ -25,11 +25,11 @@ from services.write.gateway.wire import (
 from shared.event_log.append import Appender, LogUnavailableError, Record
 from shared.event_log.position import Position
 from shared.event_log.topics import Lane
-from shared.read_model.blocks import compress, count_spans
 from shared.runtime.failpoints import failpoint
 from shared.runtime.fairness import Turn
 from shared.runtime.refusal import Answer, Context, InvalidError, UnavailableError
 from shared.runtime.wire import TooManyMessagesError, checking_messages
+from shared.spans.blocks import compress, count_spans
 
 PIECE_BYTES = 512 * 1024
 """A larger request is handled in pieces of this size, each of which becomes a record."""

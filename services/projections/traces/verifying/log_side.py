@@ -13,8 +13,8 @@ from services.projections.traces.rows import BlockRow, SpanKey, SpanRef, SpanRow
 from shared.event_log.codec import LogRecord
 from shared.event_log.reading import log_range, range_consumer, read_range
 from shared.event_log.topics import TRACES
-from shared.read_model.blocks import ReceivedSpan
 from shared.runtime.settings import KafkaSettings
+from shared.spans.blocks import ReceivedSpan
 
 _NEAR = 50
 """Records that are no farther apart are read in one go."""

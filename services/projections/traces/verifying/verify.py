@@ -26,11 +26,11 @@ from services.projections.traces.verifying.log_side import Log, fold_each, opene
 from services.projections.traces.verifying.spans import Spans
 from services.projections.traces.verifying.stored import Place, Stored, differing, parts_of, span_row, stored
 from shared.event_log.codec import LogRecord
-from shared.read_model.dead_letters import WHOLE_RECORD
-from shared.read_model.projecting.parking import is_of_unknown_kind
-from shared.read_model.rebuilding.command import run_and_exit
-from shared.read_model.rebuilding.events import Pace, Tell, tell
-from shared.read_model.rebuilding.rebuild import RefusedError
+from shared.projection.dead_letters import WHOLE_RECORD
+from shared.projection.parking import is_of_unknown_kind
+from shared.projection.rebuilding.command import run_and_exit
+from shared.projection.rebuilding.events import Pace, Tell, tell
+from shared.projection.rebuilding.rebuild import RefusedError
 from shared.runtime.settings import KafkaSettings, PostgresSettings
 
 SAME, DIFFERENT, UNKNOWN = 0, 1, 2

@@ -43,7 +43,7 @@ from services.read.query.experiments.statistics.comparison import (
 from services.read.query.experiments.statistics.finding import Rules
 from services.read.query.experiments.statistics.pairing import ValueKind, Values, mean, most_frequent
 from services.read.query.experiments.statistics.wording import Unit, count
-from shared.read_model.money import to_dollars
+from services.read.query.money import to_dollars
 
 _MAX_SEGMENTS = 5_000
 _ERRORS = Metric("errors", lower_is_better=True)

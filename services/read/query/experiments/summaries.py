@@ -13,7 +13,7 @@ from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 from lodestream_proto.v1.experiments_pb2 import EvaluationSummary
 from lodestream_proto.v1.score_event_pb2 import SCORE_TYPE_BOOLEAN, SCORE_TYPE_NUMERIC
 
-from shared.read_model.named_queries import load_queries
+from shared.storage.named_queries import load_queries
 
 QUERIES = load_queries(Path(__file__).with_name("experiments.sql"))
 """The queries of this folder."""

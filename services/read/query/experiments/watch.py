@@ -28,7 +28,7 @@ from services.read.query.filters import Statement, required
 from services.read.query.paging import fetch_page, snapshot
 from services.read.query.read_context import ReadContext
 from services.read.query.refusal import DATABASE_AWAY, answering
-from shared.read_model.caller import project_of
+from shared.auth.caller import project_of
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import Context, UnavailableError
 

@@ -18,7 +18,7 @@ from services.write.evaluator.providers.provider import (
     PermanentError,
     TransientError,
 )
-from shared.read_model.dialects.usage import from_mapping
+from shared.spans.dialects.usage import from_mapping
 
 _BODY_BYTES_PER_ANSWER_BYTE = 4
 """How much longer than its answer a reply's body may be: JSON escapes one byte with up to six."""

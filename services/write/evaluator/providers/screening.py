@@ -10,7 +10,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from services.write.evaluator.providers.provider import Message, ModelRequest, PermanentError
-from shared.read_model.model_parameters import check_parameters
+from shared.rules.model_parameters import check_parameters
 from shared.runtime.refusal import InvalidError
 
 Images = Literal["inline", "public"] | Sequence[str]

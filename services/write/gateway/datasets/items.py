@@ -10,8 +10,8 @@ from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 from services.write.gateway.admission import Room
 from services.write.gateway.datasets.lookup import Described
 from services.write.gateway.judge import Fault, Judge, SchemaError
-from shared.read_model.dataset_rules import check_item
-from shared.read_model.experiment_ids import item_id_of
+from shared.rules.datasets import check_item
+from shared.rules.experiment_ids import item_id_of
 from shared.runtime.fairness import Turns
 from shared.runtime.refusal import InvalidError, RefusedError
 

@@ -9,9 +9,9 @@ import asyncpg
 import grpc
 from lodestream_proto.v1.datasets_pb2 import DatasetSelector
 
-from shared.read_model.experiment_ids import dataset_id_of
-from shared.read_model.postgres import DATABASE_ERRORS
+from shared.rules.experiment_ids import dataset_id_of
 from shared.runtime.refusal import InvalidError, NotFoundError, RefusedError, UnavailableError
+from shared.storage.postgres import DATABASE_ERRORS
 
 Found = TypeVar("Found")
 _DATASET = """

@@ -15,9 +15,9 @@ from services.write.gateway.datasets.lookup import Datasets
 from services.write.gateway.experiments.events import checked_record
 from services.write.gateway.judge import Judge, SchemaError
 from services.write.gateway.prompts.requests import read
-from shared.read_model.dataset_rules import check_author, check_dataset, check_dataset_name
-from shared.read_model.experiment_ids import dataset_id_of
-from shared.read_model.text_rules import check_id
+from shared.rules.datasets import check_author, check_dataset, check_dataset_name
+from shared.rules.experiment_ids import dataset_id_of
+from shared.rules.texts import check_id
 from shared.runtime.refusal import InvalidError
 
 SERVICE = pb.DESCRIPTOR.services_by_name["DatasetService"]

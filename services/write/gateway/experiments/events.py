@@ -8,7 +8,7 @@ from lodestream_proto.v1.event_pb2 import Event
 from services.write.gateway.records import Envelope
 from shared.event_log.append import Record
 from shared.event_log.topics import EXPERIMENTS
-from shared.read_model.experiment_rules import CHECKS, subject_id_of
+from shared.rules.experiments import CHECKS, subject_id_of
 from shared.runtime.refusal import InvalidError
 
 _TOLD = ("experiment_item_finished", "experiment_finished")

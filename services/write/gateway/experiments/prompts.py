@@ -7,12 +7,12 @@ import asyncpg
 from lodestream_proto.v1.prompts_pb2 import PromptSelector
 
 from services.write.gateway.experiments.tasks import PromptTask
-from shared.read_model.json_rules import read_json
-from shared.read_model.postgres import DATABASE_ERRORS
-from shared.read_model.prompt_heads import PRODUCTION, version_meant
-from shared.read_model.prompt_rows import read_heads
-from shared.read_model.prompt_rules import check_selector
+from shared.rules.json_texts import read_json
+from shared.rules.prompts import check_selector
 from shared.runtime.refusal import NotFoundError, UnavailableError
+from shared.storage.postgres import DATABASE_ERRORS
+from shared.storage.prompt_heads import PRODUCTION, version_meant
+from shared.storage.prompt_rows import read_heads
 
 
 class Prompts:

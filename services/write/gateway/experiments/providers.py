@@ -6,10 +6,10 @@ from typing import Any
 import asyncpg
 import grpc
 
-from shared.read_model.model_parameters import check_parameters
-from shared.read_model.postgres import DATABASE_ERRORS
-from shared.read_model.provider_access import Access, read_access, read_caps
+from shared.rules.model_parameters import check_parameters
 from shared.runtime.refusal import InvalidError, RefusedError, UnavailableError
+from shared.storage.postgres import DATABASE_ERRORS
+from shared.storage.provider_access import Access, read_access, read_caps
 
 
 class Providers:

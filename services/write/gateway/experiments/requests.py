@@ -2,7 +2,7 @@
 
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
-from shared.read_model.json_rules import is_same_json
+from shared.rules.json_texts import is_same_json
 
 REPETITIONS, CONCURRENCY = 1, 8
 """Of a run that does not say."""

@@ -8,8 +8,8 @@ from typing import TypeVar
 import asyncpg
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
-from shared.read_model.postgres import DATABASE_ERRORS
 from shared.runtime.refusal import UnavailableError
+from shared.storage.postgres import DATABASE_ERRORS
 
 Found = TypeVar("Found")
 _REMEMBERED = 10_000

@@ -14,9 +14,9 @@ from services.write.gateway.experiments.runs import Runs
 from services.write.gateway.experiments.starting import Starting, refuse_another
 from services.write.gateway.judge import Judge
 from services.write.gateway.prompts.requests import read
-from shared.read_model.dataset_rules import check_author
-from shared.read_model.experiment_rules import MAX_REASON
-from shared.read_model.text_rules import check_id, check_text
+from shared.rules.datasets import check_author
+from shared.rules.experiments import MAX_REASON
+from shared.rules.texts import check_id, check_text
 from shared.runtime.refusal import NotFoundError, RefusedError
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExperimentService"]

@@ -6,8 +6,8 @@ from typing import Any
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
 from services.write.gateway.judge import Judge, SpecError
-from shared.read_model.experiment_rules import MAX_EVALUATION_NAME, check_specs
-from shared.read_model.text_rules import check_line
+from shared.rules.experiments import MAX_EVALUATION_NAME, check_specs
+from shared.rules.texts import check_line
 from shared.runtime.refusal import InvalidError
 
 FIELDS = ("evaluators_json", "run_evaluators_json")

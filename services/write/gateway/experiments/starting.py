@@ -16,11 +16,11 @@ from services.write.gateway.experiments.runs import Runs, Stored
 from services.write.gateway.experiments.specs import Specs, check_evaluators
 from services.write.gateway.experiments.tasks import read_task
 from services.write.gateway.judge import Judge
-from shared.read_model.dataset_rules import check_dataset_id, check_dataset_name
-from shared.read_model.experiment_ids import dataset_id_of, run_id_of
-from shared.read_model.experiment_rules import MAX_NAME, check_request
-from shared.read_model.json_rules import canonical_json
-from shared.read_model.text_rules import check_id, check_line
+from shared.rules.datasets import check_dataset_id, check_dataset_name
+from shared.rules.experiment_ids import dataset_id_of, run_id_of
+from shared.rules.experiments import MAX_NAME, check_request
+from shared.rules.json_texts import canonical_json
+from shared.rules.texts import check_id, check_line
 from shared.runtime.refusal import InvalidError, RefusedError
 
 _PATH = "experiment"

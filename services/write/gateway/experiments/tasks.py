@@ -6,12 +6,12 @@ from typing import Any
 
 from lodestream_proto.v1.prompts_pb2 import PromptSelector
 
-from shared.read_model.experiment_rules import check_task
-from shared.read_model.json_rules import read_json
-from shared.read_model.prompt_heads import PRODUCTION
-from shared.read_model.prompt_rules import check_selector
-from shared.read_model.text_rules import check_line
+from shared.rules.experiments import check_task
+from shared.rules.json_texts import read_json
+from shared.rules.prompts import check_selector
+from shared.rules.texts import check_line
 from shared.runtime.refusal import InvalidError
+from shared.storage.prompt_heads import PRODUCTION
 
 _MAX_NAME = 255
 _KNOWN = ("kind", "prompt", "provider", "model", "settings")

@@ -10,7 +10,7 @@ from lodestream_proto.v1.prompts_pb2 import PromptVersion
 from services.write.gateway import metrics
 from services.write.gateway.prompts.memory import Key
 from services.write.gateway.prompts.together import Together
-from shared.read_model.prompt_cache import CacheAwayError, Miss, PromptCache
+from shared.storage.prompt_cache import CacheAwayError, Miss, PromptCache
 
 SECONDS = 0.05
 """The longest a call may take; beyond it Redis counts as away."""

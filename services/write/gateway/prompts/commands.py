@@ -14,7 +14,7 @@ from services.write.gateway.prompts.requests import read
 from services.write.gateway.records import new_event_id
 from shared.event_log.append import Record
 from shared.event_log.topics import PROMPTS
-from shared.read_model.prompt_rules import (
+from shared.rules.prompts import (
     check_archival,
     check_creation,
     check_move,

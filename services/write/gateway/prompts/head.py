@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from lodestream_proto.v1.prompt_cache_pb2 import PromptHead
 from lodestream_proto.v1.prompts_pb2 import GetPromptResponse, PromptOutcome, PromptSelector, PromptVersion
 
-from shared.read_model.prompt_heads import PRODUCTION
+from shared.storage.prompt_heads import PRODUCTION
 
 _MOST_BYTES = 4 * 1024 * 1024
 """Of the versions of one head: who reads all versions of a prompt does not make it grow."""

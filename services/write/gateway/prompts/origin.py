@@ -10,8 +10,8 @@ from lodestream_proto.v1.prompts_pb2 import GetPromptRequest, GetPromptResponse,
 from services.write.gateway.prompts.caller import Caller
 from services.write.gateway.prompts.memory import Key
 from services.write.gateway.prompts.together import Together
-from shared.read_model.prompt_cache import bare
 from shared.runtime.refusal import RefusedError, UnavailableError
+from shared.storage.prompt_cache import bare
 
 _SECONDS = 3.0
 """The longest a look-up may take."""

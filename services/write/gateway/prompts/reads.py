@@ -19,9 +19,9 @@ from services.write.gateway.prompts.head import Head
 from services.write.gateway.prompts.memory import Key
 from services.write.gateway.prompts.requests import check_count, read
 from services.write.gateway.prompts.store import Store
-from shared.read_model.prompt_heads import PRODUCTION
-from shared.read_model.prompt_rules import check_selector
+from shared.rules.prompts import check_selector
 from shared.runtime.refusal import Context, NotFoundError, RefusedError, answering
+from shared.storage.prompt_heads import PRODUCTION
 
 MAX_PROMPTS = 1_000
 """In one call."""

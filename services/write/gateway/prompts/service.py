@@ -20,8 +20,8 @@ from services.write.gateway.prompts.telling import Telling
 from services.write.gateway.prompts.watch import Watching
 from services.write.gateway.prompts.writes import Writes
 from shared.event_log.append import Appender
-from shared.read_model.prompt_cache import PromptCache
 from shared.runtime.settings import GatewaySettings, RedisSettings
+from shared.storage.prompt_cache import PromptCache
 
 _SERVICE = prompts_pb2.DESCRIPTOR.services_by_name["PromptService"]
 

@@ -18,8 +18,8 @@ from services.write.gateway.prompts.flights import Flights
 from services.write.gateway.prompts.head import Head, read_head
 from services.write.gateway.prompts.memory import Key, Memory
 from services.write.gateway.prompts.origin import Origin
-from shared.read_model.prompt_cache import Miss
 from shared.runtime.refusal import UnavailableError
+from shared.storage.prompt_cache import Miss
 
 _PATIENCE = 0.25
 """Seconds that a reader waits for a look-up when the newest that is known of is remembered."""

@@ -6,7 +6,7 @@ import structlog
 
 from services.write.gateway.prompts.store import Store
 from services.write.gateway.prompts.watch import Watching
-from shared.read_model.prompt_cache import CacheAwayError, PromptCache
+from shared.storage.prompt_cache import CacheAwayError, PromptCache
 
 log = structlog.get_logger()
 _PAUSE_SECONDS = 1.0

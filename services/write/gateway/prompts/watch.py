@@ -17,7 +17,7 @@ from services.write.gateway.prompts.memory import Key
 from services.write.gateway.prompts.requests import check_count, read
 from services.write.gateway.prompts.store import Store
 from services.write.gateway.prompts.watched import Stream
-from shared.read_model.prompt_rules import check_selector
+from shared.rules.prompts import check_selector
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import Context, InvalidError, RefusedError, UnavailableError, answering
 from shared.runtime.settings import GatewaySettings

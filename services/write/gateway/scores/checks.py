@@ -22,7 +22,7 @@ from lodestream_proto.v1.score_event_pb2 import (
     ScoreType,
 )
 
-from shared.read_model.text_rules import check_bytes_id, check_finite, check_line, check_text
+from shared.rules.texts import check_bytes_id, check_finite, check_line, check_text
 from shared.runtime.refusal import InvalidError
 
 MAX_ID, MAX_NAME, MAX_LABEL, MAX_TEXT = 255, 200, 200, 500

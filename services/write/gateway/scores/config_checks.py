@@ -16,7 +16,7 @@ from services.write.gateway.scores.checks import (
     MAX_LABEL,
     MAX_NAME,
 )
-from shared.read_model.text_rules import check_finite, check_line, check_text
+from shared.rules.texts import check_finite, check_line, check_text
 from shared.runtime.refusal import InvalidError
 
 MAX_CATEGORIES = 200

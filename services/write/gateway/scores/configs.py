@@ -8,9 +8,9 @@ import asyncpg
 from lodestream_proto.v1.score_event_pb2 import ScoreConfigDefined
 
 from services.write.gateway.scores.checks import Configs, is_id
-from shared.read_model.postgres import DATABASE_ERRORS
-from shared.read_model.score_configs import COLUMNS, config_of
 from shared.runtime.refusal import UnavailableError
+from shared.storage.postgres import DATABASE_ERRORS
+from shared.storage.score_configs import COLUMNS, config_of
 
 FRESH_SECONDS = 5.0
 """A config that was changed, also by another gateway, is kept to after this time at the latest."""

@@ -1,1 +1,0 @@
-"""The read models' ground: Postgres, migrations, API keys and the fence that makes every record count once."""
