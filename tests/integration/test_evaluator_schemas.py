@@ -11,7 +11,7 @@ from lodestream.evaluators import Case, SchemaProcess, evaluator_of
 from services.write.evaluator.evaluator_runner import EvaluatorRunner
 from services.write.evaluator.items import EvaluatorOutcome
 from services.write.evaluator.schema_validation import SchemaValidator
-from services.write.gateway.judge import Judge
+from services.write.gateway.schema_sandbox import Judge
 
 CANARY = "sk-canary-of-a-provider"
 

@@ -9,10 +9,9 @@ from typing import Any
 import grpc
 import pytest
 
-from services.write.gateway import judge as judges
-from services.write.gateway.datasets.items import judge_items
-from services.write.gateway.datasets.lookup import Described
-from services.write.gateway.judge import Judge, SchemaError, SpecError
+from services.write.gateway import schema_sandbox as judges
+from services.write.gateway.datasets import Described, judge_items
+from services.write.gateway.schema_sandbox import Judge, SchemaError, SpecError
 from shared.rules.experiment_ids import dataset_id_of
 from shared.runtime.fairness import Turns
 from shared.runtime.refusal import RefusedError, UnavailableError

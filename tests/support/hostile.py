@@ -18,7 +18,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from services.write.gateway.records import Envelope, new_event_id
-from services.write.gateway.writing import Checked, check
+from services.write.gateway.spans import Checked, check
 from shared.event_log.append import Record
 from shared.event_log.codec import LogRecord
 from shared.runtime.fairness import Turns

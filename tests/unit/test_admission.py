@@ -12,9 +12,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
-from services.write.gateway.producer import producer_of
-from services.write.gateway.quota import Quotas
+from services.write.gateway.admission import Quotas
 from services.write.gateway.records import new_event_id, numbered_event_id
+from services.write.gateway.write_rpc import producer_of
 from shared.runtime.fairness import Bucket
 
 

@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 
-from services.write.gateway.datasets.items import judge_items, kept_item
-from services.write.gateway.datasets.lookup import Datasets, Described
-from services.write.gateway.experiments.runs import Runs
-from services.write.gateway.judge import Fault, Judge
-from services.write.gateway.judging import judge as judge_here
+from services.write.gateway.datasets import Datasets, Described, judge_items, kept_item
+from services.write.gateway.experiments import Runs
+from services.write.gateway.schema_sandbox import Fault, Judge
+from services.write.gateway.schema_sandbox_child import judge as judge_here
 from shared.rules.datasets import check_item
 from shared.rules.experiment_ids import dataset_id_of, item_id_of
 from shared.runtime.fairness import Turns

@@ -8,12 +8,10 @@ import pytest
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentBudget, ExperimentRequested
 from lodestream_proto.v1.prompts_pb2 import PromptSelector
 
-from services.write.gateway.experiments.requests import differences, with_defaults
-from services.write.gateway.experiments.specs import Specs, check_evaluators
-from services.write.gateway.experiments.starting import refuse_another
-from services.write.gateway.experiments.tasks import read_task
-from services.write.gateway.judge import Judge, SpecError
-from services.write.gateway.judging import name as name_here
+from services.write.gateway.experiment_specs import Specs, check_evaluators, read_task
+from services.write.gateway.experiments import differences, refuse_another, with_defaults
+from services.write.gateway.schema_sandbox import Judge, SpecError
+from services.write.gateway.schema_sandbox_child import name as name_here
 from shared.runtime.refusal import InvalidError, RefusedError
 from tests.support.experiments import run
 

@@ -20,15 +20,17 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from services.write.gateway.admission import Admission
+from services.write.gateway.admission import (
+    JSON_VALUES_PER_SPAN,
+    MAX_JSON_VALUES,
+    Admission,
+    OverQuotaError,
+    TooMuchError,
+)
 from services.write.gateway.events import read_events
-from services.write.gateway.json_texts import JSON_VALUES_PER_SPAN, MAX_JSON_VALUES
+from services.write.gateway.otlp_request import Layout, TooManySpansError, cut, laying_out, places_of, spans_of
 from services.write.gateway.records import Envelope
-from services.write.gateway.refusal import OverQuotaError, TooMuchError
-from services.write.gateway.spans_recorded import opened_total
-from services.write.gateway.validation import places_of, spans_of
-from services.write.gateway.wire import Layout, TooManySpansError, cut, laying_out
-from services.write.gateway.writing import PIECE_BYTES, PIECE_SPANS, Checked, check
+from services.write.gateway.spans import PIECE_BYTES, PIECE_SPANS, Checked, check, opened_total
 from shared.event_log.topics import TRACES, Lane, is_bulk, lane_partition
 from shared.runtime.fairness import Turns
 from shared.runtime.refusal import InvalidError, UnavailableError

@@ -27,9 +27,8 @@ from services.projections.prompts.decide import Prompt, decide
 from services.projections.scores.fold import Folded, fold
 from services.read.query.datasets import item_message
 from services.read.query.scores import score_message
-from services.write.gateway.datasets.items import kept_item
-from services.write.gateway.scores.checks import check_retraction, kept_score
-from services.write.gateway.scores.config_checks import kept_config
+from services.write.gateway.datasets import kept_item
+from services.write.gateway.scores import check_retraction, kept_config, kept_score
 from shared.projection.records import StrayRecordError
 from shared.rules.experiments import CHECKS
 from shared.runtime.refusal import InvalidError

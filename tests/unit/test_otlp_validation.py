@@ -13,10 +13,18 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
+from services.write.gateway.otlp_request import (
+    Place,
+    WireError,
+    find_faults,
+    part_of,
+    places_of,
+    read_request,
+    spans_of,
+    split,
+)
 from services.write.gateway.records import Envelope
-from services.write.gateway.validation import Place, find_faults, part_of, places_of, spans_of
-from services.write.gateway.wire import WireError, read_request, split
-from services.write.gateway.writing import Checked, check
+from services.write.gateway.spans import Checked, check
 from shared.event_log.append import MAX_VALUE_BYTES
 from shared.event_log.topics import TRACES
 from shared.runtime.fairness import Turns

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lodestream_proto.v1.prompts_pb2 import GetPromptResponse, PromptSelector, PromptVersion
 
-from services.write.gateway.prompts.flights import Flights
-from services.write.gateway.prompts.head import Head
-from services.write.gateway.prompts.memory import FRESH_SECONDS, STALE_SECONDS, Memory
-from services.write.gateway.prompts.together import Together
+from services.write.gateway.prompts.batch_loader import Together
+from services.write.gateway.prompts.head_cache import FRESH_SECONDS, STALE_SECONDS, Head, Memory
+from shared.runtime.single_flight import Flights
 from tests.support.polling import until
 
 KEY = ("acme", "greeting")

@@ -18,8 +18,7 @@ from lodestream_proto.v1.score_event_pb2 import (
     ScoreValue,
 )
 
-from services.write.gateway.scores.checks import check_retraction, kept_score
-from services.write.gateway.scores.config_checks import kept_config
+from services.write.gateway.scores import check_retraction, kept_config, kept_score
 from shared.runtime.refusal import InvalidError
 from tests.support.scores import config, retraction, score, trace
 

@@ -10,9 +10,9 @@ from lodestream_proto.v1.event_pb2 import Event, Producer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 
+from services.write.gateway.batching import Sharing, SmallRequest
+from services.write.gateway.otlp_request import spans_of
 from services.write.gateway.records import Envelope
-from services.write.gateway.sharing import Sharing, SmallRequest
-from services.write.gateway.validation import spans_of
 from shared.event_log.append import Appender, LogUnavailableError, Record
 from shared.event_log.position import Position
 from shared.spans.blocks import open_block

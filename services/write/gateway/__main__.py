@@ -9,15 +9,14 @@ import uvloop
 
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
-from services.write.gateway.call import Door
-from services.write.gateway.datasets.service import DatasetWrites
-from services.write.gateway.experiments.service import ExperimentWrites
+from services.write.gateway.datasets import DatasetWrites
+from services.write.gateway.events import Known
+from services.write.gateway.experiments import ExperimentWrites
 from services.write.gateway.first_key import WeakSecretError, check_secret, seed
-from services.write.gateway.health import tell_health
-from services.write.gateway.judge import Judge
-from services.write.gateway.known import Known
 from services.write.gateway.prompts.service import prompt_service
-from services.write.gateway.server import PortTakenError, create_server, query_channel
+from services.write.gateway.schema_sandbox import Judge
+from services.write.gateway.server import PortTakenError, create_server, query_channel, tell_health
+from services.write.gateway.write_rpc import Door
 from shared.auth.authentication import Authenticator
 from shared.event_log.append import Appender
 from shared.event_log.projections import PROJECTIONS

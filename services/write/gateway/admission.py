@@ -1,4 +1,4 @@
-"""Who may come in, and how much at once: the API key's project, its quota, the log's state and the bytes in flight."""
+"""Whether a request is taken now: its project's quota, the log's state, and the bytes in flight."""
 
 import asyncio
 import time
@@ -6,19 +6,72 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import grpc
 from google.protobuf.message import Message
 
 from services.write.gateway import metrics
-from services.write.gateway.json_texts import JSON_VALUES_PER_SPAN, MAX_JSON_VALUES, json_values
-from services.write.gateway.quota import Quotas
-from services.write.gateway.refusal import OverQuotaError, TooMuchError
 from shared.auth.authentication import Authenticator
 from shared.auth.caller import project_of
 from shared.event_log.append import Appender
 from shared.event_log.topics import Lane
-from shared.runtime.fairness import LoopLateness, Pacer, Turns
-from shared.runtime.refusal import Context, InvalidError, UnavailableError
+from shared.rules.json_texts import count_json_values
+from shared.runtime.fairness import Buckets, LoopLateness, Pacer, Turns
+from shared.runtime.refusal import Context, InvalidError, RefusedError, UnavailableError
 from shared.runtime.settings import GatewaySettings
+
+
+class OverQuotaError(UnavailableError):
+    """The project sends more than its quota."""
+
+
+class TooMuchError(RefusedError):
+    """What a request holds is too much together: nothing of it is kept, it may come in parts."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, f"request: {what}")
+
+
+class Quotas:
+    """The buckets of each project, for one gateway process."""
+
+    def __init__(
+        self, *, bytes_per_second: float, spans_per_second: float, burst_seconds: float, clock: Callable[[], float]
+    ) -> None:
+        self._clock = clock
+        self._bytes = Buckets(bytes_per_second, bytes_per_second * burst_seconds, clock)
+        self._spans = Buckets(spans_per_second, spans_per_second * burst_seconds, clock)
+
+    def wait(self, project_id: str) -> float:
+        """Seconds until the project may send again; 0.0: now."""
+        now = self._clock()
+        return max(buckets.of(project_id).wait(now) for buckets in (self._bytes, self._spans))
+
+    def take(self, project_id: str, *, size: int = 0, spans: int = 0) -> None:
+        """Count what a project has sent."""
+        now = self._clock()
+        self._bytes.of(project_id).take(size, now)
+        self._spans.of(project_id).take(spans, now)
+
+
+MAX_JSON_VALUES = 100_000
+"""Names and values in all JSON texts of one payload: up to 10 MB and a tenth of a second while they are read."""
+JSON_VALUES_PER_SPAN = 20
+"""So many take the time that a span takes, and are charged as one."""
+_QUICKLY_COUNTED = 1_000
+
+
+def json_values(payload: Message, path: str) -> Iterator[tuple[str, int]]:
+    """Each JSON text in a payload, the fields whose names end in `_json`: its path, and its names and values."""
+    for descriptor, value in payload.ListFields():
+        field = f"{path}.{descriptor.name}"
+        if isinstance(value, Message):
+            yield from json_values(value, field)
+        elif descriptor.message_type is not None:
+            for n, each in enumerate(value):
+                yield from json_values(each, f"{field}[{n}]")
+        elif descriptor.name.endswith("_json"):
+            yield field, count_json_values(value, enough=_QUICKLY_COUNTED)
+
 
 _SLOW_SECONDS = 0.2
 _MOST_SLOWED = 1_000

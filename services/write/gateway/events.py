@@ -1,28 +1,62 @@
-"""Native events: which of a request can be taken, and as what records."""
+"""Events that programs record: what they refer to, which can be taken, and as what records."""
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import asyncpg
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.ingest_pb2 import RecordRequest
 
 from services.write.gateway.admission import Room
-from services.write.gateway.experiments.events import told_record
-from services.write.gateway.known import Named
-from services.write.gateway.producer import limited, producer_of
+from services.write.gateway.experiments import Runs, runs_named, told_record
+from services.write.gateway.otlp_request import MAX_MESSAGES, WireError, reason_of, split
 from services.write.gateway.records import Envelope, new_event_id
-from services.write.gateway.scores.events import config_record, retraction_record, score_record
-from services.write.gateway.spans_recorded import check_spans
-from services.write.gateway.wire import MAX_MESSAGES, WireError, reason_of, split
-from services.write.gateway.writing import Checked
+from services.write.gateway.scores import (
+    Configs,
+    ScoreConfigs,
+    config_record,
+    configs_named,
+    retraction_record,
+    score_record,
+)
+from services.write.gateway.spans import Checked, check_recorded
+from services.write.gateway.write_rpc import limited, producer_of
 from shared.event_log.append import Record
 from shared.runtime.fairness import Turn
 from shared.runtime.refusal import Context, InvalidError
 from shared.runtime.settings import GatewaySettings
 from shared.runtime.wire import TooManyMessagesError, checking_messages
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Of what a request's events name: what there is."""
+
+    configs: Configs = field(default_factory=dict)
+    runs: Collection[str] = ()
+
+
+class Known:
+    """Looks up what events name. One for a process."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self.configs = ScoreConfigs(pool)
+        self.runs = Runs(pool)
+
+    async def find(self, project_id: str, events: Sequence[Any]) -> Named:
+        """What there is of that which these events name.
+
+        Raises UnavailableError when that can't be read now.
+        """
+        return Named(
+            await self.configs.find(project_id, configs_named(events)),
+            await self.runs.find(project_id, runs_named(events)),
+        )
+
 
 _OF_ONE_RECORD: Mapping[str, Callable[[Event, Envelope, Named], Record]] = {
     "score_recorded": lambda event, envelope, named: score_record(event, envelope, named.configs),
@@ -109,7 +143,7 @@ async def check_event(
     try:
         envelope = _envelope(event, project_id, context)
         if kind == "spans_recorded":
-            spans = await check_spans(event.spans_recorded, envelope, settings, turn=turn, room=room)
+            spans = await check_recorded(event.spans_recorded, envelope, settings, turn=turn, room=room)
             return CheckedEvent(envelope.event_id, kind, spans.records, spans)
         room.charge_payload(getattr(event, kind), kind) if kind != "payload" else room.charge_spans(1)
         return CheckedEvent(envelope.event_id, kind, [_record_of(kind)(event, envelope, named)])

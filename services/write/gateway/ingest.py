@@ -15,13 +15,11 @@ from lodestream_proto.v1.ingest_pb2 import (
 )
 
 from services.write.gateway import metrics
-from services.write.gateway.admission import Admission
-from services.write.gateway.events import CheckedEvent, check_event, read_events
-from services.write.gateway.known import Known
-from services.write.gateway.refusal import OverQuotaError, exhausted, the_request
-from services.write.gateway.spans_recorded import OTLP_REQUEST, opened_total
-from services.write.gateway.wire import WireError, split
-from services.write.gateway.writing import append_all
+from services.write.gateway.admission import Admission, OverQuotaError
+from services.write.gateway.events import CheckedEvent, Known, check_event, read_events
+from services.write.gateway.otlp_request import WireError, split
+from services.write.gateway.spans import OTLP_REQUEST, append_all, opened_total
+from services.write.gateway.write_rpc import exhausted, the_request
 from shared.event_log.append import Appender
 from shared.event_log.position import to_token
 from shared.runtime.fairness import OverloadedError

@@ -11,12 +11,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
-from services.write.gateway.producer import producer_of
+from services.write.gateway.batching import Sharing
+from services.write.gateway.otlp_request import RefusedSpan
 from services.write.gateway.records import Envelope, new_event_id
-from services.write.gateway.refusal import the_request
-from services.write.gateway.sharing import Sharing
-from services.write.gateway.validation import RefusedSpan
-from services.write.gateway.writing import Checked, append_all, append_shared, check
+from services.write.gateway.spans import Checked, append_all, append_shared, check
+from services.write.gateway.write_rpc import producer_of, the_request
 from shared.event_log.append import Appender
 from shared.event_log.position import Position, to_token
 from shared.event_log.topics import Lane

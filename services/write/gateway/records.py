@@ -12,9 +12,10 @@ from lodestream_proto.v1.event_pb2 import Event, Producer
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from services.write.gateway.validation import Place, RefusedSpan, part_of, spans_of
+from services.write.gateway.otlp_request import Place, RefusedSpan, part_of, spans_of
 from shared.event_log.append import MAX_VALUE_BYTES, Record
-from shared.event_log.topics import TRACES
+from shared.event_log.topics import EXPERIMENTS, TRACES
+from shared.rules.experiments import subject_id_of
 from shared.spans.blocks import compress
 
 _ENVELOPE_BYTES = 2048  # ids, times, the producer
@@ -96,3 +97,9 @@ def new_event_id() -> str:
 def numbered_event_id(event_id: str, number: int) -> str:
     """The id of the n-th record of an event: the event's own for the first; always the same for the same event."""
     return str(uuid.uuid5(uuid.UUID(event_id), str(number))) if number else event_id
+
+
+def checked_record(kind: str, payload: Any, envelope: Envelope) -> Record:
+    """The record of a payload that has been checked; `kind` is its name in Event."""
+    key = f"{envelope.project_id}/{subject_id_of(payload)}".encode()
+    return Record(EXPERIMENTS, key, envelope.event(**{kind: payload}).SerializeToString())

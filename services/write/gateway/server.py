@@ -1,22 +1,28 @@
-"""The gRPC server: its limits and its services, on one port."""
+"""The gRPC server: its limits, its services on one port, and its health."""
+
+import asyncio
 
 import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from lodestream_proto.v1 import query_pb2
 
-from services.write.gateway import ingest, otlp, proxy
+from services.write.gateway import ingest, otlp, proxy, scores
 from services.write.gateway.admission import Admission
-from services.write.gateway.datasets.service import DatasetWrites
-from services.write.gateway.experiments.service import ExperimentWrites
+from services.write.gateway.datasets import DatasetWrites
+from services.write.gateway.events import Known
+from services.write.gateway.experiments import ExperimentWrites
 from services.write.gateway.ingest import IngestService
-from services.write.gateway.known import Known
 from services.write.gateway.otlp import TraceService
 from services.write.gateway.prompts.service import PromptService
-from services.write.gateway.scores import service as scores
-from services.write.gateway.scores.service import Definitions
+from services.write.gateway.scores import Definitions
 from shared.auth.authentication import Authenticator
 from shared.auth.caller import KeyInterceptor
 from shared.event_log.append import Appender
-from shared.runtime.settings import MIB, GatewaySettings
+from shared.event_log.presence import answers
+from shared.event_log.topics import TRACES
+from shared.runtime.serving import Health
+from shared.runtime.settings import MIB, GatewaySettings, KafkaSettings
 from shared.runtime.unread import UnreadAnswers
 
 _QUERY_OPTIONS = (
@@ -97,3 +103,41 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 60_000),  # a peer that is gone is noticed
         ("grpc.keepalive_timeout_ms", 20_000),
     ]
+
+
+_LOOK_SECONDS = 0.5
+_ASK_SECONDS = 3.0
+"""Between two questions to the log, which may be silent without an append that shows it."""
+_PATIENCE = 3.0
+
+
+async def tell_health(health: Health, appender: Appender, kafka: KafkaSettings, query: grpc.aio.Channel) -> None:
+    """Say it for ever."""
+    log_answers = True
+
+    async def ask_log() -> None:
+        nonlocal log_answers
+        while True:
+            log_answers = await answers(kafka, TRACES, within=_PATIENCE)
+            await asyncio.sleep(_ASK_SECONDS)
+
+    async def tell_writes() -> None:
+        while True:
+            for service in (otlp.SERVICE, ingest.SERVICE):
+                await health.set(service, serving=log_answers and appender.unavailable is None)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def tell_reads() -> None:
+        while True:
+            await health.set(QUERY_SERVICE.full_name, serving=await _gives(query))
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    await asyncio.gather(ask_log(), tell_writes(), tell_reads())
+
+
+async def _gives(query: grpc.aio.Channel) -> bool:
+    try:
+        answer = await HealthStub(query).Check(HealthCheckRequest(service=QUERY_SERVICE.full_name), timeout=_PATIENCE)
+    except grpc.aio.AioRpcError:
+        return False
+    return bool(answer.status == HealthCheckResponse.SERVING)

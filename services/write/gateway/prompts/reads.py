@@ -14,11 +14,9 @@ from lodestream_proto.v1.prompts_pb2 import (
 
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
-from services.write.gateway.prompts.caller import caller_of
-from services.write.gateway.prompts.head import Head
-from services.write.gateway.prompts.memory import Key
-from services.write.gateway.prompts.requests import check_count, read
-from services.write.gateway.prompts.store import Store
+from services.write.gateway.prompts.head_cache import Head, Key
+from services.write.gateway.prompts.lookup import Store, caller_of
+from services.write.gateway.write_rpc import check_count, read
 from shared.rules.prompts import check_selector
 from shared.runtime.refusal import Context, NotFoundError, RefusedError, answering
 from shared.storage.prompt_heads import PRODUCTION

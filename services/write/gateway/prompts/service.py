@@ -10,15 +10,11 @@ from lodestream_proto.v1 import prompts_pb2
 
 from services.write.gateway import proxy
 from services.write.gateway.admission import Admission
-from services.write.gateway.prompts.cache import SECONDS, Cache
-from services.write.gateway.prompts.commands import KINDS
-from services.write.gateway.prompts.memory import Memory
-from services.write.gateway.prompts.origin import Origin
+from services.write.gateway.prompts.commands import KINDS, Writes
+from services.write.gateway.prompts.head_cache import Memory
+from services.write.gateway.prompts.lookup import REDIS_SECONDS, Cache, Origin, Store
 from services.write.gateway.prompts.reads import Reads
-from services.write.gateway.prompts.store import Store
-from services.write.gateway.prompts.telling import Telling
-from services.write.gateway.prompts.watch import Watching
-from services.write.gateway.prompts.writes import Writes
+from services.write.gateway.prompts.watch import Telling, Watching
 from shared.event_log.append import Appender
 from shared.runtime.settings import GatewaySettings, RedisSettings
 from shared.storage.prompt_cache import PromptCache
@@ -75,7 +71,9 @@ async def prompt_service(
     settings: GatewaySettings, admission: Admission, appender: Appender, query: grpc.aio.Channel
 ) -> AsyncIterator[PromptService]:
     """The service at work."""
-    service = PromptService(settings, admission, appender, query, PromptCache(RedisSettings().url, seconds=SECONDS))
+    service = PromptService(
+        settings, admission, appender, query, PromptCache(RedisSettings().url, seconds=REDIS_SECONDS)
+    )
     running = asyncio.create_task(service.run())
     try:
         yield service

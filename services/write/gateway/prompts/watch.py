@@ -2,25 +2,114 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import grpc
-from lodestream_proto.v1.prompts_pb2 import PromptOutcome, WatchPromptsRequest, WatchPromptsResponse
+import structlog
+from lodestream_proto.v1.prompts_pb2 import PromptOutcome, PromptSelector, WatchPromptsRequest, WatchPromptsResponse
 
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
-from services.write.gateway.prompts.caller import caller_of
-from services.write.gateway.prompts.head import Head
-from services.write.gateway.prompts.memory import Key
-from services.write.gateway.prompts.requests import check_count, read
-from services.write.gateway.prompts.store import Store
-from services.write.gateway.prompts.watched import Stream
+from services.write.gateway.prompts.head_cache import Head, Key
+from services.write.gateway.prompts.lookup import Caller, Store, caller_of
+from services.write.gateway.write_rpc import check_count, read
 from shared.rules.prompts import check_selector
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import Context, InvalidError, RefusedError, UnavailableError, answering
 from shared.runtime.settings import GatewaySettings
+from shared.storage.prompt_cache import CacheAwayError, PromptCache
+
+_STREAM_WEIGHT = 10
+"""A stream takes the memory of some prompts, whatever it watches."""
+_NOTHING = -1
+"""Below the revision 0 of a prompt that does not exist: that is news too."""
+
+
+class Stream:
+    """What a client watches; of each prompt the newest head that it has not been sent."""
+
+    def __init__(self, caller: Caller, request: WatchPromptsRequest, now: float) -> None:
+        self.caller = caller
+        self.selectors: Mapping[Key, Sequence[PromptSelector]] = _by_prompt(caller.project_id, request)
+        self.weight = _STREAM_WEIGHT + len(request.prompts)
+        """How many watched prompts it counts as."""
+        self.ended: RefusedError | None = None
+        self.is_new = True
+        """The first response comes at once, whether there is news or not."""
+        self._has: dict[Key, int] = {}
+        for watched in request.prompts:
+            key, known = (caller.project_id, watched.prompt.name), watched.known_revision or _NOTHING
+            self._has[key] = min(known, self._has.get(key, known))
+        self._held_at = dict.fromkeys(self._has, now)
+        self._pending: dict[Key, _Pending] = {}
+        self._wake = asyncio.Event()
+
+    def known(self, key: Key) -> int:
+        """The revision that the client has; 0 for nothing."""
+        return max(0, self._has[key])
+
+    def offer(self, key: Key, head: Head) -> None:
+        """A head that may be news; what the client has, or would get anyhow, is none."""
+        pending = self._pending.get(key)
+        if head.revision > (pending.head.revision if pending else self._has[key]):
+            self._pending[key] = _Pending(head, deque(self.selectors[key]))
+            self._wake.set()
+
+    def held(self, key: Key, now: float) -> None:
+        """The prompt was looked at: what the client has, or will be sent, is true."""
+        self._held_at[key] = now
+
+    @property
+    def held_since(self) -> float:
+        """When the prompt was looked at that was not looked at for the longest time."""
+        return min(self._held_at.values())
+
+    def end(self, refused: RefusedError) -> None:
+        """The client is to be told this, and nothing more."""
+        self.ended = refused
+        self._wake.set()
+
+    async def news(self, within: float) -> bool:
+        """Whether there is something to send, or the end; waits so many seconds for it."""
+        if self._wake.is_set():
+            return True
+        try:
+            async with asyncio.timeout(within):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def take(self) -> tuple[Key, Head, PromptSelector] | None:
+        """What is to be sent next, of one selector; None: there is nothing. The client has it then."""
+        for key, pending in self._pending.items():
+            selector = pending.selectors.popleft()
+            if not pending.selectors:
+                self._has[key] = pending.head.revision
+                del self._pending[key]
+            return key, pending.head, selector
+        if self.ended is None:
+            self._wake.clear()
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A head, and the selectors of the client that it has not been sent for yet."""
+
+    head: Head
+    selectors: deque[PromptSelector]
+
+
+def _by_prompt(project_id: str, request: WatchPromptsRequest) -> dict[Key, list[PromptSelector]]:
+    found: dict[Key, list[PromptSelector]] = {}
+    for watched in request.prompts:
+        found.setdefault((project_id, watched.prompt.name), []).append(watched.prompt)
+    return found
+
 
 MAX_WATCHED = 1_000
 """Prompts in one stream."""
@@ -195,3 +284,37 @@ class Watching:
         for stream in watched.streams:
             stream.offer(key, head)
             stream.held(key, now)
+
+
+log = structlog.get_logger()
+_PAUSE_SECONDS = 1.0
+
+
+class Telling:
+    """Listens for ever; after each pause in it, everything may have changed."""
+
+    def __init__(self, redis: PromptCache) -> None:
+        self._redis = redis
+        self.listens = False
+        """Changes are told of now."""
+
+    async def run(self, store: Store, watching: Watching) -> None:
+        """Until cancelled."""
+        said = ""
+        while True:
+            try:
+                async for change in self._redis.changes():
+                    if change is None:
+                        self.listens, said = True, ""
+                        store.doubt_all()
+                        watching.look_at_all()
+                    else:
+                        key = (change.project_id, change.name)
+                        store.tell(key, change.revision)
+                        watching.look(key)
+            except CacheAwayError as error:
+                if said != (said := str(error)):
+                    log.warning("no changes of prompts are told; they are looked for", error=said)
+            finally:
+                self.listens = False
+            await asyncio.sleep(_PAUSE_SECONDS)

@@ -1,35 +1,46 @@
-"""From a request's bytes to the log's acknowledgement: the way every span takes, by OTLP or by Record."""
+"""Spans on their way into records of the log: checked, compressed once, and cut where one record would be too large."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+import zstandard
 from google.protobuf.message import DecodeError
+from lodestream_proto.v1.event_pb2 import Event
+from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from services.write.gateway import metrics
-from services.write.gateway.records import MAX_BLOCK_BYTES, Envelope, numbered_event_id, split_records, too_large
-from services.write.gateway.sharing import SMALL_BYTES, Sharing, SmallRequest
-from services.write.gateway.validation import Place, RefusedSpan, find_faults, part_of, places_of, spans_of
-from services.write.gateway.wire import (
+from services.write.gateway.admission import Room, TooMuchError
+from services.write.gateway.batching import SMALL_BYTES, Sharing, SmallRequest
+from services.write.gateway.otlp_request import (
     MAX_MESSAGES,
     Layout,
+    Place,
+    RefusedSpan,
     TooManySpansError,
     WireError,
     cut,
+    find_faults,
     laying_out,
+    part_of,
+    places_of,
     read_piece,
     read_request,
     reason_of,
+    spans_of,
 )
+from services.write.gateway.records import MAX_BLOCK_BYTES, Envelope, numbered_event_id, split_records, too_large
 from shared.event_log.append import Appender, LogUnavailableError, Record
 from shared.event_log.position import Position
 from shared.event_log.topics import Lane
 from shared.runtime.failpoints import failpoint
 from shared.runtime.fairness import Turn
 from shared.runtime.refusal import Answer, Context, InvalidError, UnavailableError
+from shared.runtime.settings import MIB, GatewaySettings
 from shared.runtime.wire import TooManyMessagesError, checking_messages
-from shared.spans.blocks import compress, count_spans
+from shared.spans.blocks import UnreadableBlockError, compress, count_spans, decompress, opened_bytes
 
 PIECE_BYTES = 512 * 1024
 """A larger request is handled in pieces of this size, each of which becomes a record."""
@@ -37,7 +48,7 @@ PIECE_SPANS = 1_000
 """Also one of more spans: a piece takes some five milliseconds."""
 _READ_AT_ONCE_BYTES = 4 * 1024
 """Of a request that is damaged: span by span takes thirty times as long as all together."""
-_THREAD_BYTES = 1024 * 1024
+_THREAD_BYTES = MIB
 _ANSWER_SECONDS = 0.2  # left of the caller's deadline to answer in
 
 
@@ -231,3 +242,79 @@ async def _acknowledged(append: Callable[[float], Awaitable[Answer]], context: C
     metrics.APPEND_SECONDS.observe(time.perf_counter() - started)
     await failpoint("gateway.acked")
     return answer
+
+
+OTLP_REQUEST = "spans_recorded.otlp_request"
+_MIN_WINDOW_BYTES = 8 * MIB  # what every decoder of zstd has to support
+
+
+def opened_total(events: Iterable[object], *, max_bytes: int) -> int:
+    """How many bytes the spans of a request's events have when they are decompressed; nothing is kept of them.
+
+    What can't be opened, or is too large alone, counts nothing: it is refused alone, and not opened.
+    Raises TooMuchError when they are more than `max_bytes` together.
+    """
+    total = 0
+    for event in events:
+        if isinstance(event, Event) and event.WhichOneof("payload") == "spans_recorded":
+            total += _size_of_block(event.spans_recorded, max_bytes)
+            if total > max_bytes:
+                raise TooMuchError(f"more than {max_bytes} bytes in one request when they are decompressed")
+    return total
+
+
+async def check_recorded(
+    recorded: SpansRecorded, envelope: Envelope, settings: GatewaySettings, *, turn: Turn, room: Room
+) -> Checked:
+    """What can be kept of its spans.
+
+    Raises InvalidError when there is no request in it, or one without spans or of too many; TooMuchError when there are
+    too many with those of the events before.
+    """
+    checked = await check(
+        await _opened(recorded, settings.max_message_bytes, turn),
+        lambda _: envelope,
+        field=OTLP_REQUEST,
+        max_spans=settings.max_spans,
+        turn=turn,
+        charge=room.charge_spans,
+        block=recorded.otlp_request if recorded.compression == COMPRESSION_ZSTD else None,
+    )
+    if not checked.spans:
+        raise InvalidError(OTLP_REQUEST, "has no spans")
+    return checked
+
+
+async def _opened(recorded: SpansRecorded, max_bytes: int, turn: Turn) -> bytes:
+    """The OTLP request; what a frame says of itself is judged before anything is made room for."""
+    try:
+        _check_frame(recorded, max_bytes)
+        size = opened_bytes(recorded.compression, recorded.otlp_request, max_bytes=max_bytes)
+        open_it = partial(decompress, recorded.compression, max_bytes=max_bytes)
+        if size > _THREAD_BYTES:
+            return await turn.in_thread(open_it, recorded.otlp_request)
+        return open_it(recorded.otlp_request)
+    except zstandard.ZstdError as error:
+        raise InvalidError(OTLP_REQUEST, f"is not zstd: {error}") from None
+    except UnreadableBlockError as error:
+        raise InvalidError(OTLP_REQUEST, str(error).removeprefix("otlp_request ")) from None
+
+
+def _check_frame(recorded: SpansRecorded, max_bytes: int) -> None:
+    if recorded.compression == COMPRESSION_ZSTD:
+        window = zstandard.get_frame_parameters(recorded.otlp_request).window_size
+        if window > max(max_bytes, _MIN_WINDOW_BYTES):
+            raise InvalidError(OTLP_REQUEST, f"needs a window of {window} bytes")
+
+
+def _size_of_block(recorded: SpansRecorded, max_bytes: int) -> int:
+    """How many bytes have to be opened; 0 where that can be refused without opening any."""
+    block = recorded.otlp_request
+    try:
+        _check_frame(recorded, max_bytes)
+        return opened_bytes(recorded.compression, block, max_bytes=max_bytes)
+    except UnreadableBlockError:  # of what does not say its size so many bytes were read to find out
+        unsaid = recorded.compression == COMPRESSION_ZSTD and zstandard.frame_content_size(block) < 0
+        return max_bytes if unsaid else 0
+    except (InvalidError, zstandard.ZstdError):
+        return 0

@@ -1,25 +1,27 @@
-"""A write as every service here takes it: admitted, read, appended, and answered when the read model has it."""
+"""The way of every write: admitted, read, checked, appended, and answered when it can be read."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from lodestream_proto.v1.event_pb2 import Producer
 from lodestream_proto.v1.query_pb2 import WaitFor
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from services.write.gateway.admission import Admission, Room
-from services.write.gateway.producer import producer_of
+from services.write.gateway.admission import Admission, OverQuotaError, Room
+from services.write.gateway.otlp_request import reason_of
 from services.write.gateway.proxy import metadata_of
 from services.write.gateway.records import Envelope, new_event_id
-from services.write.gateway.refusal import OverQuotaError, exhausted, the_request
-from services.write.gateway.writing import append_all
+from services.write.gateway.spans import append_all
 from shared.event_log.append import Appender, Record
 from shared.event_log.position import to_token
-from shared.runtime.refusal import Context, RefusedError, UnavailableError, answering
+from shared.runtime.refusal import Context, InvalidError, RefusedError, UnavailableError, answering
 from shared.runtime.settings import GatewaySettings
+from shared.runtime.wire import TooManyMessagesError, check_messages
 
 READABLE_SECONDS = 10.0
 """The longest a writer waits for the read model once the log has what it wrote."""
@@ -118,3 +120,70 @@ class Door:
             return await answering(rpc, context, lambda: answer(requests, context))
 
         return grpc.stream_unary_rpc_method_handler(answered)
+
+
+_MAX_TEXT = 128
+_SDK = {"telemetry.sdk.name", "telemetry.sdk.language", "telemetry.sdk.version"}
+
+
+def producer_of(context: Context, request: ExportTraceServiceRequest | None = None) -> Producer:
+    """For example "langfuse-python" 5.0.4, "opentelemetry-python" 1.45.2; empty when nothing is told."""
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    if name := metadata.get("x-langfuse-sdk-name"):
+        return _producer(f"langfuse-{name.removeprefix('langfuse-')}", metadata.get("x-langfuse-sdk-version", ""))
+    if name := metadata.get("lodestream-sdk-name"):
+        return _producer(name, metadata.get("lodestream-sdk-version", ""))
+    if request and request.resource_spans:
+        attributes = request.resource_spans[0].resource.attributes
+        sdk = {attribute.key: attribute.value.string_value for attribute in attributes if attribute.key in _SDK}
+        if name := sdk.get("telemetry.sdk.name"):
+            language = sdk.get("telemetry.sdk.language")
+            return _producer(f"{name}-{language}" if language else name, sdk.get("telemetry.sdk.version", ""))
+    name, _, version = metadata.get("user-agent", "").partition(" ")[0].partition("/")
+    return _producer(name, version)
+
+
+def limited(producer: Producer) -> Producer:
+    """With texts of a bearable length."""
+    return _producer(producer.name, producer.version)
+
+
+def _producer(name: str, version: str) -> Producer:
+    return Producer(name=name[:_MAX_TEXT], version=version[:_MAX_TEXT])
+
+
+_MAX_MESSAGES = 20_000
+"""Items and their parts: an empty one has two bytes on the wire and a hundred in memory."""
+Request = TypeVar("Request", bound=Message)
+
+
+def read(kind: type[Request], request: bytes) -> Request:
+    """The message in a request's bytes.
+
+    Raises InvalidError.
+    """
+    try:
+        check_messages(request, kind, most=_MAX_MESSAGES)
+        return kind.FromString(request)
+    except TooManyMessagesError as error:
+        raise InvalidError("request", f"holds {error}") from None
+    except DecodeError as error:
+        raise InvalidError("request", f"is no {kind.DESCRIPTOR.name}: {reason_of(error)}") from None
+
+
+def check_count(asked: Sized, path: str, *, most: int) -> None:
+    """Raises InvalidError when more is asked for in one call than may be."""
+    if len(asked) > most:
+        raise InvalidError(path, f"are {len(asked)}; at most {most} are taken")
+
+
+def exhausted(over: OverQuotaError) -> RefusedError:
+    """The same as clients of our own understand it."""
+    return RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, over.reason, retry_seconds=over.retry_seconds)
+
+
+async def the_request(requests: AsyncIterator[bytes]) -> bytes:
+    """The message of a unary call. Registered as streams, such calls are judged before their bytes are read."""
+    async for request in requests:
+        return request
+    raise InvalidError("request", "the call has no message, or one that is too large")

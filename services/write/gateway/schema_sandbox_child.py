@@ -1,4 +1,4 @@
-"""`python -m services.write.gateway.judging SECONDS`: judge JSON by JSON Schemas, and read specs of evaluators.
+"""`python -m services.write.gateway.schema_sandbox_child SECONDS`: JSON by JSON Schemas, and specs of evaluators.
 
 A line in, a line out. Some schemas and patterns take for ever, and no limit on what they say tells which; so this is a
 process of its own, that ends when a line takes more SECONDS of a processor. References are never fetched, and regular

@@ -31,7 +31,7 @@ _PROCESSES = 2
 _MOST_WAITING = 8 * 1024 * 1024
 """Bytes of a project; a request that is alone may have more."""
 _TOO_LONG = f"takes more than {CPU_SECONDS:g} s, or too much memory, to judge by"
-_COMMAND = (sys.executable, "-m", "services.write.gateway.judging", str(CPU_SECONDS))
+_COMMAND = (sys.executable, "-m", "services.write.gateway.schema_sandbox_child", str(CPU_SECONDS))
 _END_SECONDS = 0.5
 _MOST_BYTES = 64 * 1024 * 1024
 """Of an answer."""
