@@ -134,6 +134,17 @@ def test_langchain_templates() -> None:
     ]
 
 
+def test_langchain_templates_with_values() -> None:
+    prompt = TextPrompt(name="p", version=1, prompt="{{ shape }} {{question}} {{nothing}}")
+    assert prompt.get_langchain_prompt(shape='{"a": {{b}}}', nothing=None) == '{{"a": {{{{b}}}}}} {question} '
+    assert prompt.get_langchain_prompt(shape=0) == "0 {question} {nothing}"
+    assert CHAT.get_langchain_prompt(product="{X}", history=[{"role": "user", "content": "{hi}"}]) == [
+        ("system", "You help with {{X}}."),
+        ("user", "{{hi}}"),
+        ("user", "{question} {{X}}"),
+    ]
+
+
 @given(st.text(st.sampled_from("{}a ")))
 def test_a_format_string_gives_what_compiling_gives(text: str) -> None:
     names = variables_in(text)

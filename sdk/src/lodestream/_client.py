@@ -24,6 +24,7 @@ from lodestream._prompts.prompt import ChatPrompt, Messages, Prompt, PromptType,
 from lodestream._receipts import ConnectionCheck, FlushReceipt
 from lodestream._recording.attributes import ObservationFields, ObservationType, attributes_of
 from lodestream._recording.clients import CurrentClient, current_client, make_clients_with, register, unregister
+from lodestream._recording.context import current_context
 from lodestream._recording.recorder import Recorder, Where
 from lodestream._recording.span import CurrentObservation, Observation
 from lodestream._scores import ScoreFields, Target
@@ -258,7 +259,7 @@ class Lodestream:
             name: A new name.
             **fields: What is known of it now. See `Observation.update`.
         """
-        current = trace.get_current_span()
+        current = trace.get_current_span(current_context())
         if isinstance(current, Observation):
             current.update(name=name, **fields)
         elif current.is_recording():
@@ -370,13 +371,13 @@ class Lodestream:
     @staticmethod
     def get_current_trace_id() -> str | None:
         """Return the id of the current trace, 32 hex digits; None outside of any."""
-        current = trace.get_current_span().get_span_context()
+        current = trace.get_current_span(current_context()).get_span_context()
         return f"{current.trace_id:032x}" if current.is_valid else None
 
     @staticmethod
     def get_current_observation_id() -> str | None:
         """Return the id of the current observation, 16 hex digits; None outside of any trace."""
-        current = trace.get_current_span().get_span_context()
+        current = trace.get_current_span(current_context()).get_span_context()
         return f"{current.span_id:016x}" if current.is_valid else None
 
     # --- Prompts ------------------------------------------------------------------------------------------------------
@@ -989,7 +990,7 @@ def _where(given: TraceContext | None) -> Where | None:
 
 def _current_target(name: str) -> Target | None:
     """The current observation as what is scored; None, which is logged, where nothing is current."""
-    current = trace.get_current_span()
+    current = trace.get_current_span(current_context())
     ids = current.get_span_context()
     if not ids.is_valid:
         warn_once(f"score {name}", f"the score {name!r} was not taken: there is no current observation")

@@ -83,12 +83,16 @@ def _completion(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _chunks(asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": asked["model"]}
-    for word in _WORDS:
-        yield {
-            **head,
-            "choices": [{"index": 0, "delta": {"role": "assistant", "content": word}, "finish_reason": None}],
-        }
-    yield {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    reason = "stop"
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": word} for word in _WORDS]
+    if asked.get("tools") and asked["messages"][-1]["role"] != "tool":
+        name, reason = asked["tools"][0]["function"]["name"], "tool_calls"
+        begin = {"index": 0, "id": "call_1", "type": "function", "function": {"name": name, "arguments": ""}}
+        deltas = [{"role": "assistant", "content": None, "tool_calls": [begin]}]
+        deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": each}}]} for each in ('{"order"', ": 7}")]
+    for delta in deltas:
+        yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    yield {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
     yield {**head, "choices": [], "usage": _USAGE}
 
 

@@ -59,10 +59,21 @@ def test_a_program_answers_and_records_the_same(program: str, models: ModelServe
 
 
 def _start(python: Path, backend: str, program: str, models: ModelServer) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [python, HERE / "record.py", backend, HERE / "programs" / f"{program}_program.py"],
+        env=environment_for(models),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def environment_for(models: ModelServer) -> dict[str, str]:
+    """The environment variables of a program that asks the model server, whatever client library it has."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "LODESTREAM_", "PYTEST_"))
     }
-    environment = {
+    return {
         **kept,
         "MODEL_SERVER": models.address,
         "OPENAI_BASE_URL": f"{models.address}/v1",
@@ -74,13 +85,6 @@ def _start(python: Path, backend: str, program: str, models: ModelServer) -> "su
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "NO_PROXY": "*",
     }
-    return subprocess.Popen(
-        [python, HERE / "record.py", backend, HERE / "programs" / f"{program}_program.py"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def _result(process: "subprocess.Popen[str]") -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util._once import Once
@@ -13,6 +13,7 @@ from opentelemetry.util.types import Attributes
 
 from lodestream._diagnostics import log, never_raises, report_internal_error
 from lodestream._recording.clients import Client, client_for, clients, current_client
+from lodestream._recording.context import current_context
 from lodestream._recording.processors import EVERYWHERE, Processors, SpanProcessor
 from lodestream._recording.readable import Scope, sdk_type
 from lodestream._recording.recorder import Recorder
@@ -135,7 +136,7 @@ class Tracer(trace.Tracer):
                 name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
             )
         try:
-            context = get_current() if context is None else context
+            context = current_context() if context is None else context
             recorder = self._provider._client_in(context)._recorder
             span = recorder.start(
                 self._scope,

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, TypedDict, final
 
 from lodestream._arguments import list_of
@@ -44,11 +45,16 @@ def variables_in(text: str) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))
 
 
-def as_format_string(text: str) -> str:
-    """Return the text for `str.format` and LangChain's templates: `{name}`, and every other brace doubled."""
+def as_format_string(text: str, values: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Return the text for `str.format` and LangChain's templates: `{name}`, and every other brace doubled.
+
+    Variables that have a value are filled in, with the braces of the value doubled.
+    """
     parts, end = [], 0
     for match in _VARIABLE.finditer(text):
-        parts += [_doubled(text[end : match.start()]), f"{{{match[1].strip()}}}"]
+        name = match[1].strip()
+        filled = "" if values.get(name) is None else _doubled(str(values[name]))
+        parts += [_doubled(text[end : match.start()]), filled if name in values else f"{{{name}}}"]
         end = match.end()
     return "".join((*parts, _doubled(text[end:])))
 
@@ -131,9 +137,13 @@ class TextPrompt(_Version):
         """The names that `compile` takes."""
         return variables_in(self.prompt)
 
-    def get_langchain_prompt(self) -> str:
-        """Return the text as a template of LangChain's: `{name}`, other braces doubled."""
-        return as_format_string(self.prompt)
+    def get_langchain_prompt(self, /, **values: Any) -> str:
+        """Return the text as a template of LangChain's: `{name}`, other braces doubled.
+
+        Args:
+            **values: By the names of variables that are to be filled in at once.
+        """
+        return as_format_string(self.prompt, values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,14 +200,26 @@ class ChatPrompt(_Version):
         """The names of the placeholders."""
         return [item["name"] for item in self.prompt if "name" in item]
 
-    def get_langchain_prompt(self) -> list[tuple[str, str]]:
-        """Return what `ChatPromptTemplate.from_messages` takes; placeholders are ("placeholder", "{name}")."""
-        return [
-            (item["role"], as_format_string(item["content"]))
-            if "content" in item
-            else ("placeholder", f"{{{item['name']}}}")
-            for item in self.prompt
-        ]
+    def get_langchain_prompt(self, /, **values: Any) -> list[tuple[str, str]]:
+        """Return what `ChatPromptTemplate.from_messages` takes; placeholders are ("placeholder", "{name}").
+
+        Args:
+            **values: By the names of variables that are to be filled in at once, and lists of messages, each with a
+                role and a text, by the names of placeholders.
+        """
+        templates: list[tuple[str, str]] = []
+        for item in self.prompt:
+            if "content" in item:
+                templates.append((item["role"], as_format_string(item["content"], values)))
+            elif item["name"] in values:
+                templates += [
+                    (message["role"], _doubled(str(message["content"])))
+                    for message in self._messages_for(item["name"], values)
+                    if "content" in message
+                ]
+            else:
+                templates.append(("placeholder", f"{{{item['name']}}}"))
+        return templates
 
     def _messages_for(self, name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         given = values.get(name)

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 from opentelemetry import trace
-from opentelemetry.context import Context, create_key, get_current, set_value
+from opentelemetry.context import Context, create_key, set_value
 
 from lodestream._diagnostics import warn_once
 from lodestream._receipts import FlushReceipt
-from lodestream._recording.context import Entered, enter, leave
+from lodestream._recording.context import Entered, current_context, enter, leave
 from lodestream._recording.recorder import Recorder
 from lodestream._recording.span import Observation
 from lodestream._settings import Settings
@@ -46,7 +46,7 @@ class CurrentClient(Generic[C]):
         self._client, self._entered = client, list[Entered]()
 
     def __enter__(self) -> C:
-        context = get_current()
+        context = current_context()
         self._entered.append(enter(set_value(CURRENT_CLIENT, (self._client, trace.get_current_span(context)), context)))
         return self._client
 
@@ -67,7 +67,7 @@ def current_client(*, public_key: str | None = None) -> Client:
     """
     if public_key is None and (certain := _known.certain) is not None:
         return certain
-    return client_for(get_current(), public_key)
+    return client_for(current_context(), public_key)
 
 
 def client_for(context: Context, public_key: str | None = None) -> Client:

@@ -4,7 +4,7 @@ A block may be entered in one task or thread and left in another, as when a gene
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Token
 from types import MappingProxyType
 from typing import Any
@@ -39,6 +39,29 @@ _BAGGAGE_KEYS = {
 _FROM_BAGGAGE = {f"{_BAGGAGE}{name}": key for key, name in _BAGGAGE_KEYS.items()}
 _TAGS_IN_BAGGAGE, _METADATA_IN_BAGGAGE = f"{_BAGGAGE}tags", f"{_BAGGAGE}metadata_"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_within_frameworks: list[Callable[[Context], Context]] = []
+
+
+def current_context() -> Context:
+    """Return OpenTelemetry's current context, with the innermost span current in it.
+
+    That span is not OpenTelemetry's own where a framework says by means of its own that the code is part of a run, as
+    LangChain does.
+    """
+    context = get_current()
+    for within in _within_frameworks:
+        context = within(context)
+    return context
+
+
+def follow_framework(within: Callable[[Context], Context]) -> None:
+    """Ask a framework what is current from now on.
+
+    Args:
+        within: Returns the context that it is given, changed where the calling code is part of one of its runs.
+    """
+    if within not in _within_frameworks:
+        _within_frameworks.append(within)
 
 
 def enter(context: Context) -> Entered:

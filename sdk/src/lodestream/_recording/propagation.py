@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.context import get_current
+from opentelemetry.context import Context
 
 from lodestream._arguments import list_of
 from lodestream._diagnostics import report_internal_error, warn_once
@@ -24,6 +24,7 @@ from lodestream._recording.clients import current_client
 from lodestream._recording.context import (
     MAX_PROPAGATED_CHARS,
     Entered,
+    current_context,
     enter,
     into_baggage,
     leave,
@@ -90,17 +91,13 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
 
     def __enter__(self) -> None:
         try:
-            context = get_current()
-            together = dict(propagated(context))
-            added = dict(self._attributes)
-            if TRACE_TAGS in added:
-                added[TRACE_TAGS] = tuple(dict.fromkeys((*together.get(TRACE_TAGS, ()), *added[TRACE_TAGS])))
-            together = _first((together | added, 0))
-            context = with_propagated(context, together)
+            context = current_context()
+            added = _added_to(context, self._attributes)
+            context = with_propagated(context, _first(({**propagated(context), **added}, 0)))
             if self._as_baggage:
                 context = into_baggage(_masked(added), context)
             self._entered.append(enter(context))
-            current = trace.get_current_span()
+            current = trace.get_current_span(context)
             if isinstance(current, Observation):
                 current._put_propagated(added)
             else:
@@ -113,6 +110,21 @@ class propagate_attributes:  # noqa: N801 - reads as a function, like contextlib
     ) -> None:
         if self._entered:
             leave(self._entered.pop())
+
+    def _within(self, context: Context) -> Context:
+        """Return a context in which new observations get the attributes. Nothing becomes current."""
+        if not self._attributes:
+            return context
+        added = _added_to(context, self._attributes)
+        return with_propagated(context, _first(({**propagated(context), **added}, 0)))
+
+
+def _added_to(context: Context, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes that are to propagate; the tags are all, with those that propagate already."""
+    added = dict(attributes)
+    if TRACE_TAGS in added:
+        added[TRACE_TAGS] = tuple(dict.fromkeys((*propagated(context).get(TRACE_TAGS, ()), *added[TRACE_TAGS])))
+    return added
 
 
 def _first(counted: tuple[Mapping[str, Any], int]) -> dict[str, Any]:

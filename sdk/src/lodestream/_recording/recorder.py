@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any, Protocol
 
 from opentelemetry import trace
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import TraceState
 
 from lodestream._diagnostics import report_internal_error, warn_once
 from lodestream._ids import new_span_id, new_trace_id, parse_id
 from lodestream._json.lenient import to_text
 from lodestream._recording.attributes import AS_ROOT, ENVIRONMENT, TYPE, Attributes, Shown, frozen, known_type
-from lodestream._recording.context import propagated
+from lodestream._recording.context import current_context, propagated
 from lodestream._recording.masking import Masking, unmasked
 from lodestream._recording.processors import EVERYWHERE, PARENT_LISTENERS, Processors
 from lodestream._recording.readable import Resource, Scope, resource_as_sdk
@@ -177,10 +177,13 @@ class Recorder:
         if kept and PARENT_LISTENERS and parent_id:
             for listener in PARENT_LISTENERS:
                 listener(parent_id)
-        return Observation(
+        span = Observation(
             self, scope, name, trace_id, span_id or new_span_id(), parent_id, attributes,
             recording=kept, sampled=sampled, kind=kind, start_ns=start_ns, parent_flags=flags, trace_state=state,
         )  # fmt: skip
+        if type(parent) is Observation and parent._run_id is not None:
+            span._run_id = parent._run_id
+        return span
 
     def observe(
         self,
@@ -190,12 +193,14 @@ class Recorder:
         *,
         parent: trace.Span | None = None,
         where: Where | None = None,
+        context: Context | None = None,
         start_ns: int | None = None,
         span_id: int | None = None,
     ) -> Observation:
-        """An observation of ours: a child of `parent`, of the ids in `where`, or of what is current."""
+        """An observation of ours: a child of `parent`, of the ids in `where`, or of what is current (in `context`)."""
         try:
-            context = get_current()
+            if context is None:
+                context = current_context()
             attributes: Attributes = {TYPE: known_type(as_type)}
             if parent is not None:
                 context = trace.set_span_in_context(parent, context)
@@ -233,7 +238,7 @@ class Recorder:
                 if given.get("data_type") == "TEXT":
                     value = self.shown(value, "value")
             if "environment" not in given:
-                given["environment"] = self._environment_of(span or trace.get_current_span())
+                given["environment"] = self._environment_of(span or trace.get_current_span(current_context()))
             score = score_of(target, name, value, given)
             self.sink.emit(score)
         except (ValueError, TypeError, OverflowError) as error:
@@ -246,7 +251,7 @@ class Recorder:
 
     def _environment_of(self, span: trace.Span) -> str:
         attributes = span.attributes if isinstance(span, Observation) else {}
-        return str(attributes.get(ENVIRONMENT) or propagated(get_current()).get(ENVIRONMENT) or self._environment)
+        return str(attributes.get(ENVIRONMENT) or propagated(current_context()).get(ENVIRONMENT) or self._environment)
 
     def announce(self, span: Observation, context: Context) -> None:
         """Tell that it began: the span processors that were added, and the server where that is wanted."""

@@ -82,6 +82,8 @@ class Observation(ReadableSpan, trace.Span):
 
     _records_exceptions = _sets_status = True
     _metadata_left, _metadata_room = MAX_METADATA, MAX_METADATA_CHARS
+    _run_id: Any = None
+    """The innermost run of a framework (LangChain's, a UUID) that it is, or is within."""
     _resource_otlp: bytes | None = None
     """The resource it is of, encoded, where it is not its recorder's."""
 

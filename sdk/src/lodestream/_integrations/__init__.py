@@ -1,0 +1,1 @@
+"""Integrations of libraries that call models: what they do becomes observations."""
