@@ -17,35 +17,37 @@ from services.mock_llm.calls import Call, Calls
 from services.mock_llm.chat import complete
 from services.mock_llm.embeddings import embed
 from services.mock_llm.errors import ApiError, api_error, http_error, too_many, unexpected, wrong
-from services.mock_llm.limit import Bucket
 from services.mock_llm.messages import model_of, question_of
 from shared.runtime.settings import MockLlmSettings
+from shared.runtime.token_bucket import Bucket
 
 MODELS = ("mock-large", "mock-small", "mock-embedding")
 
 
 def create_app(settings: MockLlmSettings) -> Starlette:
     """The application; each has its own list of calls and its own limit."""
-    door = _Door(settings)
+    handlers = _Handlers(settings)
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", door.chat, methods=["POST"]),
-            Route("/v1/embeddings", door.embeddings, methods=["POST"]),
+            Route("/v1/chat/completions", handlers.chat, methods=["POST"]),
+            Route("/v1/embeddings", handlers.embeddings, methods=["POST"]),
             Route("/v1/models", _models),
             Route("/health", _health),
-            Route("/calls", door.calls, methods=["GET", "DELETE"]),
+            Route("/calls", handlers.calls, methods=["GET", "DELETE"]),
         ],
         exception_handlers={ApiError: api_error, HTTPException: http_error, Exception: unexpected},
     )
 
 
-class _Door:
+class _Handlers:
     """What the routes share."""
 
     def __init__(self, settings: MockLlmSettings) -> None:
         self._settings = settings
         self._calls = Calls()
-        self._bucket = Bucket(settings.requests_per_second, settings.burst)
+        rate = settings.requests_per_second
+        # A bucket lets pass what it has no debt for: one request less than the burst.
+        self._bucket = Bucket(rate, settings.burst - 1, time.monotonic()) if rate else None
 
     async def chat(self, request: Request) -> Response:
         body, call = await self._begin(request)
@@ -78,9 +80,17 @@ class _Door:
             stream=body.get("stream") is True,
         )
         with _told(call):
-            if seconds := self._bucket.take(time.monotonic()):
-                raise too_many(seconds)
+            self._limit()
         return body, call
+
+    def _limit(self) -> None:
+        """Raise ApiError when there are too many requests a second."""
+        if self._bucket is None:
+            return
+        now = time.monotonic()
+        if seconds := self._bucket.wait(now):
+            raise too_many(seconds)
+        self._bucket.take(1, now)
 
 
 @contextmanager

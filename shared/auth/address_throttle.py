@@ -1,11 +1,12 @@
 """How many unknown API keys an address may try: a token bucket for each, in bounded memory."""
 
 import ipaddress
-from collections import OrderedDict
 from collections.abc import Callable
 from urllib.parse import unquote
 
-_REMEMBERED = 10_000
+from shared.runtime.token_bucket import Buckets
+
+MAX_ADDRESSES = 10_000
 _IPV6_PREFIX = 64  # one subscriber usually has a whole /64
 
 
@@ -14,27 +15,21 @@ class AddressThrottle:
 
     def __init__(self, *, per_second: float, burst: float, clock: Callable[[], float]) -> None:
         """`per_second` tokens come back to an address, up to `burst`; `clock` is in seconds."""
-        self._per_second, self._burst, self._clock = per_second, burst, clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, as of when
+        self._clock = clock
+        # A bucket allows what it has no debt for: one token less than the burst.
+        self._buckets = Buckets(per_second, burst - 1, clock, capacity=MAX_ADDRESSES)
 
     def allows(self, address: str) -> bool:
-        """Whether the address has a token left."""
-        return self._tokens(address) >= 1
+        """Return whether the address has a token left."""
+        return not self._buckets.of(address).wait(self._clock())
 
     def charge(self, address: str) -> None:
-        """Take a token. The addresses charged longest ago are forgotten once there are too many."""
-        self._buckets[address] = (self._tokens(address) - 1, self._clock())
-        self._buckets.move_to_end(address)
-        while len(self._buckets) > _REMEMBERED:
-            self._buckets.popitem(last=False)
+        """Take a token. Of too many addresses those are forgotten that tried keys longest ago."""
+        self._buckets.of(address).take(1, self._clock())
 
     def __len__(self) -> int:
-        """The addresses remembered."""
+        """Return how many addresses are remembered."""
         return len(self._buckets)
-
-    def _tokens(self, address: str) -> float:
-        tokens, at = self._buckets.get(address, (self._burst, 0.0))
-        return min(self._burst, tokens + max(0.0, self._clock() - at) * self._per_second)
 
 
 def network_of(peer: str) -> str:

@@ -12,20 +12,19 @@ import base64
 import binascii
 import hmac
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import asyncpg
 from prometheus_client import Counter
 
 from shared.auth.address_throttle import AddressThrottle
 from shared.auth.keys import hash_secret, is_mistyped
+from shared.runtime.lru_cache import LruCache
 from shared.runtime.settings import KeySettings
+from shared.runtime.single_flight import SingleFlight
 from shared.storage.postgres import DATABASE_ERRORS
 
-T = TypeVar("T")
 STALE_SECONDS = 900.0
 """While Postgres is away a key that was good is taken for this long."""
 REMEMBERED = 10_000
@@ -63,9 +62,6 @@ class _ThrottledError(Exception):
     """The address has tried too many unknown keys."""
 
 
-_LookUp = Callable[[], Coroutine[None, None, _Known | None]]
-
-
 class Authenticator:
     """Answers with the project of a key. One look-up at a time for a key; others wait for its answer."""
 
@@ -78,9 +74,9 @@ class Authenticator:
         """A known key is looked up again after this time; open streams ask each quarter of `recheck_seconds`."""
         self._pool = pool
         self._clock = clock
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
-        self._unknown: OrderedDict[bytes, float] = OrderedDict()  # until when
-        self._looking_up: dict[bytes, asyncio.Task[_Known | None]] = {}
+        self._known: LruCache[bytes, _Known] = LruCache(REMEMBERED)
+        self._unknown: LruCache[bytes, float] = LruCache(REMEMBERED)  # until when
+        self._look_ups: SingleFlight[_Known | None] = SingleFlight()
         self._unknown_turns = asyncio.Semaphore(_LOOK_UPS_OF_UNKNOWN)
         self._throttle = AddressThrottle(
             per_second=self.settings.unknown_per_second, burst=self.settings.unknown_burst, clock=clock
@@ -112,14 +108,13 @@ class Authenticator:
     async def _find(self, secret_hash: bytes, address: Callable[[], str]) -> _Known | None:
         known, now = self._known.get(secret_hash), self._clock()
         if known and now - known.looked_up_at < self.fresh_seconds:
-            self._known.move_to_end(secret_hash)
             return known
-        if not known and now < self._unknown.get(secret_hash, now):
+        if not known and now < (self._unknown.peek(secret_hash) or now):
             UNKNOWN_KEYS.labels("remembered").inc()
             return None
         try:
             if known:
-                return await self._once(secret_hash, lambda: self._look_up(secret_hash))
+                return await self._look_ups.run(secret_hash, lambda: self._look_up(secret_hash))
             return await self._find_unknown(secret_hash, address())
         except DATABASE_ERRORS as error:
             if known and now - known.looked_up_at < STALE_SECONDS:
@@ -129,24 +124,10 @@ class Authenticator:
     async def _find_unknown(self, secret_hash: bytes, address: str) -> _Known | None:
         while self._throttle.allows(address):
             try:
-                return await self._once(secret_hash, lambda: self._look_up_in_turn(secret_hash, address))
+                return await self._look_ups.run(secret_hash, lambda: self._look_up_in_turn(secret_hash, address))
             except _ThrottledError:
                 pass  # the look-up was another address's, perhaps: ours may still have a token
         raise _ThrottledError
-
-    async def _once(
-        self, secret_hash: bytes, look_up: Callable[[], Coroutine[None, None, _Known | None]]
-    ) -> _Known | None:
-        task = self._looking_up.get(secret_hash)
-        if task is None:
-            task = self._looking_up[secret_hash] = asyncio.create_task(look_up())
-            task.add_done_callback(lambda done: self._looked_up(secret_hash, done))
-        return await asyncio.shield(task)
-
-    def _looked_up(self, secret_hash: bytes, task: asyncio.Task[_Known | None]) -> None:
-        self._looking_up.pop(secret_hash, None)
-        if not task.cancelled():
-            task.exception()  # whoever waited may have hung up; the failure is then nobody's
 
     async def _look_up_in_turn(self, secret_hash: bytes, address: str) -> _Known | None:
         """Look up a key that is not known, when it is its turn; a key that does not exist costs the address a token.
@@ -166,20 +147,13 @@ class Authenticator:
             row = await self._pool.fetchrow(_LOOK_UP, secret_hash)
         if row is None:
             UNKNOWN_KEYS.labels("looked_up").inc()
-            self._known.pop(secret_hash, None)
-            _remember(self._unknown, secret_hash, self._clock() + _UNKNOWN_SECONDS)
+            self._known.pop(secret_hash)
+            self._unknown[secret_hash] = self._clock() + _UNKNOWN_SECONDS
             return None
         known = _Known(row["project_id"], row["public_key"], self._clock())
-        self._unknown.pop(secret_hash, None)
-        _remember(self._known, secret_hash, known)
+        self._unknown.pop(secret_hash)
+        self._known[secret_hash] = known
         return known
-
-
-def _remember(memory: OrderedDict[bytes, T], secret_hash: bytes, what: T) -> None:
-    memory[secret_hash] = what
-    memory.move_to_end(secret_hash)
-    while len(memory) > REMEMBERED:
-        memory.popitem(last=False)
 
 
 def credentials(authorization: str | None) -> tuple[str | None, str]:

@@ -15,7 +15,9 @@ from typing import Self, TypeVar
 
 import grpc
 
+from shared.runtime.lru_cache import LruCache
 from shared.runtime.refusal import RefusedError
+from shared.runtime.token_bucket import Buckets
 
 _REMEMBERED = 10_000
 """Tenants of which a process keeps account."""
@@ -161,66 +163,16 @@ class FairLimiter:
         return OverloadedError(f"too many {self._what} at once: {why}; try again", retry_seconds=1.0)
 
 
-class Bucket:
-    """A token bucket: fills with `rate` a second up to `burst`. Taking may leave a debt, which is paid off first."""
-
-    __slots__ = ("_at", "_burst", "_level", "_rate")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._level, self._at = burst, now
-
-    def wait(self, now: float) -> float:
-        """Seconds until something may be taken; 0.0: now."""
-        self._fill(now)
-        return max(0.0, -self._level / self._rate)
-
-    def take(self, amount: float, now: float) -> None:
-        """Take, whatever is left."""
-        self._fill(now)
-        self._level -= amount
-
-    def take_available(self, amount: float, now: float) -> None:
-        """Take as much of an amount as there is: this never leaves a debt."""
-        self._fill(now)
-        self._level -= min(amount, max(0.0, self._level))
-
-    def _fill(self, now: float) -> None:
-        self._level = min(self._burst, self._level + max(0.0, now - self._at) * self._rate)
-        self._at = now
-
-
-class Buckets:
-    """Token buckets that are alike, one for each tenant; of more than 10,000 the one used longest ago is dropped."""
-
-    def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._burst, self._clock = rate, burst, clock
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
-
-    def of(self, tenant: str) -> Bucket:
-        """Return the tenant's bucket; a new one is full."""
-        bucket = self._buckets.get(tenant)
-        if bucket is None:
-            bucket = self._buckets[tenant] = Bucket(self._rate, self._burst, self._clock())
-            if len(self._buckets) > _REMEMBERED:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(tenant)
-        return bucket
-
-
 class RecentTenants:
     """Which tenants have called within the last seconds."""
 
     def __init__(self, *, seconds: float = _RECENT_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._clock = seconds, clock
-        self._called_at: OrderedDict[str, float] = OrderedDict()
+        self._called_at: LruCache[str, float] = LruCache(_REMEMBERED)
 
     def add(self, tenant: str) -> None:
         """A call of the tenant arrives."""
         self._called_at[tenant] = self._clock()
-        self._called_at.move_to_end(tenant)
-        if len(self._called_at) > _REMEMBERED:
-            self._called_at.popitem(last=False)
 
     def __len__(self) -> int:
         """How many are remembered."""
@@ -228,9 +180,9 @@ class RecentTenants:
 
     def has_others(self, tenant: str) -> bool:
         """Whether a tenant other than this one has called lately."""
-        for other, called_at in reversed(self._called_at.items()):
+        for other in reversed(self._called_at):
             if other != tenant:
-                return self._clock() - called_at < self._seconds
+                return self._clock() - (self._called_at.peek(other) or 0.0) < self._seconds
         return False
 
 

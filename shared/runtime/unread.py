@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from shared.runtime.fairness import Buckets, FairLimiter
+from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import Context
+from shared.runtime.token_bucket import Buckets
 
 MESSAGE_BYTES_PER_SECOND = 8 * 1024 * 1024
 """Large messages of all streams of one project: copying them takes the process's time, however fast they are read."""

@@ -1,5 +1,7 @@
 """Connections to Postgres, and the `.sql` files beside the code that runs them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import asyncpg
 
 from shared.event_log.projections import PROJECTIONS
+from shared.runtime.refusal import UnavailableError
 
 SEARCH_PATH = ", ".join([*(projection.name for projection in PROJECTIONS), "lodestream"])
 """The schemas of all read models, and the one that they share."""
@@ -17,6 +20,18 @@ DATABASE_ERRORS = (
     asyncpg.InternalClientError,  # a connection that breaks in mid-query: "cannot switch to state …"
 )
 """What a call may raise that never reached the database, or that it refused."""
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Refuse a call while the database does not answer what is read here; `what` begins the reason, in the plural.
+
+    Raises UnavailableError.
+    """
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        raise UnavailableError(f"{what} can't be read: the database does not answer", retry_seconds=5) from error
 
 
 async def connect_pool(

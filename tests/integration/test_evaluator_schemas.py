@@ -11,7 +11,7 @@ from lodestream.evaluators import Case, SchemaProcess, evaluator_of
 from services.write.evaluator.evaluator_runner import EvaluatorRunner
 from services.write.evaluator.items import EvaluatorOutcome
 from services.write.evaluator.schema_validation import SchemaValidator
-from services.write.gateway.schema_sandbox import Judge
+from services.write.gateway.schema_sandbox import SchemaSandbox
 
 CANARY = "sk-canary-of-a-provider"
 
@@ -58,15 +58,15 @@ async def test_schemas_of_others_that_never_end_cost_a_good_one_its_turn_and_not
 async def test_who_judges_has_no_keys_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     monkeypatch.setenv("LODESTREAM_POSTGRES", CANARY)
-    process, judge = SchemaProcess(), Judge()
+    process, sandbox = SchemaProcess(), SchemaSandbox()
     try:
         await process.judge("true", "1", formats=False)
-        await judge.check("p", "true")
-        children = [process._process, *(apart._line.process for apart in judge._processes if apart._line)]
+        await sandbox.check_schema("p", "true")
+        children = [process._process, *(each._child.process for each in sandbox._processes if each._child)]
         assert len(children) == 2
         for child in children:
             assert child is not None
             assert CANARY.encode() not in Path(f"/proc/{child.pid}/environ").read_bytes()
     finally:
         process.end()
-        await judge.close()
+        await sandbox.close()

@@ -18,7 +18,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from services.write.gateway.records import Envelope, new_event_id
-from services.write.gateway.spans import Checked, check
+from services.write.gateway.spans import CheckedSpans, check_spans
 from shared.event_log.append import Record
 from shared.event_log.codec import LogRecord
 from shared.runtime.fairness import Turns
@@ -181,14 +181,14 @@ def request_of(
     )
 
 
-async def accepted(request: ExportTraceServiceRequest, producer: Producer | None = None) -> Checked:
+async def accepted(request: ExportTraceServiceRequest, producer: Producer | None = None) -> CheckedSpans:
     """What the gateway makes of a request."""
     received_at = Timestamp()
     received_at.FromDatetime(NOON)
     envelope = Envelope("p", producer or Producer(name="test"), new_event_id(), received_at, received_at)
     async with Turns().of("p") as turn:
         raw = request.SerializeToString()
-        return await check(raw, lambda _: envelope, field="request", max_spans=50_000, turn=turn)
+        return await check_spans(raw, lambda _: envelope, field="request", max_spans=50_000, turn=turn)
 
 
 def recorded(records: Sequence[Record]) -> list[LogRecord]:

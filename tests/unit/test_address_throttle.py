@@ -79,7 +79,7 @@ def test_an_address_has_a_burst_and_then_a_rate() -> None:
 
 
 def test_addresses_are_remembered_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(address_throttle, "_REMEMBERED", 100)
+    monkeypatch.setattr(address_throttle, "MAX_ADDRESSES", 100)
     throttle = AddressThrottle(per_second=1, burst=1, clock=lambda: 0.0)
     for n in range(1_000):
         throttle.charge(str(n))

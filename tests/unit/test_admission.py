@@ -13,9 +13,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
 from services.write.gateway.admission import Quotas
-from services.write.gateway.records import new_event_id, numbered_event_id
-from services.write.gateway.write_rpc import producer_of
-from shared.runtime.fairness import Bucket
+from services.write.gateway.records import new_event_id, numbered_event_id, producer_of
+from shared.runtime.token_bucket import Bucket
 
 
 def test_a_debt_is_paid_off_before_anything_more_is_taken() -> None:

@@ -1,4 +1,4 @@
-"""Items are judged one by one, by the dataset's schemas as well; no schema can harm who judges by it."""
+"""Items are checked one by one, by the dataset's schemas as well; no schema can harm who validates by it."""
 
 import json
 import tracemalloc
@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 
-from services.write.gateway.datasets import Datasets, Described, judge_items, kept_item
-from services.write.gateway.experiments import Runs
-from services.write.gateway.schema_sandbox import Fault, Judge
-from services.write.gateway.schema_sandbox_child import judge as judge_here
+from services.write.gateway.datasets import DatasetLookup, DatasetRow, check_items, kept_item
+from services.write.gateway.experiments import RunLookup
+from services.write.gateway.schema_sandbox import Fault, SchemaSandbox
+from services.write.gateway.schema_sandbox_child import validate
 from shared.rules.datasets import check_item
 from shared.rules.experiment_ids import dataset_id_of, item_id_of
 from shared.runtime.fairness import Turns
@@ -36,10 +36,10 @@ QUESTION = json.dumps(
 )
 
 
-def described(**fields: Any) -> Described:
+def described(**fields: Any) -> DatasetRow:
     """The dataset "questions"."""
     its: dict[str, Any] = {"version": 1, "archived": False, "input_schema": "", "expected_output_schema": ""}
-    return Described(**{"dataset_id": dataset_id_of("questions"), "name": "questions", **its, **fields})
+    return DatasetRow(**{"dataset_id": dataset_id_of("questions"), "name": "questions", **its, **fields})
 
 
 def raw(**fields: Any) -> DatasetItemRecorded:
@@ -47,19 +47,19 @@ def raw(**fields: Any) -> DatasetItemRecorded:
     return DatasetItemRecorded(**fields)
 
 
-class Here(Judge):
-    """Judges in this process, by the same code."""
+class Inline(SchemaSandbox):
+    """Validates in this process, by the same code."""
 
-    async def faults(self, project_id: str, schema_json: str, texts: Sequence[str]) -> list[Fault | None]:
-        faults: list[Fault | None] = judge_here(schema_json, texts)["texts"]
+    async def find_faults(self, project_id: str, schema_json: str, texts: Sequence[str]) -> list[Fault | None]:
+        faults: list[Fault | None] = validate(schema_json, texts)["texts"]
         return faults
 
 
 async def outcomes(items: Sequence[DatasetItemRecorded], **fields: Any) -> list[tuple[str, str, str]]:
-    judged = await judge_items("acme", items, described(**fields), Here(), turns=Turns(), room=open_room())
-    taken = {outcome.item_id for outcome in judged.outcomes if not outcome.field}
-    assert taken == judged.kept.keys(), "what was taken is kept, and nothing else"
-    return [(outcome.item_id, outcome.field, outcome.reason) for outcome in judged.outcomes]
+    checked = await check_items("acme", items, described(**fields), Inline(), turns=Turns(), room=open_room())
+    taken = {outcome.item_id for outcome in checked.outcomes if not outcome.field}
+    assert taken == checked.kept.keys(), "what was taken is kept, and nothing else"
+    return [(outcome.item_id, outcome.field, outcome.reason) for outcome in checked.outcomes]
 
 
 async def test_nothing_is_built_of_items_that_become_too_much() -> None:
@@ -179,7 +179,7 @@ async def test_what_breaks_a_schema_is_refused_by_the_place_in_it() -> None:
     ],
 )
 def test_what_is_no_schema_or_refers_to_elsewhere_is_refused(schema: str) -> None:
-    told = judge_here(schema, ["1"])
+    told = validate(schema, ["1"])
     assert told.keys() == {"schema"}
     assert 0 < len(told["schema"]) <= 400
 
@@ -202,12 +202,12 @@ def test_what_is_no_schema_or_refers_to_elsewhere_is_refused(schema: str) -> Non
     ],
 )
 def test_schemas_of_all_kinds_judge(schema: str, text: str, fits: bool) -> None:
-    (fault,) = judge_here(schema, [text])["texts"]
+    (fault,) = validate(schema, [text])["texts"]
     assert (fault is None) == fits
 
 
 def test_a_reason_is_short_whatever_is_refused() -> None:
-    (fault,) = judge_here('{"type": "integer"}', [json.dumps("x" * 1_000_000)])["texts"]
+    (fault,) = validate('{"type": "integer"}', [json.dumps("x" * 1_000_000)])["texts"]
     assert len(fault[1]) <= 400
 
 
@@ -215,10 +215,10 @@ async def test_without_a_database_writers_are_told_to_come_again() -> None:
     pool = await connect_pool("postgresql://nobody@127.0.0.1:9/nothing", application="test", min_size=0)
     try:
         with pytest.raises(UnavailableError, match="datasets can't be read"):
-            await Datasets(pool).find("acme", "questions")
+            await DatasetLookup(pool).find("acme", "questions")
         with pytest.raises(UnavailableError, match="runs can't be read"):
-            await Runs(pool).find("acme", ["r"])
-        assert await Runs(pool).find("acme", []) == set(), "nobody is asked for nothing"
+            await RunLookup(pool).find("acme", ["r"])
+        assert await RunLookup(pool).find("acme", []) == set(), "nobody is asked for nothing"
     finally:
         await pool.close()
 

@@ -9,9 +9,9 @@ from lodestream_proto.v1.experiment_event_pb2 import ExperimentBudget, Experimen
 from lodestream_proto.v1.prompts_pb2 import PromptSelector
 
 from services.write.gateway.experiment_specs import Specs, check_evaluators, read_task
-from services.write.gateway.experiments import differences, refuse_another, with_defaults
-from services.write.gateway.schema_sandbox import Judge, SpecError
-from services.write.gateway.schema_sandbox_child import name as name_here
+from services.write.gateway.experiments import differences, refuse_different, with_defaults
+from services.write.gateway.schema_sandbox import SchemaSandbox, SpecError
+from services.write.gateway.schema_sandbox_child import name_evaluators
 from shared.runtime.refusal import InvalidError, RefusedError
 from tests.support.experiments import run
 
@@ -21,13 +21,13 @@ def task(prompt: Any, **fields: Any) -> str:
     return json.dumps({name: value for name, value in its.items() if value is not ...})
 
 
-class Here(Judge):
+class Inline(SchemaSandbox):
     """Reads specs in this process, by the same code."""
 
-    async def names(
+    async def evaluator_names(
         self, project_id: str, evaluators: Mapping[str, Sequence[Mapping[str, Any]]]
     ) -> dict[str, list[str]]:
-        answer = name_here(evaluators)
+        answer = name_evaluators(evaluators)
         if fault := answer.get("fault"):
             raise SpecError(*fault)
         names: dict[str, list[str]] = answer["names"]
@@ -35,7 +35,7 @@ class Here(Judge):
 
 
 async def checked(requested: ExperimentRequested, *, of_a_program: bool = False) -> Specs:
-    return await check_evaluators("acme", requested, "experiment", Here(), of_a_program=of_a_program)
+    return await check_evaluators("acme", requested, "experiment", Inline(), of_a_program=of_a_program)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_prompt_by_version_or_label_becomes_one_version(
     read = read_task(task(prompt, settings={"temperature": 0}), "task")
     assert read is not None
     assert read.prompt == selector
-    said = read.of_version(7)
+    said = read.with_version(7)
     assert said["prompt"] == kept
     assert (said["settings"], said["model"]) == ({"temperature": 0}, "mock-large")
     by_label = 7 if "label" in kept else None
@@ -181,7 +181,7 @@ def test_a_run_is_another_one_where_it_was_asked_for_differently(
     assert differences(run(), other) == different
     if different:
         with pytest.raises(RefusedError, match=f"'r' is another one: it differs in {', '.join(different)}"):
-            refuse_another(run(), other)
+            refuse_different(run(), other)
 
 
 def test_every_field_of_a_request_is_compared_but_its_id_and_who_asked() -> None:

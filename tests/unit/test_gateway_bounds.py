@@ -28,9 +28,16 @@ from services.write.gateway.admission import (
     TooMuchError,
 )
 from services.write.gateway.events import read_events
-from services.write.gateway.otlp_request import Layout, TooManySpansError, cut, laying_out, places_of, spans_of
+from services.write.gateway.otlp_request import (
+    Layout,
+    TooManySpansError,
+    cut_pieces,
+    scan_spans,
+    span_locations,
+    spans_of,
+)
 from services.write.gateway.records import Envelope
-from services.write.gateway.spans import PIECE_BYTES, PIECE_SPANS, Checked, check, opened_total
+from services.write.gateway.spans import PIECE_BYTES, PIECE_SPANS, CheckedSpans, check_spans, opened_total
 from shared.event_log.topics import TRACES, Lane, is_bulk, lane_partition
 from shared.runtime.fairness import Turns
 from shared.runtime.refusal import InvalidError, UnavailableError
@@ -62,16 +69,18 @@ def bomb(spans: int) -> bytes:
     return field(1, field(2, b"\x12\x00" * spans))
 
 
-def checked(raw: bytes, *, max_spans: int = 50_000, charged: list[int] | None = None) -> Checked:
-    async def checking() -> Checked:
+def checked(raw: bytes, *, max_spans: int = 50_000, charged: list[int] | None = None) -> CheckedSpans:
+    async def checking() -> CheckedSpans:
         async with Turns().of("acme") as turn:
             charge = (charged if charged is not None else []).append
-            return await check(raw, lambda _: ENVELOPE, field="request", max_spans=max_spans, turn=turn, charge=charge)
+            return await check_spans(
+                raw, lambda _: ENVELOPE, field="request", max_spans=max_spans, turn=turn, charge=charge
+            )
 
     return asyncio.run(checking())
 
 
-def recorded(records: Checked) -> list[SpansRecorded]:
+def recorded(records: CheckedSpans) -> list[SpansRecorded]:
     return [Event.FromString(record.value).spans_recorded for record in records.records]
 
 
@@ -116,14 +125,14 @@ def test_the_pieces_of_a_request_have_all_its_spans_as_they_were(
     whole: ExportTraceServiceRequest, max_bytes: int, max_spans: int
 ) -> None:
     raw, layout = whole.SerializeToString(), Layout()
-    for _ in laying_out(raw, layout, max_spans=100):
+    for _ in scan_spans(raw, layout, max_spans=100):
         pass
-    pieces = list(cut(raw, layout, max_bytes=max_bytes, max_spans=max_spans))
+    pieces = list(cut_pieces(raw, layout, max_bytes=max_bytes, max_spans=max_spans))
     parsed = [ExportTraceServiceRequest.FromString(piece.otlp_request) for piece in pieces]
     assert [each for part in parsed for each in surrounded(part)] == surrounded(whole)
-    assert [place for piece in pieces for place in piece.places()] == places_of(whole)
+    assert [place for piece in pieces for place in piece.locations()] == span_locations(whole)
     for piece, part in zip(pieces, parsed, strict=True):
-        assert [piece.place_of(place) for place in places_of(part)] == piece.places()
+        assert [piece.in_whole(place) for place in span_locations(part)] == piece.locations()
         assert piece.spans <= max_spans
         around = max(sum(map(len, scope.around)) for scope, _, _ in piece.scopes)
         assert piece.spans == 1 or piece.size <= max(max_bytes, 4 * around)
@@ -162,7 +171,7 @@ def test_spans_are_counted_before_they_are_parsed() -> None:
         checked(bomb(4_000_000))
     layout = Layout()
     with pytest.raises(TooManySpansError):
-        list(laying_out(bomb(4_000_000), layout, max_spans=50_000))
+        list(scan_spans(bomb(4_000_000), layout, max_spans=50_000))
     assert layout.spans == 50_001, "no further than it had to be read"
 
 

@@ -14,17 +14,17 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from services.write.gateway.otlp_request import (
-    Place,
+    SpanLocation,
     WireError,
     find_faults,
-    part_of,
-    places_of,
     read_request,
+    select_spans,
+    span_locations,
     spans_of,
     split,
 )
 from services.write.gateway.records import Envelope
-from services.write.gateway.spans import Checked, check
+from services.write.gateway.spans import CheckedSpans, check_spans
 from shared.event_log.append import MAX_VALUE_BYTES
 from shared.event_log.topics import TRACES
 from shared.runtime.fairness import Turns
@@ -57,21 +57,23 @@ def request(*shape: tuple[int, ...]) -> ExportTraceServiceRequest:
     )
 
 
-def checked(raw: bytes, *, max_spans: int = 1000, block: bytes | None = None) -> Checked:
+def checked(raw: bytes, *, max_spans: int = 1000, block: bytes | None = None) -> CheckedSpans:
     envelope = Envelope("acme", Producer(name="x"), EVENT_ID, NOW, NOW)
 
-    async def checking() -> Checked:
+    async def checking() -> CheckedSpans:
         async with Turns().of("acme") as turn:
-            return await check(raw, lambda _: envelope, field="request", max_spans=max_spans, turn=turn, block=block)
+            return await check_spans(
+                raw, lambda _: envelope, field="request", max_spans=max_spans, turn=turn, block=block
+            )
 
     return asyncio.run(checking())
 
 
-def events_of(its: Checked) -> list[Event]:
+def events_of(its: CheckedSpans) -> list[Event]:
     return [Event.FromString(record.value) for record in its.records]
 
 
-def kept(its: Checked) -> list[Span]:
+def kept(its: CheckedSpans) -> list[Span]:
     return [
         found
         for event in events_of(its)
@@ -129,7 +131,7 @@ def test_absurd_clocks_and_odd_texts_are_the_projections_to_clean(start: int) ->
 
 def test_an_empty_request_is_no_record() -> None:
     for raw in (b"", request((), (0,)).SerializeToString()):
-        assert checked(raw) == Checked((), [], 0)
+        assert checked(raw) == CheckedSpans((), [], 0)
 
 
 def test_when_all_are_refused_there_is_no_record() -> None:
@@ -148,10 +150,10 @@ def test_too_many_spans_are_refused_as_a_whole() -> None:
 @given(st.lists(st.lists(st.integers(0, 4), max_size=3), max_size=3), st.data())
 def test_a_part_has_its_spans_with_their_resources_and_scopes(shape: list[list[int]], data: st.DataObject) -> None:
     whole = request(*(tuple(scopes) for scopes in shape))
-    chosen = [place for place in places_of(whole) if data.draw(st.booleans())]
-    part = part_of(whole, chosen)
+    chosen = [place for place in span_locations(whole) if data.draw(st.booleans())]
+    part = select_spans(whole, chosen)
 
-    def told(request: ExportTraceServiceRequest, places: list[Place]) -> list[tuple[Resource, str, Span]]:
+    def told(request: ExportTraceServiceRequest, places: list[SpanLocation]) -> list[tuple[Resource, str, Span]]:
         return [
             (
                 outer.resource,
@@ -162,7 +164,7 @@ def test_a_part_has_its_spans_with_their_resources_and_scopes(shape: list[list[i
             for outer in [request.resource_spans[place.resource]]
         ]
 
-    assert told(part, places_of(part)) == told(whole, chosen)
+    assert told(part, span_locations(part)) == told(whole, chosen)
     assert not find_faults(part)
 
 

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lodestream_proto.v1.prompts_pb2 import GetPromptResponse, PromptSelector, PromptVersion
 
-from services.write.gateway.prompts.batch_loader import Together
-from services.write.gateway.prompts.head_cache import FRESH_SECONDS, STALE_SECONDS, Head, Memory
-from shared.runtime.single_flight import Flights
+from services.write.gateway.prompts.batch_loader import BatchLoader
+from services.write.gateway.prompts.head_cache import FRESH_SECONDS, STALE_SECONDS, Head, HeadCache
 from tests.support.polling import until
 
 KEY = ("acme", "greeting")
@@ -36,8 +35,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def memory(clock: Clock) -> Memory:
-    found = Memory(1_000_000, clock=clock)
+def memory(clock: Clock) -> HeadCache:
+    found = HeadCache(1_000_000, clock=clock)
     clock.now += 1
     return found
 
@@ -46,9 +45,9 @@ def test_a_head_makes_room_for_versions_by_those_that_came_first() -> None:
     found = Head(1, {}, 9, {n: PromptVersion(version=n, text="x" * 1_000_000) for n in range(1, 4)})
     found.make_room(1_000_000)
     assert list(found.versions) == [1, 2, 3]
-    found.answer(1)
+    found.response(1)
     found.make_room(2_000_000)
-    assert (list(found.versions), list(found.answers)) == ([2, 3], [])
+    assert (list(found.versions), list(found.responses)) == ([2, 3], [])
     found.make_room(100_000_000)
     assert not found.versions
 
@@ -90,7 +89,7 @@ def test_nothing_is_fresh_that_was_looked_up_before_changes_may_have_been_missed
 
 
 def test_the_least_recently_used_goes_when_there_is_no_room_and_its_revision_stays_known(clock) -> None:
-    memory = Memory(3 * 22_000, clock=clock)
+    memory = HeadCache(3 * 22_000, clock=clock)
     clock.now += 1
     for n in range(3):
         memory.keep(("acme", str(n)), head(7, text="x" * 10_000), since=clock())
@@ -103,7 +102,7 @@ def test_the_least_recently_used_goes_when_there_is_no_room_and_its_revision_sta
 
 
 def test_a_head_larger_than_all_the_room_is_not_kept(clock) -> None:
-    memory = Memory(1_000, clock=clock)
+    memory = HeadCache(1_000, clock=clock)
     memory.keep(KEY, head(1, text="x" * 10_000), since=clock())
     assert memory.stale(KEY) is None
     assert memory.bytes == 0
@@ -121,7 +120,7 @@ def test_versions_are_kept_when_the_head_moves_on(memory, clock) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9), st.integers(0, 400)), max_size=60))
 def test_revisions_never_go_back_and_bytes_add_up(changes: list[tuple[str, int, int]]) -> None:
-    memory, seen = Memory(8_000), dict[str, int]()
+    memory, seen = HeadCache(8_000), dict[str, int]()
     for name, revision, size in changes:
         key = ("acme", name)
         if revision < memory.floor(key):
@@ -141,7 +140,7 @@ def test_a_head_says_which_version_is_meant_and_answers_with_its_labels() -> Non
     assert found.number_of(PromptSelector(name="greeting", label="nobody")) == 0
     assert found.number_of(PromptSelector(name="greeting", version=2)) == 2
     assert found.number_of(PromptSelector(name="greeting", version=3)) == 0
-    answer = GetPromptResponse.FromString(found.answer(1)).prompt
+    answer = GetPromptResponse.FromString(found.response(1)).prompt
     assert (answer.text, list(answer.labels), answer.revision) == ("1", ["production", "stable"], 9)
     assert not versions[1].labels, "a version is the same whatever points to it"
     gone = found.outcome(PromptSelector(name="greeting", label="nobody"))
@@ -149,62 +148,24 @@ def test_a_head_says_which_version_is_meant_and_answers_with_its_labels() -> Non
     assert gone.revision == 9
 
 
-async def test_who_asks_for_the_same_meanwhile_shares_the_look_up_and_may_hang_up() -> None:
-    flights: Flights[int] = Flights()
-    begun, may_land = 0, asyncio.Event()
-
-    async def look_up() -> int:
-        nonlocal begun
-        begun += 1
-        await may_land.wait()
-        return begun
-
-    async def ask() -> int:
-        return await asyncio.shield(flights.board("key", look_up))
-
-    asking = [asyncio.create_task(ask()) for _ in range(5)]
-    await asyncio.sleep(0)
-    asking[0].cancel()
-    may_land.set()
-    assert await asyncio.gather(*asking[1:]) == [1, 1, 1, 1]
-    assert await ask() == 2
-
-
-async def test_a_look_up_that_fails_fails_for_all_who_wait_and_for_nobody_else() -> None:
-    flights: Flights[int] = Flights()
-
-    async def fail() -> int:
-        raise LookupError("away")
-
-    outcomes = await asyncio.gather(
-        *(asyncio.shield(flights.board("key", fail)) for _ in range(3)), return_exceptions=True
-    )
-    assert [type(outcome) for outcome in outcomes] == [LookupError] * 3
-
-    async def succeed() -> int:
-        return 1
-
-    assert await asyncio.shield(flights.board("key", succeed)) == 1
-
-
-async def test_what_is_asked_in_the_same_turn_travels_together_and_fails_alone() -> None:
-    travelled: list[list[int]] = []
+async def test_what_is_wanted_in_the_same_turn_is_loaded_together_and_fails_alone() -> None:
+    loaded: list[list[int]] = []
 
     async def look_up(asked: Sequence[int]) -> list[int]:
-        travelled.append(list(asked))
+        loaded.append(list(asked))
         await asyncio.sleep(0)
         if 13 in asked:
             raise LookupError("away")
         return [10 * each for each in asked]
 
-    together = Together(look_up, most=4, at_once=2)
-    assert await asyncio.gather(*(together.ask(n) for n in range(6))) == [0, 10, 20, 30, 40, 50]
-    assert travelled == [[0, 1, 2, 3], [4, 5]]
-    outcomes = await asyncio.gather(*(together.ask(n) for n in range(12, 20)), return_exceptions=True)
+    loader = BatchLoader(look_up, batch_size=4, concurrency=2)
+    assert await asyncio.gather(*(loader.load(n) for n in range(6))) == [0, 10, 20, 30, 40, 50]
+    assert loaded == [[0, 1, 2, 3], [4, 5]]
+    outcomes = await asyncio.gather(*(loader.load(n) for n in range(12, 20)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [LookupError] * 4 + [int] * 4
-    hung_up = asyncio.create_task(together.ask(1))
-    stays = asyncio.create_task(together.ask(2))
+    hung_up = asyncio.create_task(loader.load(1))
+    stays = asyncio.create_task(loader.load(2))
     await asyncio.sleep(0)
     hung_up.cancel()
     assert await stays == 20
-    await until(lambda: together.is_idle)
+    await until(lambda: loader.is_idle)

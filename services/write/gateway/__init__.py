@@ -1,6 +1,10 @@
-"""The one door for programs: OTLP and native writes, appended to the log before they are answered; reads forwarded.
+"""The gateway that programs call: writes, appended to the log before they are answered, and reads, forwarded.
 
-Reads API keys and score configs from Postgres, and prompts from Redis and the query service; writes the topics of the
-log, offers what it has read of prompts to Redis, and writes nothing else. Any number of processes may serve, also
-several on one port.
+It reads from Postgres what writes refer to (API keys, score configs, datasets, runs, prompt heads, what providers offer
+and what projects have spent), and prompts from Redis and the query service. It writes the topics of the log, offers
+heads of prompts to Redis, makes the first project and key that its settings name, and writes nothing else. Any number
+of processes may serve, also several on one port.
+
+A write goes `server` → `admission` → `write_rpc` → the service of its RPC (`otlp`, `ingest`, `scores`, `datasets`,
+`experiments`, `prompts/commands`) → the log; a read goes through `proxy`, or `prompts/reads`.
 """

@@ -9,14 +9,17 @@ import uvloop
 
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
-from services.write.gateway.datasets import DatasetWrites
-from services.write.gateway.events import Known
-from services.write.gateway.experiments import ExperimentWrites
+from services.write.gateway.datasets import DatasetService
+from services.write.gateway.events import ReferenceLookup
+from services.write.gateway.experiments import ExperimentService
 from services.write.gateway.first_key import WeakSecretError, check_secret, seed
+from services.write.gateway.ingest import IngestService
+from services.write.gateway.otlp import TraceService
 from services.write.gateway.prompts.service import prompt_service
-from services.write.gateway.schema_sandbox import Judge
-from services.write.gateway.server import PortTakenError, create_server, query_channel, tell_health
-from services.write.gateway.write_rpc import Door
+from services.write.gateway.schema_sandbox import SchemaSandbox
+from services.write.gateway.scores import ScoreService
+from services.write.gateway.server import PortTakenError, create_server, query_channel, report_health
+from services.write.gateway.write_rpc import WriteRpcs
 from shared.auth.authentication import Authenticator
 from shared.event_log.append import Appender
 from shared.event_log.projections import PROJECTIONS
@@ -28,12 +31,12 @@ from shared.storage.postgres import connect_pool
 
 log = structlog.get_logger()
 
-_PATIENCE = 5.0
-"""Seconds for which Kafka and Postgres may hold up the start; without them writes are refused with RetryInfo."""
+_START_SECONDS = 5.0
+"""The longest that Kafka and Postgres may hold up the start; without them writes are refused with RetryInfo."""
 
 
 async def run(settings: GatewaySettings) -> None:
-    """Serve.
+    """Serve until the process is asked to stop.
 
     Raises PortTakenError and WeakSecretError.
     """
@@ -42,32 +45,27 @@ async def run(settings: GatewaySettings) -> None:
     pool = await connect_pool(postgres.dsn, application="gateway", min_size=0, max_size=4, command_timeout=5)
     appender = Appender(kafka, topics=[projection.topic for projection in PROJECTIONS], client_id="lodestream-gateway")
     metrics.watch(appender)
-    judge = Judge()
-    beside = [asyncio.create_task(seed(pool, init))]
+    sandbox = SchemaSandbox()
+    background = [asyncio.create_task(seed(pool, init))]
     try:
         keys = Authenticator(pool)
-        admission = Admission(settings, keys, appender)
-        async with (
-            query_channel(settings) as query,
-            prompt_service(settings, admission, appender, query) as prompts,
-        ):
-            door, known = Door(settings, admission, appender), Known(pool)
-            server, port = create_server(
-                settings,
-                admission,
-                appender,
-                query,
-                prompts=prompts,
-                datasets=DatasetWrites(door, query, pool, judge),
-                experiments=ExperimentWrites(door, query, pool, known.runs, judge),
-                known=known,
-                keys=keys,
+        rpcs = WriteRpcs(settings, Admission(settings, keys, appender), appender)
+        references = ReferenceLookup(pool)
+        async with query_channel(settings) as query, prompt_service(rpcs, query) as prompts:
+            services = (
+                TraceService(rpcs),
+                IngestService(rpcs, references),
+                ScoreService(rpcs, query, references.configs),
+                prompts,
+                DatasetService(rpcs, query, pool, sandbox),
+                ExperimentService(rpcs, query, pool, references.runs, sandbox),
             )
+            server, port = create_server(rpcs, keys, query, [service.handlers() for service in services])
             health = Health(server)
-            await asyncio.gather(appender.start(wait=_PATIENCE), asyncio.wait(beside, timeout=_PATIENCE))
-            beside += [
-                asyncio.create_task(tell_health(health, appender, kafka, query)),
-                asyncio.create_task(admission.lateness.watch()),
+            await asyncio.gather(appender.start(wait=_START_SECONDS), asyncio.wait(background, timeout=_START_SECONDS))
+            background += [
+                asyncio.create_task(report_health(health, appender, kafka, query)),
+                asyncio.create_task(rpcs.admission.lateness.watch()),
             ]
             freeze_start()
             log.info("serving", address=f"{settings.host}:{port}")
@@ -80,10 +78,10 @@ async def run(settings: GatewaySettings) -> None:
                 before_stop=partial(appender.stop, grace=settings.flush_seconds),
             )
     finally:
-        for task in beside:
+        for task in background:
             task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
-        await judge.close()
+        await asyncio.gather(*background, return_exceptions=True)
+        await sandbox.close()
         pool.terminate()
 
 

@@ -15,9 +15,18 @@ from shared.auth.caller import project_of
 from shared.event_log.append import Appender
 from shared.event_log.topics import Lane
 from shared.rules.json_texts import count_json_values
-from shared.runtime.fairness import Buckets, LoopLateness, Pacer, Turns
+from shared.runtime.fairness import LoopLateness, Pacer, Turns
 from shared.runtime.refusal import Context, InvalidError, RefusedError, UnavailableError
 from shared.runtime.settings import GatewaySettings
+from shared.runtime.token_bucket import Buckets
+
+MAX_JSON_VALUES = 100_000
+"""Names and values in all JSON texts of one payload: up to 10 MB and a tenth of a second while they are read."""
+JSON_VALUES_PER_SPAN = 20
+"""So many take the time that a span takes, and are charged as one."""
+_QUICKLY_COUNTED = 1_000
+_SLOW_DOWN_SECONDS = 0.2
+_MAX_SLOWED_DOWN = 1_000
 
 
 class OverQuotaError(UnavailableError):
@@ -25,14 +34,17 @@ class OverQuotaError(UnavailableError):
 
 
 class TooMuchError(RefusedError):
-    """What a request holds is too much together: nothing of it is kept, it may come in parts."""
+    """The parts of a request are too much together: nothing of it is kept, and it may be sent in parts."""
 
     def __init__(self, what: str) -> None:
         super().__init__(grpc.StatusCode.INVALID_ARGUMENT, f"request: {what}")
 
 
 class Quotas:
-    """The buckets of each project, for one gateway process."""
+    """How many bytes and spans each project may send to this process: token buckets.
+
+    What was let in may overdraw them.
+    """
 
     def __init__(
         self, *, bytes_per_second: float, spans_per_second: float, burst_seconds: float, clock: Callable[[], float]
@@ -42,26 +54,22 @@ class Quotas:
         self._spans = Buckets(spans_per_second, spans_per_second * burst_seconds, clock)
 
     def wait(self, project_id: str) -> float:
-        """Seconds until the project may send again; 0.0: now."""
+        """Return the seconds until the project may send again; 0.0 for now."""
         now = self._clock()
         return max(buckets.of(project_id).wait(now) for buckets in (self._bytes, self._spans))
 
     def take(self, project_id: str, *, size: int = 0, spans: int = 0) -> None:
-        """Count what a project has sent."""
+        """Charge a project for what it has sent: bytes and spans."""
         now = self._clock()
         self._bytes.of(project_id).take(size, now)
         self._spans.of(project_id).take(spans, now)
 
 
-MAX_JSON_VALUES = 100_000
-"""Names and values in all JSON texts of one payload: up to 10 MB and a tenth of a second while they are read."""
-JSON_VALUES_PER_SPAN = 20
-"""So many take the time that a span takes, and are charged as one."""
-_QUICKLY_COUNTED = 1_000
-
-
 def json_values(payload: Message, path: str) -> Iterator[tuple[str, int]]:
-    """Each JSON text in a payload, the fields whose names end in `_json`: its path, and its names and values."""
+    """Count the names and values of each JSON text in a payload, before anything is built of them.
+
+    JSON texts are the fields whose names end in `_json`. Yields the path of each, and its count.
+    """
     for descriptor, value in payload.ListFields():
         field = f"{path}.{descriptor.name}"
         if isinstance(value, Message):
@@ -73,12 +81,8 @@ def json_values(payload: Message, path: str) -> Iterator[tuple[str, int]]:
             yield field, count_json_values(value, enough=_QUICKLY_COUNTED)
 
 
-_SLOW_SECONDS = 0.2
-_MOST_SLOWED = 1_000
-
-
 class Admission:
-    """Judges a call before its bytes are read, and its size before they are looked at."""
+    """Admits calls before their bytes are read, and limits what requests hold. One per process."""
 
     def __init__(
         self,
@@ -98,12 +102,12 @@ class Admission:
             count=lambda outcome: metrics.PACED_CALLS.labels(outcome).inc(),
             clock=clock,
         )
-        """Of the calls of each project."""
+        """The pace of each project's calls."""
         self.turns = Turns(has_others=self.pacer.tenants.has_others)
-        """Of the work that requests make."""
-        self._slowed = 0
+        """The turns that requests take at the event loop."""
+        self._slowed_down = 0
         self._max_spans = settings.max_spans
-        self._most, self._held = settings.max_in_flight_bytes, 0
+        self._max_bytes, self._held = settings.max_in_flight_bytes, 0
         self._held_by: Counter[str] = Counter()
         self._fair_rates = Quotas(
             bytes_per_second=settings.fair_bytes_per_second,
@@ -119,16 +123,17 @@ class Admission:
         )
 
     async def project_of(self, context: Context) -> str:
-        """The project of the call's API key.
+        """Return the project of the call's API key.
 
-        Raises RefusedError.
+        Raises RefusedError when the key is not valid or can't be checked.
         """
         return await project_of(self._keys, context)
 
     async def admit(self, context: Context) -> str:
-        """The project of the call's API key, when a request of its may be read now.
+        """Return the project of the call's API key, if a request of the project may be read now.
 
-        Raises RefusedError.
+        Raises RefusedError when the key is not valid, OverQuotaError when the project is over its quota, and
+        UnavailableError when the log takes no records or the gateway is full.
         """
         project_id = await self.project_of(context)
         if wait := self._quotas.wait(project_id):
@@ -140,19 +145,19 @@ class Admission:
         return project_id
 
     async def _slow_down(self, wait: float) -> None:
-        """Let who is over quota wait for the refusal: one that calls again at once takes less of our time."""
-        if self._slowed < _MOST_SLOWED:
-            self._slowed += 1
+        """Delay a refusal: a client that calls again at once takes less of our time."""
+        if self._slowed_down < _MAX_SLOWED_DOWN:
+            self._slowed_down += 1
             try:
-                await asyncio.sleep(min(wait, _SLOW_SECONDS))
+                await asyncio.sleep(min(wait, _SLOW_DOWN_SECONDS))
             finally:
-                self._slowed -= 1
+                self._slowed_down -= 1
 
     @contextmanager
     def hold(self, project_id: str, size: int) -> "Iterator[Room]":
-        """Room for a request of `size` bytes while it is handled.
+        """Hold room for a request of `size` bytes while this is entered.
 
-        Raises UnavailableError when there is none, or the quota is used up.
+        Raises UnavailableError when there is none, OverQuotaError when the quota is used up.
         """
         room = Room(self, project_id, self._max_spans)
         try:
@@ -163,14 +168,14 @@ class Admission:
             self._release(project_id, room.size)
 
     def lane(self, project_id: str, *, size: int, spans: int) -> Lane:
-        """Where spans of so many bytes go: what is within its project's fair rate, or what is beyond it."""
+        """Return the lane of spans of so many bytes: express within their project's fair rate, bulk beyond it."""
         if self._fair_rates.wait(project_id):
             return Lane.BULK
         self._fair_rates.take(project_id, size=size, spans=spans)
         return Lane.EXPRESS
 
     def count_spans(self, project_id: str, spans: int) -> None:
-        """Charge the project's quota."""
+        """Charge the project's quota with spans."""
         self._quotas.take(project_id, spans=spans)
 
     def reserve(self, project_id: str, size: int) -> None:
@@ -198,19 +203,19 @@ class Admission:
     def _find_room(self, project_id: str, size: int) -> None:
         """Raise UnavailableError unless so many bytes fit: in all, and in the project's share.
 
-        A project may hold as much as is free: a half of all when it is alone, a third each when there are two that want
-        all they can get; and something is always left for one that holds nothing. (Choudhury and Hahne, "Dynamic queue
+        A project may hold as much as is free: half of all when it is alone, a third each when two want all they can
+        get; and something is always left for one that holds nothing. (Choudhury and Hahne, "Dynamic queue
         length thresholds for shared-memory packet switches", 1998, with alpha = 1.)
         """
         in_flight = self._held + self._appender.in_flight_bytes
-        if in_flight and in_flight + size >= self._most:  # a request larger than all the room gets it when it is alone
+        if in_flight and in_flight + size >= self._max_bytes:  # a larger one than all the room gets it when it is alone
             raise UnavailableError(f"the gateway is full: {in_flight} bytes are in flight")
-        if (mine := self._held_by[project_id]) and mine + size > self._most - in_flight:
+        if (mine := self._held_by[project_id]) and mine + size > self._max_bytes - in_flight:
             raise UnavailableError(f"the gateway is full for this project: {mine} of {in_flight} bytes are its own")
 
 
 class Room:
-    """What one request holds while it is handled, and has charged its project's quota with."""
+    """What one request holds while it is handled, and what its project's quota was charged with."""
 
     __slots__ = ("_admission", "_max_spans", "_project_id", "_spans", "size")
 
@@ -219,10 +224,7 @@ class Room:
         self._max_spans, self._spans, self.size = max_spans, 0, 0
 
     def grow(self, size: int) -> None:
-        """Hold so many bytes more.
-
-        Raises UnavailableError when there is no room.
-        """
+        """Hold more bytes; raises UnavailableError when there is no room for them."""
         self._admission.reserve(self._project_id, size)
         self.size += size
 

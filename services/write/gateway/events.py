@@ -12,19 +12,19 @@ from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.ingest_pb2 import RecordRequest
 
 from services.write.gateway.admission import Room
-from services.write.gateway.experiments import Runs, runs_named, told_record
-from services.write.gateway.otlp_request import MAX_MESSAGES, WireError, reason_of, split
-from services.write.gateway.records import Envelope, new_event_id
+from services.write.gateway.experiments import RunLookup, result_record, run_ids_in
+from services.write.gateway.otlp_request import MAX_MESSAGES, WireError, split
+from services.write.gateway.parsing import decode_reason
+from services.write.gateway.records import Envelope, limit_producer, new_event_id, producer_of
 from services.write.gateway.scores import (
+    ConfigLookup,
     Configs,
-    ScoreConfigs,
+    config_ids_in,
     config_record,
-    configs_named,
     retraction_record,
     score_record,
 )
-from services.write.gateway.spans import Checked, check_recorded
-from services.write.gateway.write_rpc import limited, producer_of
+from services.write.gateway.spans import CheckedSpans, check_spans_recorded
 from shared.event_log.append import Record
 from shared.runtime.fairness import Turn
 from shared.runtime.refusal import Context, InvalidError
@@ -33,40 +33,40 @@ from shared.runtime.wire import TooManyMessagesError, checking_messages
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """Of what a request's events name: what there is."""
+class References:
+    """What there is of the score configs and runs that the events of a request refer to."""
 
     configs: Configs = field(default_factory=dict)
-    runs: Collection[str] = ()
+    run_ids: Collection[str] = ()
 
 
-class Known:
-    """Looks up what events name. One for a process."""
+class ReferenceLookup:
+    """Looks up what events refer to. One per process."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
-        self.configs = ScoreConfigs(pool)
-        self.runs = Runs(pool)
+        self.configs = ConfigLookup(pool)
+        self.runs = RunLookup(pool)
 
-    async def find(self, project_id: str, events: Sequence[Any]) -> Named:
-        """What there is of that which these events name.
+    async def resolve(self, project_id: str, events: Sequence[Any]) -> References:
+        """Return the configs and runs that there are, of those which these events refer to.
 
-        Raises UnavailableError when that can't be read now.
+        Raises UnavailableError when they can't be read now.
         """
-        return Named(
-            await self.configs.find(project_id, configs_named(events)),
-            await self.runs.find(project_id, runs_named(events)),
+        return References(
+            await self.configs.find(project_id, config_ids_in(events)),
+            await self.runs.find(project_id, run_ids_in(events)),
         )
 
 
-_OF_ONE_RECORD: Mapping[str, Callable[[Event, Envelope, Named], Record]] = {
-    "score_recorded": lambda event, envelope, named: score_record(event, envelope, named.configs),
+_RECORD_OF: Mapping[str, Callable[[Event, Envelope, References], Record]] = {
+    "score_recorded": lambda event, envelope, references: score_record(event, envelope, references.configs),
     "score_retracted": lambda event, envelope, _: retraction_record(event, envelope),
     "score_config_defined": lambda event, envelope, _: config_record(event, envelope),
-    "experiment_item_finished": lambda event, envelope, named: told_record(event, envelope, named.runs),
-    "experiment_finished": lambda event, envelope, named: told_record(event, envelope, named.runs),
+    "experiment_item_finished": lambda event, envelope, references: result_record(event, envelope, references.run_ids),
+    "experiment_finished": lambda event, envelope, references: result_record(event, envelope, references.run_ids),
 }
-"""The kinds of payload, beside spans, that Record takes: each is kept as one record, or refused."""
-_TAKEN_ELSEWHERE = {
+"""How each kind of payload that Record takes, beside spans, becomes one record, or is refused."""
+_RPC_OF: Mapping[str, str] = {
     "dataset_created": "DatasetService.CreateDataset",
     "dataset_item_recorded": "DatasetService.RecordItems",
     "dataset_item_archived": "DatasetService.ArchiveItems",
@@ -76,34 +76,35 @@ _TAKEN_ELSEWHERE = {
     "experiment_resumed": "ExperimentService.ResumeExperiment",
     "experiment_cancelled": "ExperimentService.CancelExperiment",
 }
+"""The RPCs that take the other kinds."""
 _YEAR_10000 = 253_402_300_800  # seconds since 1970; what a Timestamp must stay below
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedEvent:
-    """An event's id, given or made, and its records; or the field that is wrong, and how."""
+    """An event's id, given or made, and its records; or the field that is wrong, and what is wrong with it."""
 
     event_id: str
     kind: str = ""
     records: Sequence[Record] = ()
-    spans: Checked | None = None
-    """Of an event that tells spans, some of which may be refused."""
+    spans: CheckedSpans | None = None
+    """The spans of a `spans_recorded`, some of which may be refused."""
     field: str = ""
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableEvent:
-    """Bytes in the place of an event that are none."""
+    """Bytes at the index of an event that can't be read as one."""
 
     index: int
     reason: str
 
 
 async def read_events(request: bytes, max_events: int, turn: Turn) -> Sequence[Event | UnreadableEvent]:
-    """The events of a RecordRequest.
+    """Return the events of a RecordRequest; one that can't be read does not cost those beside it.
 
-    Raises InvalidError when it is none, or has too many.
+    Raises InvalidError when the bytes are not a RecordRequest, or it has too many events.
     """
     try:
         for _ in checking_messages(request, RecordRequest, most=MAX_MESSAGES):
@@ -127,15 +128,14 @@ async def check_event(
     project_id: str,
     context: Context,
     settings: GatewaySettings,
-    named: Named,
+    references: References,
     *,
     turn: Turn,
     room: Room,
 ) -> CheckedEvent:
-    """What can be kept of an event, under the project of the key, whatever the event says.
+    """Return what can be kept of an event, under the project of the key, whatever the event says.
 
-    `named` is what there is of that which events of the request name.
-    Raises TooMuchError when the events are too much together.
+    Raises TooMuchError when the events of the request are too much together.
     """
     if isinstance(event, UnreadableEvent):
         return CheckedEvent("", field=f"events[{event.index}]", reason=event.reason)
@@ -143,27 +143,27 @@ async def check_event(
     try:
         envelope = _envelope(event, project_id, context)
         if kind == "spans_recorded":
-            spans = await check_recorded(event.spans_recorded, envelope, settings, turn=turn, room=room)
+            spans = await check_spans_recorded(event.spans_recorded, envelope, settings, turn=turn, room=room)
             return CheckedEvent(envelope.event_id, kind, spans.records, spans)
         room.charge_payload(getattr(event, kind), kind) if kind != "payload" else room.charge_spans(1)
-        return CheckedEvent(envelope.event_id, kind, [_record_of(kind)(event, envelope, named)])
+        return CheckedEvent(envelope.event_id, kind, [_record_of(kind)(event, envelope, references)])
     except InvalidError as invalid:
         return CheckedEvent(event.event_id, kind, field=invalid.field, reason=invalid.why)
 
 
-def _record_of(kind: str) -> Callable[[Event, Envelope, Named], Record]:
-    if rpc := _TAKEN_ELSEWHERE.get(kind):
+def _record_of(kind: str) -> Callable[[Event, Envelope, References], Record]:
+    if rpc := _RPC_OF.get(kind):
         raise InvalidError(kind, f"is taken by {rpc}, not by Record")
-    if kind not in _OF_ONE_RECORD:
+    if kind not in _RECORD_OF:
         raise InvalidError(kind, "is no kind of event that this server takes by Record")
-    return _OF_ONE_RECORD[kind]
+    return _RECORD_OF[kind]
 
 
 def _envelope(event: Event, project_id: str, context: Context) -> Envelope:
     event_id = _event_id(event)
     received_at = Timestamp()
     received_at.GetCurrentTime()
-    producer = limited(event.producer) if event.producer.name else producer_of(context)
+    producer = limit_producer(event.producer) if event.producer.name else producer_of(context)
     return Envelope(project_id, producer, event_id, received_at, _occurred_at(event) or received_at)
 
 
@@ -171,7 +171,7 @@ def _read(part: bytes, index: int) -> Event | UnreadableEvent:
     try:
         return Event.FromString(part)
     except DecodeError as error:
-        return UnreadableEvent(index, reason_of(error))
+        return UnreadableEvent(index, decode_reason(error))
 
 
 def _event_id(event: Event) -> str:

@@ -18,7 +18,7 @@ class WeakSecretError(ValueError):
 
 
 def check_secret(init: InitSettings, host: str) -> None:
-    """Take a weak secret only where this machine alone can send it, or where it is said to be meant.
+    """Refuse a weak secret, unless only this machine can send it or a setting allows it.
 
     Raises WeakSecretError.
     """
@@ -39,10 +39,10 @@ def _is_loopback(host: str) -> bool:
 
 
 async def seed(pool: asyncpg.Pool, init: InitSettings) -> None:
-    """See to it that the project and the key exist, if any are set."""
+    """Make the first project and its key, if they are set, as soon as Postgres answers."""
     if not (init.project_id and init.public_key and init.secret_key):
         return
-    key, said = NewKey(init.public_key, init.secret_key.get_secret_value()), ""
+    key, reason = NewKey(init.public_key, init.secret_key.get_secret_value()), ""
     while True:
         try:
             async with pool.acquire() as connection:
@@ -51,8 +51,8 @@ async def seed(pool: asyncpg.Pool, init: InitSettings) -> None:
             log.error("LODESTREAM_INIT_PUBLIC_KEY, LODESTREAM_INIT_SECRET_KEY: not seeded", reason=str(error))  # noqa: TRY400
             return
         except DATABASE_ERRORS as error:
-            if said != (said := f"{type(error).__name__}: {error}"):
-                log.warning("the first key waits for Postgres", error=said)
+            if reason != (reason := f"{type(error).__name__}: {error}"):
+                log.warning("the first key waits for Postgres", error=reason)
             await asyncio.sleep(1)
         else:
             log.info("first key", project=init.project_id, made=made)

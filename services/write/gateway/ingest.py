@@ -5,54 +5,87 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from lodestream_proto.v1.ingest_pb2 import (
-    EVENT_OUTCOME_ACCEPTED,
-    EVENT_OUTCOME_REFUSED,
-    EventResult,
-    RecordResponse,
-    StreamResponse,
-    StreamRetry,
-)
+import grpc
+from lodestream_proto.v1 import ingest_pb2 as pb
 
 from services.write.gateway import metrics
-from services.write.gateway.admission import Admission, OverQuotaError
-from services.write.gateway.events import CheckedEvent, Known, check_event, read_events
+from services.write.gateway.events import CheckedEvent, ReferenceLookup, check_event, read_events
 from services.write.gateway.otlp_request import WireError, split
-from services.write.gateway.spans import OTLP_REQUEST, append_all, opened_total
-from services.write.gateway.write_rpc import exhausted, the_request
-from shared.event_log.append import Appender
-from shared.event_log.position import to_token
+from services.write.gateway.spans import OTLP_REQUEST, opened_total
+from services.write.gateway.write_rpc import WriteCall, WriteRpcs
 from shared.runtime.fairness import OverloadedError
 from shared.runtime.refusal import Context, InvalidError, UnavailableError, answering
-from shared.runtime.settings import GatewaySettings
 
-SERVICE = "lodestream_proto.v1.IngestService"
-_RECORD = 1  # field number in StreamRequest
+SERVICE = pb.DESCRIPTOR.services_by_name["IngestService"].full_name
+_RECORD = pb.StreamRequest.RECORD_FIELD_NUMBER
 
 
 class IngestService:
-    """Answers when the log has every accepted event."""
+    """Takes events of any kind but commands; answers when the log has every accepted one."""
 
-    def __init__(self, settings: GatewaySettings, admission: Admission, appender: Appender, known: Known) -> None:
-        self._settings, self._admission, self._appender, self._known = settings, admission, appender, known
+    def __init__(self, rpcs: WriteRpcs, references: ReferenceLookup) -> None:
+        self._rpcs, self._references = rpcs, references
 
-    async def record(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
-        """Record, bytes to bytes."""
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Return every method of the service, from bytes to bytes."""
+        methods = {
+            "Record": self._rpcs.unary("Record", self._record),
+            "Stream": grpc.stream_stream_rpc_method_handler(self._stream),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
 
-        async def answer() -> bytes:
-            try:
-                project_id = await self._admission.admit(context)
-                request = await the_request(requests)
-                return (await self._record(request, project_id, context)).SerializeToString()
-            except OverQuotaError as refused:
-                raise exhausted(refused) from None
+    async def _record(self, call: WriteCall) -> pb.RecordResponse:
+        """Record events, each of which is accepted or refused by itself.
 
-        return await answering("Record", context, answer)
+        Args:
+            call: A RecordRequest of at most `max_events` events.
 
-    async def stream(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-        """Stream, bytes to bytes: answers in the order of the requests, some of which are handled at the same time."""
-        await answering("Stream.open", context, partial(self._admission.project_of, context))
-        under_way: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(self._settings.max_pipelined)
+        Returns:
+            A result for each event, in order, and the position of those that were accepted.
+
+        Raises:
+            InvalidError: The bytes are not a RecordRequest, or it has too many events.
+            TooMuchError: The events are too much together, in spans, bytes or JSON values: none of them is kept.
+            UnavailableError: The log or the tables that events refer to don't answer: nothing is known to be stored.
+        """
+        settings, admission = self._rpcs.settings, self._rpcs.admission
+        with call.hold_room() as room:
+            async with admission.turns.of(call.project_id) as turn:
+                events = await read_events(call.request, settings.max_events, turn)
+                # Compressed spans hold the room that they take when they are decompressed, before any of them is.
+                room.grow(opened_total(events, max_bytes=settings.max_message_bytes))
+            references = await self._references.resolve(call.project_id, events)
+            checked = []
+            async with admission.turns.of(call.project_id) as turn:
+                for event in events:
+                    checked.append(
+                        await check_event(
+                            event, call.project_id, call.context, settings, references, turn=turn, room=room
+                        )
+                    )
+                    await turn.give()
+            records = [record for event in checked for record in event.records]
+            if spans := sum(event.spans.spans for event in checked if event.spans):
+                lane = admission.lane(call.project_id, size=room.size, spans=spans)
+                records = [replace(record, lane=lane) for record in records]
+            position = await call.append(records)
+        return pb.RecordResponse(results=_results(checked), position=position)
+
+    async def _stream(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        """Record the events of each message; up to `max_pipelined` of them at the same time.
+
+        Args:
+            requests: StreamRequests.
+            context: The call, which may stay open for ever.
+
+        Yields:
+            A StreamResponse for each request, in order: what Record answers, or when to send the request again.
+
+        A request that Record refuses for good ends the stream with that status.
+        """
+        admission = self._rpcs.admission
+        await answering("Stream.open", context, partial(admission.project_of, context))
+        under_way: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(self._rpcs.settings.max_pipelined)
         tasks: set[asyncio.Task[bytes]] = set()
 
         async def read() -> None:
@@ -66,46 +99,27 @@ class IngestService:
         reading = asyncio.create_task(read())
         try:
             while (task := await under_way.get()) is not None:
-                yield await answering("Stream", context, partial(_outcome, task))
+                yield await answering("Stream", context, partial(_result_of, task))
         finally:
             for unfinished in (reading, *tasks):
                 unfinished.cancel()
             await asyncio.gather(reading, *tasks, return_exceptions=True)
 
     async def _answer(self, request: bytes, context: Context) -> bytes:
+        """Admit one message of a stream, which is paced like a call, and record its events."""
+        admission = self._rpcs.admission
         try:
-            project_id = await self._admission.project_of(context)
-            await self._admission.pacer.pace(project_id)
-            project_id = await self._admission.admit(context)
-            recorded = await self._record(_record_in(request), project_id, context)
+            await admission.pacer.pace(await admission.project_of(context))
+            project_id = await admission.admit(context)
+            recorded = await self._record(WriteCall(project_id, _record_in(request), context, self._rpcs))
         except (OverloadedError, UnavailableError) as refused:
-            retry = StreamRetry(reason=refused.reason, retry_after_ms=int((refused.retry_seconds or 1) * 1000))
-            return StreamResponse(retry=retry).SerializeToString()
-        return StreamResponse(recorded=recorded).SerializeToString()
-
-    async def _record(self, request: bytes, project_id: str, context: Context) -> RecordResponse:
-        settings = self._settings
-        with self._admission.hold(project_id, len(request)) as room:
-            async with self._admission.turns.of(project_id) as turn:
-                events = await read_events(request, settings.max_events, turn)
-                # What came compressed is held as it will be when it is opened, before anything is.
-                room.grow(opened_total(events, max_bytes=settings.max_message_bytes))
-            named = await self._known.find(project_id, events)
-            checked = []
-            async with self._admission.turns.of(project_id) as turn:
-                for event in events:
-                    checked.append(await check_event(event, project_id, context, settings, named, turn=turn, room=room))
-                    await turn.give()
-            records = [record for event in checked for record in event.records]
-            if told := sum(event.spans.spans for event in checked if event.spans):
-                lane = self._admission.lane(project_id, size=room.size, spans=told)
-                records = [replace(record, lane=lane) for record in records]
-            positions = await append_all(self._appender, records, context, most=settings.ack_seconds)
-        return RecordResponse(results=_results(checked), position=to_token(positions))
+            retry = pb.StreamRetry(reason=refused.reason, retry_after_ms=int((refused.retry_seconds or 1) * 1000))
+            return pb.StreamResponse(retry=retry).SerializeToString()
+        return pb.StreamResponse(recorded=recorded).SerializeToString()
 
 
-def _results(checked: Sequence[CheckedEvent]) -> list[EventResult]:
-    """What became of each event, now that the log has what was kept of them."""
+def _results(checked: Sequence[CheckedEvent]) -> list[pb.EventResult]:
+    """Return what became of each event, now that the log has what was kept of them."""
     results = []
     for event in checked:
         field, reason, refused = event.field, event.reason, event.spans.refused if event.spans else ()
@@ -117,9 +131,9 @@ def _results(checked: Sequence[CheckedEvent]) -> list[EventResult]:
         if refused:
             field, reason = f"{OTLP_REQUEST}.{refused[0].path}", refused[0].reason
         results.append(
-            EventResult(
+            pb.EventResult(
                 event_id=event.event_id,
-                outcome=EVENT_OUTCOME_ACCEPTED if event.records else EVENT_OUTCOME_REFUSED,
+                outcome=pb.EVENT_OUTCOME_ACCEPTED if event.records else pb.EVENT_OUTCOME_REFUSED,
                 field=field,
                 reason=reason,
                 rejected_spans=len(refused),
@@ -129,7 +143,7 @@ def _results(checked: Sequence[CheckedEvent]) -> list[EventResult]:
 
 
 def _record_in(request: bytes) -> bytes:
-    """The RecordRequest in a StreamRequest."""
+    """Return the bytes of the RecordRequest in a StreamRequest."""
     try:
         parts, _ = split(request, _RECORD, "request")
     except WireError as error:
@@ -137,5 +151,5 @@ def _record_in(request: bytes) -> bytes:
     return b"".join(parts)
 
 
-async def _outcome(task: asyncio.Task[bytes]) -> bytes:
+async def _result_of(task: asyncio.Task[bytes]) -> bytes:
     return await task

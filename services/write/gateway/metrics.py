@@ -1,4 +1,4 @@
-"""What the gateway tells Prometheus: the whole list."""
+"""All metrics of the gateway."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -29,7 +29,7 @@ _REPLACED = Gauge("lodestream_gateway_producers_replaced", "Producers replaced s
 
 
 def watch(appender: Appender) -> None:
-    """Show the state of the one appender of this process."""
+    """Export the state of the one appender of this process."""
     _APPEND_BYTES.set_function(lambda: appender.in_flight_bytes)
     _APPEND_AGE.set_function(lambda: appender.oldest_seconds)
     _LOG_AWAY.set_function(lambda: appender.unavailable is not None)

@@ -1,4 +1,10 @@
-"""OTLP requests as bytes and as messages: reading them, cutting them, and which of their spans can be taken."""
+"""OTLP requests as bytes and as messages: reading them, cutting them, and which of their spans can be taken. Pure.
+
+What has no identity is refused. Odd values (absurd clocks, NUL characters, long names) are the projection's to clean:
+the log keeps what came. How deep values nest is bounded by protobuf's own parser: about fifty lists in each other.
+
+A request that protobuf refuses as a whole is read span by span: one bad string must not cost the spans beside it.
+"""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +15,20 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
+from services.write.gateway.parsing import decode_reason
+
+MAX_MESSAGES = 256 * 1024
+"""Messages that are parsed at once, spans, attributes and values alike: some 30 MB, and ten milliseconds."""
+_BYTES = 2  # the wire type of strings, bytes and messages
+_SPANS_PER_STEP = 1_000
+_RESOURCE_SPANS, _SCOPE_SPANS, _SPANS = 1, 2, 2  # field numbers in a request, in ResourceSpans, in ScopeSpans
+Message = TypeVar("Message", ResourceSpans, ScopeSpans, Span)
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
-_MAX_NAME = 65_536
+_MAX_NAME = 65_536  # characters
 
 
-class Place(NamedTuple):
-    """Where a span is in its request: the indexes of resource, scope and span."""
+class SpanLocation(NamedTuple):
+    """The indexes of a span in its request: of its resource, its scope and itself."""
 
     resource: int
     scope: int
@@ -23,23 +37,23 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RefusedSpan:
-    """A span that is not taken: where it is, the field that is wrong ("": the span itself), and how."""
+    """A span that is not taken, the field that is wrong (empty for the span itself), and what is wrong with it."""
 
-    place: Place
+    location: SpanLocation
     field: str
     reason: str
 
     @property
     def path(self) -> str:
-        """As in "resource_spans[0].scope_spans[0].spans[3].trace_id"."""
-        r, s, n = self.place
+        """The path of the wrong field, for example `resource_spans[0].scope_spans[0].spans[3].trace_id`."""
+        r, s, n = self.location
         return f"resource_spans[{r}].scope_spans[{s}].spans[{n}]{'.' if self.field else ''}{self.field}"
 
 
 def find_faults(request: ExportTraceServiceRequest) -> list[RefusedSpan]:
-    """The spans that can't be taken, in order, with the first fault of each."""
+    """Return the spans that can't be taken, in order, with the first fault of each."""
     return [
-        RefusedSpan(Place(r, s, n), *fault)
+        RefusedSpan(SpanLocation(r, s, n), *fault)
         for r, resource in enumerate(request.resource_spans)
         for s, scope in enumerate(resource.scope_spans)
         for n, span in enumerate(scope.spans)
@@ -47,22 +61,22 @@ def find_faults(request: ExportTraceServiceRequest) -> list[RefusedSpan]:
     ]
 
 
-def places_of(request: ExportTraceServiceRequest, *, without: Collection[Place] = ()) -> list[Place]:
-    """Where its spans are, in order, but for those left out."""
-    places = (
-        Place(r, s, n)
+def span_locations(request: ExportTraceServiceRequest, *, without: Collection[SpanLocation] = ()) -> list[SpanLocation]:
+    """Return the locations of a request's spans, in order, without those left out."""
+    locations = (
+        SpanLocation(r, s, n)
         for r, resource in enumerate(request.resource_spans)
         for s, scope in enumerate(resource.scope_spans)
         for n in range(len(scope.spans))
     )
-    return [place for place in places if place not in without] if without else list(places)
+    return [location for location in locations if location not in without] if without else list(locations)
 
 
-def part_of(request: ExportTraceServiceRequest, places: Sequence[Place]) -> ExportTraceServiceRequest:
-    """A request of these spans only, in order, with their resources and scopes."""
+def select_spans(request: ExportTraceServiceRequest, locations: Sequence[SpanLocation]) -> ExportTraceServiceRequest:
+    """Return a request of some of the spans only, in order, with their resources and scopes."""
     part = ExportTraceServiceRequest()
     at: tuple[int, int] | None = None
-    for r, s, n in places:
+    for r, s, n in locations:
         whole = request.resource_spans[r]
         scope = whole.scope_spans[s]
         if at is None or at[0] != r:
@@ -75,7 +89,7 @@ def part_of(request: ExportTraceServiceRequest, places: Sequence[Place]) -> Expo
 
 
 def spans_of(request: ExportTraceServiceRequest) -> Iterator[Span]:
-    """Its spans, in order."""
+    """Iterate over the spans of a request, in order."""
     for resource in request.resource_spans:
         for scope in resource.scope_spans:
             yield from scope.spans
@@ -100,14 +114,6 @@ def _fault_of(span: Span) -> tuple[str, str] | None:
     return None
 
 
-MAX_MESSAGES = 256 * 1024
-"""Of what is parsed at once, spans, attributes and values alike: some 30 MB, and ten milliseconds."""
-_BYTES = 2  # the wire type of strings, bytes and messages
-_SPANS_OF_A_STEP = 1_000
-_RESOURCE_SPANS, _SCOPE_SPANS, _SPANS = 1, 2, 2  # field numbers in a request, in ResourceSpans, in ScopeSpans
-Message = TypeVar("Message", ResourceSpans, ScopeSpans, Span)
-
-
 class WireError(ValueError):
     """The bytes do not follow protobuf's encoding; the message says where and how."""
 
@@ -117,9 +123,9 @@ class TooManySpansError(ValueError):
 
 
 def read_request(otlp_request: bytes, *, max_spans: int) -> tuple[ExportTraceServiceRequest, list[RefusedSpan]]:
-    """The request, and the spans in it that can't be read; an empty one is in the place of each.
+    """Return a request and those of its spans that can't be read; an empty span stands for each of them.
 
-    Raises WireError when no span can be read, or what can't is not a span.
+    Raises WireError when no span can be read, or what can't be read is not a span.
     """
     try:
         return ExportTraceServiceRequest.FromString(otlp_request), []
@@ -127,13 +133,13 @@ def read_request(otlp_request: bytes, *, max_spans: int) -> tuple[ExportTraceSer
         request, refused = _salvage(otlp_request, max_spans)
         spans = sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
         if len(refused) in (0, spans):  # with none, no span is to blame: the damage is around them
-            first = f"{refused[0].path} {refused[0].reason}" if refused else reason_of(error)
+            first = f"{refused[0].path} {refused[0].reason}" if refused else decode_reason(error)
             raise WireError(first) from None
         return request, refused
 
 
 def read_piece(otlp_request: bytes, *, max_spans: int) -> tuple[ExportTraceServiceRequest, list[RefusedSpan]]:
-    """As `read_request` for a part of a request that was cut: that none of its spans can be read is no error."""
+    """Return a piece of a request and those of its spans that can't be read, be it all of them."""
     try:
         return ExportTraceServiceRequest.FromString(otlp_request), []
     except DecodeError:
@@ -141,42 +147,42 @@ def read_piece(otlp_request: bytes, *, max_spans: int) -> tuple[ExportTraceServi
 
 
 def split(raw: bytes, number: int, path: str, *, most: int | None = None) -> tuple[list[bytes], bytes]:
-    """The messages in field `number`, and the bytes of all other fields.
+    """Return the messages in field `number` of a message, and the bytes of all other fields.
 
     Raises WireError naming `path`, also where there are more than `most` of these messages.
     """
-    found, rest = [], bytearray()
+    messages, rest = [], bytearray()
     for tag, begin, at, end in _fields(raw, 0, len(raw), path):
         if tag == number << 3 | _BYTES:
-            found.append(raw[at:end])
-            if most is not None and len(found) > most:
+            messages.append(raw[at:end])
+            if most is not None and len(messages) > most:
                 raise WireError(f"{path}: more than {most} messages")
         else:
             rest += raw[begin:end]
-    return found, bytes(rest)
+    return messages, bytes(rest)
 
 
 @dataclass(frozen=True, slots=True)
-class ScopeOnWire:
-    """A ScopeSpans that has spans: where it is in its request, what surrounds its spans, and where these are."""
+class ScopeBytes:
+    """The bytes of a ScopeSpans that has spans: its indexes, what surrounds its spans, and where these are."""
 
     resource: int
     scope: int
     around: tuple[bytes, bytes]
-    """All other fields of the ResourceSpans, and of the ScopeSpans."""
+    """The other fields of the ResourceSpans, and of the ScopeSpans."""
     spans: Sequence[tuple[int, int]]
-    """Where the bytes of each span's field begin and end."""
+    """The offsets in the request at which the field of each span begins and ends."""
 
 
 @dataclass(slots=True)
 class Layout:
-    """Where the spans of a request are in its bytes."""
+    """The spans of a request as ranges of its bytes."""
 
-    scopes: list[ScopeOnWire] = field(default_factory=list)
+    scopes: list[ScopeBytes] = field(default_factory=list)
     spans: int = 0
 
 
-def laying_out(raw: bytes, layout: Layout, *, max_spans: int) -> Iterator[None]:
+def scan_spans(raw: bytes, layout: Layout, *, max_spans: int) -> Iterator[None]:
     """Find the spans of a request without parsing it, in steps of about a millisecond.
 
     Raises TooManySpansError, and WireError.
@@ -184,7 +190,7 @@ def laying_out(raw: bytes, layout: Layout, *, max_spans: int) -> Iterator[None]:
     others = 0
     for r, (at, end) in enumerate(_messages(raw, 0, len(raw), _RESOURCE_SPANS, "request")):
         outer = f"resource_spans[{r}]"
-        scopes, around_scopes = _apart(raw, at, end, _SCOPE_SPANS, outer)
+        scopes, around_scopes = _split_ranges(raw, at, end, _SCOPE_SPANS, outer)
         for s, (inner_at, inner_end) in enumerate(scopes):
             yield
             path = f"{outer}.scope_spans[{s}]"
@@ -199,10 +205,10 @@ def laying_out(raw: bytes, layout: Layout, *, max_spans: int) -> Iterator[None]:
                 layout.spans += 1
                 if layout.spans > max_spans:
                     raise TooManySpansError(max_spans)
-                if not layout.spans % _SPANS_OF_A_STEP:
+                if not layout.spans % _SPANS_PER_STEP:
                     yield
             if spans:
-                layout.scopes.append(ScopeOnWire(r, s, (around_scopes, bytes(rest)), spans))
+                layout.scopes.append(ScopeBytes(r, s, (around_scopes, bytes(rest)), spans))
         others += 1
         if others > 2 * max_spans:
             raise WireError(f"request: more than {2 * max_spans} resources and scopes")
@@ -211,51 +217,55 @@ def laying_out(raw: bytes, layout: Layout, *, max_spans: int) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Piece:
-    """Some of a request's spans, with what surrounds them, as a request of its own."""
+    """Some of a request's spans with their resources and scopes, as a request of its own."""
 
     raw: bytes
-    """Of the whole request."""
-    scopes: list[tuple[ScopeOnWire, int, int]] = field(default_factory=list)
-    """The scopes, and of each from which span to which."""
+    """The bytes of the whole request."""
+    scopes: list[tuple[ScopeBytes, int, int]] = field(default_factory=list)
+    """The scopes, each with the range of its spans: the first one, and the one after the last."""
     spans: int = 0
     size: int = 0
-    """Of the spans' bytes."""
+    """Bytes of the spans."""
 
     @property
     def otlp_request(self) -> bytes:
-        """The bytes of the request."""
+        """The bytes of the piece as a request."""
         request = bytearray()
         for _, group in groupby(self.scopes, key=lambda each: each[0].resource):
             scopes = list(group)
             resource_spans = bytearray(scopes[0][0].around[0])
             for scope, first, last in scopes:
                 begin, end = scope.spans[first][0], scope.spans[last - 1][1]
-                together = end - begin == sum(its_end - its for its, its_end in scope.spans[first:last])
+                contiguous = end - begin == sum(b - a for a, b in scope.spans[first:last])
                 spans = (
-                    self.raw[begin:end] if together else b"".join([self.raw[a:b] for a, b in scope.spans[first:last]])
+                    self.raw[begin:end] if contiguous else b"".join([self.raw[a:b] for a, b in scope.spans[first:last]])
                 )
-                resource_spans += _head(_SCOPE_SPANS, len(scope.around[1]) + len(spans)) + scope.around[1]
+                resource_spans += _field_header(_SCOPE_SPANS, len(scope.around[1]) + len(spans)) + scope.around[1]
                 resource_spans += spans
-            request += _head(_RESOURCE_SPANS, len(resource_spans))
+            request += _field_header(_RESOURCE_SPANS, len(resource_spans))
             request += resource_spans
         return bytes(request)
 
-    def places(self) -> list[Place]:
-        """Where the spans of the piece are in the whole request."""
-        return [Place(its.resource, its.scope, n) for its, first, last in self.scopes for n in range(first, last)]
+    def locations(self) -> list[SpanLocation]:
+        """Return where the spans of the piece are in the whole request."""
+        return [
+            SpanLocation(scope.resource, scope.scope, n)
+            for scope, first, last in self.scopes
+            for n in range(first, last)
+        ]
 
-    def place_of(self, place: Place) -> Place:
-        """Where a span at this place of the piece is in the whole request."""
+    def in_whole(self, location: SpanLocation) -> SpanLocation:
+        """Return where a span at this location of the piece is in the whole request."""
         groups = [list(group) for _, group in groupby(self.scopes, key=lambda each: each[0].resource)]
-        scope, first, _ = groups[place.resource][place.scope]
-        return Place(scope.resource, scope.scope, first + place.span)
+        scope, first, _ = groups[location.resource][location.scope]
+        return SpanLocation(scope.resource, scope.scope, first + location.span)
 
 
-def cut(raw: bytes, layout: Layout, *, max_bytes: int, max_spans: int) -> Iterator[Piece]:
-    """A request in pieces of about `max_bytes` and at most `max_spans` spans; a larger span is a piece by itself.
+def cut_pieces(raw: bytes, layout: Layout, *, max_bytes: int, max_spans: int) -> Iterator[Piece]:
+    """Cut a request into pieces of about `max_bytes` and at most `max_spans` spans; a larger span is a piece by itself.
 
-    What surrounds spans is in each of their pieces. Where it is large, the pieces are, so that all together have at
-    most five quarters of the request's bytes.
+    The resource and scope of spans are in each of their pieces. Where they are large, so are the pieces: all together
+    have at most five quarters of the request's bytes.
     """
     piece = Piece(raw)
     for scope in layout.scopes:
@@ -275,11 +285,6 @@ def cut(raw: bytes, layout: Layout, *, max_bytes: int, max_spans: int) -> Iterat
         yield piece
 
 
-def reason_of(error: DecodeError) -> str:
-    """What protobuf found, without the name of the message."""
-    return str(error).rpartition(": ")[2] or "can't be read"
-
-
 def _salvage(otlp_request: bytes, max_spans: int) -> tuple[ExportTraceServiceRequest, list[RefusedSpan]]:
     request, refused, pieces = ExportTraceServiceRequest(), [], 0
     resources, _ = split(otlp_request, _RESOURCE_SPANS, "request")
@@ -293,7 +298,7 @@ def _salvage(otlp_request: bytes, max_spans: int) -> tuple[ExportTraceServiceReq
             for n, raw in enumerate(spans):
                 span, fault = _read(Span, raw)
                 if why := above or fault:
-                    refused.append(RefusedSpan(Place(r, s, n), "", f"can't be read: {why}"))
+                    refused.append(RefusedSpan(SpanLocation(r, s, n), "", f"can't be read: {why}"))
                 inner.spans.append(Span() if why else span)
             outer.scope_spans.append(inner)
             pieces += 1 + len(spans)
@@ -308,22 +313,22 @@ def _read(message: type[Message], raw: bytes) -> tuple[Message, str]:
     try:
         return message.FromString(raw), ""
     except DecodeError as error:
-        return message(), reason_of(error)
+        return message(), decode_reason(error)
 
 
-def _apart(raw: bytes, at: int, end: int, number: int, path: str) -> tuple[list[tuple[int, int]], bytes]:
-    """Where the messages in field `number` begin and end, and the bytes of all other fields."""
-    found, rest = [], bytearray()
+def _split_ranges(raw: bytes, at: int, end: int, number: int, path: str) -> tuple[list[tuple[int, int]], bytes]:
+    """Return where the messages in field `number` begin and end, and the bytes of all other fields."""
+    ranges, rest = [], bytearray()
     for tag, begin, value_at, field_end in _fields(raw, at, end, path):
         if tag == number << 3 | _BYTES:
-            found.append((value_at, field_end))
+            ranges.append((value_at, field_end))
         else:
             rest += raw[begin:field_end]
-    return found, bytes(rest)
+    return ranges, bytes(rest)
 
 
 def _messages(raw: bytes, at: int, end: int, number: int, path: str) -> Iterator[tuple[int, int]]:
-    """Where the messages in field `number` begin and end."""
+    """Iterate over where the messages in field `number` begin and end."""
     return (
         (value_at, field_end)
         for tag, _, value_at, field_end in _fields(raw, at, end, path)
@@ -332,7 +337,7 @@ def _messages(raw: bytes, at: int, end: int, number: int, path: str) -> Iterator
 
 
 def _fields(raw: bytes, at: int, end: int, path: str) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of a message: the tag, and where the field, its value, and the next field begin.
+    """Iterate over the fields of a message: the tag, and where the field, its value and the next field begin.
 
     Raises WireError naming `path`.
     """
@@ -358,8 +363,8 @@ def _fields(raw: bytes, at: int, end: int, path: str) -> Iterator[tuple[int, int
         yield tag, begin, value_at, at
 
 
-def _head(number: int, size: int) -> bytes:
-    """What stands before the bytes of a message in a field."""
+def _field_header(number: int, size: int) -> bytes:
+    """Return what stands before the bytes of a message in a field: its tag and size."""
     head = bytearray([number << 3 | _BYTES])
     while size > 0x7F:
         head.append(size & 0x7F | 0x80)

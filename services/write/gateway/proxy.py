@@ -1,6 +1,9 @@
-"""Reads, forwarded to the query service as they are. It checks the key itself; nothing is added or trusted here."""
+"""Reads, forwarded to the query service as they are.
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+The query service checks the key itself (docs/decisions/0009): nothing is added or trusted here.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import grpc
@@ -8,63 +11,78 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from shared.runtime.refusal import Context
 
-_OF_THE_CONNECTION = ("grpc-", ":", "user-agent", "content-type")
+_CONNECTION_METADATA = ("grpc-", ":", "user-agent", "content-type")
+
+
+def service_handler(
+    channel: grpc.aio.Channel, service: ServiceDescriptor, methods: Mapping[str, Any]
+) -> grpc.GenericRpcHandler:
+    """Return the handler of a service some of whose methods are served here, and all others forwarded.
+
+    Args:
+        channel: The channel to the query service.
+        service: The service.
+        methods: The RpcMethodHandlers of those that are served here, from bytes to bytes, by name.
+    """
+    return grpc.method_handlers_generic_handler(
+        service.full_name, {**forwarded(channel, service, but=methods), **methods}
+    )
 
 
 def forwarded(
     channel: grpc.aio.Channel, service: ServiceDescriptor, *, but: Collection[str] = ()
 ) -> dict[str, "grpc.RpcMethodHandler[bytes, bytes]"]:
-    """A handler for every method of a service `but` for some, from its descriptor: a new RPC needs no line here."""
-    found: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+    """Return a handler for every method of a service `but` for some: a new RPC that reads needs no line here."""
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     for method in service.methods:
         if method.name in but:
             continue
         path = f"/{service.full_name}/{method.name}"
         if method.server_streaming:
-            found[method.name] = grpc.unary_stream_rpc_method_handler(forward_stream(channel, path))
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(forward_stream(channel, path))
         else:
-            found[method.name] = grpc.unary_unary_rpc_method_handler(forward(channel, path))
-    return found
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(forward(channel, path))
+    return handlers
 
 
 def forward(channel: grpc.aio.Channel, path: str) -> Callable[[bytes, Context], Awaitable[bytes]]:
-    """One method whose answer is one message."""
+    """Return the forwarding of a method whose response is one message."""
     call: Any = channel.unary_unary(path)
 
-    async def answer(request: bytes, context: Context) -> bytes:
+    async def call_on(request: bytes, context: Context) -> bytes:
         try:
             ongoing = call(request, metadata=metadata_of(context), timeout=context.time_remaining())
-            its: bytes = await ongoing
+            response: bytes = await ongoing
             context.set_trailing_metadata(tuple(await ongoing.trailing_metadata() or ()))
         except grpc.aio.AioRpcError as error:
             await _abort(context, error)
-        return its
+        return response
 
-    return answer
+    return call_on
 
 
 def forward_stream(channel: grpc.aio.Channel, path: str) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
-    """One method whose answer is a stream."""
+    """Return the forwarding of a method whose responses are a stream."""
     call: Any = channel.unary_stream(path)
 
-    async def answers(request: bytes, context: Context) -> AsyncIterator[bytes]:
+    async def stream(request: bytes, context: Context) -> AsyncIterator[bytes]:
         ongoing = call(request, metadata=metadata_of(context), timeout=context.time_remaining())
         try:
-            async for answer in ongoing:
-                yield answer
+            async for response in ongoing:
+                yield response
             context.set_trailing_metadata(tuple(await ongoing.trailing_metadata() or ()))
         except grpc.aio.AioRpcError as error:
             await _abort(context, error)
         finally:
             ongoing.cancel()
 
-    return answers
+    return stream
 
 
 def metadata_of(context: Context) -> tuple[tuple[str, str | bytes], ...]:
-    """The caller's, without what belongs to its connection."""
+    """Return the caller's metadata, without what belongs to its connection."""
     metadata = context.invocation_metadata() or ()
-    return tuple((key, value) for key, value in metadata if not key.startswith(_OF_THE_CONNECTION))
+    return tuple((key, value) for key, value in metadata if not key.startswith(_CONNECTION_METADATA))
 
 
 async def _abort(context: Context, error: grpc.aio.AioRpcError) -> None:

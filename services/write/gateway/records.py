@@ -1,41 +1,42 @@
-"""A request's spans as records of the log: one, whole; several only where one would be too large."""
+"""Records of the log: the envelope of an event, its ids, and the program that sends it."""
 
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1.event_pb2 import Event, Producer
 from lodestream_proto.v1.span_event_pb2 import COMPRESSION_ZSTD, SpansRecorded
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from services.write.gateway.otlp_request import Place, RefusedSpan, part_of, spans_of
 from shared.event_log.append import MAX_VALUE_BYTES, Record
 from shared.event_log.topics import EXPERIMENTS, TRACES
 from shared.rules.experiments import subject_id_of
-from shared.spans.blocks import compress
+from shared.runtime.refusal import Context
 
 _ENVELOPE_BYTES = 2048  # ids, times, the producer
 MAX_BLOCK_BYTES = MAX_VALUE_BYTES - _ENVELOPE_BYTES
 """The largest compressed request that a record takes."""
+_MAX_PRODUCER_TEXT = 128  # characters
+_SDK_ATTRIBUTES = {"telemetry.sdk.name", "telemetry.sdk.language", "telemetry.sdk.version"}
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What the records of one request have in common."""
+    """What the records of one event have in common."""
 
     project_id: str
     producer: Producer
     event_id: str
-    """Of the first record; further ones have ids made from it, so that a retry gives the same."""
+    """The id of the first record; further ones have ids made from it, so that a retry gives the same."""
     received_at: Timestamp
     occurred_at: Timestamp
 
     def event(self, **payload: Any) -> Event:
-        """The event with its payload."""
+        """Return the event with its payload."""
         return Event(
             event_id=self.event_id,
             project_id=self.project_id,
@@ -45,49 +46,34 @@ class Envelope:
             **payload,
         )
 
-    def record(self, trace_id: bytes, block: bytes, spans: int, opened_bytes: int) -> Record:
-        """The record of a compressed request, its number of spans, and of bytes before it was compressed."""
-        recorded = SpansRecorded(
-            otlp_request=block, compression=COMPRESSION_ZSTD, span_count=spans, opened_bytes=opened_bytes
-        )
-        event = self.event(spans_recorded=recorded)
-        return Record(TRACES, f"{self.project_id}/".encode() + trace_id, event.SerializeToString())
+    def record(self, topic: str, subject: bytes, **payload: Any) -> Record:
+        """Return the record of the event; all about one subject of a project are in one partition, in their order."""
+        return Record(topic, f"{self.project_id}/".encode() + subject, self.event(**payload).SerializeToString())
 
 
-def split_records(
-    request: ExportTraceServiceRequest, places: Sequence[Place], envelope: Envelope, *, first: int = 0
-) -> tuple[list[Record], list[RefusedSpan]]:
-    """The records of these spans of a request, and those of them that are too large even alone.
+def span_record(envelope: Envelope, trace_id: bytes, block: bytes, *, spans: int, opened_bytes: int) -> Record:
+    """Return the record of a compressed OTLP request.
 
-    `first` is the number that the first record has among those of its event.
+    Args:
+        envelope: The envelope of its event.
+        trace_id: The trace of its first span; it chooses the partition.
+        block: The request, compressed by zstd.
+        spans: How many spans it holds.
+        opened_bytes: Its size before it was compressed.
     """
-    records: list[Record] = []
-    refused: list[RefusedSpan] = []
-    waiting = [places] if places else []
-    while waiting:
-        its = waiting.pop()
-        part = part_of(request, its)
-        opened = part.SerializeToString()
-        block = compress(opened)
-        if len(block) <= MAX_BLOCK_BYTES:
-            one = replace(envelope, event_id=numbered_event_id(envelope.event_id, first + len(records)))
-            records.append(one.record(next(spans_of(part)).trace_id, block, len(its), len(opened)))
-        elif len(its) == 1:
-            refused.append(too_large(its[0], block))
-        else:
-            middle = len(its) // 2
-            waiting += [its[middle:], its[:middle]]
-    return records, refused
+    recorded = SpansRecorded(
+        otlp_request=block, compression=COMPRESSION_ZSTD, span_count=spans, opened_bytes=opened_bytes
+    )
+    return envelope.record(TRACES, trace_id, spans_recorded=recorded)
 
 
-def too_large(place: Place, block: bytes) -> RefusedSpan:
-    """A span that no record can hold, compressed as `block`."""
-    reason = f"has {len(block)} bytes with its resource, compressed; a record takes {MAX_BLOCK_BYTES}"
-    return RefusedSpan(place, "", reason)
+def experiment_record(kind: str, payload: Message, envelope: Envelope) -> Record:
+    """Return the record of a checked payload about a dataset or a run; `kind` is its field in Event."""
+    return envelope.record(EXPERIMENTS, subject_id_of(payload).encode(), **{kind: payload})
 
 
 def new_event_id() -> str:
-    """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, then random bits."""
+    """Return a UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, then random bits."""
     bits = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     bits = bits & ~(0xF << 76) | 0x7 << 76
     bits = bits & ~(0x3 << 62) | 0x2 << 62
@@ -95,11 +81,36 @@ def new_event_id() -> str:
 
 
 def numbered_event_id(event_id: str, number: int) -> str:
-    """The id of the n-th record of an event: the event's own for the first; always the same for the same event."""
+    """Return the id of an event's n-th record: the event's own for 0, else one that is the same on every retry."""
     return str(uuid.uuid5(uuid.UUID(event_id), str(number))) if number else event_id
 
 
-def checked_record(kind: str, payload: Any, envelope: Envelope) -> Record:
-    """The record of a payload that has been checked; `kind` is its name in Event."""
-    key = f"{envelope.project_id}/{subject_id_of(payload)}".encode()
-    return Record(EXPERIMENTS, key, envelope.event(**{kind: payload}).SerializeToString())
+def producer_of(context: Context, request: ExportTraceServiceRequest | None = None) -> Producer:
+    """Return the program that sends: by its SDK's headers, else OpenTelemetry's resource, else the user agent.
+
+    For example "langfuse-python" 5.0.4, "opentelemetry-python" 1.45.2. It is empty when the call names none.
+    """
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    if name := metadata.get("x-langfuse-sdk-name"):
+        return _producer(f"langfuse-{name.removeprefix('langfuse-')}", metadata.get("x-langfuse-sdk-version", ""))
+    if name := metadata.get("lodestream-sdk-name"):
+        return _producer(name, metadata.get("lodestream-sdk-version", ""))
+    if request and request.resource_spans:
+        attributes = request.resource_spans[0].resource.attributes
+        sdk = {
+            attribute.key: attribute.value.string_value for attribute in attributes if attribute.key in _SDK_ATTRIBUTES
+        }
+        if name := sdk.get("telemetry.sdk.name"):
+            language = sdk.get("telemetry.sdk.language")
+            return _producer(f"{name}-{language}" if language else name, sdk.get("telemetry.sdk.version", ""))
+    name, _, version = metadata.get("user-agent", "").partition(" ")[0].partition("/")
+    return _producer(name, version)
+
+
+def limit_producer(producer: Producer) -> Producer:
+    """Return the producer with its texts cut to what is kept of them."""
+    return _producer(producer.name, producer.version)
+
+
+def _producer(name: str, version: str) -> Producer:
+    return Producer(name=name[:_MAX_PRODUCER_TEXT], version=version[:_MAX_PRODUCER_TEXT])

@@ -1,8 +1,8 @@
 """`python -m services.write.gateway.schema_sandbox_child SECONDS`: JSON by JSON Schemas, and specs of evaluators.
 
-A line in, a line out. Some schemas and patterns take for ever, and no limit on what they say tells which; so this is a
-process of its own, that ends when a line takes more SECONDS of a processor. References are never fetched, and regular
-expressions take linear time.
+A request is a line of JSON, and so is its response. Some schemas and patterns take for ever, and no limit on what they
+hold finds them; so this is a process of its own, that ends when a line takes more SECONDS of a processor. References
+are never fetched, and regular expressions take linear time.
 """
 
 import json
@@ -19,13 +19,16 @@ import jsonschema_rs
 import orjson
 from lodestream.evaluators import EvaluatorSpecError, evaluator_of, run_evaluator_of
 
-_MOST_MEMORY = 2 * 1024**3
-_MOST_REASON = 400
+_MAX_MEMORY_BYTES = 2 * 1024**3
+_MAX_REASON_CHARACTERS = 400
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}", re.ASCII)
 
 
-def judge(schema_json: str, texts: Sequence[str]) -> dict[str, Any]:
-    """{"schema": what is wrong with it} or {"texts": for each [the place in it, what is wrong there] or null}."""
+def validate(schema_json: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Validate JSON texts by a JSON Schema.
+
+    Returns {"schema": what is wrong with it}, or {"texts": for each [the path in it, what is wrong there] or null}.
+    """
     try:
         validator = _validator(schema_json)
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
@@ -33,8 +36,11 @@ def judge(schema_json: str, texts: Sequence[str]) -> dict[str, Any]:
     return {"texts": [_fault(validator, json.loads(text)) for text in texts]}
 
 
-def name(evaluators: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """{"names": those of the evaluators, by field} or {"fault": [the field, the place, the setting, what is wrong]}."""
+def name_evaluators(evaluators: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Compile evaluators from their specs.
+
+    Returns {"names": their names by field}, or {"fault": [the field, the index, the setting, what is wrong]}.
+    """
     names: dict[str, list[str]] = {}
     for field, specs in evaluators.items():
         make: Callable[[Mapping[str, Any]], Any] = evaluator_of if field == "evaluators_json" else run_evaluator_of
@@ -60,33 +66,33 @@ def _fault(validator: Any, value: Any) -> tuple[str, str] | None:
     path = list(error.instance_path)
     match error.kind:
         case jsonschema_rs.ValidationErrorKind.Required(property=name):
-            return _place([*path, name]), "is missing: the schema requires it"
+            return _json_path([*path, name]), "is missing: the schema requires it"
         case jsonschema_rs.ValidationErrorKind.AdditionalProperties(unexpected=[name, *_]):
-            return _place([*path, name]), "is not known to the schema"
-    return _place(path), _short(error.message)
+            return _json_path([*path, name]), "is not known to the schema"
+    return _json_path(path), _short(error.message)
 
 
-def _place(path: Sequence[str | int]) -> str:
-    """For example ".question", ".turns[2].role"."""
+def _json_path(path: Sequence[str | int]) -> str:
+    """Return the path as text, for example ".question" or ".turns[2].role"."""
     return _short("".join(f".{part}" if _PLAIN.fullmatch(str(part)) else f"[{json.dumps(part)}]" for part in path))
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _MOST_REASON else text[: _MOST_REASON - 1] + "…"
+    return text if len(text) <= _MAX_REASON_CHARACTERS else text[: _MAX_REASON_CHARACTERS - 1] + "…"
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Respond until standard input ends."""
     seconds = float(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
     os.nice(5)  # others wait for spans
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, whatever it is at
     for line in sys.stdin.buffer:
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        asked = json.loads(line)  # exact, whatever the size of a number
-        answer = name(**asked) if "evaluators" in asked else judge(**asked)
+        request = json.loads(line)  # exact, whatever the size of a number
+        response = name_evaluators(**request) if "evaluators" in request else validate(**request)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
+        sys.stdout.buffer.write(orjson.dumps(response) + b"\n")
         sys.stdout.buffer.flush()
 
 

@@ -1,19 +1,19 @@
-"""Scores and their configs: what can be taken, as which records, and the RPC that defines configs."""
+"""Scores and their configs: which can be taken, as which records, and the RPC that defines configs.
+
+Lengths are in characters, and such that every key of the read model's indexes has room for them.
+"""
 
 import re
 import time
-from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import asyncpg
 import grpc
 import orjson
-from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1 import scores_pb2 as pb
 from lodestream_proto.v1.event_pb2 import Event
-from lodestream_proto.v1.query_pb2 import WaitFor
 from lodestream_proto.v1.score_event_pb2 import (
     SCORE_SOURCE_API,
     SCORE_TYPE_BOOLEAN,
@@ -28,26 +28,25 @@ from lodestream_proto.v1.score_event_pb2 import (
     ScoreTarget,
     ScoreType,
 )
+from lodestream_proto.v1.scores_pb2_grpc import ScoreServiceStub
 
-from services.write.gateway import proxy
-from services.write.gateway.admission import Admission, OverQuotaError
-from services.write.gateway.otlp_request import reason_of
-from services.write.gateway.records import Envelope, new_event_id
-from services.write.gateway.spans import append_all
-from services.write.gateway.write_rpc import exhausted, producer_of, the_request
-from shared.event_log.append import Appender, Record
-from shared.event_log.position import to_token
+from services.write.gateway.proxy import service_handler
+from services.write.gateway.records import Envelope
+from services.write.gateway.write_rpc import WriteCall, WriteRpcs
+from shared.event_log.append import Record
 from shared.event_log.topics import SCORES
 from shared.rules.texts import check_bytes_id, check_finite, check_line, check_text
-from shared.runtime.refusal import Context, InvalidError, UnavailableError, answering
-from shared.runtime.settings import GatewaySettings
-from shared.storage.postgres import DATABASE_ERRORS
+from shared.runtime.lru_cache import LruCache
+from shared.runtime.refusal import InvalidError
+from shared.storage.postgres import reading
 from shared.storage.score_configs import COLUMNS, config_of
 
 MAX_ID, MAX_NAME, MAX_LABEL, MAX_TEXT = 255, 200, 200, 500
 MAX_COMMENT, MAX_METADATA_BYTES = 16_384, 65_536
+MAX_CATEGORIES = 200
+SERVICE = pb.DESCRIPTOR.services_by_name["ScoreService"]
 Configs = Mapping[str, ScoreConfigDefined]
-"""By their ids; an id that is not there is unknown."""
+"""The configs that there are, by their ids."""
 _TYPES = {
     "numeric": SCORE_TYPE_NUMERIC,
     "categorical": SCORE_TYPE_CATEGORICAL,
@@ -55,10 +54,16 @@ _TYPES = {
     "text": SCORE_TYPE_TEXT,
 }
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+FRESH_SECONDS = 5.0
+"""A config that was changed, also through another gateway, holds after this time at the latest."""
+_REMEMBERED = 10_000
+_READABLE_SECONDS = 3.0
+"""The longest a writer waits for the read model once the log has the config."""
+_READ_CONFIGS = f"SELECT {COLUMNS} FROM score_configs WHERE project_id = $1 AND config_id = ANY($2)"
 
 
 def kept_score(score: ScoreRecorded, event_id: str, configs: Configs, path: str = "score_recorded") -> ScoreRecorded:
-    """The score as it goes into the log: with an id, a name, a source, and the value of its category.
+    """Return a score as it goes into the log: with an id, a name, a source, and the value of its category.
 
     Raises InvalidError naming the field below `path`.
     """
@@ -71,7 +76,7 @@ def kept_score(score: ScoreRecorded, event_id: str, configs: Configs, path: str 
     kept.ClearField("category_value")
     if kept.config_id:
         check_line(kept.config_id, f"{path}.config_id", most=MAX_ID)
-        _keep_to_config(kept, configs.get(kept.config_id), path)
+        _apply_config(kept, configs.get(kept.config_id), path)
     check_line(kept.name, f"{path}.name", most=MAX_NAME)
     if kept.source not in ScoreSource.values():
         raise InvalidError(f"{path}.source", f"{kept.source} is no source")
@@ -84,19 +89,19 @@ def kept_score(score: ScoreRecorded, event_id: str, configs: Configs, path: str 
 
 
 def check_retraction(retracted: ScoreRetracted, path: str = "score_retracted") -> None:
-    """Raises InvalidError when no score can be withdrawn by it."""
+    """Raise InvalidError when no score can be withdrawn by this retraction."""
     check_line(retracted.score_id, f"{path}.score_id", most=MAX_ID)
     check_target(retracted.target, f"{path}.target")
     check_text(retracted.reason, f"{path}.reason", least=0, most=MAX_COMMENT)
 
 
 def check_target(target: ScoreTarget, path: str) -> None:
-    """Raises InvalidError when it is not exactly one of a trace (with a span or without), a session and a run."""
+    """Raise InvalidError when a target is not exactly one of a trace (with a span or without), a session and a run."""
     if target.span_id and not target.trace_id:
         raise InvalidError(f"{path}.span_id", "is without the trace_id of its trace")
-    told = [field for field in ("trace_id", "session_id", "run_id") if getattr(target, field)]
-    if len(told) != 1:
-        raise InvalidError(path, f"has {' and '.join(told) or 'none'} of trace_id, session_id, run_id; it takes one")
+    given = [field for field in ("trace_id", "session_id", "run_id") if getattr(target, field)]
+    if len(given) != 1:
+        raise InvalidError(path, f"has {' and '.join(given) or 'none'} of trace_id, session_id, run_id; it takes one")
     for field, size in (("trace_id", 16), ("span_id", 8)):
         check_bytes_id(getattr(target, field), f"{path}.{field}", size=size)
     for field in ("session_id", "run_id"):
@@ -104,7 +109,7 @@ def check_target(target: ScoreTarget, path: str) -> None:
 
 
 def is_id(text: str) -> bool:
-    """Whether a config can have this id."""
+    """Return whether a config can have this id."""
     return 0 < len(text) <= MAX_ID and not _CONTROL.search(text)
 
 
@@ -121,34 +126,34 @@ def _check_value(score: ScoreRecorded, path: str) -> None:
             check_text(value.text, f"{path}.value.text", most=MAX_TEXT)
 
 
-def _keep_to_config(score: ScoreRecorded, config: ScoreConfigDefined | None, path: str) -> None:
+def _apply_config(score: ScoreRecorded, config: ScoreConfigDefined | None, path: str) -> None:
     """Take the name and the category's value from the config, and refuse what it does not allow."""
     where, kind = f"{path}.config_id", str(score.value.WhichOneof("kind"))
-    told = f"config {score.config_id!r}"
+    name = f"config {score.config_id!r}"
     if config is None:
-        raise InvalidError(where, f"the project has no {told}")
+        raise InvalidError(where, f"the project has no {name}")
     if config.archived:
-        raise InvalidError(where, f"{told} is archived")
+        raise InvalidError(where, f"{name} is archived")
     if score.name and score.name != config.name:
-        raise InvalidError(f"{path}.name", f"{told} is for scores called {config.name!r}")
+        raise InvalidError(f"{path}.name", f"{name} is for scores called {config.name!r}")
     score.name = config.name
     if _TYPES[kind] != config.type:
         wanted = ScoreType.Name(config.type).removeprefix("SCORE_TYPE_").lower()
-        raise InvalidError(f"{path}.value.{kind}", f"{told} takes {wanted} values")
+        raise InvalidError(f"{path}.value.{kind}", f"{name} takes {wanted} values")
     if kind == "numeric":
         number = score.value.numeric
         if config.HasField("min_value") and number < config.min_value:
             raise InvalidError(
-                f"{path}.value.numeric", f"{number:g} is below {config.min_value:g}, the least of {told}"
+                f"{path}.value.numeric", f"{number:g} is below {config.min_value:g}, the least of {name}"
             )
         if config.HasField("max_value") and number > config.max_value:
-            raise InvalidError(f"{path}.value.numeric", f"{number:g} is above {config.max_value:g}, the most of {told}")
+            raise InvalidError(f"{path}.value.numeric", f"{number:g} is above {config.max_value:g}, the most of {name}")
     if kind == "categorical":
         values = {category.label: category.value for category in config.categories}
         if score.value.categorical not in values:
             known = ", ".join(map(repr, values))
             raise InvalidError(
-                f"{path}.value.categorical", f"{score.value.categorical!r} is none of the categories of {told}: {known}"
+                f"{path}.value.categorical", f"{score.value.categorical!r} is none of the categories of {name}: {known}"
             )
         score.category_value = values[score.value.categorical]
 
@@ -166,11 +171,8 @@ def _check_metadata(metadata_json: str, path: str) -> None:
         raise InvalidError(path, "is no JSON object")
 
 
-MAX_CATEGORIES = 200
-
-
 def kept_config(config: ScoreConfigDefined, event_id: str, path: str = "score_config_defined") -> ScoreConfigDefined:
-    """The config as it goes into the log: with an id.
+    """Return a config as it goes into the log: with an id.
 
     Raises InvalidError naming the field below `path`.
     """
@@ -213,21 +215,19 @@ def _check_categories(config: ScoreConfigDefined, path: str) -> None:
         seen[category.label] += 1
 
 
-FRESH_SECONDS = 5.0
-"""A config that was changed, also by another gateway, is kept to after this time at the latest."""
-_REMEMBERED = 10_000
-_Key = tuple[str, str]  # project, config
+class ConfigLookup:
+    """Finds the score configs of a project, and remembers them for seconds, so that a score costs no query.
 
-
-class ScoreConfigs:
-    """Answers with the configs of a project. One that is not known is asked for each time: it may just be defined."""
+    One that does not exist is looked up each time: it may just have been defined.
+    """
 
     def __init__(self, pool: asyncpg.Pool, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` is in seconds."""
         self._pool, self._clock = pool, clock
-        self._known: OrderedDict[_Key, tuple[ScoreConfigDefined, float]] = OrderedDict()
+        self._cached: LruCache[tuple[str, str], tuple[ScoreConfigDefined, float]] = LruCache(_REMEMBERED)
 
     async def find(self, project_id: str, config_ids: Collection[str]) -> Configs:
-        """Those of these ids that there are.
+        """Return those of these configs that there are.
 
         Raises UnavailableError when they can't be read now.
         """
@@ -235,41 +235,31 @@ class ScoreConfigs:
         if not wanted:
             return {}
         oldest = self._clock() - FRESH_SECONDS
-        found = {
-            config_id: known[0]
+        configs = {
+            config_id: cached[0]
             for config_id in wanted
-            if (known := self._known.get((project_id, config_id))) and known[1] > oldest
+            if (cached := self._cached.peek((project_id, config_id))) and cached[1] > oldest
         }
-        if missing := wanted - found.keys():
-            found |= await self._read(project_id, missing)
-        return found
+        if missing := wanted - configs.keys():
+            configs |= await self._read(project_id, missing)
+        return configs
 
     def forget(self, project_id: str, config_id: str) -> None:
-        """Ask again: it was changed."""
-        self._known.pop((project_id, config_id), None)
+        """Look a config up again when it is next referred to: it was changed."""
+        self._cached.pop((project_id, config_id))
 
     async def _read(self, project_id: str, config_ids: Collection[str]) -> Configs:
-        asked_at = self._clock()
-        try:
-            rows = await self._pool.fetch(_READ, project_id, list(config_ids))
-        except DATABASE_ERRORS as error:
-            raise UnavailableError(
-                "score configs can't be read: the database does not answer", retry_seconds=5
-            ) from error
-        found = {row["config_id"]: config_of(row) for row in rows}
-        for config_id, config in found.items():
-            self._known[project_id, config_id] = config, asked_at
-            self._known.move_to_end((project_id, config_id))
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-        return found
+        read_at = self._clock()
+        with reading("score configs"):
+            rows = await self._pool.fetch(_READ_CONFIGS, project_id, list(config_ids))
+        configs = {row["config_id"]: config_of(row) for row in rows}
+        for config_id, config in configs.items():
+            self._cached[project_id, config_id] = config, read_at
+        return configs
 
 
-_READ = f"SELECT {COLUMNS} FROM score_configs WHERE project_id = $1 AND config_id = ANY($2)"
-
-
-def configs_named(events: Iterable[Any]) -> set[str]:
-    """The ids of the configs that these events' scores name."""
+def config_ids_in(events: Iterable[Any]) -> set[str]:
+    """Return the ids of the configs that these events' scores refer to."""
     return {
         event.score_recorded.config_id
         for event in events
@@ -280,114 +270,69 @@ def configs_named(events: Iterable[Any]) -> set[str]:
 
 
 def score_record(event: Event, envelope: Envelope, configs: Configs) -> Record:
-    """Raises InvalidError naming the field that is wrong."""
-    kept = kept_score(event.score_recorded, envelope.event_id, configs)
-    return _score_record(envelope, _key_of(kept.target), {"score_recorded": kept})
+    """Return the record of a `score_recorded`; raises InvalidError naming the field that is wrong."""
+    score = kept_score(event.score_recorded, envelope.event_id, configs)
+    return envelope.record(SCORES, _subject(score.target), score_recorded=score)
 
 
 def retraction_record(event: Event, envelope: Envelope) -> Record:
-    """Raises InvalidError naming the field that is wrong."""
+    """Return the record of a `score_retracted`; raises InvalidError naming the field that is wrong."""
     retracted = event.score_retracted
     check_retraction(retracted)
-    return _score_record(envelope, _key_of(retracted.target), {"score_retracted": retracted})
+    return envelope.record(SCORES, _subject(retracted.target), score_retracted=retracted)
 
 
 def config_record(event: Event, envelope: Envelope) -> Record:
-    """Raises InvalidError naming the field that is wrong."""
-    return defined_record(kept_config(event.score_config_defined, envelope.event_id), envelope)
+    """Return the record of a `score_config_defined`; raises InvalidError naming the field that is wrong."""
+    return _config_record(kept_config(event.score_config_defined, envelope.event_id), envelope)
 
 
-def defined_record(config: ScoreConfigDefined, envelope: Envelope) -> Record:
-    """The record of a config that has been checked."""
-    return _score_record(envelope, config.config_id.encode(), {"score_config_defined": config})
+def _config_record(config: ScoreConfigDefined, envelope: Envelope) -> Record:
+    return envelope.record(SCORES, config.config_id.encode(), score_config_defined=config)
 
 
-def _key_of(target: ScoreTarget) -> bytes:
+def _subject(target: ScoreTarget) -> bytes:
     return target.trace_id or (target.session_id or target.run_id).encode()
 
 
-def _score_record(envelope: Envelope, key: bytes, payload: Mapping[str, Any]) -> Record:
-    value = envelope.event(**payload).SerializeToString()
-    return Record(SCORES, f"{envelope.project_id}/".encode() + key, value)
+class ScoreService:
+    """Defines configs, and forwards the reads; scores themselves are taken by IngestService."""
 
+    def __init__(self, rpcs: WriteRpcs, query: grpc.aio.Channel, configs: ConfigLookup) -> None:
+        self._rpcs, self._channel, self._configs = rpcs, query, configs
+        self._query: Any = ScoreServiceStub(query)
 
-SERVICE = pb.DESCRIPTOR.services_by_name["ScoreService"]
-READABLE_SECONDS = 3.0
-"""The longest a writer waits for the read model once the log has the config."""
-_ANSWER_SECONDS = 0.2  # left of the caller's deadline to answer in
-
-
-class Definitions:
-    """Answers when the read model has the config; the same request again does no harm."""
-
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        admission: Admission,
-        appender: Appender,
-        query: grpc.aio.Channel,
-        configs: ScoreConfigs,
-    ) -> None:
-        self._settings, self._admission, self._appender, self._configs = settings, admission, appender, configs
-        self._list: Any = query.unary_unary(
-            f"/{SERVICE.full_name}/ListScoreConfigs",
-            request_serializer=pb.ListScoreConfigsRequest.SerializeToString,
-            response_deserializer=pb.ListScoreConfigsResponse.FromString,
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Return every method of the service, from bytes to bytes."""
+        return service_handler(
+            self._channel, SERVICE, {"DefineScoreConfig": self._rpcs.unary("DefineScoreConfig", self._define)}
         )
 
-    async def define(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
-        """DefineScoreConfig, bytes to bytes."""
+    async def _define(self, call: WriteCall) -> pb.DefineScoreConfigResponse:
+        """Define a score config, or change it; the same request again does no harm.
 
-        async def answer() -> bytes:
-            try:
-                return (await self._define(requests, context)).SerializeToString()
-            except OverQuotaError as refused:
-                raise exhausted(refused) from None
+        Args:
+            call: A DefineScoreConfigRequest.
 
-        return await answering("DefineScoreConfig", context, answer)
+        Returns:
+            The config with its id, once scores may refer to it, and its position.
 
-    async def _define(self, requests: AsyncIterator[bytes], context: Context) -> pb.DefineScoreConfigResponse:
-        project_id = await self._admission.admit(context)
-        request = await the_request(requests)
-        with self._admission.hold(project_id, len(request)):
-            now = Timestamp()
-            now.GetCurrentTime()
-            envelope = Envelope(project_id, producer_of(context), new_event_id(), now, now)
-            config = kept_config(_parse(request).config, envelope.event_id, "config")
-            record = defined_record(config, envelope)
-            positions = await append_all(self._appender, [record], context, most=self._settings.ack_seconds)
-        token = to_token(positions)
-        await self._wait(config.config_id, token, context)
-        self._configs.forget(project_id, config.config_id)
-        return pb.DefineScoreConfigResponse(config=config, position=token)
-
-    async def _wait(self, config_id: str, token: str, context: Context) -> None:
-        remaining = context.time_remaining()
-        within = READABLE_SECONDS if remaining is None else min(READABLE_SECONDS, remaining - _ANSWER_SECONDS)
-        wait = WaitFor(position=token, timeout_ms=max(1, int(within * 1000)))
-        try:
-            await self._list(
-                pb.ListScoreConfigsRequest(wait_for=wait),
-                metadata=proxy.metadata_of(context),
-                timeout=max(0.001, within),
-                wait_for_ready=True,
-            )
-        except grpc.aio.AioRpcError as error:
-            raise UnavailableError(
-                f"the log has config {config_id} at {token}, but scores can't name it yet ({error.code().name})"
-            ) from None
-
-
-def handlers(definitions: Definitions, query: grpc.aio.Channel) -> grpc.GenericRpcHandler:
-    """Every method of the service, bytes to bytes."""
-    ours: dict[str, Any] = {"DefineScoreConfig": grpc.stream_unary_rpc_method_handler(definitions.define)}
-    return grpc.method_handlers_generic_handler(
-        SERVICE.full_name, {**proxy.forwarded(query, SERVICE, but=ours), **ours}
-    )
-
-
-def _parse(request: bytes) -> pb.DefineScoreConfigRequest:
-    try:
-        return pb.DefineScoreConfigRequest.FromString(request)
-    except DecodeError as error:
-        raise InvalidError("request", f"is no DefineScoreConfigRequest: {reason_of(error)}") from None
+        Raises:
+            InvalidError: A field of the config is wrong; the refusal names it.
+            UnavailableError: The log does not take it, or it is in the log and can't be read yet.
+        """
+        with call.hold_room():
+            envelope = call.envelope()
+            config = kept_config(call.parse(pb.DefineScoreConfigRequest).config, envelope.event_id, "config")
+            position = await call.append([_config_record(config, envelope)])
+        await call.read_back(
+            self._query.ListScoreConfigs,
+            pb.ListScoreConfigsRequest(),
+            position,
+            what=f"config {config.config_id}",
+            pending="but scores can't name it yet",
+            hint="",
+            seconds=_READABLE_SECONDS,
+        )
+        self._configs.forget(call.project_id, config.config_id)
+        return pb.DefineScoreConfigResponse(config=config, position=position)

@@ -1,21 +1,16 @@
 """The gRPC server: its limits, its services on one port, and its health."""
 
 import asyncio
+from collections.abc import Iterable
 
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from lodestream_proto.v1 import query_pb2
 
-from services.write.gateway import ingest, otlp, proxy, scores
-from services.write.gateway.admission import Admission
-from services.write.gateway.datasets import DatasetWrites
-from services.write.gateway.events import Known
-from services.write.gateway.experiments import ExperimentWrites
-from services.write.gateway.ingest import IngestService
-from services.write.gateway.otlp import TraceService
-from services.write.gateway.prompts.service import PromptService
-from services.write.gateway.scores import Definitions
+from services.write.gateway import ingest, otlp
+from services.write.gateway.proxy import service_handler
+from services.write.gateway.write_rpc import WriteRpcs
 from shared.auth.authentication import Authenticator
 from shared.auth.caller import KeyInterceptor
 from shared.event_log.append import Appender
@@ -25,13 +20,16 @@ from shared.runtime.serving import Health
 from shared.runtime.settings import MIB, GatewaySettings, KafkaSettings
 from shared.runtime.unread import UnreadAnswers
 
+QUERY_SERVICE = query_pb2.DESCRIPTOR.services_by_name["QueryService"]
 _QUERY_OPTIONS = (
     ("grpc.max_receive_message_length", 64 * MIB),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
 )
-QUERY_SERVICE = query_pb2.DESCRIPTOR.services_by_name["QueryService"]
-_Handlers = dict[str, "grpc.RpcMethodHandler[bytes, bytes]"]
+_CHECK_SECONDS = 0.5
+_LOG_CHECK_SECONDS = 3.0
+"""Between two checks of the log, whose absence shows by itself only when something is appended."""
+_CHECK_TIMEOUT_SECONDS = 3.0
 
 
 class PortTakenError(OSError):
@@ -39,46 +37,19 @@ class PortTakenError(OSError):
 
 
 def create_server(
-    settings: GatewaySettings,
-    admission: Admission,
-    appender: Appender,
-    query: grpc.aio.Channel,
-    *,
-    prompts: PromptService,
-    datasets: DatasetWrites,
-    experiments: ExperimentWrites,
-    known: Known,
-    keys: Authenticator,
+    rpcs: WriteRpcs, keys: Authenticator, query: grpc.aio.Channel, handlers: Iterable[grpc.GenericRpcHandler]
 ) -> tuple[grpc.aio.Server, int]:
-    """The server, not started, and the port it will listen on.
+    """Return the server of these handlers and of the forwarded QueryService, not started, and its port.
 
     Raises PortTakenError.
     """
+    settings = rpcs.settings
     unread = UnreadAnswers(
         settings.unread_bytes, per_project=settings.unread_bytes_per_project, wait_seconds=1.0, max_waiting=1
     )
-    interceptor = KeyInterceptor(keys, unread=unread, pacer=admission.pacer)
+    interceptor = KeyInterceptor(keys, unread=unread, pacer=rpcs.admission.pacer)
     server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
-    traces = TraceService(settings, admission, appender)
-    native = IngestService(settings, admission, appender, known)
-    # No deserialiser, so that we tell what is wrong with the bytes; unary calls as streams, so that they are judged
-    # before their bytes are read.
-    export: _Handlers = {"Export": grpc.stream_unary_rpc_method_handler(traces.export)}
-    record: _Handlers = {
-        "Record": grpc.stream_unary_rpc_method_handler(native.record),
-        "Stream": grpc.stream_stream_rpc_method_handler(native.stream),
-    }
-    server.add_generic_rpc_handlers(
-        (
-            grpc.method_handlers_generic_handler(otlp.SERVICE, export),
-            grpc.method_handlers_generic_handler(ingest.SERVICE, record),
-            grpc.method_handlers_generic_handler(QUERY_SERVICE.full_name, proxy.forwarded(query, QUERY_SERVICE)),
-            prompts.handlers(),
-            datasets.handlers(),
-            experiments.handlers(),
-            scores.handlers(Definitions(settings, admission, appender, query, known.configs), query),
-        )
-    )
+    server.add_generic_rpc_handlers((*handlers, service_handler(query, QUERY_SERVICE, {})))
     address = f"{settings.host}:{settings.port}"
     try:
         return server, server.add_insecure_port(address)
@@ -87,8 +58,45 @@ def create_server(
 
 
 def query_channel(settings: GatewaySettings) -> grpc.aio.Channel:
-    """To the query service, connected when needed."""
+    """Return a channel to the query service, which connects when it is needed."""
     return grpc.aio.insecure_channel(settings.query, options=_QUERY_OPTIONS)
+
+
+async def report_health(health: Health, appender: Appender, kafka: KafkaSettings, query: grpc.aio.Channel) -> None:
+    """Keep the health of each service up to date, for ever.
+
+    Writes serve while the log takes them, reads while the query service does. The process as a whole serves as long as
+    it runs: each half is of use without the other.
+    """
+    log_answers = True
+
+    async def check_log() -> None:
+        nonlocal log_answers
+        while True:
+            log_answers = await answers(kafka, TRACES, within=_CHECK_TIMEOUT_SECONDS)
+            await asyncio.sleep(_LOG_CHECK_SECONDS)
+
+    async def report_writes() -> None:
+        while True:
+            for service in (otlp.SERVICE, ingest.SERVICE):
+                await health.set(service, serving=log_answers and appender.unavailable is None)
+            await asyncio.sleep(_CHECK_SECONDS)
+
+    async def report_reads() -> None:
+        while True:
+            await health.set(QUERY_SERVICE.full_name, serving=await _is_serving(query))
+            await asyncio.sleep(_CHECK_SECONDS)
+
+    await asyncio.gather(check_log(), report_writes(), report_reads())
+
+
+async def _is_serving(query: grpc.aio.Channel) -> bool:
+    request = HealthCheckRequest(service=QUERY_SERVICE.full_name)
+    try:
+        response = await HealthStub(query).Check(request, timeout=_CHECK_TIMEOUT_SECONDS)
+    except grpc.aio.AioRpcError:
+        return False
+    return bool(response.status == HealthCheckResponse.SERVING)
 
 
 def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
@@ -103,41 +111,3 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 60_000),  # a peer that is gone is noticed
         ("grpc.keepalive_timeout_ms", 20_000),
     ]
-
-
-_LOOK_SECONDS = 0.5
-_ASK_SECONDS = 3.0
-"""Between two questions to the log, which may be silent without an append that shows it."""
-_PATIENCE = 3.0
-
-
-async def tell_health(health: Health, appender: Appender, kafka: KafkaSettings, query: grpc.aio.Channel) -> None:
-    """Say it for ever."""
-    log_answers = True
-
-    async def ask_log() -> None:
-        nonlocal log_answers
-        while True:
-            log_answers = await answers(kafka, TRACES, within=_PATIENCE)
-            await asyncio.sleep(_ASK_SECONDS)
-
-    async def tell_writes() -> None:
-        while True:
-            for service in (otlp.SERVICE, ingest.SERVICE):
-                await health.set(service, serving=log_answers and appender.unavailable is None)
-            await asyncio.sleep(_LOOK_SECONDS)
-
-    async def tell_reads() -> None:
-        while True:
-            await health.set(QUERY_SERVICE.full_name, serving=await _gives(query))
-            await asyncio.sleep(_LOOK_SECONDS)
-
-    await asyncio.gather(ask_log(), tell_writes(), tell_reads())
-
-
-async def _gives(query: grpc.aio.Channel) -> bool:
-    try:
-        answer = await HealthStub(query).Check(HealthCheckRequest(service=QUERY_SERVICE.full_name), timeout=_PATIENCE)
-    except grpc.aio.AioRpcError:
-        return False
-    return bool(answer.status == HealthCheckResponse.SERVING)

@@ -1,1 +1,1 @@
-"""PromptService at the door: commands that the log decides; reads from memory, Redis, the query service; watching."""
+"""PromptService at the gateway: commands that the log decides, cached reads, and watches."""

@@ -1,54 +1,57 @@
-"""Look-ups that are asked for in the same turn of the event loop travel together."""
+"""Many single look-ups, made as few large ones."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-Asked = TypeVar("Asked")
-Found = TypeVar("Found")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
-class Together(Generic[Asked, Found]):
-    """Many single look-ups, made as few large ones."""
+class BatchLoader(Generic[K, V]):
+    """Loads the keys that are wanted in the same turn of the event loop together."""
 
     def __init__(
-        self, look_up: Callable[[Sequence[Asked]], Awaitable[Sequence[Found]]], *, most: int, at_once: int
+        self, load_many: Callable[[Sequence[K]], Awaitable[Sequence[V]]], *, batch_size: int, concurrency: int
     ) -> None:
-        """`look_up` answers for each, in order; it is asked for at most `most`, and so many times `at_once`."""
-        self._look_up, self._most = look_up, most
-        self._room = asyncio.Semaphore(at_once)
-        self._waiting: list[tuple[Asked, asyncio.Future[Found]]] = []
+        """`load_many` returns a value for each key, in order; it is called for `batch_size` keys at most.
+
+        So many calls of it as `concurrency` says are made at the same time.
+        """
+        self._load_many, self._batch_size = load_many, batch_size
+        self._calls = asyncio.Semaphore(concurrency)
+        self._waiting: list[tuple[K, asyncio.Future[V]]] = []
         self._under_way: set[asyncio.Task[None]] = set()
 
     @property
     def is_idle(self) -> bool:
-        """Nobody waits for anything."""
+        """Whether nobody waits for anything."""
         return not self._waiting and not self._under_way
 
-    async def ask(self, asked: Asked) -> Found:
-        """What is found for one."""
-        future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
-        self._waiting.append((asked, future))
+    async def load(self, key: K) -> V:
+        """Return the value of a key; raises what the look-up raises of which it is a part."""
+        future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        self._waiting.append((key, future))
         if len(self._waiting) == 1:
-            task = asyncio.create_task(self._depart())
+            task = asyncio.create_task(self._load_waiting())
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
         return await future
 
-    async def _depart(self) -> None:
+    async def _load_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
-        parts = [waiting[begin : begin + self._most] for begin in range(0, len(waiting), self._most)]
-        await asyncio.gather(*map(self._travel, parts))
+        batches = [waiting[begin : begin + self._batch_size] for begin in range(0, len(waiting), self._batch_size)]
+        await asyncio.gather(*map(self._load_batch, batches))
 
-    async def _travel(self, part: Sequence[tuple[Asked, "asyncio.Future[Found]"]]) -> None:
+    async def _load_batch(self, batch: Sequence[tuple[K, "asyncio.Future[V]"]]) -> None:
         try:
-            async with self._room:
-                found = await self._look_up([asked for asked, _ in part])
+            async with self._calls:
+                values = await self._load_many([key for key, _ in batch])
         except Exception as error:
-            for _, future in part:
+            for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), its in zip(part, found, strict=True):
+        for (_, future), value in zip(batch, values, strict=True):
             if not future.done():
-                future.set_result(its)
+                future.set_result(value)

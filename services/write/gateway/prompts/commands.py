@@ -1,85 +1,76 @@
-"""Commands about prompts: checked, appended, and answered with the log's verdict."""
+"""Commands about prompts: CreatePrompt, MoveLabels, RollBackLabel and ArchivePrompt.
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+The log decides: what a command meets follows from its place in it (docs/decisions/0015). So the gateway appends first,
+and then asks the query service for the verdict.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_proto.v1 import prompts_pb2 as pb
-from lodestream_proto.v1.event_pb2 import Event, Producer
-from lodestream_proto.v1.query_pb2 import WaitFor
+from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceStub
 
-from services.write.gateway.admission import Admission, OverQuotaError, Room
-from services.write.gateway.prompts.lookup import Store
-from services.write.gateway.proxy import metadata_of
+from services.write.gateway.admission import Room
+from services.write.gateway.parsing import parse_request
+from services.write.gateway.prompts.lookup import PromptLookup
 from services.write.gateway.records import new_event_id
-from services.write.gateway.spans import append_all
-from services.write.gateway.write_rpc import exhausted, producer_of, read, the_request
-from shared.event_log.append import Appender, Record
-from shared.event_log.position import to_token
+from services.write.gateway.write_rpc import WriteCall, WriteRpcs
 from shared.event_log.topics import PROMPTS
-from shared.rules.prompts import (
-    check_archival,
-    check_creation,
-    check_move,
-    check_roll_back,
-    command_id,
-)
-from shared.runtime.refusal import Context, RefusedError, UnavailableError, answering
-from shared.runtime.settings import GatewaySettings
+from shared.rules.prompts import check_archival, check_creation, check_move, check_roll_back, command_id
+from shared.runtime.refusal import RefusedError
+
+VERDICT_SECONDS = 3.0
+"""The longest a writer waits for the verdict once the log has the command."""
+_CODES = {
+    pb.PROMPT_REFUSAL_CONFLICT: grpc.StatusCode.ABORTED,
+    pb.PROMPT_REFUSAL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A command of PromptService: an RPC whose request holds a command id and a payload of the event catalogue."""
+class CommandKind:
+    """A kind of command: an RPC whose request holds a command id and a payload of the event catalogue."""
 
     rpc: str
     request: type[Message]
     field: str
-    """Of the payload in the request."""
+    """The payload's field in the request."""
     event_field: str
-    """Of the payload in Event."""
+    """The payload's field in Event."""
     check: Callable[[Any, str], None]
-    answer: Callable[[pb.GetVerdictResponse, str], Message]
-    """The response to a verdict that says done, and the command's position."""
+    """Raises InvalidError when the payload, in a field of this name, can't be taken."""
+    response: Callable[[pb.GetVerdictResponse, str], Message]
+    """Makes the response of a verdict that says done, and the command's position."""
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class PromptCommand:
     """A command that may be appended."""
 
-    kind: Kind
+    kind: CommandKind
     command_id: str
     payload: Any
 
     @property
     def prompt_name(self) -> str:
-        """Of the prompt it is about."""
+        """The name of the prompt that it changes."""
         return str(self.payload.prompt_name)
 
-    def record(self, project_id: str, producer: Producer) -> Record:
-        """The record of the log; all commands about a prompt are in one partition, in the order of their offsets."""
-        now = Timestamp()
-        now.GetCurrentTime()
-        event = Event(
-            event_id=self.command_id, project_id=project_id, occurred_at=now, received_at=now, producer=producer
-        )
-        getattr(event, self.kind.event_field).CopyFrom(self.payload)
-        return Record(PROMPTS, f"{project_id}/{self.prompt_name}".encode(), event.SerializeToString())
 
-
-def read_command(kind: Kind, request: bytes, room: Room) -> Command:
-    """The command in a request, for which room is held; without an id it gets one.
+def read_command(kind: CommandKind, request: bytes, room: Room) -> PromptCommand:
+    """Return the command in a request, for which room is held; without an id it gets a new one.
 
     Raises InvalidError naming the field that is wrong.
     """
-    asked: Any = read(kind.request, request)
-    payload = getattr(asked, kind.field)
+    parsed: Any = parse_request(kind.request, request)
+    payload = getattr(parsed, kind.field)
     room.charge_payload(payload, kind.field)
     kind.check(payload, kind.field)
-    return Command(kind, command_id(asked.command_id) if asked.command_id else new_event_id(), payload)
+    return PromptCommand(kind, command_id(parsed.command_id) if parsed.command_id else new_event_id(), payload)
 
 
 def _created(verdict: pb.GetVerdictResponse, position: str) -> Message:
@@ -99,82 +90,57 @@ def _archived(verdict: pb.GetVerdictResponse, position: str) -> Message:
 
 
 KINDS = (
-    Kind("CreatePrompt", pb.CreatePromptRequest, "prompt", "prompt_version_created", check_creation, _created),
-    Kind("MoveLabels", pb.MoveLabelsRequest, "move", "prompt_labels_moved", check_move, _moved),
-    Kind(
+    CommandKind("CreatePrompt", pb.CreatePromptRequest, "prompt", "prompt_version_created", check_creation, _created),
+    CommandKind("MoveLabels", pb.MoveLabelsRequest, "move", "prompt_labels_moved", check_move, _moved),
+    CommandKind(
         "RollBackLabel", pb.RollBackLabelRequest, "roll_back", "prompt_label_rolled_back", check_roll_back, _rolled_back
     ),
-    Kind("ArchivePrompt", pb.ArchivePromptRequest, "archive", "prompt_archived", check_archival, _archived),
+    CommandKind("ArchivePrompt", pb.ArchivePromptRequest, "archive", "prompt_archived", check_archival, _archived),
 )
 
 
-VERDICT_SECONDS = 3.0
-"""The longest a writer waits for the verdict once the log has the command."""
-_ANSWER_SECONDS = 0.2  # left of the caller's deadline to answer in
-_CODES = {
-    pb.PROMPT_REFUSAL_CONFLICT: grpc.StatusCode.ABORTED,
-    pb.PROMPT_REFUSAL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
-}
-Method = Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]
+class PromptCommands:
+    """Appends commands, and answers with the verdict; the same command id again gives the same verdict."""
 
+    def __init__(self, rpcs: WriteRpcs, query: grpc.aio.Channel, lookup: PromptLookup) -> None:
+        self._rpcs, self._lookup = rpcs, lookup
+        self._query: Any = PromptServiceStub(query)
 
-class Writes:
-    """Answers with the verdict, or with UNAVAILABLE; the same command id again gives the same verdict."""
+    def methods(self) -> "dict[str, grpc.RpcMethodHandler[bytes, bytes]]":
+        """Return the handlers of the RPCs by name, from bytes to bytes."""
+        return {kind.rpc: self._rpcs.unary(kind.rpc, partial(self._decide, kind)) for kind in KINDS}
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        admission: Admission,
-        appender: Appender,
-        query: grpc.aio.Channel,
-        store: Store,
-    ) -> None:
-        self._settings, self._admission, self._appender, self._store = settings, admission, appender, store
-        self._get_verdict: Any = query.unary_unary(
-            "/lodestream_proto.v1.PromptService/GetVerdict",
-            request_serializer=pb.GetVerdictRequest.SerializeToString,
-            response_deserializer=pb.GetVerdictResponse.FromString,
+    async def _decide(self, kind: CommandKind, call: WriteCall) -> Message:
+        """Append a command and return what the log has decided of it.
+
+        Args:
+            kind: The kind of command.
+            call: A request of this kind, with a command id (a UUID) or without.
+
+        Returns:
+            The kind's response, with the prompt's new revision and the position of the command.
+
+        Raises:
+            InvalidError: A field is wrong; the refusal names it.
+            RefusedError: ABORTED when the prompt is not at the revision that the command demands, NOT_FOUND when
+                there is no such prompt, version or label, FAILED_PRECONDITION for any other verdict that refuses it.
+            UnavailableError: Nothing is known to be stored, or the verdict is not known yet.
+        """
+        with call.hold_room() as room:
+            command = read_command(kind, call.request, room)
+            envelope = call.envelope(command.command_id)
+            record = envelope.record(PROMPTS, command.prompt_name.encode(), **{kind.event_field: command.payload})
+            position = await call.append([record])
+        verdict: pb.GetVerdictResponse = await call.read_back(
+            self._query.GetVerdict,
+            pb.GetVerdictRequest(command_id=command.command_id, prompt_name=command.prompt_name),
+            position,
+            what=f"command {command.command_id}",
+            pending="its verdict is not known yet",
+            hint=": the same command id again gives it",
+            seconds=VERDICT_SECONDS,
         )
-
-    def method(self, kind: Kind) -> Method:
-        """The RPC of a kind of command, bytes to bytes."""
-
-        async def call(requests: AsyncIterator[bytes], context: Context) -> bytes:
-            return await answering(kind.rpc, context, lambda: self._write(kind, requests, context))
-
-        return call
-
-    async def _write(self, kind: Kind, requests: AsyncIterator[bytes], context: Context) -> bytes:
-        try:
-            project_id = await self._admission.admit(context)
-            request = await the_request(requests)
-            with self._admission.hold(project_id, len(request)) as room:
-                command = read_command(kind, request, room)
-                record = command.record(project_id, producer_of(context))
-                positions = await append_all(self._appender, [record], context, most=self._settings.ack_seconds)
-        except OverQuotaError as refused:
-            raise exhausted(refused) from None
-        position = to_token(positions)
-        verdict = await self._verdict(command, position, context)
         if verdict.refusal:
             raise RefusedError(_CODES.get(verdict.refusal, grpc.StatusCode.FAILED_PRECONDITION), verdict.reason)
-        self._store.reach((project_id, command.prompt_name), position, verdict.revision)
-        return kind.answer(verdict, position).SerializeToString()
-
-    async def _verdict(self, command: Command, position: str, context: Context) -> pb.GetVerdictResponse:
-        remaining = context.time_remaining()
-        within = VERDICT_SECONDS if remaining is None else min(VERDICT_SECONDS, remaining - _ANSWER_SECONDS)
-        wait = WaitFor(position=position, timeout_ms=max(1, int(within * 1000)))
-        try:
-            verdict: pb.GetVerdictResponse = await self._get_verdict(
-                pb.GetVerdictRequest(command_id=command.command_id, prompt_name=command.prompt_name, wait_for=wait),
-                metadata=metadata_of(context),
-                timeout=max(0.001, within),
-                wait_for_ready=True,
-            )
-        except grpc.aio.AioRpcError as error:
-            raise UnavailableError(
-                f"the log has command {command.command_id} at {position}, its verdict is not known yet "
-                f"({error.code().name}): the same command id again gives it"
-            ) from None
-        return verdict
+        self._lookup.set_reached((call.project_id, command.prompt_name), position, verdict.revision)
+        return kind.response(verdict, position)

@@ -8,17 +8,26 @@ from dataclasses import dataclass, field
 from lodestream_proto.v1.prompt_cache_pb2 import PromptHead
 from lodestream_proto.v1.prompts_pb2 import GetPromptResponse, PromptOutcome, PromptSelector, PromptVersion
 
+from shared.runtime.lru_cache import LruCache
 from shared.storage.prompt_heads import PRODUCTION
 
-_MOST_BYTES = 4 * 1024 * 1024
-"""Of the versions of one head: who reads all versions of a prompt does not make it grow."""
-_OVERHEAD = 1_000
-"""Bytes of a head in memory, beside what it holds."""
+Key = tuple[str, str]
+"""Project and prompt name."""
+FRESH_SECONDS = 5.0
+"""The longest a head is answered from without a look-up, should no message have announced a change."""
+STALE_SECONDS = 60.0
+"""The longest a head is answered from while neither Redis nor the query service can say whether it still holds."""
+_MAX_VERSION_BYTES = 4 * 1024 * 1024
+"""The versions of one head: reading all versions of a prompt does not make it grow."""
+_HEAD_OVERHEAD_BYTES = 1_000
+"""What a head takes in memory, beside what it holds."""
+_REMEMBERED_FLOORS = 100_000
+"""Prompts whose highest revision is known; it is forgotten of those that changed longest ago."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where the labels of a prompt point, and what the versions there hold. An archived one has neither."""
+    """What the labels of a prompt point to, and what those versions hold. An archived prompt has neither."""
 
     revision: int
     """0: the project has no prompt of this name."""
@@ -26,28 +35,28 @@ class Head:
     latest: int
     """The highest version there is."""
     versions: dict[int, PromptVersion]
-    """By number, without labels and revision, which are the head's. Others may be added: they never change."""
-    answers: dict[int, bytes] = field(default_factory=dict)
-    """GetPromptResponse by version, encoded once."""
+    """Versions by number, without labels and revision, which are the head's. Others may be added: they never change."""
+    responses: dict[int, bytes] = field(default_factory=dict)
+    """GetPromptResponses by version, encoded once."""
 
     @property
     def size(self) -> int:
-        """Bytes in memory, about: each version twice, as a message and as an answer."""
-        return _OVERHEAD + 2 * sum(version.ByteSize() for version in self.versions.values())
+        """About how many bytes it takes in memory: each version twice, as a message and as a response."""
+        return _HEAD_OVERHEAD_BYTES + 2 * sum(version.ByteSize() for version in self.versions.values())
 
     def make_room(self, nbytes: int) -> None:
-        """Forget the versions that were added first when they and another of `nbytes` are more than a head holds."""
+        """Forget the versions that were added first, as far as another of `nbytes` needs their room."""
         sizes = {number: version.ByteSize() for number, version in self.versions.items()}
         total = nbytes + sum(sizes.values())
         for number, size in sizes.items():
-            if total <= _MOST_BYTES:
+            if total <= _MAX_VERSION_BYTES:
                 return
             total -= size
             del self.versions[number]
-            self.answers.pop(number, None)
+            self.responses.pop(number, None)
 
     def number_of(self, selector: PromptSelector) -> int:
-        """The version that is meant; 0: there is none."""
+        """Return the version that a selector means; 0 when there is none."""
         match selector.WhichOneof("which"):
             case "version":
                 return selector.version if selector.version <= self.latest else 0
@@ -56,100 +65,88 @@ class Head:
         return self.labels.get(PRODUCTION, 0)
 
     def version(self, number: int) -> PromptVersion:
-        """One of `versions` with its labels and the revision."""
-        found = PromptVersion()
-        found.CopyFrom(self.versions[number])
-        found.labels[:] = sorted(label for label, points_to in self.labels.items() if points_to == number)
-        found.revision = self.revision
-        return found
+        """Return one of `versions` with its labels and the revision."""
+        version = PromptVersion()
+        version.CopyFrom(self.versions[number])
+        version.labels[:] = sorted(label for label, points_to in self.labels.items() if points_to == number)
+        version.revision = self.revision
+        return version
 
-    def answer(self, number: int) -> bytes:
-        """GetPrompt's answer: one of `versions`, encoded."""
-        found = self.answers.get(number)
-        if found is None:
-            found = self.answers[number] = GetPromptResponse(prompt=self.version(number)).SerializeToString()
-        return found
+    def response(self, number: int) -> bytes:
+        """Return GetPrompt's response with one of `versions`, encoded."""
+        response = self.responses.get(number)
+        if response is None:
+            response = self.responses[number] = GetPromptResponse(prompt=self.version(number)).SerializeToString()
+        return response
 
     def outcome(self, selector: PromptSelector) -> PromptOutcome:
-        """What came of a selector whose version, if there is one, is one of `versions`."""
+        """Return what came of a selector whose version, if there is one, is one of `versions`."""
         number = self.number_of(selector)
         return PromptOutcome(prompt=selector, found=self.version(number) if number else None, revision=self.revision)
 
 
-def read_head(told: PromptHead) -> Head:
-    """The head that a lower layer tells of."""
-    if told.archived:
-        return Head(told.revision, {}, 0, {})
-    labels = {holder.label: holder.version for holder in told.labels}
-    return Head(told.revision, labels, told.latest_version, {version.version: version for version in told.versions})
-
-
-Key = tuple[str, str]
-"""Project and prompt name."""
-FRESH_SECONDS = 5.0
-"""The longest a head is answered from without a look, should no message have told of a change."""
-STALE_SECONDS = 60.0
-"""The longest a head is answered from while neither Redis nor the query service can say whether it still holds."""
-_FLOORS = 100_000
-"""Prompts of which the highest revision is known; of the least recently told ones it is forgotten."""
+def head_of(message: PromptHead) -> Head:
+    """Return the head in a message of Redis or the query service."""
+    if message.archived:
+        return Head(message.revision, {}, 0, {})
+    labels = {holder.label: holder.version for holder in message.labels}
+    return Head(
+        message.revision, labels, message.latest_version, {version.version: version for version in message.versions}
+    )
 
 
 @dataclass(slots=True)
-class Remembered:
-    """A head, since when it is known to hold, and what it takes."""
+class _CachedHead:
+    """A head, since when it is known to hold, and the bytes that it takes."""
 
     head: Head
     since: float
     size: int
 
 
-class Memory:
-    """Heads by project and name; the least recently used go when there is no room."""
+class HeadCache:
+    """Heads by project and name, bounded by bytes; the least recently used go first. One per process."""
 
     def __init__(self, max_bytes: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.bytes = 0
-        """Of all heads, about."""
+        """About how many bytes all heads take."""
         self._most, self._clock = max_bytes, clock
-        self._heads: OrderedDict[Key, Remembered] = OrderedDict()
-        self._floors: OrderedDict[Key, int] = OrderedDict()
+        self._heads: OrderedDict[Key, _CachedHead] = OrderedDict()
+        self._floors: LruCache[Key, int] = LruCache(_REMEMBERED_FLOORS)
         self._doubted_at = clock()
 
     def fresh(self, key: Key) -> Head | None:
-        """The head, if it may be answered from as it is."""
-        found = self._heads.get(key)
-        if found is None or found.head.revision < self._floors.get(key, 0):
+        """Return the head if it may be answered from without a look-up."""
+        cached = self._heads.get(key)
+        if cached is None or cached.head.revision < self.floor(key):
             return None
-        if found.since <= self._doubted_at or self._clock() - found.since > FRESH_SECONDS:
+        if cached.since <= self._doubted_at or self._clock() - cached.since > FRESH_SECONDS:
             return None
         self._heads.move_to_end(key)
-        return found.head
+        return cached.head
 
     def stale(self, key: Key) -> Head | None:
-        """The head, if it may be answered from while nobody can tell a newer one."""
-        found = self._heads.get(key)
-        return found.head if found and self._clock() - found.since <= STALE_SECONDS else None
+        """Return the head if it may be answered from while no newer one can be looked up."""
+        cached = self._heads.get(key)
+        return cached.head if cached and self._clock() - cached.since <= STALE_SECONDS else None
 
     def floor(self, key: Key) -> int:
-        """The highest revision that was seen or told; what is below is not looked at."""
-        return self._floors.get(key, 0)
+        """Return the highest revision of a prompt that is known of: heads of a lower one are out of date."""
+        return self._floors.peek(key) or 0
 
     def raise_floor(self, key: Key, revision: int) -> None:
-        """A revision was told of: what is older is no longer fresh, and no longer taken."""
-        if revision > self._floors.get(key, 0):
+        """Note that a prompt is at this revision at least: older heads are no longer fresh, and no longer taken."""
+        if revision > (self._floors.get(key) or 0):
             self._floors[key] = revision
-            if len(self._floors) > _FLOORS:
-                self._floors.popitem(last=False)
-        if key in self._floors:
-            self._floors.move_to_end(key)
 
     def doubt_all(self) -> None:
-        """Changes may have been missed: nothing is fresh until it was looked up again."""
+        """Note that changes may have been missed: nothing is fresh until it was looked up again."""
         self._doubted_at = self._clock()
 
     def keep(self, key: Key, head: Head, *, since: float) -> Head:
-        """What is remembered now: this head, with what the one before it knew of versions; the older of two is dropped.
+        """Cache a head, with the versions that the one before it had; the older of two is dropped.
 
-        `since` is when the look-up began: what changed later may not be in it.
+        Returns the head that is cached now. `since` is when the look-up began: what changed later may not be in it.
         """
         before = self._heads.get(key)
         if before and before.head.revision >= head.revision:
@@ -161,15 +158,15 @@ class Memory:
             for number, version in before.head.versions.items():
                 head.versions.setdefault(number, version)
         self.raise_floor(key, head.revision)
-        self._heads[key] = Remembered(head, since, size := head.size)
+        self._heads[key] = _CachedHead(head, since, size := head.size)
         self._make_room(size)
         return head
 
     def grew(self, key: Key) -> None:
-        """A version was added to the head."""
-        if found := self._heads.get(key):
-            before, found.size = found.size, found.head.size
-            self._make_room(found.size - before)
+        """Account for a version that was added to the head."""
+        if cached := self._heads.get(key):
+            before, cached.size = cached.size, cached.head.size
+            self._make_room(cached.size - before)
 
     def _make_room(self, size: int) -> None:
         self.bytes += size

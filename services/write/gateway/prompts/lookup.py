@@ -1,101 +1,134 @@
-"""Where a prompt is found: in this process's memory, else in Redis, else at the query service."""
+"""Where a prompt is found: in this process's memory, else in Redis, else at the query service (docs/decisions/0014).
+
+Revisions never go back: an older head than one that was seen or announced, of a late reader or a Redis that has
+forgotten, is not taken from Redis, and the query service is asked instead.
+"""
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from lodestream_proto.v1.prompt_cache_pb2 import GetPromptHeadsRequest, GetPromptHeadsResponse, PromptHead
+from lodestream_proto.v1.prompt_cache_pb2_grpc import PromptCacheServiceStub
 from lodestream_proto.v1.prompts_pb2 import GetPromptRequest, GetPromptResponse, PromptSelector, PromptVersion
+from lodestream_proto.v1.prompts_pb2_grpc import PromptServiceStub
 
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
-from services.write.gateway.prompts.batch_loader import Together
-from services.write.gateway.prompts.head_cache import Head, Key, Memory, read_head
+from services.write.gateway.prompts.batch_loader import BatchLoader
+from services.write.gateway.prompts.head_cache import Head, HeadCache, Key, head_of
+from shared.runtime.lru_cache import LruCache
 from shared.runtime.refusal import Context, RefusedError, UnavailableError
-from shared.runtime.single_flight import Flights
+from shared.runtime.single_flight import SingleFlight
 from shared.storage.prompt_cache import CacheAwayError, Miss, PromptCache, bare
+
+REDIS_SECONDS = 0.05
+"""The longest a call to Redis may take; beyond it Redis counts as away."""
+_REDIS_BATCH, _REDIS_CONCURRENCY = 200, 4
+_MAX_FILLS = 1_000
+_NO_TICKET = Miss("", first=True)
+"""Nothing is known, and nothing would be taken."""
+_QUERY_SECONDS = 3.0
+"""The longest a call to the query service may take."""
+_RECONNECT_SECONDS = 0.8
+"""The longest such a call waits for a query service that is away."""
+_QUERY_BATCH, _QUERY_CONCURRENCY = 20, 4
+"""Names in one call to the query service; calls of one caller at the same time."""
+_TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+_STALE_AFTER_SECONDS = 0.25
+"""The longest a reader waits for a look-up when the newest head that is known of is cached."""
+_MAX_TRIES = 3
+_REMEMBERED_POSITIONS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A project and the metadata that proves it."""
+    """The project on whose behalf something is looked up, and its key: the query service checks that itself."""
 
     project_id: str
     authorization: str
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """For calls to the query service."""
+        """The metadata of calls to the query service."""
         return (("authorization", self.authorization),)
 
 
 async def caller_of(admission: Admission, context: Context) -> Caller:
-    """Who calls.
-
-    Raises RefusedError when the key is none.
-    """
+    """Return the caller; raises RefusedError when its key is not valid."""
     project_id = await admission.project_of(context)
     metadata = dict(context.invocation_metadata() or ())
     return Caller(project_id, str(metadata["authorization"]))
 
 
-REDIS_SECONDS = 0.05
-"""The longest a call may take; beyond it Redis counts as away."""
-_REDIS_MOST, _REDIS_AT_ONCE = 200, 4
-_FILLING = 1_000
-NOTHING = Miss("", first=True)
-"""Nothing is known, and nothing is taken."""
+async def _call_query_service(method: Any, request: Any, caller: Caller) -> Any:
+    """Return the response. A channel that waits before it connects again fails at once: such a call is made anew."""
+    try:
+        try:
+            return await method(request, metadata=caller.metadata, timeout=_QUERY_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            return await method(request, metadata=caller.metadata, timeout=_RECONNECT_SECONDS, wait_for_ready=True)
+    except grpc.aio.AioRpcError as error:
+        if error.code() in _TRANSIENT:
+            raise UnavailableError("the prompt is in no cache, and the query service does not answer") from None
+        raise RefusedError(error.code(), error.details() or "") from None
 
 
-class Cache:
-    """Never raises, never waits long. One for a process."""
+class RedisLayer:
+    """Heads and versions in Redis while it answers, a miss while it does not.
+
+    It never raises, and never waits long. One per process.
+    """
 
     def __init__(self, redis: PromptCache) -> None:
         self._redis = redis
-        self._heads: Together[Key, PromptHead | Miss] = Together(self._look, most=_REDIS_MOST, at_once=_REDIS_AT_ONCE)
-        self._filling: set[asyncio.Task[None]] = set()
+        self._heads: BatchLoader[Key, PromptHead | Miss] = BatchLoader(
+            self._look, batch_size=_REDIS_BATCH, concurrency=_REDIS_CONCURRENCY
+        )
+        self._fills: set[asyncio.Task[None]] = set()
 
     async def head(self, key: Key) -> PromptHead | Miss:
-        """What Redis knows of a prompt."""
-        return await self._heads.ask(key)
+        """Return what Redis knows of a prompt."""
+        return await self._heads.load(key)
 
     async def version(self, key: Key, number: int) -> PromptVersion | None:
-        """A version without labels and revision, if Redis has it."""
+        """Return a version without labels and revision, if Redis has it."""
         try:
             return await self._redis.version(key, number)
         except CacheAwayError:
             return None
 
     def fill(self, key: Key, head: PromptHead, ticket: str) -> None:
-        """Offer what was read elsewhere after a miss with this ticket; nobody waits for that."""
+        """Offer a head that was read elsewhere after a miss with this ticket, without waiting for it."""
         self._begin(self._redis.offer({key: (head, ticket)}))
 
     def fill_version(self, key: Key, version: PromptVersion) -> None:
-        """Keep a version that was read elsewhere; nobody waits for that."""
+        """Keep a version that was read elsewhere, without waiting for it."""
         self._begin(self._redis.keep_version(key, version))
 
     async def close(self) -> None:
-        """Give up what is under way, and the connections."""
-        for task in self._filling:
+        """Give up what is under way, and close the connections."""
+        for task in self._fills:
             task.cancel()
-        await asyncio.gather(*self._filling, return_exceptions=True)
+        await asyncio.gather(*self._fills, return_exceptions=True)
         await self._redis.aclose()
 
     async def _look(self, keys: Sequence[Key]) -> Sequence[PromptHead | Miss]:
         try:
-            found = await self._redis.look(keys)
+            heads = await self._redis.look(keys)
         except CacheAwayError:
             metrics.REDIS_AWAY.set(1)
-            return [NOTHING] * len(keys)
+            return [_NO_TICKET] * len(keys)
         metrics.REDIS_AWAY.set(0)
-        return found
+        return heads
 
     def _begin(self, fill: Coroutine[Any, Any, object]) -> None:
-        if len(self._filling) >= _FILLING:
+        if len(self._fills) >= _MAX_FILLS:
             fill.close()
             return
 
@@ -106,167 +139,134 @@ class Cache:
                 metrics.REDIS_AWAY.set(1)
 
         task = asyncio.create_task(quietly())
-        self._filling.add(task)
-        task.add_done_callback(self._filling.discard)
+        self._fills.add(task)
+        task.add_done_callback(self._fills.discard)
 
 
-_QUERY_SECONDS = 3.0
-"""The longest a look-up may take."""
-_RECONNECT_SECONDS = 0.8
-"""The longest it waits for a query service that is away."""
-_QUERY_MOST, _QUERY_AT_ONCE = 20, 4
-"""Names in one call to the query service, calls of one caller at the same time."""
-_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
-
-
-class Origin:
-    """Heads and versions as Postgres has them. All raise RefusedError."""
+class QueryLayer:
+    """Heads and versions as Postgres has them, by the query service. All methods raise RefusedError."""
 
     def __init__(self, query: grpc.aio.Channel) -> None:
-        self._get_heads: Any = query.unary_unary(
-            "/lodestream_proto.v1.PromptCacheService/GetPromptHeads",
-            request_serializer=GetPromptHeadsRequest.SerializeToString,
-            response_deserializer=GetPromptHeadsResponse.FromString,
-        )
-        self._get_prompt: Any = query.unary_unary(
-            "/lodestream_proto.v1.PromptService/GetPrompt",
-            request_serializer=GetPromptRequest.SerializeToString,
-            response_deserializer=GetPromptResponse.FromString,
-        )
-        self._together: dict[Caller, Together[str, PromptHead]] = {}
+        self._cache: Any = PromptCacheServiceStub(query)
+        self._prompts: Any = PromptServiceStub(query)
+        self._loaders: dict[Caller, BatchLoader[str, PromptHead]] = {}
 
     async def head(self, key: Key, caller: Caller) -> PromptHead:
-        """The head of a prompt of the caller's project; of revision 0 when there is none."""
-        together = self._together.get(caller)
-        if together is None:
-            together = self._together[caller] = Together(
-                lambda names: self._heads(names, caller), most=_QUERY_MOST, at_once=_QUERY_AT_ONCE
+        """Return the head of a prompt of the caller's project; of revision 0 when there is none."""
+        loader = self._loaders.get(caller)
+        if loader is None:
+            loader = self._loaders[caller] = BatchLoader(
+                lambda names: self._heads(names, caller), batch_size=_QUERY_BATCH, concurrency=_QUERY_CONCURRENCY
             )
         try:
-            return await together.ask(key[1])
+            return await loader.load(key[1])
         finally:
-            if together.is_idle:
-                self._together.pop(caller, None)
+            if loader.is_idle:
+                self._loaders.pop(caller, None)
 
     async def version(self, key: Key, number: int, caller: Caller) -> PromptVersion:
-        """A version, without labels and revision."""
+        """Return a version without labels and revision."""
         request = GetPromptRequest(prompt=PromptSelector(name=key[1], version=number))
-        answer: GetPromptResponse = await _asking(self._get_prompt, request, caller)
-        return bare(answer.prompt)
+        response: GetPromptResponse = await _call_query_service(self._prompts.GetPrompt, request, caller)
+        return bare(response.prompt)
 
     async def _heads(self, names: Sequence[str], caller: Caller) -> Sequence[PromptHead]:
-        answer: GetPromptHeadsResponse = await _asking(self._get_heads, GetPromptHeadsRequest(names=names), caller)
-        return answer.heads
+        request = GetPromptHeadsRequest(names=names)
+        response: GetPromptHeadsResponse = await _call_query_service(self._cache.GetPromptHeads, request, caller)
+        return response.heads
 
 
-async def _asking(call: Any, request: Any, caller: Caller) -> Any:
-    """The answer. A channel that waits before it connects again says UNAVAILABLE at once: such a call is made anew."""
-    try:
-        try:
-            return await call(request, metadata=caller.metadata, timeout=_QUERY_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                raise
-            return await call(request, metadata=caller.metadata, timeout=_RECONNECT_SECONDS, wait_for_ready=True)
-    except grpc.aio.AioRpcError as error:
-        if error.code() in _PASSING:
-            raise UnavailableError("the prompt is in no cache, and the query service does not answer") from None
-        raise RefusedError(error.code(), error.details() or "") from None
-
-
-_PATIENCE = 0.25
-"""Seconds that a reader waits for a look-up when the newest that is known of is remembered."""
-_TRIES = 3
-_POSITIONS = 10_000
-
-
-class Store:
-    """Finds heads and versions. One for a process."""
+class PromptLookup:
+    """Finds heads and versions, each once for all who want it at the same time. One per process."""
 
     def __init__(
-        self, memory: Memory, cache: Cache, origin: Origin, *, clock: Callable[[], float] = time.monotonic
+        self, cache: HeadCache, redis: RedisLayer, query: QueryLayer, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._memory, self._cache, self._origin, self._clock = memory, cache, origin, clock
-        self._heads: Flights[Head] = Flights()
-        self._versions: Flights[PromptVersion] = Flights()
-        self._reached: OrderedDict[tuple[Key, str], int] = OrderedDict()
+        """`clock` is in seconds."""
+        self._cache, self._redis, self._query, self._clock = cache, redis, query, clock
+        self._heads: SingleFlight[Head] = SingleFlight()
+        self._versions: SingleFlight[PromptVersion] = SingleFlight()
+        self._reached: LruCache[tuple[Key, str], int] = LruCache(_REMEMBERED_POSITIONS)
 
-    def remembered(self, key: Key) -> Head | None:
-        """The head, if it can be answered from without any look-up."""
-        return self._memory.fresh(key)
+    def cached(self, key: Key) -> Head | None:
+        """Return the head if it can be answered from without any look-up."""
+        return self._cache.fresh(key)
 
     async def head(self, key: Key, caller: Caller, *, at_least: int = 0, or_stale: bool = True) -> Head:
-        """The head; with `or_stale` one that was true a minute ago at most, when nobody can tell in time.
+        """Return the head of a prompt.
 
-        Of a lower revision than `at_least` only if the query service says so.
-        Raises RefusedError when nobody can tell.
+        Args:
+            key: The project and the prompt's name.
+            caller: On whose behalf it is looked up.
+            at_least: The revision below which a head is taken from the query service only.
+            or_stale: Whether one will do that held a minute ago at most, when no other can be had in time.
+
+        Raises:
+            RefusedError: It can't be looked up.
         """
-        head = self._memory.fresh(key)
+        head = self._cache.fresh(key)
         if head is not None and head.revision >= at_least:
             return head
-        flight = self._heads.board((key, caller, at_least), lambda: self._look_up(key, caller, at_least))
-        stale = self._memory.stale(key) if or_stale else None
+        flight = self._heads.join((key, caller, at_least), lambda: self._look_up(key, caller, at_least))
+        stale = self._cache.stale(key) if or_stale else None
         if stale is None or stale.revision < at_least:
             return await asyncio.shield(flight)
-        is_newest = stale.revision >= self._memory.floor(key)  # else a later one is worth waiting for
-        await asyncio.wait([flight], timeout=_PATIENCE if is_newest else None)
+        is_newest = stale.revision >= self._cache.floor(key)  # else a later one is worth waiting for
+        await asyncio.wait([flight], timeout=_STALE_AFTER_SECONDS if is_newest else None)
         if flight.done() and not isinstance(flight.exception(), UnavailableError):
             return flight.result()
         metrics.PROMPT_READS.labels("stale").inc()
         return stale
 
     async def complete(self, key: Key, head: Head, number: int, caller: Caller) -> None:
-        """See to it that the head holds this version until something else is awaited; 0: nothing to do.
+        """Add a version to the head unless it is there, or `number` is 0; it stays until the caller awaits again.
 
-        Raises RefusedError when nobody can tell what it holds.
+        Raises RefusedError when it can't be looked up.
         """
         if not number or number in head.versions:
             return
-        flight = self._versions.board((key, caller, number), lambda: self._look_up_version(key, caller, number))
-        version = await asyncio.shield(flight)
+        version = await self._versions.run((key, caller, number), lambda: self._look_up_version(key, caller, number))
         head.make_room(version.ByteSize())
         head.versions[number] = version
-        self._memory.grew(key)
+        self._cache.grew(key)
 
-    def tell(self, key: Key, revision: int) -> None:
-        """The prompt is at least at this revision."""
-        self._memory.raise_floor(key, revision)
+    def raise_floor(self, key: Key, revision: int) -> None:
+        """Note that the prompt is at this revision at least."""
+        self._cache.raise_floor(key, revision)
 
     def doubt_all(self) -> None:
-        """Changes may not have been told."""
-        self._memory.doubt_all()
+        """Note that changes may have been missed."""
+        self._cache.doubt_all()
 
-    def reach(self, key: Key, position: str, revision: int) -> None:
-        """What was written at this position is in this revision of the prompt."""
-        self.tell(key, revision)
+    def set_reached(self, key: Key, position: str, revision: int) -> None:
+        """Note that what was written at this position is in this revision of the prompt."""
+        self.raise_floor(key, revision)
         self._reached[key, position] = revision
-        if len(self._reached) > _POSITIONS:
-            self._reached.popitem(last=False)
 
     def reached(self, key: Key, position: str) -> int | None:
-        """The revision that holds what was written at the position, if that is known here."""
-        return self._reached.get((key, position))
+        """Return the revision that holds what was written at the position, if that is known here."""
+        return self._reached.peek((key, position))
 
     async def _look_up(self, key: Key, caller: Caller, at_least: int) -> Head:
         since, ticket = self._clock(), ""
-        found = await self._cache.head(key)
-        if isinstance(found, Miss):
-            ticket = found.ticket
-        elif found.revision >= max(at_least, self._memory.floor(key)):
+        in_redis = await self._redis.head(key)
+        if isinstance(in_redis, Miss):
+            ticket = in_redis.ticket
+        elif in_redis.revision >= max(at_least, self._cache.floor(key)):
             metrics.PROMPT_READS.labels("redis").inc()
-            return self._memory.keep(key, read_head(found), since=since)
-        for _ in range(_TRIES):
+            return self._cache.keep(key, head_of(in_redis), since=since)
+        for _ in range(_MAX_TRIES):
             since = self._clock()
-            head = await self._origin.head(key, caller)
+            head = await self._query.head(key, caller)
             metrics.PROMPT_READS.labels("query").inc()
-            if head.revision >= self._memory.floor(key):  # else a change was told while we asked
-                self._cache.fill(key, head, ticket)
-                return self._memory.keep(key, read_head(head), since=since)
+            if head.revision >= self._cache.floor(key):  # else a change was announced meanwhile
+                self._redis.fill(key, head, ticket)
+                return self._cache.keep(key, head_of(head), since=since)
         raise UnavailableError(f"the read model has revision {head.revision} of the prompt, a later one was seen")
 
     async def _look_up_version(self, key: Key, caller: Caller, number: int) -> PromptVersion:
-        version = await self._cache.version(key, number)
+        version = await self._redis.version(key, number)
         if version is None:
-            version = await self._origin.version(key, number, caller)
-            self._cache.fill_version(key, version)
+            version = await self._query.version(key, number, caller)
+            self._redis.fill_version(key, version)
         return version

@@ -13,23 +13,40 @@ from lodestream_proto.v1.prompts_pb2 import PromptOutcome, PromptSelector, Watch
 
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
+from services.write.gateway.parsing import parse_request
 from services.write.gateway.prompts.head_cache import Head, Key
-from services.write.gateway.prompts.lookup import Caller, Store, caller_of
-from services.write.gateway.write_rpc import check_count, read
-from shared.rules.prompts import check_selector
+from services.write.gateway.prompts.lookup import Caller, PromptLookup, caller_of
+from shared.rules.prompts import check_count, check_selector
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import Context, InvalidError, RefusedError, UnavailableError, answering
 from shared.runtime.settings import GatewaySettings
 from shared.storage.prompt_cache import CacheAwayError, PromptCache
 
+log = structlog.get_logger()
+MAX_WATCHED = 1_000
+"""The most prompts in one stream."""
+SIGN_OF_LIFE_SECONDS = 10.0
+"""After so long without a change the client gets an empty response."""
 _STREAM_WEIGHT = 10
-"""A stream takes the memory of some prompts, whatever it watches."""
-_NOTHING = -1
-"""Below the revision 0 of a prompt that does not exist: that is news too."""
+"""A stream takes the memory of so many watched prompts, whatever it watches."""
+_NO_REVISION = -1
+"""Below the revision 0 of a prompt that does not exist: that is a change too."""
+_LOOK_UP_SECONDS, _UNANNOUNCED_LOOK_UP_SECONDS = 10.0, 3.0
+"""Between two look-ups of all that is watched: while changes are announced, and while they are not."""
+_SILENT_SECONDS, _GIVE_UP_SECONDS = 30.0, 60.0
+"""Without a look-up that succeeded: no more signs of life; the end of the stream."""
+_REFUSED_AFTER_SECONDS, _MAX_WAITING = 1.0, 100
+"""A refusal for watching too much is delayed: a client that calls again at once takes less of our time."""
+_FULL_BYTES = 1024 * 1024
+"""Changes that are enough for one message; clients take 4 MiB by default."""
+_RECONNECT_SECONDS = 1.0
 
 
-class Stream:
-    """What a client watches; of each prompt the newest head that it has not been sent."""
+class WatchStream:
+    """What one client watches: what it has been sent, and of each prompt the newest head that it has not been sent.
+
+    It is never sent an older revision than it has, and never has a backlog.
+    """
 
     def __init__(self, caller: Caller, request: WatchPromptsRequest, now: float) -> None:
         self.caller = caller
@@ -38,42 +55,42 @@ class Stream:
         """How many watched prompts it counts as."""
         self.ended: RefusedError | None = None
         self.is_new = True
-        """The first response comes at once, whether there is news or not."""
+        """The first response comes at once, whether there is a change or not."""
         self._has: dict[Key, int] = {}
         for watched in request.prompts:
-            key, known = (caller.project_id, watched.prompt.name), watched.known_revision or _NOTHING
-            self._has[key] = min(known, self._has.get(key, known))
-        self._held_at = dict.fromkeys(self._has, now)
-        self._pending: dict[Key, _Pending] = {}
+            key, revision = (caller.project_id, watched.prompt.name), watched.known_revision or _NO_REVISION
+            self._has[key] = min(revision, self._has.get(key, revision))
+        self._confirmed_at = dict.fromkeys(self._has, now)
+        self._pending: dict[Key, _PendingHead] = {}
         self._wake = asyncio.Event()
 
-    def known(self, key: Key) -> int:
-        """The revision that the client has; 0 for nothing."""
+    def revision(self, key: Key) -> int:
+        """Return the revision that the client has; 0 for none."""
         return max(0, self._has[key])
 
     def offer(self, key: Key, head: Head) -> None:
-        """A head that may be news; what the client has, or would get anyhow, is none."""
+        """Have a head sent, unless the client has it, or will get it or a newer one anyhow."""
         pending = self._pending.get(key)
         if head.revision > (pending.head.revision if pending else self._has[key]):
-            self._pending[key] = _Pending(head, deque(self.selectors[key]))
+            self._pending[key] = _PendingHead(head, deque(self.selectors[key]))
             self._wake.set()
 
-    def held(self, key: Key, now: float) -> None:
-        """The prompt was looked at: what the client has, or will be sent, is true."""
-        self._held_at[key] = now
+    def confirm(self, key: Key, now: float) -> None:
+        """Note that the prompt was looked up: what the client has, or will be sent, holds."""
+        self._confirmed_at[key] = now
 
     @property
-    def held_since(self) -> float:
-        """When the prompt was looked at that was not looked at for the longest time."""
-        return min(self._held_at.values())
+    def confirmed_since(self) -> float:
+        """When the prompt was looked up whose last look-up is the longest ago."""
+        return min(self._confirmed_at.values())
 
     def end(self, refused: RefusedError) -> None:
-        """The client is to be told this, and nothing more."""
+        """End the stream with this status."""
         self.ended = refused
         self._wake.set()
 
-    async def news(self, within: float) -> bool:
-        """Whether there is something to send, or the end; waits so many seconds for it."""
+    async def wait(self, within: float) -> bool:
+        """Return whether there is something to send, or the stream has ended; waits so many seconds for it."""
         if self._wake.is_set():
             return True
         try:
@@ -84,7 +101,7 @@ class Stream:
         return True
 
     def take(self) -> tuple[Key, Head, PromptSelector] | None:
-        """What is to be sent next, of one selector; None: there is nothing. The client has it then."""
+        """Return what is to be sent next, for one selector, as sent; None when there is nothing."""
         for key, pending in self._pending.items():
             selector = pending.selectors.popleft()
             if not pending.selectors:
@@ -97,7 +114,7 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pending:
+class _PendingHead:
     """A head, and the selectors of the client that it has not been sent for yet."""
 
     head: Head
@@ -105,81 +122,73 @@ class _Pending:
 
 
 def _by_prompt(project_id: str, request: WatchPromptsRequest) -> dict[Key, list[PromptSelector]]:
-    found: dict[Key, list[PromptSelector]] = {}
+    selectors: dict[Key, list[PromptSelector]] = {}
     for watched in request.prompts:
-        found.setdefault((project_id, watched.prompt.name), []).append(watched.prompt)
-    return found
-
-
-MAX_WATCHED = 1_000
-"""Prompts in one stream."""
-SIGN_SECONDS = 10.0
-"""After so long without news the client gets a sign of life."""
-_LOOK_SECONDS, _BLIND_LOOK_SECONDS = 10.0, 3.0
-"""Between two looks at all that is watched: while changes are told, and while they are not."""
-_DOUBT_SECONDS, _GIVE_UP_SECONDS = 30.0, 60.0
-"""Without a look that succeeded: no more signs of life; the end of the stream."""
-_REFUSED_AFTER_SECONDS, _MOST_WAITING = 1.0, 100
-"""Who watches too much waits for the refusal: one that calls again at once takes less of our time."""
-_ENOUGH_BYTES = 1024 * 1024
-"""Of changes for one message; clients take 4 MiB by default."""
+        selectors.setdefault((project_id, watched.prompt.name), []).append(watched.prompt)
+    return selectors
 
 
 @dataclass(slots=True)
-class _Watched:
-    """A prompt that somebody watches."""
+class _WatchedPrompt:
+    """The streams that watch a prompt, and the look-up of it that is under way."""
 
-    streams: set[Stream] = field(default_factory=set)
-    looking: asyncio.Task[None] | None = None
+    streams: set[WatchStream] = field(default_factory=set)
+    look_up: asyncio.Task[None] | None = None
     again: bool = False
-    """It changed while it was being looked at."""
+    """It may have changed since the look-up began."""
 
 
-class Watching:
-    """All streams of this process."""
+class PromptWatches:
+    """All streams of WatchPrompts in this process."""
 
     def __init__(
         self,
         admission: Admission,
-        store: Store,
+        lookup: PromptLookup,
         *,
-        told: Callable[[], bool],
+        is_listening: Callable[[], bool],
         settings: GatewaySettings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`told` says whether changes are told of at present."""
+        """`is_listening` returns whether changes are announced at present; `clock` is in seconds."""
         self._room = FairLimiter(
             "watched prompts",
             settings.watched_prompts,
             per_tenant=settings.watched_prompts_per_project,
             wait_seconds=_REFUSED_AFTER_SECONDS,
-            max_waiting=_MOST_WAITING,
+            max_waiting=_MAX_WAITING,
         )
-        self._admission, self._store, self._told, self._clock = admission, store, told, clock
-        self._watched: dict[Key, _Watched] = {}
-        self._streams: set[Stream] = set()
+        self._admission, self._lookup, self._is_listening, self._clock = admission, lookup, is_listening, clock
+        self._watched: dict[Key, _WatchedPrompt] = {}
+        self._streams: set[WatchStream] = set()
         self._draining = False
 
-    def look(self, key: Key) -> None:
-        """The prompt may have changed: look it up, once for all who watch it."""
+    def methods(self) -> "dict[str, grpc.RpcMethodHandler[bytes, bytes]]":
+        """Return the handler of the RPC by name, from bytes to bytes."""
+        return {"WatchPrompts": grpc.unary_stream_rpc_method_handler(self.watch)}
+
+    def refresh(self, key: Key) -> None:
+        """Look a prompt up that may have changed, once for all who watch it."""
         if (watched := self._watched.get(key)) is None:
             return
         watched.again = True
-        if watched.looking is None:
-            watched.looking = asyncio.create_task(self._look(key, watched))
+        if watched.look_up is None:
+            watched.look_up = asyncio.create_task(self._look_up(key, watched))
 
-    def look_at_all(self) -> None:
-        """Any prompt may have changed."""
+    def refresh_all(self) -> None:
+        """Look up all prompts that are watched."""
         for key in list(self._watched):
-            self.look(key)
+            self.refresh(key)
 
     async def run(self) -> None:
-        """Look at all from time to time, for ever: what nobody told of is seen as well."""
+        """Look up all from time to time, for ever: changes that were not announced are sent as well."""
         while True:
-            looked_at = self._clock()
-            while self._clock() - looked_at < (_LOOK_SECONDS if self._told() else _BLIND_LOOK_SECONDS):
+            refreshed_at = self._clock()
+            while self._clock() - refreshed_at < (
+                _LOOK_UP_SECONDS if self._is_listening() else _UNANNOUNCED_LOOK_UP_SECONDS
+            ):
                 await asyncio.sleep(0.5)
-            self.look_at_all()
+            self.refresh_all()
 
     def drain(self) -> None:
         """End all streams: their clients come back elsewhere, with what they have."""
@@ -187,35 +196,50 @@ class Watching:
         for stream in self._streams:
             stream.end(UnavailableError("the gateway is going away: connect again", retry_seconds=0.1))
 
-    async def stream(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
-        """WatchPrompts, bytes to bytes."""
+    async def watch(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
+        """Send the present state of prompts, and then every change.
+
+        Args:
+            request: A WatchPromptsRequest of 1 to 1,000 selectors, with the revisions that the client has.
+            context: The call, which may stay open for ever.
+
+        Yields:
+            WatchPromptsResponses: the first one at once, then one for each change, and an empty one after ten seconds
+            without any. What has been overtaken by a newer revision before it was sent is not sent.
+
+        Raises:
+            InvalidError: There are no selectors or too many, or one of them can't mean a prompt.
+            RefusedError: RESOURCE_EXHAUSTED when the project watches too many prompts; UNAUTHENTICATED when the key is
+                revoked.
+            UnavailableError: The gateway goes away, or prompts could not be looked up for a minute.
+        """
         stream = await answering("WatchPrompts.open", context, lambda: self._open(request, context))
         try:
-            await answering("WatchPrompts.open", context, lambda: self._look_first(stream))
+            await answering("WatchPrompts.open", context, lambda: self._look_up_first(stream))
             while True:
                 yield await answering("WatchPrompts", context, partial(self._next, stream))
         finally:
             self._close(stream)
 
-    async def _open(self, request: bytes, context: Context) -> Stream:
+    async def _open(self, request: bytes, context: Context) -> WatchStream:
         caller = await caller_of(self._admission, context)
-        asked = read(WatchPromptsRequest, request)
-        check_count(asked.prompts, "prompts", most=MAX_WATCHED)
-        if not asked.prompts:
+        parsed = parse_request(WatchPromptsRequest, request)
+        check_count(parsed.prompts, "prompts", most=MAX_WATCHED)
+        if not parsed.prompts:
             raise InvalidError("prompts", "are missing")
-        for n, watched in enumerate(asked.prompts):
+        for n, watched in enumerate(parsed.prompts):
             check_selector(watched.prompt, f"prompts[{n}].prompt")
-        stream = Stream(caller, asked, self._clock())
+        stream = WatchStream(caller, parsed, self._clock())
         await self._room.acquire(caller.project_id, stream.weight)
         self._streams.add(stream)
         for key in stream.selectors:
-            self._watched.setdefault(key, _Watched()).streams.add(stream)
+            self._watched.setdefault(key, _WatchedPrompt()).streams.add(stream)
         metrics.PROMPT_WATCHERS.set(len(self._streams))
         if self._draining:
             self.drain()
         return stream
 
-    def _close(self, stream: Stream) -> None:
+    def _close(self, stream: WatchStream) -> None:
         self._room.release(stream.caller.project_id, stream.weight)
         self._streams.discard(stream)
         for key in stream.selectors:
@@ -223,40 +247,40 @@ class Watching:
             watched.streams.discard(stream)
             if not watched.streams:
                 del self._watched[key]
-                if watched.looking:
-                    watched.looking.cancel()
+                if watched.look_up:
+                    watched.look_up.cancel()
         metrics.PROMPT_WATCHERS.set(len(self._streams))
 
-    async def _look_first(self, stream: Stream) -> None:
-        async def look(key: Key) -> None:
-            stream.offer(key, await self._store.head(key, stream.caller, at_least=stream.known(key)))
+    async def _look_up_first(self, stream: WatchStream) -> None:
+        async def look_up(key: Key) -> None:
+            stream.offer(key, await self._lookup.head(key, stream.caller, at_least=stream.revision(key)))
 
-        await asyncio.gather(*(look(key) for key in stream.selectors))
+        await asyncio.gather(*(look_up(key) for key in stream.selectors))
 
-    async def _next(self, stream: Stream) -> bytes:
-        """The next message, as soon as there is something to say: changes, or a sign of life."""
+    async def _next(self, stream: WatchStream) -> bytes:
+        """Return the next message, as soon as there is one to send: changes, or a sign of life."""
         while True:
             first, stream.is_new = stream.is_new, False
-            news = await stream.news(0 if first else SIGN_SECONDS)
+            has_changes = await stream.wait(0 if first else SIGN_OF_LIFE_SECONDS)
             if stream.ended:
                 raise stream.ended
-            if news:
+            if has_changes:
                 if changes := await self._changes(stream):
                     return changes
                 stream.is_new = first
                 continue
-            silence = self._clock() - stream.held_since
+            silence = self._clock() - stream.confirmed_since
             if silence > _GIVE_UP_SECONDS:
                 raise UnavailableError("nobody can tell whether what was sent still holds")
-            if first or silence < _DOUBT_SECONDS:
+            if first or silence < _SILENT_SECONDS:
                 return WatchPromptsResponse().SerializeToString()
 
-    async def _changes(self, stream: Stream) -> bytes:
-        """One message of what has changed, empty for nothing: the rest is made when the client has room for it."""
+    async def _changes(self, stream: WatchStream) -> bytes:
+        """Return one message of changes, empty for none: the rest is made when the client has room for it."""
         changes, size = list[PromptOutcome](), 0
-        while size <= _ENOUGH_BYTES and (taken := stream.take()):
+        while size <= _FULL_BYTES and (taken := stream.take()):
             key, head, selector = taken
-            await self._store.complete(key, head, head.number_of(selector), stream.caller)
+            await self._lookup.complete(key, head, head.number_of(selector), stream.caller)
             changes.append(outcome := head.outcome(selector))
             size += outcome.ByteSize()
         if not changes:
@@ -264,57 +288,53 @@ class Watching:
         metrics.PROMPT_CHANGES.inc()
         return WatchPromptsResponse(changes=changes).SerializeToString()
 
-    async def _look(self, key: Key, watched: _Watched) -> None:
+    async def _look_up(self, key: Key, watched: _WatchedPrompt) -> None:
         try:
-            while watched.again and (asking := next((each for each in watched.streams if not each.ended), None)):
+            while watched.again and (asker := next((each for each in watched.streams if not each.ended), None)):
                 watched.again = False
                 try:
-                    head = await self._store.head(key, asking.caller, or_stale=False)
+                    head = await self._lookup.head(key, asker.caller, or_stale=False)
                 except RefusedError as refused:
                     if refused.code == grpc.StatusCode.UNAUTHENTICATED:
-                        asking.end(refused)
-                        watched.again = True  # on behalf of another
-                    continue  # a look at all comes soon
+                        asker.end(refused)
+                        watched.again = True  # on behalf of another stream
+                    continue  # all are looked up again soon
                 self._offer(key, head, watched)
         finally:
-            watched.looking = None
+            watched.look_up = None
 
-    def _offer(self, key: Key, head: Head, watched: _Watched) -> None:
+    def _offer(self, key: Key, head: Head, watched: _WatchedPrompt) -> None:
         now = self._clock()
         for stream in watched.streams:
             stream.offer(key, head)
-            stream.held(key, now)
+            stream.confirm(key, now)
 
 
-log = structlog.get_logger()
-_PAUSE_SECONDS = 1.0
-
-
-class Telling:
-    """Listens for ever; after each pause in it, everything may have changed."""
+class ChangeListener:
+    """Listens to the changes that Redis announces, for ever; after each interruption everything may have changed."""
 
     def __init__(self, redis: PromptCache) -> None:
         self._redis = redis
-        self.listens = False
-        """Changes are told of now."""
+        self.is_listening = False
+        """Whether changes are announced now."""
 
-    async def run(self, store: Store, watching: Watching) -> None:
-        """Until cancelled."""
-        said = ""
+    async def run(self, lookup: PromptLookup, watches: PromptWatches) -> None:
+        """Listen until cancelled: cached heads that have changed give way, and streams are offered the new ones."""
+        reason = ""
         while True:
             try:
                 async for change in self._redis.changes():
                     if change is None:
-                        self.listens, said = True, ""
-                        store.doubt_all()
-                        watching.look_at_all()
+                        self.is_listening, reason = True, ""
+                        lookup.doubt_all()
+                        watches.refresh_all()
                     else:
                         key = (change.project_id, change.name)
-                        store.tell(key, change.revision)
-                        watching.look(key)
+                        lookup.raise_floor(key, change.revision)
+                        watches.refresh(key)
             except CacheAwayError as error:
-                if said != (said := str(error)):
-                    log.warning("no changes of prompts are told; they are looked for", error=said)
+                if reason != (reason := str(error)):
+                    log.warning("changes of prompts are not announced; they are looked up", error=reason)
             finally:
-                self.listens = False
-            await asyncio.sleep(_PAUSE_SECONDS)
+                self.is_listening = False
+            await asyncio.sleep(_RECONNECT_SECONDS)

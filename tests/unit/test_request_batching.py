@@ -10,7 +10,7 @@ from lodestream_proto.v1.event_pb2 import Event, Producer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 
-from services.write.gateway.batching import Sharing, SmallRequest
+from services.write.gateway.batching import RequestBatcher, SmallRequest
 from services.write.gateway.otlp_request import spans_of
 from services.write.gateway.records import Envelope
 from shared.event_log.append import Appender, LogUnavailableError, Record
@@ -50,8 +50,8 @@ def _opened(record: Record) -> ExportTraceServiceRequest:
     return request
 
 
-def sharing(log: HeldLog) -> Sharing:
-    return Sharing(cast("Appender", log), ack_seconds=5)
+def sharing(log: HeldLog) -> RequestBatcher:
+    return RequestBatcher(cast("Appender", log), ack_seconds=5)
 
 
 def small(trace: int, *, project: str = "p", producer: str = "x", payload: int = 0) -> SmallRequest:
@@ -61,7 +61,7 @@ def small(trace: int, *, project: str = "p", producer: str = "x", payload: int =
     return SmallRequest(envelope, raw.SerializeToString(), 1, its.trace_id)
 
 
-def start(shared: Sharing, *requests: SmallRequest, within: float = 5) -> list[asyncio.Task[Position]]:
+def start(shared: RequestBatcher, *requests: SmallRequest, within: float = 5) -> list[asyncio.Task[Position]]:
     return [asyncio.create_task(shared.append(request, within=within)) for request in requests]
 
 
