@@ -1,6 +1,7 @@
 """Answers and refusals: a call that is not answered has a status, a reason and, where it may pass, when to retry."""
 
 import asyncio
+import copyreg
 import random
 from collections.abc import Awaitable, Callable
 from traceback import clear_frames
@@ -28,6 +29,10 @@ class RefusedError(Exception):
     def __init__(self, code: grpc.StatusCode, reason: str, *, retry_seconds: float | None = None) -> None:
         super().__init__(reason)
         self.code, self.reason, self.retry_seconds = code, reason, retry_seconds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as it is: subclasses make their reasons of other arguments."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class InvalidError(RefusedError):

@@ -11,8 +11,11 @@ import pytest
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import ItemEvaluation
 
+from services.read.query.experiments.compare import Comparisons
+from services.read.query.read_context import Admission
 from shared.auth.keys import create_project
 from shared.runtime.refusal import RefusedError
+from shared.runtime.settings import QuerySettings
 from tests.conftest import StartService
 from tests.support.comparing import Comparing, comparing, item_id, metric
 
@@ -212,18 +215,23 @@ async def test_ten_thousand_items_and_ten_metrics_are_answered_by_the_service_in
     assert any("changed items are not listed" in warning for warning in answer.warnings)
 
 
-async def test_a_project_that_compares_much_keeps_no_other_waiting(project) -> None:
+async def test_a_project_that_compares_much_keeps_no_other_waiting(project, database) -> None:
     other = replace(project, project_id=f"{project.project_id}-other")
     await create_project(project.connection, other.project_id, "other")
     for each in (project, other):
         await each.dataset(20)
         for run in ("old", "new"):
             await each.run(run, range(20), passed(unless=4))
-    async with project.turns.hold(project.project_id):
-        second = asyncio.create_task(project.compare("old", "new"))
-        assert (await other.compare("old", "new")).metrics
+    settings = QuerySettings()
+    turns = Admission.of(settings).comparisons
+    comparisons = Comparisons(database, settings, turns)
+    request = pb.CompareExperimentsRequest(baseline_run_id="old", run_ids=["new"])
+    async with turns.hold(project.project_id):
+        second = asyncio.create_task(comparisons.compare_experiments(project.project_id, request))
+        assert (await comparisons.compare_experiments(other.project_id, request)).metrics
         assert not second.done(), "a project has one at a time"
     assert (await second).metrics
+    comparisons.close()
 
 
 async def test_a_service_that_has_compared_nothing_has_not_loaded_scipy() -> None:

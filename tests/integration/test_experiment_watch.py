@@ -18,6 +18,7 @@ from lodestream_proto.v1.experiments_pb2_grpc import add_ExperimentServiceServic
 
 from services.all_in_one.processes import Ground
 from services.read.query.database import Database
+from services.read.query.experiments.compare import Comparisons
 from services.read.query.experiments.service import ExperimentService
 from services.read.query.freshness import LogEnds
 from services.read.query.read_context import Admission, ReadContext
@@ -221,7 +222,8 @@ async def counting(reading: Reading, admission: Admission | None = None) -> Asyn
         connection.add_query_logger(asked.append)
 
     pool = await connect_pool(reader_dsn(reading.dsn), application="test", setup=listen)
-    service = ExperimentService(reads_of(pool, limits))  # type: ignore[abstract]
+    comparisons = Comparisons(reading.dsn, QuerySettings(), limits.comparisons)
+    service = ExperimentService(reads_of(pool, limits), comparisons)  # type: ignore[abstract]
     server, looking = grpc.aio.server(), asyncio.create_task(service.watcher.run())
     add_ExperimentServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")

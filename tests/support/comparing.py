@@ -18,15 +18,10 @@ from lodestream_proto.v1.score_event_pb2 import (
     SCORE_TYPE_TEXT,
 )
 
-from services.read.query.database import Database
-from services.read.query.experiments.compare import Comparisons
-from services.read.query.experiments.summaries import Summaries
-from services.read.query.read_context import Admission
+from services.read.query.experiments.compare import compare
 from shared.auth.keys import create_key, create_project
 from shared.rules.experiment_ids import dataset_id_of
-from shared.runtime.fairness import FairLimiter
-from shared.runtime.settings import QuerySettings
-from shared.storage.postgres import SEARCH_PATH, connect_pool
+from shared.storage.postgres import SEARCH_PATH
 from tests.support import experiments as told
 
 BEGAN = datetime(2026, 5, 1, tzinfo=UTC)
@@ -40,11 +35,7 @@ class Comparing:
     """A project's runs, and what compares them."""
 
     connection: asyncpg.Connection
-    database: Database
     project_id: str
-    comparisons: Comparisons
-    turns: FairLimiter
-    """Of all projects' comparisons."""
 
     async def dataset(self, items: int, *, version: int = 1, metadata: Callable[[int], str] = lambda _: "") -> None:
         """The dataset "questions" as it is at a version, with all items the same since its first."""
@@ -148,7 +139,8 @@ class Comparing:
     async def compare(self, baseline: str, *runs: str, **options: Any) -> pb.CompareExperimentsResponse:
         """As the query service compares them, in this process."""
         request = pb.CompareExperimentsRequest(baseline_run_id=baseline, run_ids=runs, **options)
-        return await self.comparisons.compare_experiments(self.database, self.project_id, request)
+        async with self.connection.transaction(isolation="repeatable_read", readonly=True):
+            return await compare(self.connection, self.project_id, request)
 
     async def ask(self, address: str, baseline: str, *runs: str, **options: Any) -> pb.CompareExperimentsResponse:
         """As a query service answers at an address, within what clients take by default."""
@@ -175,13 +167,10 @@ def metric(answer: pb.CompareExperimentsResponse, name: str, run_id: str = "") -
 async def comparing(database: str, project_id: str) -> AsyncIterator[Comparing]:
     """A project of its own in a database."""
     connection = await asyncpg.connect(database, server_settings={"search_path": SEARCH_PATH})
-    pool = await connect_pool(database, application="compare")
     try:
         await create_project(connection, project_id, project_id)
-        turns = Admission.of(QuerySettings()).comparisons
-        yield Comparing(connection, Database(pool, pool), project_id, Comparisons(Summaries(), turns), turns)
+        yield Comparing(connection, project_id)
     finally:
-        await pool.close()
         await connection.close()
 
 

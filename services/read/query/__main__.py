@@ -14,6 +14,7 @@ from lodestream_proto.v1.scores_pb2_grpc import ScoreServiceServicer, add_ScoreS
 
 from services.read.query.database import Database
 from services.read.query.datasets import DatasetService
+from services.read.query.experiments.compare import Comparisons
 from services.read.query.experiments.service import ExperimentService
 from services.read.query.freshness import LogEnds
 from services.read.query.get_trace import TraceReader
@@ -35,7 +36,7 @@ from shared.storage.migrate import reader_dsn
 log = structlog.get_logger()
 
 _SWITCH_SECONDS = 0.0005
-"""How soon a thread that computes (a comparison, a large tree) gives way to the event loop; Python's own is 5 ms."""
+"""How soon a thread that computes (a large tree, a large answer) gives way to the event loop; Python's own is 5 ms."""
 
 
 async def run(settings: QuerySettings) -> None:
@@ -62,7 +63,8 @@ async def run(settings: QuerySettings) -> None:
     datasets = DatasetService(read_context)  # type: ignore[abstract]
     leave_to_gateway(datasets, DatasetServiceServicer)
     add_DatasetServiceServicer_to_server(datasets, server)
-    experiments = ExperimentService(read_context)  # type: ignore[abstract]
+    comparisons = Comparisons(dsn, settings, read_context.admission.comparisons)
+    experiments = ExperimentService(read_context, comparisons)  # type: ignore[abstract]
     leave_to_gateway(experiments, ExperimentServiceServicer)
     add_ExperimentServiceServicer_to_server(experiments, server)
     health = Health(server)
@@ -78,6 +80,7 @@ async def run(settings: QuerySettings) -> None:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        comparisons.close()
         database.terminate()
 
 

@@ -1,7 +1,8 @@
 """Postgres as reads see it: connections that can only SELECT, of two kinds."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,7 +10,7 @@ import asyncpg
 import structlog
 
 from shared.runtime.settings import QuerySettings
-from shared.storage.postgres import DATABASE_ERRORS, connect_pool
+from shared.storage.postgres import DATABASE_ERRORS, SEARCH_PATH, connect_pool
 
 log = structlog.get_logger()
 
@@ -43,6 +44,36 @@ class Database:
         self.point_pool.terminate()
 
 
+@asynccontextmanager
+async def connect_snapshot(dsn: str, settings: QuerySettings) -> AsyncIterator[asyncpg.Connection]:
+    """Connect for one read whose statements all see the same moment."""
+    connection = await asyncpg.connect(
+        dsn,
+        timeout=5,
+        command_timeout=settings.statement_seconds + 2,
+        server_settings={
+            "application_name": "lodestream-query",
+            "search_path": SEARCH_PATH,
+            "timezone": "UTC",
+            **_session_settings(settings, _SEARCH_SETTINGS),
+        },
+    )
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection
+    finally:
+        connection.terminate()
+
+
+def _session_settings(settings: QuerySettings, planning: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "statement_timeout": str(round(settings.statement_seconds * 1000)),
+        "default_transaction_read_only": "on",
+        "jit": "off",
+        **planning,
+    }
+
+
 async def _pool(dsn: str, settings: QuerySettings, planning: Mapping[str, str]) -> asyncpg.Pool:
     while True:
         try:
@@ -52,12 +83,7 @@ async def _pool(dsn: str, settings: QuerySettings, planning: Mapping[str, str]) 
                 max_size=settings.connections,
                 command_timeout=settings.statement_seconds + 2,
                 reset=_keep_session,
-                server_settings={
-                    "statement_timeout": str(round(settings.statement_seconds * 1000)),
-                    "default_transaction_read_only": "on",
-                    "jit": "off",
-                    **planning,
-                },
+                server_settings=_session_settings(settings, planning),
             )
         except DATABASE_ERRORS as error:
             if isinstance(error, asyncpg.exceptions.ClientConfigurationError):

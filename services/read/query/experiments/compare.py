@@ -1,25 +1,24 @@
 """CompareExperiments: whether a run is better than another, and by how much."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
 import orjson
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentItemFinished, ExperimentRequested
-from lodestream_proto.v1.experiments_pb2 import CompareExperimentsRequest, CompareExperimentsResponse, ExperimentRun
+from lodestream_proto.v1.experiments_pb2 import CompareExperimentsRequest, CompareExperimentsResponse
 
-from services.read.query.database import Database
+from services.read.query.database import connect_snapshot
 from services.read.query.experiments.runs import find_run, messages_of
 from services.read.query.experiments.summaries import QUERIES, Row, Summaries
 from services.read.query.filters import lookable, required
-from services.read.query.paging import snapshot
 from services.read.query.read_context import COMPARISONS
+from services.read.query.work_process import WorkProcesses
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import InvalidError
+from shared.runtime.settings import QuerySettings
 
 _ITEMS = QUERIES["compare_items"]
 _EVALUATIONS = QUERIES["compare_evaluations"]
@@ -100,43 +99,58 @@ class RunData:
 
 
 class Comparisons:
-    """The comparisons of one service, few at a time, beside its event loop."""
+    """The comparisons of one service, few at a time, each in a process of its own."""
 
-    def __init__(self, summaries: Summaries, turns: FairLimiter) -> None:
-        self._summaries, self._turns = summaries, turns
-        self._threads = ThreadPoolExecutor(COMPARISONS, "compare")
+    def __init__(self, dsn: str, settings: QuerySettings, turns: FairLimiter) -> None:
+        self._dsn, self._settings, self._turns = dsn, settings, turns
+        self._processes = WorkProcesses(COMPARISONS)
 
     async def compare_experiments(
-        self, database: Database, project_id: str, request: CompareExperimentsRequest
+        self, project_id: str, request: CompareExperimentsRequest
     ) -> CompareExperimentsResponse:
         """Compare candidates with a baseline.
 
         Raises RefusedError: a field can't be used, the project has no such run, or it compares too much at once.
         """
-        checked = read_request(request)
+        read_request(request)
         async with self._turns.hold(project_id):
-            runs, data = await self._read(database, project_id, checked)
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, _answer, checked, runs, data)
+            answer = await self._processes.run(
+                compare_in_process, self._dsn, self._settings, project_id, request.SerializeToString()
+            )
+        return CompareExperimentsResponse.FromString(answer)
 
-    async def _read(
-        self, database: Database, project_id: str, checked: ComparisonRequest
-    ) -> tuple[Sequence[ExperimentRun], Sequence[RunData]]:
-        """Read all runs as they are at one moment, the baseline first."""
-        fields = {"baseline_run_id": checked.baseline_id} | {
-            f"run_ids[{n}]": id_ for n, id_ in enumerate(checked.run_ids)
-        }
-        async with snapshot(database) as connection:
-            rows = [await find_run(connection, project_id, run_id, field=field) for field, run_id in fields.items()]
-            all_evaluations = await evaluation_names(connection, project_id, [row["run_id"] for row in rows])
-            evaluations = checked.names_to_compare(all_evaluations)
-            values = sum(row["items_finished"] for row in rows) * max(1, len(evaluations))
-            if values > _MAX_VALUES:
-                raise InvalidError(
-                    "metrics", f"about {values:,} values; at most {_MAX_VALUES:,}: ask for fewer or fewer runs"
-                )
-            runs = await messages_of(connection, project_id, rows, self._summaries)
-            return runs, [await read_run(connection, project_id, row, evaluations) for row in rows]
+    def close(self) -> None:
+        """End the processes."""
+        self._processes.close()
+
+
+async def compare_in_process(dsn: str, settings: QuerySettings, project_id: str, request: bytes) -> bytes:
+    """Answer a serialized CompareExperimentsRequest with a connection of its own; see `compare`."""
+    async with connect_snapshot(dsn, settings) as connection:
+        response = await compare(connection, project_id, CompareExperimentsRequest.FromString(request))
+    return response.SerializeToString()
+
+
+async def compare(
+    connection: asyncpg.Connection, project_id: str, request: CompareExperimentsRequest
+) -> CompareExperimentsResponse:
+    """Compare candidates with a baseline, all as they are in the connection's snapshot.
+
+    Raises RefusedError as `Comparisons.compare_experiments` does.
+    """
+    # SciPy takes seconds to import: with the first comparison of a process.
+    from services.read.query.experiments.comparison_response import response_of
+
+    checked = read_request(request)
+    run_ids = {"baseline_run_id": checked.baseline_id} | {f"run_ids[{n}]": id_ for n, id_ in enumerate(checked.run_ids)}
+    rows = [await find_run(connection, project_id, run_id, field=field) for field, run_id in run_ids.items()]
+    all_evaluations = await evaluation_names(connection, project_id, [row["run_id"] for row in rows])
+    evaluations = checked.names_to_compare(all_evaluations)
+    values = sum(row["items_finished"] for row in rows) * max(1, len(evaluations))
+    if values > _MAX_VALUES:
+        raise InvalidError("metrics", f"about {values:,} values; at most {_MAX_VALUES:,}: ask for fewer or fewer runs")
+    runs = await messages_of(connection, project_id, rows, Summaries())
+    return response_of(checked, runs, [await read_run(connection, project_id, row, evaluations) for row in rows])
 
 
 def metric_name(name: str) -> str:
@@ -244,12 +258,3 @@ def metadata_of(item: DatasetItem) -> dict[str, str]:
         for key, value in (metadata.items() if isinstance(metadata, dict) else ())
         if not isinstance(value, list | dict)
     }
-
-
-def _answer(
-    checked: ComparisonRequest, runs: Sequence[ExperimentRun], data: Sequence[RunData]
-) -> CompareExperimentsResponse:
-    # SciPy takes seconds to import: with the first comparison.
-    from services.read.query.experiments.comparison_response import response_of
-
-    return response_of(checked, runs, data)

@@ -6,6 +6,7 @@ from functools import partial
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiments_pb2_grpc import ExperimentServiceServicer
 
+from services.read.query.database import Database
 from services.read.query.experiments.compare import Comparisons
 from services.read.query.experiments.items import list_experiment_items
 from services.read.query.experiments.runs import get_experiment, list_experiments
@@ -21,10 +22,9 @@ _TOPICS = (EXPERIMENTS,)
 class ExperimentService(ExperimentServiceServicer):
     """The reads of runs; the methods that start, pause and end them are the gateway's and are not served here."""
 
-    def __init__(self, read_context: ReadContext) -> None:
-        self._read_context = read_context
+    def __init__(self, read_context: ReadContext, comparisons: Comparisons) -> None:
+        self._read_context, self._comparisons = read_context, comparisons
         self._summaries = Summaries()
-        self._comparisons = Comparisons(self._summaries, read_context.admission.comparisons)
         self.watcher = RunWatcher(read_context, self._summaries)
 
     async def GetExperiment(  # noqa: N802 - gRPC's name
@@ -45,7 +45,12 @@ class ExperimentService(ExperimentServiceServicer):
     async def CompareExperiments(  # noqa: N802
         self, request: pb.CompareExperimentsRequest, context: Context
     ) -> pb.CompareExperimentsResponse:
-        return await self._read_context.run(self._comparisons.compare_experiments, request, context, _TOPICS)
+        async def compare(
+            _database: Database, project_id: str, request: pb.CompareExperimentsRequest
+        ) -> pb.CompareExperimentsResponse:
+            return await self._comparisons.compare_experiments(project_id, request)
+
+        return await self._read_context.run(compare, request, context, _TOPICS)
 
     async def WatchExperiment(  # noqa: N802
         self, request: pb.WatchExperimentRequest, context: Context
