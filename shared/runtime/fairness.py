@@ -267,7 +267,7 @@ class Pacer:
         """
         self.tenants.add(tenant)
         now, bucket = self._clock(), self._buckets.of(tenant)
-        if not (self._lateness.is_late and self.tenants.has_others(tenant)):
+        if not self._is_paced(tenant):
             bucket.take_available(1, now)
             return 0.0
         wait = bucket.wait(now)
@@ -275,11 +275,23 @@ class Pacer:
             wait += -(now + wait) % _TICK_SECONDS  # calls that go on together can share what they cost
         if wait > min(self._wait_seconds, self._wait_seconds if within is None else within):
             raise OverloadedError(
-                f"this project makes more than {self._rate:g} calls a second, its fair rate while others call",
+                f"this project makes more than {self._rate:g} calls a second, or fewer that are as much work: its fair"
+                " rate while others call",
                 retry_seconds=max(1.0, wait),
             )
         bucket.take(1, now)
         return wait
+
+    def charge(self, tenant: str, calls: float) -> None:
+        """Count a call that has gone on as so many more, which the tenant's next calls wait for."""
+        now, bucket = self._clock(), self._buckets.of(tenant)
+        if self._is_paced(tenant):
+            bucket.take(calls, now)
+        else:
+            bucket.take_available(calls, now)
+
+    def _is_paced(self, tenant: str) -> bool:
+        return self._lateness.is_late and self.tenants.has_others(tenant)
 
     async def _slow_down(self) -> None:
         """Let who is refused wait for it: one that calls again at once takes less of the process's time."""

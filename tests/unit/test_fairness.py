@@ -263,6 +263,19 @@ def test_calls_are_paced_only_while_the_process_is_late() -> None:
     assert not is_paced()
 
 
+def test_a_call_that_is_much_work_counts_as_several() -> None:
+    clock = Clock()
+    lateness = LoopLateness(late_seconds=0.02, hold_seconds=30, clock=clock)
+    calls = Pacer(lateness, per_second=10, burst_seconds=0.5, wait_seconds=5, clock=clock)
+    calls.tenants.add("b")
+    calls.charge("a", 1_000)
+    assert calls.reserve("a") == 0, "while the process keeps up, nothing is owed"
+    lateness.observe(0.02)
+    calls.charge("a", 20)
+    assert calls.reserve("a") == pytest.approx(2.0, abs=0.03)
+    assert calls.reserve("c") == 0
+
+
 def test_tenants_that_called_lately_are_known_in_bounded_memory() -> None:
     clock = Clock()
     tenants = RecentTenants(seconds=5, clock=clock)
