@@ -31,7 +31,9 @@ PROJECTIONS = {projection.topic: projection.name for projection in projections.P
 _PARTITIONS = {topic.name: topic.partitions for topic in TOPICS}
 _LOOK_SECONDS = 0.25
 _DEFAULT_WAIT_MS, _MAX_WAIT_MS = 5_000, 30_000
-_LONGEST_PAUSE = 0.1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
+_PAUSE_GROWTH = 1.3
+"""How much longer each pause of a wait is: it ends at most so much later, of what it took, than it could."""
 _QUERIES = load_queries(Path(__file__).with_suffix(".sql"))
 _POSITIONS = _QUERIES["get_positions"]
 _GET_STATUS = _QUERIES["get_status"]
@@ -103,7 +105,7 @@ async def wait_for(database: Database, request: WaitFor, time_left: float | None
     timeout = min(request.timeout_ms or _DEFAULT_WAIT_MS, _MAX_WAIT_MS) / 1000
     if time_left is not None:
         timeout = min(timeout, max(0.0, time_left - 0.1))
-    end, pause = time.monotonic() + timeout, 0.005
+    end, pause = time.monotonic() + timeout, _FIRST_PAUSE
     while missing := await _missing(database, positions):
         if time.monotonic() > end:
             raise RefusedError(
@@ -111,7 +113,7 @@ async def wait_for(database: Database, request: WaitFor, time_left: float | None
                 f"the read model does not hold {', '.join(missing)} after {timedelta(seconds=timeout)} yet",
             )
         await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = min(_PAUSE_GROWTH * pause, _LONGEST_PAUSE)
 
 
 async def get_status(
