@@ -33,23 +33,79 @@ Row = Mapping[str, Any]
 
 
 class DatasetService(DatasetServiceServicer):
-    """The reads of datasets; the methods that change them are the gateway's and are not served here."""
+    """The reads of datasets; the methods that change them are the gateway's and are not served here.
+
+    What every read may be refused with is said at QueryService.
+    """
 
     def __init__(self, read_context: ReadContext) -> None:
         self._read_context = read_context
 
     async def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> pb.GetDatasetResponse:  # noqa: N802 - gRPC's name
+        """Return a dataset as it is, or was at a version.
+
+        Args:
+            request: The name, and a version or an instant.
+            context: The call.
+
+        Returns:
+            The description, the number of items and the splits.
+
+        Raises:
+            InvalidError: The name or the version is wrong.
+            NotFoundError: The project has no such dataset, or it had none at that version.
+        """
         return await self._read_context.run(get_dataset, request, context, _TOPICS)
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:  # noqa: N802
+        """Return datasets by name.
+
+        Args:
+            request: A part of the name, whether to list archived ones; `page_size` (50 by default, at most 1,000) and
+                `page_token`.
+            context: The call.
+
+        Returns:
+            A page of datasets, and a token when there are more.
+
+        Raises:
+            InvalidError: A field or the token is wrong.
+        """
         return await self._read_context.run(list_datasets, request, context, _TOPICS)
 
     async def ListItems(self, request: pb.ListItemsRequest, context: Context) -> pb.ListItemsResponse:  # noqa: N802
+        """Return the items of a dataset at a version, in the order in which they were first recorded.
+
+        Args:
+            request: The dataset, splits and item ids (none: all), whether to list archived ones; `page_size` (50 by
+                default, at most 1,000) and `page_token`.
+            context: The call.
+
+        Returns:
+            A page of items, the version, and a token when there are more.
+
+        Raises:
+            InvalidError: A field or the token is wrong.
+            NotFoundError: The project has no such dataset or version.
+        """
         return await self._read_context.run(list_items, request, context, _TOPICS)
 
     async def DatasetHistory(  # noqa: N802
         self, request: pb.DatasetHistoryRequest, context: Context
     ) -> pb.DatasetHistoryResponse:
+        """Return the changes of a dataset, or of one of its items, the newest first.
+
+        Args:
+            request: The name, optionally an item id, `page_size` (50 by default, at most 1,000) and `page_token`.
+            context: The call.
+
+        Returns:
+            A page of changes, and a token when there are more.
+
+        Raises:
+            InvalidError: A field or the token is wrong.
+            NotFoundError: The project has no such dataset, or it never had the item.
+        """
         return await self._read_context.run(dataset_history, request, context, _TOPICS)
 
 

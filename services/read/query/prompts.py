@@ -46,30 +46,122 @@ _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
 
 class PromptService(PromptServiceServicer):
-    """The reads of prompts; the methods that change them are the gateway's and are not served here."""
+    """The reads of prompts; the methods that change them are the gateway's and are not served here.
+
+    What every read may be refused with is said at QueryService.
+    """
 
     def __init__(self, read_context: ReadContext) -> None:
         self._read_context = read_context
 
     async def GetPrompt(self, request: pb.GetPromptRequest, context: Context) -> pb.GetPromptResponse:  # noqa: N802 - gRPC's name
+        """Return a version of a prompt from the tables, now or as of an instant.
+
+        Args:
+            request: A selector: the name with a version or a label (`production` by default).
+            context: The call.
+
+        Returns:
+            The version, with its labels and the revision.
+
+        Raises:
+            InvalidError: The selector can't mean a prompt.
+            NotFoundError: The project has no such prompt, version or label.
+        """
         return await self._read_context.run(get_prompt, request, context, _WITHOUT_FRESHNESS)
 
     async def GetPrompts(self, request: pb.GetPromptsRequest, context: Context) -> pb.GetPromptsResponse:  # noqa: N802
+        """Return many prompts at once.
+
+        Args:
+            request: At most 1,000 selectors.
+            context: The call.
+
+        Returns:
+            An outcome for each, in order; one that is not there is no refusal.
+
+        Raises:
+            InvalidError: A selector can't mean a prompt, there are too many, or they are too large together.
+        """
         return await self._read_context.run(get_prompts, request, context, _WITHOUT_FRESHNESS)
 
     async def ListPrompts(self, request: pb.ListPromptsRequest, context: Context) -> pb.ListPromptsResponse:  # noqa: N802
+        """Return prompts by name.
+
+        Args:
+            request: A label, a tag, a part of the name, whether to list archived ones; `page_size` (50 by default, at
+                most 1,000) and `page_token`.
+            context: The call.
+
+        Returns:
+            A page of prompts, and a token when there are more.
+
+        Raises:
+            InvalidError: A field of the filter or the token is wrong.
+        """
         return await self._read_context.run(list_prompts, request, context, (PROMPTS,))
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Context) -> pb.ListVersionsResponse:  # noqa: N802
+        """Return the versions of a prompt, the newest first.
+
+        Args:
+            request: The name, `page_size` (50 by default, at most 1,000) and `page_token`.
+            context: The call.
+
+        Returns:
+            A page of versions, and a token when there are more.
+
+        Raises:
+            InvalidError: A field or the token is wrong.
+            NotFoundError: The project has no such prompt.
+        """
         return await self._read_context.run(list_versions, request, context, (PROMPTS,))
 
     async def LabelHistory(self, request: pb.LabelHistoryRequest, context: Context) -> pb.LabelHistoryResponse:  # noqa: N802
+        """Return the decided changes of a prompt's labels, the newest first.
+
+        Args:
+            request: The name, optionally a label, `page_size` (50 by default, at most 1,000) and `page_token`.
+            context: The call.
+
+        Returns:
+            A page of changes: who, when, from and to; and a token when there are more.
+
+        Raises:
+            InvalidError: A field or the token is wrong.
+            NotFoundError: The project has no such prompt.
+        """
         return await self._read_context.run(label_history, request, context, (PROMPTS,))
 
     async def PromptMetrics(self, request: pb.PromptMetricsRequest, context: Context) -> pb.PromptMetricsResponse:  # noqa: N802
+        """Return what generations made with each version of a prompt were like.
+
+        Args:
+            request: The name and a range of time.
+            context: The call.
+
+        Returns:
+            Counts, latencies, tokens and costs of each version.
+
+        Raises:
+            InvalidError: A field is wrong.
+        """
         return await self._read_context.run(prompt_metrics, request, context, (TRACES,))
 
     async def GetVerdict(self, request: pb.GetVerdictRequest, context: Context) -> pb.GetVerdictResponse:  # noqa: N802
+        """Return what the log has decided of a command.
+
+        Args:
+            request: The command id, the prompt's name, and the command's position to wait for.
+            context: The call.
+
+        Returns:
+            Done, with version and revision, or refused, with the reason.
+
+        Raises:
+            InvalidError: The command id or the name is wrong.
+            NotFoundError: There is no verdict yet.
+        """
         return await self._read_context.run(get_verdict, request, context, _WITHOUT_FRESHNESS)
 
 
@@ -82,6 +174,18 @@ class PromptCacheService(PromptCacheServiceServicer):
     async def GetPromptHeads(  # noqa: N802 - gRPC's name
         self, request: cache_pb.GetPromptHeadsRequest, context: Context
     ) -> cache_pb.GetPromptHeadsResponse:
+        """Return heads of prompts for a gateway's cache.
+
+        Args:
+            request: At most 1,000 names of prompts of the caller's project.
+            context: The call.
+
+        Returns:
+            A head for each, in order; of revision 0 when there is none.
+
+        Raises:
+            InvalidError: A name is wrong, or there are too many.
+        """
         return await self._read_context.run(get_prompt_heads, request, context, _WITHOUT_FRESHNESS)
 
 

@@ -65,7 +65,10 @@ Row = Mapping[str, Any]
 
 
 class ScoreService(ScoreServiceServicer):
-    """The reads of scores; DefineScoreConfig, which writes, is the gateway's and is not served here."""
+    """The reads of scores; DefineScoreConfig, which writes, is the gateway's and is not served here.
+
+    What every read may be refused with is said at QueryService.
+    """
 
     def __init__(self, read_context: ReadContext) -> None:
         self._read_context = read_context
@@ -73,19 +76,65 @@ class ScoreService(ScoreServiceServicer):
     async def ListScoreConfigs(  # noqa: N802 - gRPC's name
         self, request: pb.ListScoreConfigsRequest, context: Context
     ) -> pb.ListScoreConfigsResponse:
+        """Return the score configs of the project.
+
+        Args:
+            request: Whether to list archived ones.
+            context: The call.
+
+        Returns:
+            The configs.
+        """
         return await self._read_context.run(list_score_configs, request, context, _TOPICS)
 
     async def ListScores(self, request: pb.ListScoresRequest, context: Context) -> pb.ListScoresResponse:  # noqa: N802
+        """Return scores as they are now, the newest first.
+
+        Args:
+            request: A filter, `page_size` (50 by default, at most 1,000) and `page_token`.
+            context: The call.
+
+        Returns:
+            A page of scores, and a token when there are more.
+
+        Raises:
+            InvalidError: A field of the filter or the token is wrong.
+        """
         return await self._read_context.run(list_scores, request, context, _TOPICS)
 
     async def GetScoreHistory(  # noqa: N802
         self, request: pb.GetScoreHistoryRequest, context: Context
     ) -> pb.GetScoreHistoryResponse:
+        """Return everything that was recorded under one score id, the newest first.
+
+        Args:
+            request: The score id.
+            context: The call.
+
+        Returns:
+            Each score and retraction.
+
+        Raises:
+            InvalidError: The id is wrong.
+            NotFoundError: The project has no such score.
+        """
         return await self._read_context.run(get_score_history, request, context, _TOPICS)
 
     async def AggregateScores(  # noqa: N802
         self, request: pb.AggregateScoresRequest, context: Context
     ) -> pb.AggregateScoresResponse:
+        """Return counts, averages and distributions of scores.
+
+        Args:
+            request: A filter, and what to group by beside the name: day, hour, prompt version or release.
+            context: The call.
+
+        Returns:
+            A group for each name, and each value of what is grouped by.
+
+        Raises:
+            InvalidError: A field is wrong, or there are too many groups.
+        """
         reads_traces = request.grouping in (pb.SCORE_GROUPING_PROMPT_VERSION, pb.SCORE_GROUPING_RELEASE)
         topics = (TRACES, SCORES) if reads_traces else (SCORES,)
         return await self._read_context.run(aggregate_scores, request, context, topics)

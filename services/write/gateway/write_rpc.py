@@ -12,7 +12,9 @@ says what came of them:
             position = await call.append([record])
         return await call.read_back(self._query.GetDataset, ..., position, what="dataset 'questions'")
 
-Refusals become statuses here, and quotas what the kind of client understands.
+Refusals become statuses here: InvalidError and TooMuchError are INVALID_ARGUMENT, NotFoundError is NOT_FOUND,
+UnavailableError is UNAVAILABLE with RetryInfo, a quota what the RPC's clients understand. A call whose key is not valid
+is UNAUTHENTICATED before it reaches its method (docs/decisions/0028).
 """
 
 import time
