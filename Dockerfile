@@ -12,10 +12,10 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     --disable-pip-version-check --require-hashes -r requirements/runtime.lock
 COPY pyproject.toml LICENSE ./
 COPY proto proto
-COPY sdk sdk
+COPY evals evals
 COPY shared shared
 COPY services services
-RUN tools/bin/pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir wheels ./proto ./sdk . \
+RUN tools/bin/pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir wheels ./proto ./evals . \
  && tools/bin/pip --python /opt/lodestream/bin/python install --disable-pip-version-check --no-deps --no-index wheels/*
 
 FROM python:3.11-slim

@@ -10,12 +10,12 @@ PROTOS := $(wildcard proto/lodestream_proto/v1/*.proto)
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-.venv/ready: requirements/bootstrap.lock requirements/dev.lock pyproject.toml proto/pyproject.toml sdk/pyproject.toml
+.venv/ready: requirements/bootstrap.lock requirements/dev.lock pyproject.toml proto/pyproject.toml evals/pyproject.toml sdk/pyproject.toml
 	@echo "» setting up .venv from requirements/dev.lock (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.lock
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e proto -e sdk -e .
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e proto -e evals -e sdk -e .
 	@touch $@
 
 setup: .venv/ready ## make the locked environment
@@ -36,7 +36,7 @@ check: check-quick ## format, lint, spelling, migrations, types, import rules, t
 
 check-quick: .venv/ready ## the part of it that takes a second
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
-	@$(BIN)/ruff check --quiet --preview --select DOC102,DOC202,DOC403 sdk/src # what docstrings name is there
+	@$(BIN)/ruff check --quiet --preview --select DOC102,DOC202,DOC403 sdk/src evals/src # what docstrings name is there
 	@$(BIN)/typos
 	@$(BIN)/squawk --reporter gcc shared/storage/migrations/*/*.sql
 	@$(BIN)/buf lint proto && $(BIN)/buf format --diff --exit-code proto

@@ -2,7 +2,7 @@
 # Resolves the dependencies into universal, hashed locks that hold no download address.
 set -eu
 compile() { .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-    --no-emit-package lodestream --no-emit-package lodestream-proto --no-emit-package lodestream-server "$@"; }
+    --no-emit-package lodestream --no-emit-package lodestream-evals --no-emit-package lodestream-proto --no-emit-package lodestream-server "$@"; }
 compile requirements/bootstrap.in -o requirements/bootstrap.lock
 compile pyproject.toml --extra embedded --group build --group dev -o requirements/dev.lock
 compile pyproject.toml -c requirements/dev.lock -o requirements/runtime.lock

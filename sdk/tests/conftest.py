@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from lodestream import _diagnostics
 from lodestream._recording.clients import isolated
+from lodestream_evals import rate_limited_log
 
 from sdk.tests.collector import Collector
 from sdk.tests.programs import Programs, end_all
@@ -13,7 +14,7 @@ from sdk.tests.programs import Programs, end_all
 
 @pytest.fixture(autouse=True)
 def _nothing_told_yet() -> None:
-    _diagnostics._warned_at.clear()
+    rate_limited_log._warned_at.clear()
     _diagnostics._dropped_since_logged.clear()
 
 

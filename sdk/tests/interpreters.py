@@ -11,7 +11,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[2]
 _OLDEST = (3, 11)
-_SOURCES = os.pathsep.join(str(_ROOT / folder) for folder in ("sdk/src", "proto/gen"))
+_SOURCES = os.pathsep.join(str(_ROOT / folder) for folder in ("sdk/src", "evals/src", "proto/gen"))
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from lodestream import (
     Lodestream,
 )
 from lodestream._datasets import requests
-from lodestream._json.strict import NotJsonError, canonical_json, plain, strict_json
 from lodestream.testing import captured
+from lodestream_evals.strict_json import NotJsonError, canonical_json, plain, strict_json
 
 from sdk.tests.experiment_server import ExperimentServer
 

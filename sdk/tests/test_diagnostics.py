@@ -5,6 +5,7 @@ import logging
 import pytest
 from lodestream import _diagnostics
 from lodestream._diagnostics import never_raises, report_internal_error, warn_once
+from lodestream_evals import rate_limited_log
 
 
 def test_each_subject_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
@@ -17,7 +18,7 @@ def test_each_subject_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) ->
 def test_subjects_are_bounded() -> None:
     for number in range(10_000):
         warn_once(f"subject {number}", "x")
-    assert len(_diagnostics._warned_at) <= 1000
+    assert len(rate_limited_log._warned_at) <= 1000
 
 
 def test_logging_that_fails_is_no_matter() -> None:

@@ -55,7 +55,7 @@ async def test_a_schema_that_takes_for_ever_costs_only_itself():
 
 async def test_a_validator_that_is_killed_is_started_again():
     assert await judge(True, "1") is True
-    from lodestream.evaluators._schema_process import _the_process
+    from lodestream_evals.evaluators._schema_process import _the_process
 
     assert _the_process._process
     _the_process._process.kill()

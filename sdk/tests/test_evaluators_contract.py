@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import lodestream.evaluators
+import lodestream_evals.evaluators
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ OUTPUTS = JSON | st.sampled_from(['{"answer": {"days": 3}}', '{"days":', "It tak
 
 
 def test_every_file_is_a_kind_and_every_kind_is_tested():
-    files = {file.stem for file in Path(lodestream.evaluators.__path__[0]).glob("[!_]*.py")}
+    files = {file.stem for file in Path(lodestream_evals.evaluators.__path__[0]).glob("[!_]*.py")}
     assert files == KINDS.keys() | RUN_KINDS.keys()
     assert EVERY_KIND.keys() == KINDS.keys()
     assert EVERY_RUN_KIND.keys() == RUN_KINDS.keys()

@@ -20,7 +20,7 @@ from lodestream.evaluators import KINDS, RUN_KINDS, evaluator_of, run_evaluator_
 from sdk.tests.evaluator_specs import RUN_SPECS, SPECS
 
 PINS = json.loads((Path(__file__).parent / "evaluator_pins.json").read_text())
-PACKAGE = "lodestream.evaluators"
+PACKAGE = "lodestream_evals.evaluators"
 CONTRACT = {f"{PACKAGE}.{name}" for name in ("_case", "_errors", "_evaluator", "_extra", "_run", "_spec")}
 PRINT_REVISIONS = """
 import json, sys

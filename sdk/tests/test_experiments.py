@@ -23,9 +23,9 @@ from lodestream import (
     observe,
 )
 from lodestream._experiments import progress, requests
-from lodestream._json.strict import canonical_json
 from lodestream.evaluators import evaluator_of, run_evaluator_of
 from lodestream.testing import captured
+from lodestream_evals.strict_json import canonical_json
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.score_event_pb2 import SCORE_SOURCE_EVALUATOR
 

@@ -18,14 +18,18 @@ PAGES = {name: REFERENCE / f"{name.rpartition('.')[2]}.md" for name in (*MODULES
 
 
 def exported(module: ModuleType) -> set[str]:
-    """Return the public names of a module that are ours: a package's come from its modules, a module's are its own."""
+    """Return the public names of a module that are ours: a package's come from its modules, a module's are its own.
+
+    Those of evaluators and reports come from the package that the server uses as well.
+    """
     package = hasattr(module, "__path__")
+    origin = module.__name__.replace("lodestream.", "lodestream_evals.")
     return {
         name
         for name, value in vars(module).items()
         if not name.startswith("_") and not ismodule(value)
         if (home := getattr(value, "__module__", None))
-        if (home.startswith("lodestream.") if package else home == module.__name__)
+        if (home.startswith("lodestream.") if package else home == module.__name__ or home.startswith(f"{origin}."))
     }
 
 

@@ -20,7 +20,7 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lodestream._json.lenient import MAX_CHARS, to_json, to_text
+from lodestream_evals.lenient_json import MAX_CHARS, to_json, to_text
 
 ANY_TEXT = st.text(st.characters(codec=None))  # lone surrogates too
 JSON = st.recursive(

@@ -5,16 +5,8 @@ import logging
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lodestream._prompts.prompt import (
-    ChatPrompt,
-    Placeholder,
-    TextPrompt,
-    as_format_string,
-    chat_items,
-    fallback_of,
-    fill,
-    variables_in,
-)
+from lodestream._prompts.prompt import chat_items, fallback_of
+from lodestream_evals.prompt import ChatPrompt, Placeholder, TextPrompt, as_format_string, fill, variables_in
 
 NAMES = st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]), min_size=1).filter(
     lambda name: name == name.strip()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from lodestream.reports import Report, as_html, as_json, as_markdown, as_text
-from lodestream.reports._findings import findings
+from lodestream_evals.reports._findings import findings
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import ItemEvaluation
 

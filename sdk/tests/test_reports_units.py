@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from lodestream.reports._readable import inert, one_line, readable, shortened
-from lodestream.reports._units import Kind, interval, number, seconds, shown, signed, usd
+from lodestream_evals.reports._readable import inert, one_line, readable, shortened
+from lodestream_evals.reports._units import Kind, interval, number, seconds, shown, signed, usd
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from lodestream.mock import MockModel, Plan, answer
+from lodestream_evals.mock_model import MockPlanner, Plan, answer
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from services.mock_llm.behaviour import chance
@@ -73,7 +73,7 @@ async def complete(question: Question, behaviour: MockBehaviour, call: Call) -> 
 
 def _answering(question: Question, behaviour: MockBehaviour, *, stretch: float) -> Answering:
     reply = partial(answer, response_format=question.response_format, seed=behaviour.seed)
-    model = MockModel(
+    model = MockPlanner(
         question.model,
         seed=behaviour.seed,
         reply=reply,

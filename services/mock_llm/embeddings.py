@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from lodestream.mock import count_tokens
+from lodestream_evals.mock_model import count_tokens
 
 from services.mock_llm.errors import wrong
 from services.mock_llm.messages import model_of

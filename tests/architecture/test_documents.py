@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DECISIONS = ROOT / "docs" / "decisions"
-PUBLISHED = ("", "proto", "sdk")  # folders with a pyproject.toml
+PUBLISHED = ("", "proto", "evals", "sdk")  # folders with a pyproject.toml
 
 
 @pytest.mark.parametrize("page", sorted(DECISIONS.glob("[0-9]*.md")), ids=lambda page: page.stem[:4])
@@ -28,7 +28,7 @@ def test_no_two_decisions_share_a_number() -> None:
 
 def test_the_files_that_contributing_names_exist() -> None:
     """Names with a folder are paths from the root; others are of a file somewhere in the tree."""
-    folders = ("docs", "proto", "requirements", "sdk", "services", "shared", "tests")
+    folders = ("docs", "evals", "proto", "requirements", "sdk", "services", "shared", "tests")
     names = {path.name for folder in folders for path in (ROOT / folder).rglob("*")} | {
         path.name for path in ROOT.iterdir()
     }

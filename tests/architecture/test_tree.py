@@ -47,7 +47,7 @@ def long_running_services() -> set[str]:
     return set(services()) - {"services.edge.cli", "services.all_in_one"}
 
 
-@pytest.mark.parametrize("folder", ["services", "shared", "sdk/src"])
+@pytest.mark.parametrize("folder", ["services", "shared", "sdk/src", "evals/src"])
 def test_nothing_is_named_for_what_it_does_not_say(folder: str) -> None:
     names = {part for path in python_files(folder) for part in (path.stem, path.parent.name)}
     assert not names & FORBIDDEN_NAMES

@@ -8,6 +8,8 @@ def answer(question: str) -> str: ...
 
 from typing import TYPE_CHECKING, Any
 
+from lodestream_evals.prompt import ChatPrompt, TextPrompt
+
 from lodestream._client import Lodestream, TraceContext, get_client
 from lodestream._datasets.errors import (
     DatasetError,
@@ -31,7 +33,6 @@ from lodestream._prompts.errors import (
     PromptTypeError,
     PromptUnavailableError,
 )
-from lodestream._prompts.prompt import ChatPrompt, TextPrompt
 from lodestream._receipts import ConnectionCheck, FlushReceipt
 from lodestream._recording.attributes import Level, ObservationType
 from lodestream._recording.clients import CurrentClient
@@ -41,8 +42,9 @@ from lodestream._recording.span import CurrentObservation, Observation
 from lodestream._version import __version__
 
 if TYPE_CHECKING:
+    from lodestream_evals.evaluation import Evaluation, InvalidEvaluationError
+
     from lodestream._datasets.dataset import Dataset, DatasetItem, RecordedItems, RefusedItem
-    from lodestream._evaluation import Evaluation, InvalidEvaluationError
     from lodestream._opentelemetry.span_processor import LodestreamSpanProcessor, is_llm_span
     from lodestream._results import ExperimentResult, ItemResult
 
@@ -91,16 +93,16 @@ __all__ = [
 ]
 
 _LATE = {
-    "Dataset": "_datasets.dataset",
-    "DatasetItem": "_datasets.dataset",
-    "Evaluation": "_evaluation",
-    "ExperimentResult": "_results",
-    "InvalidEvaluationError": "_evaluation",
-    "ItemResult": "_results",
-    "LodestreamSpanProcessor": "_opentelemetry.span_processor",
-    "RecordedItems": "_datasets.dataset",
-    "RefusedItem": "_datasets.dataset",
-    "is_llm_span": "_opentelemetry.span_processor",
+    "Dataset": "lodestream._datasets.dataset",
+    "DatasetItem": "lodestream._datasets.dataset",
+    "Evaluation": "lodestream_evals.evaluation",
+    "ExperimentResult": "lodestream._results",
+    "InvalidEvaluationError": "lodestream_evals.evaluation",
+    "ItemResult": "lodestream._results",
+    "LodestreamSpanProcessor": "lodestream._opentelemetry.span_processor",
+    "RecordedItems": "lodestream._datasets.dataset",
+    "RefusedItem": "lodestream._datasets.dataset",
+    "is_llm_span": "lodestream._opentelemetry.span_processor",
 }
 """Names that programs which only trace don't need: their modules are imported when they are."""
 
@@ -110,5 +112,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    value = globals()[name] = getattr(import_module(_LATE[name]), name)
     return value

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast, overload
 
+from lodestream_evals.prompt import ChatPrompt, Prompt, TextPrompt
 from opentelemetry import trace
 
 from lodestream._arguments import require_list, texts_of
@@ -20,7 +21,7 @@ from lodestream._ids import new_trace_id, seeded_trace_id
 from lodestream._lifecycle import EXIT_SECONDS
 from lodestream._opentelemetry.tracer import TracerProvider, take_part
 from lodestream._prompts.errors import PromptError, PromptNotFoundError, PromptUnavailableError
-from lodestream._prompts.prompt import ChatPrompt, Messages, Prompt, PromptType, TextPrompt, fallback_of
+from lodestream._prompts.prompt import Messages, PromptType, fallback_of
 from lodestream._receipts import ConnectionCheck, FlushReceipt
 from lodestream._recording.attributes import ObservationFields, ObservationType, attributes_of
 from lodestream._recording.clients import CurrentClient, current_client, make_clients_with, register, unregister

@@ -3,21 +3,26 @@
 In tests that set LODESTREAM_STRICT it is raised instead.
 """
 
-import contextlib
 import functools
 import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-log = logging.getLogger("lodestream")
+from lodestream_evals.rate_limited_log import end_quiet, is_quiet, log, warn_once
 
-_QUIET_SECONDS = 60.0
-_MAX_SUBJECTS = 1_000
-_warned_at: dict[str, float] = {}
+__all__ = [
+    "log",
+    "log_dropped",
+    "log_to_stderr",
+    "never_raises",
+    "report_internal_error",
+    "warn_dropped",
+    "warn_once",
+]
+
 _dropped_since_logged: dict[str, tuple[int, str]] = {}
 """How much was dropped since that was last logged, and why, by reason."""
 _counting = threading.RLock()
@@ -34,18 +39,6 @@ def log_to_stderr() -> None:
         log.addHandler(handler)
 
 
-def warn_once(subject: str, message: str) -> None:
-    """Warn, unless the same subject was told within the last minute."""
-    if sys.is_finalizing():  # a daemon thread that is gone may hold the lock of a handler for ever
-        return
-    if not _is_quiet(subject):
-        if len(_warned_at) >= _MAX_SUBJECTS:
-            _warned_at.clear()
-        _warned_at[subject] = time.monotonic()
-        with contextlib.suppress(Exception):  # what a program has logging do may fail
-            log.warning("%s", message)
-
-
 def warn_dropped(reason: str, count: int, why: str) -> None:
     """Warn that observations were dropped: at once, then once a minute for each reason, with how many it has been."""
     if sys.is_finalizing():
@@ -59,22 +52,17 @@ def log_dropped(*, all_now: bool = False) -> None:
     """Warn of what was dropped since it was last logged, for each reason if a minute has passed or `all_now`."""
     for reason in list(_dropped_since_logged):
         if all_now:
-            _warned_at.pop(f"dropped {reason}", None)
+            end_quiet(f"dropped {reason}")
         _log_dropped(reason)
 
 
 def _log_dropped(reason: str) -> None:
-    if sys.is_finalizing() or _is_quiet(f"dropped {reason}"):
+    if sys.is_finalizing() or is_quiet(f"dropped {reason}"):
         return
     with _counting:
         count, why = _dropped_since_logged.pop(reason, (0, ""))
     if count:
         warn_once(f"dropped {reason}", f"{count} observations or scores were dropped: {why}")
-
-
-def _is_quiet(subject: str) -> bool:
-    last = _warned_at.get(subject)
-    return last is not None and time.monotonic() - last < _QUIET_SECONDS
 
 
 def report_internal_error(doing: str, error: BaseException) -> None:

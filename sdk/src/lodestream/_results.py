@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
-from lodestream._evaluation import Evaluation
-from lodestream._json.lenient import to_json
+from lodestream_evals.evaluation import Evaluation
+from lodestream_evals.lenient_json import to_json
+
 from lodestream._receipts import FlushReceipt
 
 if TYPE_CHECKING:
     import os
 
+    from lodestream_evals.evaluators import Tools
+    from lodestream_evals.reports import Report
     from lodestream_proto.v1.experiments_pb2 import CompareExperimentsResponse
-
-    from lodestream.evaluators import Tools
-    from lodestream.reports import Report
 
 
 _SUFFIXES = {

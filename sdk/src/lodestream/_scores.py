@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Literal, TypedDict, get_args
 
+from lodestream_evals.evaluation import ScoreType
+from lodestream_evals.lenient_json import to_json
+
 from lodestream._ids import new_event_id, parse_id
-from lodestream._json.lenient import to_json
 from lodestream._version import SDK_NAME, __version__
 from lodestream._wire.payloads import EncodedEvent
 from lodestream._wire.protobuf import delimited, text, varint
 
-ScoreType = Literal["NUMERIC", "CATEGORICAL", "BOOLEAN", "TEXT"]
 ScoreSource = Literal["API", "EVALUATOR", "ANNOTATION"]
 
 _DOUBLE = Struct("<d").pack

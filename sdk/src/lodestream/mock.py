@@ -9,20 +9,26 @@ Its calls are observed as generations, as those of a real model would be by its 
 
 import asyncio
 import datetime as dt
-import hashlib
-import json
-import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from lodestream._client import get_client
-from lodestream._mock_answers import MAX_ANSWER, Message, answer, quote
-from lodestream._recording.span import CurrentObservation, Observation
+from lodestream_evals.mock_model import (
+    MAX_ANSWER,
+    Message,
+    MockPlanner,
+    Plan,
+    Reply,
+    answer,
+    count_tokens,
+    quote,
+    tokens_of,
+)
 
-Reply = Callable[[Sequence[Message]], str]
+from lodestream._client import get_client
+from lodestream._recording.span import CurrentObservation, Observation
 
 __all__ = [
     "MAX_ANSWER",
@@ -37,11 +43,6 @@ __all__ = [
     "quote",
     "tokens_of",
 ]
-
-_CHARS_PER_TOKEN = 4  # the usual rule of thumb for English
-_MESSAGE_TOKENS = 4  # what a chat format adds to each message
-_PROMPT_TOKENS_PER_SECOND = 8_000.0  # reading is that much faster than writing
-_JITTER = 0.2
 
 
 class MockModelError(Exception):
@@ -60,36 +61,6 @@ class Completion:
     """Seconds."""
     seconds: float
     """Seconds that the whole answer takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that will happen, decided by seed and messages alone."""
-
-    pieces: Sequence[str]
-    input_tokens: int
-    first_seconds: float
-    piece_seconds: float
-    fails: bool
-
-    @property
-    def text(self) -> str:
-        """The whole answer."""
-        return "".join(self.pieces)
-
-    def usage(self, pieces: int | None = None) -> dict[str, int]:
-        """Return the tokens: input, output, total.
-
-        Args:
-            pieces: Count only so many pieces of the answer. Default: all.
-        """
-        output = len(self.pieces) if pieces is None else pieces
-        return {"input": self.input_tokens, "output": output, "total": self.input_tokens + output}
-
-    @property
-    def seconds(self) -> float:
-        """Seconds that the whole answer takes."""
-        return self.first_seconds + len(self.pieces) * self.piece_seconds
 
 
 class MockModel:
@@ -126,9 +97,15 @@ class MockModel:
                 "tokens_per_second and speed are above 0, first_token_seconds 0 or more, error_rate 0 to 1"
             )
         self.name, self.seed = name, seed
-        self._reply = reply or quote
-        self._first, self._per_token = first_token_seconds, 1 / tokens_per_second
-        self._error_rate, self._speed = error_rate, speed
+        self._planner = MockPlanner(
+            name,
+            seed=seed,
+            reply=reply or quote,
+            first_token_seconds=first_token_seconds,
+            tokens_per_second=tokens_per_second,
+            error_rate=error_rate,
+        )
+        self._speed = speed
 
     def chat(
         self, messages: Sequence[Message], *, name: str | None = None, prompt: Any = None, **parameters: Any
@@ -240,17 +217,7 @@ class MockModel:
         Returns:
             The answer in pieces, with its times.
         """
-        key = json.dumps([self.name, self.seed, [dict(message) for message in messages], parameters], default=str)
-        chance = random.Random(hashlib.sha256(key.encode()).digest())  # noqa: S311 - a repeatable one is wanted
-        stretch = 1 + chance.uniform(-_JITTER, _JITTER)
-        input_tokens = sum(count_tokens(message["content"]) + _MESSAGE_TOKENS for message in messages)
-        return Plan(
-            pieces=tokens_of(self._reply(messages)),
-            input_tokens=input_tokens,
-            first_seconds=(self._first + input_tokens / _PROMPT_TOKENS_PER_SECOND) * stretch,
-            piece_seconds=self._per_token * stretch,
-            fails=chance.random() < self._error_rate,
-        )
+        return self._planner.plan(messages, parameters)
 
     def _begin(self, observation: Observation, plan: Plan) -> None:
         if plan.fails:
@@ -296,21 +263,3 @@ class MockModel:
 def _tell(observation: Observation, plan: Plan, sent: Sequence[str]) -> None:
     content = {"role": "assistant", "content": "".join(sent)}
     observation.update(output=content, usage_details=plan.usage(len(sent)))
-
-
-def count_tokens(text: str) -> int:
-    """Return about what a model's tokenizer would count: a token for each four characters.
-
-    Args:
-        text: Any text.
-    """
-    return -(-len(text) // _CHARS_PER_TOKEN)
-
-
-def tokens_of(text: str) -> list[str]:
-    """Return a text in as many pieces as it has tokens.
-
-    Args:
-        text: Any text.
-    """
-    return [text[at : at + _CHARS_PER_TOKEN] for at in range(0, len(text), _CHARS_PER_TOKEN)]

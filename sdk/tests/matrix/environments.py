@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / ".venv" / "matrix"
-OURS = (ROOT / "sdk" / "src", ROOT / "proto" / "gen")
+OURS = (ROOT / "sdk" / "src", ROOT / "evals" / "src", ROOT / "proto" / "gen")
 """What stands for our own packages: the sources, so that a change needs no new environment."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
 import typer
-from lodestream.reports import GateRule, Report, Threshold, judge
+from lodestream_evals.reports import GateRule, Report, Threshold, judge
 from lodestream_proto.v1 import experiments_pb2 as pb
 
 from services.edge.cli import options, runs

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from lodestream.reports import Report
+from lodestream_evals.reports import Report
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.datasets_pb2 import DatasetSelector
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentBudget, ExperimentRequested
@@ -260,7 +260,7 @@ def run_experiment(
 
 def _check(items: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> None:
     """Raise typer.BadParameter for an invalid evaluator, before anything is started."""
-    from lodestream.evaluators import EvaluatorSpecError, evaluators_of, run_evaluators_of
+    from lodestream_evals.evaluators import EvaluatorSpecError, evaluators_of, run_evaluators_of
 
     for option, make, specs in (
         ("--evaluator", evaluators_of, items),

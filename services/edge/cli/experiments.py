@@ -6,7 +6,7 @@ from datetime import date, datetime, tzinfo
 from typing import Annotated
 
 import typer
-from lodestream.reports import Report
+from lodestream_evals.reports import Report
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import ItemEvaluation
 from lodestream_proto.v1.query_pb2 import WaitFor

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from lodestream.reports import Report, as_html, as_json, as_junit, as_markdown, as_text
+from lodestream_evals.reports import Report, as_html, as_json, as_junit, as_markdown, as_text
 from lodestream_proto.v1 import experiments_pb2 as pb
 from rich.text import Text
 

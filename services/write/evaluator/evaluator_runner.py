@@ -7,8 +7,8 @@ from functools import partial
 from time import time_ns
 from typing import Any
 
-from lodestream import ChatPrompt, TextPrompt
-from lodestream.evaluators import Answer, Case, Evaluator, EvaluatorError, Judged, Message, RunEvaluator, Tools
+from lodestream_evals.evaluators import Answer, Case, Evaluator, EvaluatorError, Judged, Message, RunEvaluator, Tools
+from lodestream_evals.prompt import ChatPrompt, TextPrompt
 
 from services.write.evaluator.items import EvaluatorOutcome, event_id
 from services.write.evaluator.model_calls import ModelCalls, backoff_seconds

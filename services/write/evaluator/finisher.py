@@ -11,8 +11,8 @@ from time import time_ns
 from typing import Any
 
 import asyncpg
-from lodestream import Evaluation
-from lodestream.evaluators import Case, Judged, run_evaluators_of
+from lodestream_evals.evaluation import Evaluation
+from lodestream_evals.evaluators import Case, Judged, run_evaluators_of
 from lodestream_proto.v1.experiment_event_pb2 import (
     EXPERIMENT_OUTCOME_BUDGET_SPENT,
     EXPERIMENT_OUTCOME_COMPLETED,

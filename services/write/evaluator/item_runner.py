@@ -6,7 +6,7 @@ from dataclasses import replace
 from time import time_ns
 from typing import Any
 
-from lodestream.evaluators import Case
+from lodestream_evals.evaluators import Case
 
 from services.write.evaluator.evaluator_runner import EvaluatorRunner
 from services.write.evaluator.items import ItemOutcome, RunItem, event_id

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lodestream import Evaluation
+from lodestream_evals.evaluation import Evaluation
 
 from services.write.evaluator.jobs import Run
 from services.write.evaluator.providers.provider import Message, ModelReply

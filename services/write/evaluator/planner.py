@@ -9,7 +9,7 @@ from pathlib import Path
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer
-from lodestream.evaluators import EvaluatorSpecError, evaluators_of, run_evaluators_of
+from lodestream_evals.evaluators import EvaluatorSpecError, evaluators_of, run_evaluators_of
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
 from services.write.evaluator.fold import NAME

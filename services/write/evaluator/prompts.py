@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from lodestream import ChatPrompt, TextPrompt
+from lodestream_evals.prompt import ChatPrompt, TextPrompt
 from lodestream_proto.v1.prompt_event_pb2 import ChatPromptItem
 from lodestream_proto.v1.prompts_pb2 import PromptVersion
 

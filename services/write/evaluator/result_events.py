@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from lodestream import Evaluation
+from lodestream_evals.evaluation import Evaluation
 from lodestream_proto.v1.event_pb2 import Event, Producer
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentItemFinished, ExperimentUsage, ItemEvaluation
 from lodestream_proto.v1.score_event_pb2 import SCORE_SOURCE_EVALUATOR, ScoreRecorded, ScoreTarget, ScoreValue

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-from lodestream.evaluators import Evaluator, EvaluatorSpecError, evaluators_of
+from lodestream_evals.evaluators import Evaluator, EvaluatorSpecError, evaluators_of
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
 from services.write.evaluator.items import RunItem

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import monotonic
 from weakref import WeakValueDictionary
 
-from lodestream.evaluators import (
+from lodestream_evals.evaluators import (
     EvaluatorError,
     SchemaCrashError,
     SchemaFindings,

@@ -17,7 +17,7 @@ from typing import Any
 
 import jsonschema_rs
 import orjson
-from lodestream.evaluators import EvaluatorSpecError, evaluator_of, run_evaluator_of
+from lodestream_evals.evaluators import EvaluatorSpecError, evaluator_of, run_evaluator_of
 
 _MAX_MEMORY_BYTES = 2 * 1024**3
 _MAX_REASON_CHARACTERS = 400

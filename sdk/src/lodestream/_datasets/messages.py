@@ -5,13 +5,13 @@ import json
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from lodestream_evals.strict_json import NotJsonError, strict_json, strict_object
 from lodestream_proto.v1 import datasets_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import DatasetItemRecorded
 
 from lodestream._arguments import texts_of
 from lodestream._datasets.dataset import Dataset, DatasetItem
 from lodestream._ids import parse_id
-from lodestream._json.strict import NotJsonError, strict_json, strict_object
 
 
 def selector_of(name: str, version: int | None, as_of: dt.datetime | None) -> pb.DatasetSelector:

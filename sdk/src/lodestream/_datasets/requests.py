@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
+from lodestream_evals.strict_json import NotJsonError, strict_json, strict_object
 from lodestream_proto.v1 import datasets_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import DatasetCreated, DatasetItemRecorded
 from lodestream_proto.v1.query_pb2 import WaitFor
@@ -21,7 +22,6 @@ from lodestream._datasets.errors import (
 )
 from lodestream._datasets.messages import dataset_from, item_from, item_message
 from lodestream._delivery.channel import FailureKind, RpcChannel, RpcError, call_with_retries
-from lodestream._json.strict import NotJsonError, strict_json, strict_object
 from lodestream._settings import MIB, author
 
 MOST_ITEMS, MOST_BYTES = 1_000, 4 * MIB

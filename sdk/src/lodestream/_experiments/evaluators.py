@@ -8,17 +8,19 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lodestream_evals.evaluation import MAX_NAME, Evaluation
+
 from lodestream._arguments import list_of
 from lodestream._diagnostics import warn_once
-from lodestream._evaluation import MAX_NAME, Evaluation
 from lodestream._experiments.calling import BoundFunction, bind, call
 from lodestream._experiments.errors import ExperimentRefusedError, RegressionError
 from lodestream._experiments.session import Session
 from lodestream._results import EvaluatorOutcome
 
 if TYPE_CHECKING:
+    from lodestream_evals.evaluators import Case, Evaluator, EvaluatorSpecError, Judged, Tools
+
     from lodestream._results import ItemResult
-    from lodestream.evaluators import Case, Evaluator, EvaluatorSpecError, Judged, Tools
 
 OF_ITEMS = (
     "input", "output", "expected_output", "expected", "reference", "metadata", "item", "example", "item_id", "trace_id",
@@ -168,7 +170,7 @@ def _calling(bound: BoundFunction, timeout: float | None) -> Callable[[Evaluator
 # --- Built-in evaluators ----------------------------------------------------------------------------------------------
 # Built-in evaluators: objects of `lodestream.evaluators`, or the specs of such.
 
-_PACKAGE = "lodestream.evaluators"
+_PACKAGE = "lodestream_evals.evaluators"
 
 
 def built_in_evaluator(one: Any, *, place: str, client: Session, tools: "Tools | None") -> PlannedEvaluator | None:
@@ -178,7 +180,7 @@ def built_in_evaluator(one: Any, *, place: str, client: Session, tools: "Tools |
     """
     if not isinstance(one, Mapping) and not type(one).__module__.startswith(_PACKAGE):
         return None
-    from lodestream.evaluators import Evaluator, EvaluatorSpecError, evaluator_of
+    from lodestream_evals.evaluators import Evaluator, EvaluatorSpecError, evaluator_of
 
     if isinstance(one, Mapping):
         try:
@@ -194,7 +196,7 @@ def built_in_run_evaluator(one: Any, *, place: str) -> PlannedEvaluator | None:
     """Plan a built-in evaluator of runs; None when it is none."""
     if not isinstance(one, Mapping) and not type(one).__module__.startswith(_PACKAGE):
         return None
-    from lodestream.evaluators import EvaluatorSpecError, RunEvaluator, run_evaluator_of
+    from lodestream_evals.evaluators import EvaluatorSpecError, RunEvaluator, run_evaluator_of
 
     if isinstance(one, Mapping):
         try:
@@ -213,7 +215,7 @@ def built_in_run_evaluator(one: Any, *, place: str) -> PlannedEvaluator | None:
 
 def tools_of(client: Session, given: "Tools | None") -> "Tools":
     """Return the tools of built-in evaluators; prompts are the client's unless something else is given."""
-    from lodestream.evaluators import Tools
+    from lodestream_evals.evaluators import Tools
 
     async def prompt(name: str, version: int | None, label: str | None) -> Any:
         find = partial(client.get_prompt, name, version=version, label=label if version is None else None)
@@ -224,7 +226,7 @@ def tools_of(client: Session, given: "Tools | None") -> "Tools":
 
 
 def _evaluated(result: "ItemResult") -> "Judged":
-    from lodestream.evaluators import Judged
+    from lodestream_evals.evaluators import Judged
 
     return Judged(
         case=_case(
@@ -267,7 +269,7 @@ def _planned(evaluator: "Evaluator", tools: "Tools") -> PlannedEvaluator:
 
 
 def _case(inputs: EvaluatorInputs) -> "Case":
-    from lodestream.evaluators import Case
+    from lodestream_evals.evaluators import Case
 
     metadata = inputs["metadata"]
     return Case(

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from lodestream_evals.evaluation import MAX_COMMENT, Evaluation
+from lodestream_evals.lenient_json import to_json
 from lodestream_proto.v1 import experiment_event_pb2 as pb
 from lodestream_proto.v1.event_pb2 import Event, Producer
 
-from lodestream._evaluation import MAX_COMMENT, Evaluation
 from lodestream._experiments.rows import Row
 from lodestream._ids import new_event_id
-from lodestream._json.lenient import to_json
 from lodestream._recording.attributes import Shown
 from lodestream._results import EvaluatorOutcome, ItemResult
 from lodestream._version import SDK_NAME, __version__

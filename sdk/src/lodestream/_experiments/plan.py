@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from lodestream_evals.strict_json import NotJsonError, strict_object
+
 from lodestream._experiments.calling import BoundFunction, bind
 from lodestream._experiments.errors import ExperimentRefusedError
 from lodestream._experiments.evaluators import (
@@ -20,7 +22,6 @@ from lodestream._experiments.evaluators import (
     planned_evaluators,
 )
 from lodestream._experiments.session import Session
-from lodestream._json.strict import NotJsonError, strict_object
 from lodestream._results import ExperimentOptions
 
 OF_TASKS = ("item", "input", "expected_output", "metadata", "item_id", "repetition", "run_name")

@@ -18,7 +18,7 @@ from lodestream._recording.attributes import Shown
 from lodestream._results import EvaluatorOutcome, ExperimentResult, ItemResult
 
 if TYPE_CHECKING:
-    from lodestream.reports import Report
+    from lodestream_evals.reports import Report
 
 _MICROSECONDS = 1e6
 _COMPARE_SECONDS = 60.0
@@ -32,7 +32,7 @@ class RunReporter:
 
     def report(self, result: ExperimentResult, comparison: pb.CompareExperimentsResponse | None) -> "Report":
         """Return what the formats are made of; masked like what is sent."""
-        from lodestream.reports import Report
+        from lodestream_evals.reports import Report
 
         shown = self._session._recorder.shown
         items = [item_message(item, result.run_id, shown) for item in result.items]

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lodestream_evals.strict_json import NotJsonError, canonical_json, plain
+
 from lodestream._datasets.dataset import Dataset, DatasetItem
 from lodestream._experiments.errors import ExperimentRefusedError
-from lodestream._json.strict import NotJsonError, canonical_json, plain
 
 _MAX_ID_BYTES = 255
 _FIELDS = ("input", "expected_output", "metadata", "id")

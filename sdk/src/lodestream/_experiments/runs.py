@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
+from lodestream_evals.strict_json import canonical_json
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 
@@ -20,7 +21,6 @@ from lodestream._experiments.plan import Plan
 from lodestream._experiments.requests import call_experiment_service, find_run, list_finished_items
 from lodestream._experiments.rows import Row, rows_of
 from lodestream._experiments.session import Session
-from lodestream._json.strict import canonical_json
 from lodestream._settings import author
 
 _LEFT_SECONDS = 30.0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from lodestream_evals.prompt import Prompt
 from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.prompts_pb2 import PromptVersion
 
@@ -20,7 +21,7 @@ from lodestream._diagnostics import warn_once
 from lodestream._lifecycle import start_thread
 from lodestream._prompts.errors import PromptNotFoundError, PromptTypeError, PromptUnavailableError
 from lodestream._prompts.messages import Selector, prompt_from, selector_from, selector_of
-from lodestream._prompts.prompt import Prompt, PromptType
+from lodestream._prompts.prompt import PromptType
 from lodestream._prompts.watch import PromptWatch
 from lodestream._settings import Settings
 

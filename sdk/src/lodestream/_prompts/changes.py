@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
+from lodestream_evals.prompt import Prompt
 from lodestream_proto.v1 import prompt_event_pb2 as events
 from lodestream_proto.v1 import prompts_pb2 as pb
 from lodestream_proto.v1.query_pb2 import WaitFor
@@ -12,7 +13,6 @@ from lodestream_proto.v1.query_pb2 import WaitFor
 from lodestream._delivery.channel import CONFLICT, FailureKind, RpcChannel, RpcError, call_with_retries
 from lodestream._prompts.errors import PromptError, PromptNotFoundError, PromptRefusedError, PromptUnavailableError
 from lodestream._prompts.messages import creation_message, prompt_from, selector_of
-from lodestream._prompts.prompt import Prompt
 from lodestream._settings import author
 
 _RETRIES, _SECONDS = 3, 10.0

@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lodestream_evals.prompt import ChatItem, ChatMessage, ChatPrompt, Placeholder, Prompt, TextPrompt
 from lodestream_proto.v1.prompt_event_pb2 import ChatMessage as WireMessage
 from lodestream_proto.v1.prompt_event_pb2 import ChatPrompt as ChatMessages
 from lodestream_proto.v1.prompt_event_pb2 import ChatPromptItem, PromptVersionCreated
 from lodestream_proto.v1.prompts_pb2 import PromptSelector, PromptVersion
 
-from lodestream._prompts.prompt import ChatItem, ChatMessage, ChatPrompt, Placeholder, Prompt, TextPrompt, chat_items
+from lodestream._prompts.prompt import chat_items
 
 Selector = tuple[str, int | str]
 """A name, and a version or a label."""

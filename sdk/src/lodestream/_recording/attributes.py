@@ -7,8 +7,9 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, TypedDict, get_args
 
+from lodestream_evals.lenient_json import MAX_CHARS, to_json, to_text
+
 from lodestream._diagnostics import report_internal_error, warn_once
-from lodestream._json.lenient import MAX_CHARS, to_json, to_text
 
 ObservationType = Literal[
     "span", "generation", "embedding", "agent", "tool", "chain", "retriever", "evaluator", "guardrail", "event"

@@ -9,10 +9,10 @@ from contextvars import Token
 from types import MappingProxyType
 from typing import Any
 
+from lodestream_evals.lenient_json import to_json
 from opentelemetry import baggage
 from opentelemetry.context import Context, attach, create_key, get_current, set_value
 
-from lodestream._json.lenient import to_json
 from lodestream._recording.attributes import (
     ENVIRONMENT,
     SESSION_ID,

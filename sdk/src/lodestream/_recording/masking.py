@@ -5,8 +5,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lodestream_evals.lenient_json import MAX_CHARS, plain, to_text
+
 from lodestream._diagnostics import warn_once
-from lodestream._json.lenient import MAX_CHARS, plain, to_text
 from lodestream._recording.attributes import (
     SESSION_ID,
     TRACE_METADATA,

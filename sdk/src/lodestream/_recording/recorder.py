@@ -6,13 +6,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
+from lodestream_evals.lenient_json import to_text
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import TraceState
 
 from lodestream._diagnostics import report_internal_error, warn_once
 from lodestream._ids import new_span_id, new_trace_id, parse_id
-from lodestream._json.lenient import to_text
 from lodestream._recording.attributes import AS_ROOT, ENVIRONMENT, TYPE, Attributes, Shown, frozen, known_type
 from lodestream._recording.context import current_context, propagated
 from lodestream._recording.masking import Masking, unmasked

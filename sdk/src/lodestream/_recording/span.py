@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, Unpack
 
+from lodestream_evals.lenient_json import to_text
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
 
 from lodestream._diagnostics import never_raises, report_internal_error, warn_once
-from lodestream._json.lenient import to_text
 from lodestream._recording.attributes import (
     LEVEL,
     MAX_METADATA,

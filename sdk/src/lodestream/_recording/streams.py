@@ -9,11 +9,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextvars import ContextVar, Token
 from typing import Any
 
+from lodestream_evals.lenient_json import to_json
 from opentelemetry import trace
 from opentelemetry.context import Context, attach
 
 from lodestream._diagnostics import never_raises, report_internal_error
-from lodestream._json.lenient import to_json
 from lodestream._recording.attributes import OUTPUT
 from lodestream._recording.span import Observation
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from lodestream.mock import MAX_ANSWER, MockModel, answer
+from lodestream_evals.mock_model import MAX_ANSWER, MockPlanner, answer
 from pydantic import ValidationError
 
 from services.write.evaluator.providers.provider import ModelReply, ModelRequest, PermanentError, TransientError
@@ -41,7 +41,7 @@ class MockProvider:
         if this_attempt.random() < behaviour.rate_limit_rate:
             raise TransientError("429: too many requests", retry_after=behaviour.retry_after_seconds)
         is_refused, fails = always.random() < behaviour.refusal_rate, this_attempt.random() < behaviour.error_rate
-        model = MockModel(
+        model = MockPlanner(
             request.model,
             seed=behaviour.seed,
             reply=partial(

@@ -1,1 +1,0 @@
-"""JSON of any value: shortened where it has to be, or exact."""
