@@ -12,7 +12,7 @@ import pytest
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "sdk"
 MODULES = ("lodestream", "lodestream.evaluators", "lodestream.mock", "lodestream.reports", "lodestream.testing")
-INTEGRATIONS = ("lodestream.langchain",)
+INTEGRATIONS = ("lodestream.langchain", "lodestream.openai")
 """Those need the library that they integrate; the matrix imports them."""
 PAGES = {name: REFERENCE / f"{name.rpartition('.')[2]}.md" for name in (*MODULES, *INTEGRATIONS)}
 

@@ -37,9 +37,15 @@ class _Handler(BaseHTTPRequestHandler):
         if asked.get("model") == "missing":
             self._answer(404, {"error": {"message": "no such model", "type": "not_found", "code": "model_not_found"}})
         elif asked.get("stream"):
-            self._stream(_chunks(asked))
+            streams = {"responses": _response_events}
+            self._stream(streams.get(self.path.rpartition("/")[2], _chunks)(asked))
         else:
-            answers = {"embeddings": _embedding, "messages": _message, "responses": _response}
+            answers = {
+                "embeddings": _embedding,
+                "generations": _image,
+                "messages": _message,
+                "responses": _response,
+            }
             self._answer(200, answers.get(self.path.rpartition("/")[2], _completion)(asked))
 
     def _answer(self, status: int, body: Any) -> None:
@@ -74,6 +80,8 @@ def _completion(asked: dict[str, Any]) -> dict[str, Any]:
         name = asked["tools"][0]["function"]["name"]
         call = {"id": "call_1", "type": "function", "function": {"name": name, "arguments": '{"order": 7}'}}
         message, reason = {"role": "assistant", "content": None, "tool_calls": [call]}, "tool_calls"
+    elif asked.get("response_format", {}).get("type") == "json_schema":
+        message["content"] = '{"days": 14}'
     choice = {"index": 0, "message": message, "finish_reason": reason}
     return {
         "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": asked["model"], "choices": [choice],
@@ -94,6 +102,40 @@ def _chunks(asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
     yield {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
     yield {**head, "choices": [], "usage": _USAGE}
+
+
+def _response_events(asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    response = _response(asked)
+    (item,) = response["output"]
+    yield {
+        "type": "response.created",
+        "sequence_number": 0,
+        "response": {**response, "status": "in_progress", "output": [], "usage": None},
+    }
+    yield {
+        "type": "response.output_item.added",
+        "sequence_number": 1,
+        "output_index": 0,
+        "item": {**item, "status": "in_progress", "content": []},
+    }
+    part = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    empty = {"type": "output_text", "text": "", "annotations": []}
+    yield {"type": "response.content_part.added", "sequence_number": 2, **part, "part": empty}
+    for number, word in enumerate(_WORDS, 3):
+        yield {"type": "response.output_text.delta", "sequence_number": number, **part, "delta": word, "logprobs": []}
+    yield {"type": "response.completed", "sequence_number": 6, "response": response}
+
+
+def _image(asked: dict[str, Any]) -> dict[str, Any]:
+    details = {"text_tokens": 9, "image_tokens": 0}
+    usage = {"input_tokens": 9, "output_tokens": 200, "total_tokens": 209, "input_tokens_details": details}
+    return {
+        "created": 1,
+        "data": [{"b64_json": 4_000 * "A"}],
+        "size": "1024x1024",
+        "output_format": "png",
+        "usage": usage,
+    }
 
 
 def _embedding(asked: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +160,7 @@ def _response(asked: dict[str, Any]) -> dict[str, Any]:
         "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "metadata": {}, "temperature": 1.0,
         "top_p": 1.0, "error": None, "incomplete_details": None, "instructions": None,
         "usage": {
-            "input_tokens": 9, "output_tokens": 3, "total_tokens": 12, "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "input_tokens": 9, "output_tokens": 3, "total_tokens": 12, "input_tokens_details": {"cached_tokens": 4},
+            "output_tokens_details": {"reasoning_tokens": 1},
         },
     }  # fmt: skip

@@ -32,7 +32,7 @@ class Yielded:
     def __init__(self, to_text: Callable[[list[Any]], Any] | None) -> None:
         self._to_text = to_text
         self._items: list[Any] = []
-        self._texts: _Texts | None = None
+        self._texts: Texts | None = None
         self._values: _Values | None = None
         self._room, self._more = _HEAD_CHARS, 0
 
@@ -41,7 +41,7 @@ class Yielded:
             self._keep(item)
         elif self._values is None and type(item) is str:
             if self._texts is None:
-                self._texts = _Texts()
+                self._texts = Texts()
             self._texts.add(item)
         else:
             if self._values is None:
@@ -83,7 +83,7 @@ class Yielded:
         self._items.append(item)
 
 
-class _Texts:
+class Texts:
     """The beginning and the end of texts joined."""
 
     def __init__(self) -> None:

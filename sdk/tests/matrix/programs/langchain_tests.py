@@ -30,7 +30,7 @@ from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
-from lodestream._prompts.prompt import ChatPrompt, TextPrompt
+from lodestream import ChatPrompt, TextPrompt
 from lodestream.langchain import CallbackHandler
 from lodestream.testing import captured
 from typing_extensions import TypedDict
