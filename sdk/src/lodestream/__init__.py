@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from lodestream_evals.evaluation import Evaluation, InvalidEvaluationError
 
     from lodestream._datasets.dataset import Dataset, DatasetItem, RecordedItems, RefusedItem
+    from lodestream._instrument import instrument, uninstrument
     from lodestream._opentelemetry.span_processor import LodestreamSpanProcessor, is_llm_span
     from lodestream._results import ExperimentResult, ItemResult
 
@@ -87,9 +88,11 @@ __all__ = [
     "TraceContext",
     "__version__",
     "get_client",
+    "instrument",
     "is_llm_span",
     "observe",
     "propagate_attributes",
+    "uninstrument",
 ]
 
 _LATE = {
@@ -102,7 +105,9 @@ _LATE = {
     "LodestreamSpanProcessor": "lodestream._opentelemetry.span_processor",
     "RecordedItems": "lodestream._datasets.dataset",
     "RefusedItem": "lodestream._datasets.dataset",
+    "instrument": "lodestream._instrument",
     "is_llm_span": "lodestream._opentelemetry.span_processor",
+    "uninstrument": "lodestream._instrument",
 }
 """Names that programs which only trace don't need: their modules are imported when they are."""
 

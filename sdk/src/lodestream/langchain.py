@@ -9,13 +9,16 @@ Needs langchain-core 1 or newer: `pip install lodestream[langchain]`.
 
 import contextlib
 import datetime as dt
+import weakref
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.runnables.config import var_child_runnable_config
+    from langchain_core.tracers.context import register_configure_hook
 except ImportError as error:
     raise ImportError("lodestream.langchain needs langchain-core: pip install 'lodestream[langchain]'") from error
 from opentelemetry import trace
@@ -31,6 +34,7 @@ from lodestream._integrations.langchain_values import (
     result_fields,
 )
 from lodestream._integrations.media import without_media
+from lodestream._integrations.openai_calls import leave_to
 from lodestream._recording.clients import client_for, current_client
 from lodestream._recording.context import current_context, follow_framework
 from lodestream._recording.propagation import propagate_attributes
@@ -51,7 +55,7 @@ _HIDDEN = "langsmith:hidden"
 class _Run:
     """A run that has not ended."""
 
-    __slots__ = ("metadata", "observation", "parent", "prompt", "propagation", "speaks")
+    __slots__ = ("__weakref__", "metadata", "observation", "parent", "prompt", "propagation", "speaks")
 
     def __init__(
         self, observation: Observation, parent: "_Run | None", metadata: Mapping[str, Any], propagation: Any
@@ -186,9 +190,8 @@ class CallbackHandler(BaseCallbackHandler):  # type: ignore[misc]
             "model_parameters": model_parameters(parameters) or None,
             "prompt": self._prompt_for(parent_run_id, metadata),
         }
-        self._start(
-            run_id, parent_run_id, _name_of(serialized, given, "model"), "generation", tags, metadata, fields
-        )  # fmt: skip
+        name = _name_of(serialized, given, "model")
+        _asked.set(weakref.ref(self._start(run_id, parent_run_id, name, "generation", tags, metadata, fields)))
 
     @never_raises(None)
     def on_llm_new_token(self, token: Any, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002
@@ -450,4 +453,38 @@ def _interrupts(error: BaseException) -> Any:
     return values or None
 
 
+class _Everywhere(CallbackHandler):
+    """The handler that every call has while `lodestream.instrument("langchain")` holds."""
+
+    _wanted = False
+
+    def _ignored(self) -> bool:
+        return not self._wanted
+
+    ignore_agent = ignore_chain = ignore_chat_model = ignore_custom_event = property(_ignored)
+    ignore_llm = ignore_retriever = ignore_retry = property(_ignored)
+
+
+def observe_everywhere(wanted: bool) -> None:
+    """Give every call of the process a handler, unless it has one of ours, or no longer."""
+    if wanted and not _everywhere:
+        handler = _Everywhere()
+        _everywhere.append(handler)
+        variable: ContextVar[Any] = ContextVar("lodestream-langchain-handler", default=handler)
+        register_configure_hook(variable, inheritable=True, handle_class=CallbackHandler)
+    for handler in _everywhere:
+        handler._wanted = wanted
+
+
+def _asks_a_model() -> bool:
+    """Whether the code is the call of a model that LangChain makes: its run is open, and nothing has come of it yet."""
+    asked = _asked.get()
+    run = asked() if asked is not None else None
+    return run is not None and run.observation.is_recording() and not run.speaks
+
+
+_everywhere: list[_Everywhere] = []
+_asked: ContextVar["weakref.ref[_Run] | None"] = ContextVar("lodestream-langchain-asked", default=None)
+"""The model run that began last in this context, which may have ended since."""
 follow_framework(_within_run)
+leave_to(_asks_a_model)

@@ -7,7 +7,7 @@ OpenAI().chat.completions.create(model="gpt-5", messages=[{"role": "user", "cont
 Needs openai 2 or newer: `pip install lodestream[openai]`.
 """
 
-from functools import cached_property
+from functools import cached_property, wraps
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,7 @@ _CLIENTS = {
     "AzureOpenAI": AzureOpenAI,
     "AsyncAzureOpenAI": AsyncAzureOpenAI,
 }
+_OURS = (OpenAI, AsyncOpenAI, AzureOpenAI, AsyncAzureOpenAI)
 _RESOURCES = ("chat", "responses", "completions", "embeddings", "images")
 _DEFAULTS = (
     "api_key",
@@ -115,6 +116,27 @@ _DEFAULTS = (
     "default_headers",
     "http_client",
 )
+
+
+def observe_everywhere(wanted: bool) -> None:
+    """Observe the clients of the library's own classes too, or no longer: those that are made from then on."""
+    for kind, observed in ((_openai.OpenAI, observed_post), (_openai.AsyncOpenAI, observed_async_post)):
+        if not wanted:
+            if "post" in vars(kind):
+                del kind.post
+        elif "post" not in vars(kind):
+            kind.post = _post_of(kind.post, observed)  # type: ignore[method-assign]
+
+
+def _post_of(post: Any, observed: Any) -> Any:
+    @wraps(post)
+    def wrapper(self: Any, path: str, **given: Any) -> Any:
+        bound = post.__get__(self)
+        if isinstance(self, _OURS):  # observed already
+            return bound(path, **given)
+        return observed(bound)(path, **given)
+
+    return wrapper
 
 
 class _Module(ModuleType):

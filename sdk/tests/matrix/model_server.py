@@ -11,7 +11,10 @@ _WORDS = ("It ", "takes ", "14 days.")
 
 
 class ModelServer:
-    """`address` takes `/v1/chat/completions`, `/v1/embeddings`, `/v1/responses` and `/v1/messages`."""
+    """`address` takes `/v1/chat/completions`, `/v1/embeddings`, `/v1/responses` and `/v1/messages`.
+
+    Bedrock's `converse` and Google's `generateContent` too.
+    """
 
     def __init__(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -41,7 +44,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(streams.get(self.path.rpartition("/")[2], _chunks)(asked))
         else:
             answers = {
+                "converse": _bedrock,
                 "embeddings": _embedding,
+                "gemini:generateContent": _google,
                 "generations": _image,
                 "messages": _message,
                 "responses": _response,
@@ -136,6 +141,19 @@ def _image(asked: dict[str, Any]) -> dict[str, Any]:
         "output_format": "png",
         "usage": usage,
     }
+
+
+def _bedrock(_asked: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "output": {"message": {"role": "assistant", "content": [{"text": "".join(_WORDS)}]}}, "stopReason": "end_turn",
+        "usage": {"inputTokens": 9, "outputTokens": 3, "totalTokens": 12}, "metrics": {"latencyMs": 1},
+    }  # fmt: skip
+
+
+def _google(_asked: dict[str, Any]) -> dict[str, Any]:
+    content = {"role": "model", "parts": [{"text": "".join(_WORDS)}]}
+    usage = {"promptTokenCount": 9, "candidatesTokenCount": 3, "totalTokenCount": 12}
+    return {"candidates": [{"content": content, "finishReason": "STOP", "index": 0}], "usageMetadata": usage}
 
 
 def _embedding(asked: dict[str, Any]) -> dict[str, Any]:

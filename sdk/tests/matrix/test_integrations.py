@@ -1,5 +1,6 @@
 """Our integrations with the newest packages: tests that are run by pytest in an environment of their own."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from sdk.tests.matrix.model_server import ModelServer
 from sdk.tests.matrix.test_matrix import environment_for
 
 PROGRAMS = Path(__file__).parent / "programs"
+INSTRUMENTED = ("langchain", "anthropic", "bedrock", "google_genai", "litellm", "llama_index")
+"""Libraries, each also the name of its environment; the first is in `make test`, all are in `make matrix`."""
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +23,21 @@ def models() -> Iterator[ModelServer]:
 
 
 @pytest.mark.timeout(300)  # an environment may have to be made
-@pytest.mark.parametrize("name", ["langchain"])
-def test_an_integration(name: str, models: ModelServer) -> None:
+def test_langchain_and_langgraph(models: ModelServer) -> None:
+    run("langchain", "langchain_tests.py", models)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("library", INSTRUMENTED if os.environ.get("MATRIX") == "all" else INSTRUMENTED[:1])
+def test_a_library_that_is_instrumented(library: str, models: ModelServer) -> None:
+    run(library, "instrument_tests.py", models)
+
+
+def run(environment: str, tests: str, models: ModelServer) -> None:
+    """Run tests by pytest in an environment of the matrix."""
     ran = subprocess.run(
-        [python_of(name), "-m", "pytest", "-q", "-c", PROGRAMS / "pytest.ini", PROGRAMS / f"{name}_tests.py"],
-        env={**environment_for(models), "PYTHONDONTWRITEBYTECODE": "1"},
+        [python_of(environment), "-m", "pytest", "-q", "-c", PROGRAMS / "pytest.ini", PROGRAMS / tests],
+        env={**environment_for(models), "PYTHONDONTWRITEBYTECODE": "1", "LIBRARY": environment},
         capture_output=True,
         text=True,
         timeout=280,

@@ -39,6 +39,19 @@ _RAW = "X-Stainless-Raw-Response"
 _arguments: ContextVar[Mapping[str, Any] | None] = ContextVar("lodestream-openai-arguments", default=None)
 
 
+_asking: list[Callable[[], bool]] = []
+
+
+def leave_to(asks: Callable[[], bool]) -> None:
+    """Leave calls to a framework that records its own calls of models.
+
+    Args:
+        asks: Whether the framework is asking a model right here; then the call is not observed a second time.
+    """
+    if asks not in _asking:
+        _asking.append(asks)
+
+
 # --- A call -----------------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +147,8 @@ def _begin(path: str, given: dict[str, Any]) -> _Call | None:
     if any(str(key).startswith(_PREFIX) for key in metadata):
         given["body"] = body = _without_ours(body, metadata)
     try:
+        if any(asks() for asks in _asking):
+            return None
         return _observed(endpoint, body, given, ours, metadata)
     except Exception as error:
         report_internal_error("observing a call of OpenAI", error)
