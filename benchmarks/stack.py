@@ -13,10 +13,10 @@ from urllib.request import urlopen
 
 import asyncpg
 
-from services.all_in_one.keeper import Keeper
-from services.all_in_one.processes import Ground, Process
+from services.all_in_one.processes import Process, ProcessManager
+from services.all_in_one.reaper import Reaper
 from services.all_in_one.services import LOCAL_PROJECT, LOCAL_PROVIDERS, SERVICES, Service, service_command
-from services.all_in_one.stack import Running, running_stack
+from services.all_in_one.stack import RunningStack, running_stack
 from shared.storage.postgres import SEARCH_PATH
 
 _ROLES = {"gateway": "gateway", "traces": "projection", "kafka": "Kafka", "postgres": "Postgres"}
@@ -32,7 +32,7 @@ _SETTINGS = {
 class Stack:
     """What runs, and how to look into it."""
 
-    running: Running
+    running: RunningStack
     more: Sequence[Process] = ()
     """Further processes of the same services."""
 
@@ -94,8 +94,8 @@ async def fresh_stack(
     """
     folder = Path(tempfile.mkdtemp(prefix="lodestream-benchmark-"))
     os.environ.update({**_SETTINGS, "LODESTREAM_GATEWAY_REUSE_PORT": "true", **settings})
-    with Keeper(remove=folder) as keeper:
-        ground = Ground(folder, keeper)
+    with Reaper(remove=folder) as reaper:
+        ground = ProcessManager(folder, reaper)
         async with (
             running_stack(ground, services=services, say=lambda _: None) as running,
             _running_more(ground, running, more) as processes,
@@ -104,7 +104,9 @@ async def fresh_stack(
 
 
 @asynccontextmanager
-async def _running_more(ground: Ground, running: Running, names: Sequence[str]) -> AsyncIterator[list[Process]]:
+async def _running_more(
+    ground: ProcessManager, running: RunningStack, names: Sequence[str]
+) -> AsyncIterator[list[Process]]:
     by_name = {service.name: service for service in SERVICES}
     gateway = next((each for each in running.processes if each.command.name == "gateway"), None)
     processes = [

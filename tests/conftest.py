@@ -15,9 +15,9 @@ import grpc
 import pytest
 
 from services.all_in_one import kafka, postgres, valkey
-from services.all_in_one.keeper import Keeper
 from services.all_in_one.ports import find_port
-from services.all_in_one.processes import Ground, Process
+from services.all_in_one.processes import Process, ProcessManager
+from services.all_in_one.reaper import Reaper
 from services.all_in_one.services import LOCAL_PROVIDERS, SERVICES, service_command
 from shared.auth.keys import NewKey, create_key, create_project
 from shared.event_log.topics import EXPERIMENTS, PROMPTS, SCORES, create_topics
@@ -48,15 +48,15 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def ground() -> Iterator[Ground]:
+def ground() -> Iterator[ProcessManager]:
     """A temporary place for processes, gone with them at the end, also when the tests are killed."""
     folder = Path(tempfile.mkdtemp(prefix="lodestream-tests-"))
-    with Keeper(remove=folder) as keeper:
-        yield Ground(folder, keeper)
+    with Reaper(remove=folder) as reaper:
+        yield ProcessManager(folder, reaper)
 
 
 @pytest.fixture(scope="session")
-async def servers(ground: Ground) -> AsyncIterator[Servers]:
+async def servers(ground: ProcessManager) -> AsyncIterator[Servers]:
     """The session's Kafka (its topics created), Postgres and Redis. Tests share them: use your own project ids."""
     async with running_servers(ground) as running:
         await create_topics(KafkaSettings(bootstrap_servers=running.kafka))
@@ -84,7 +84,7 @@ PrivateServer = Callable[[], Awaitable[Process]]
 
 
 @pytest.fixture
-async def private_kafka(ground: Ground) -> AsyncIterator[PrivateServer]:
+async def private_kafka(ground: ProcessManager) -> AsyncIterator[PrivateServer]:
     """Starts a Kafka of the test's own, to be killed, paused and restarted at will; `.command.address` is host:port."""
     started: list[Process] = []
 
@@ -101,7 +101,7 @@ async def private_kafka(ground: Ground) -> AsyncIterator[PrivateServer]:
 
 
 @pytest.fixture
-async def private_postgres(ground: Ground) -> AsyncIterator[PrivateServer]:
+async def private_postgres(ground: ProcessManager) -> AsyncIterator[PrivateServer]:
     """Starts a Postgres of the test's own, migrated; `.command.address` is the owner's dsn."""
     started: list[Process] = []
 
@@ -118,7 +118,7 @@ async def private_postgres(ground: Ground) -> AsyncIterator[PrivateServer]:
 
 
 @pytest.fixture
-async def private_redis(ground: Ground) -> AsyncIterator[PrivateServer]:
+async def private_redis(ground: ProcessManager) -> AsyncIterator[PrivateServer]:
     """Starts a Valkey of the test's own; `.command.address` is its url."""
     started: list[Process] = []
 
@@ -134,7 +134,7 @@ async def private_redis(ground: Ground) -> AsyncIterator[PrivateServer]:
 
 
 @pytest.fixture(scope="module")
-async def own_log(ground: Ground) -> AsyncIterator[str]:
+async def own_log(ground: ProcessManager) -> AsyncIterator[str]:
     """host:port of a Kafka whose log holds what the tests of one file wrote, and nothing else."""
     process = await kafka.embed(_apart(ground), port=find_port(), progress=lambda _done, _of: None)
     await process.start()
@@ -158,7 +158,7 @@ StartService = Callable[..., Awaitable[RunningService]]
 
 
 @pytest.fixture
-async def service(ground: Ground, servers: Servers) -> AsyncIterator[StartService]:
+async def service(ground: ProcessManager, servers: Servers) -> AsyncIterator[StartService]:
     """Starts `python -m <module>` on free ports with the session's servers.
 
     `await service("services.write.gateway", LODESTREAM_POSTGRES=database)`: keywords are environment variables; `port`
@@ -169,7 +169,7 @@ async def service(ground: Ground, servers: Servers) -> AsyncIterator[StartServic
 
 
 @pytest.fixture(scope="module")
-async def shared_stack(ground: Ground, servers: Servers, template: str) -> AsyncIterator[Stack]:
+async def shared_stack(ground: ProcessManager, servers: Servers, template: str) -> AsyncIterator[Stack]:
     """A gateway, the projections and a query service, with the keys of the projects "acme" and "other".
 
     One for all tests of a file: use names of your own.
@@ -208,7 +208,7 @@ async def _fresh_database(servers: Servers, template: str) -> AsyncIterator[str]
 
 
 @asynccontextmanager
-async def _starting(ground: Ground, servers: Servers) -> AsyncIterator[StartService]:
+async def _starting(ground: ProcessManager, servers: Servers) -> AsyncIterator[StartService]:
     started: list[Process] = []
 
     async def start(module: str, *, port: int | None = None, **environment: str) -> RunningService:
@@ -273,8 +273,8 @@ async def _new_projects(dsn: str, *, mark: str = "") -> dict[str, NewKey]:
         await connection.close()
 
 
-def _apart(ground: Ground) -> Ground:
-    return Ground(Path(tempfile.mkdtemp(dir=ground.data)), ground.keeper)
+def _apart(ground: ProcessManager) -> ProcessManager:
+    return ProcessManager(Path(tempfile.mkdtemp(dir=ground.data)), ground.reaper)
 
 
 def _in_database(dsn: str, name: str) -> str:

@@ -75,7 +75,7 @@ async def _client(address: str, stack: Stack) -> AsyncIterator[Client]:
 
 async def tables(traces: int, *, only_plans: bool = False) -> list[Table]:
     """Load where there is nothing, ask, and explain."""
-    async with fresh_stack([service for service in SERVICES if service.door]) as stack:
+    async with fresh_stack([service for service in SERVICES if service.endpoint]) as stack:
         loaded = await look(stack.dsn)
         if loaded is None:
             await load(stack.dsn, traces)

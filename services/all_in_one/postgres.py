@@ -10,36 +10,36 @@ from pathlib import Path
 
 import psutil
 
-from services.all_in_one.folders import kept_secret, made_whole, make_reachable, unprivileged
-from services.all_in_one.keeper import wait_until_gone
+from services.all_in_one.data_dir import atomic_directory, kept_secret, make_reachable, unprivileged
 from services.all_in_one.ports import HOST
 from services.all_in_one.probes import postgres_answers
-from services.all_in_one.processes import Command, Ground, Process
+from services.all_in_one.processes import Command, Process, ProcessManager
+from services.all_in_one.reaper import wait_until_gone
 
 DEFAULT_PORT = 5432
 _OWNER = "lodestream"  # the superuser, and the database
 _HOST_RULES = "host all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256\n"
 
 
-async def embed(ground: Ground, *, port: int, durable: bool = True) -> Process:
-    """The server of this ground, its cluster and database made; not started yet.
+async def embed(manager: ProcessManager, *, port: int, durable: bool = True) -> Process:
+    """Return the server, its cluster and database made, not started yet.
 
     It refuses to run as root, so as root it runs as nobody. What is not `durable` survives a kill, not a power cut.
     """
-    cluster, binaries, user = ground.data / "postgres", _binaries(), unprivileged()
+    cluster, binaries, user = manager.data / "postgres", _binaries(), unprivileged()
     if user:
         make_reachable(cluster)
         make_reachable(binaries / "postgres")
-    file = ground.data / "postgres.password"
+    file = manager.data / "postgres.password"
     password = kept_secret(file, reader=user)
-    async with made_whole(cluster) as making:
+    async with atomic_directory(cluster) as making:
         if making:
             if user:
                 os.chown(making, *user)
-            await ground.run(Command(name="postgres-init", argv=_make(binaries, making, file), user=user))
+            await manager.run(Command(name="postgres-init", argv=_make(binaries, making, file), user=user))
     if _trusts_everybody(cluster):
         clear = partial(_clear, cluster)
-        await ground.run(
+        await manager.run(
             Command(name="postgres-password", argv=_set_password(binaries, cluster, file), user=user, clear=clear)
         )
         (cluster / "pg_hba.conf").write_text(_HOST_RULES, encoding="utf-8")
@@ -54,7 +54,7 @@ async def embed(ground: Ground, *, port: int, durable: bool = True) -> Process:
         "log_line_prefix": "%m [%p] %d ",  # when, which process, which database
         **({} if durable else {"fsync": "off", "full_page_writes": "off"}),
     }
-    return ground.process(
+    return manager.process(
         Command(
             name="postgres",
             argv=[
@@ -83,7 +83,7 @@ def _make(binaries: Path, cluster: Path, password: Path) -> list[str]:
 
 
 def _trusts_everybody(cluster: Path) -> bool:
-    """Whether a version of ours that asked for no password has made it."""
+    """Return whether the cluster was made by a version that used no password."""
     lines = (cluster / "pg_hba.conf").read_text(encoding="utf-8").splitlines()
     return any(line.split()[-1:] == ["trust"] for line in lines if not line.startswith("#"))
 
@@ -95,7 +95,7 @@ def _set_password(binaries: Path, cluster: Path, password: Path) -> list[str]:
 
 
 def _clear(cluster: Path) -> None:
-    """Make way after a kill: sessions that outlive their postmaster hold its memory, and its pid may be another's."""
+    """Clear up after a kill: sessions that outlive their postmaster hold its memory, and its pid may be another's."""
     for process in psutil.process_iter(["name", "cwd"]):
         if process.info["name"] == "postgres" and process.info["cwd"] == str(cluster.resolve()):
             with contextlib.suppress(psutil.NoSuchProcess):

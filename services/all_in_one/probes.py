@@ -1,4 +1,4 @@
-"""Is it ready? One question for each kind of server; every answer comes within a few seconds."""
+"""Whether servers are ready: a probe for each kind, which answers within a few seconds."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ _PATIENCE = 3.0  # seconds for one answer
 
 
 async def kafka_answers(address: str) -> bool:
-    """A broker is registered and tells of itself."""
+    """Return whether a broker is registered and answers."""
     if not await _listens(address):  # asking first keeps the client's complaints out of the log
         return False
     admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=int(_PATIENCE * 1000))
@@ -30,7 +30,7 @@ async def kafka_answers(address: str) -> bool:
 
 
 async def postgres_answers(dsn: str) -> bool:
-    """A session can be opened."""
+    """Return whether a session can be opened."""
     try:
         connection = await asyncpg.connect(dsn, timeout=_PATIENCE)
     except DATABASE_ERRORS:
@@ -40,7 +40,7 @@ async def postgres_answers(dsn: str) -> bool:
 
 
 async def redis_answers(url: str) -> bool:
-    """PING gets its PONG."""
+    """Return whether PING is answered."""
     client = redis.asyncio.Redis.from_url(url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
     try:
         return bool(await client.ping())

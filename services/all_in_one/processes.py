@@ -1,4 +1,4 @@
-"""A child process: kept from its first instant, probed until ready, stopped gently, its end explained."""
+"""Child processes: reaped whatever happens, probed until ready, stopped gently, their ends explained."""
 
 import asyncio
 import contextlib
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from services.all_in_one.keeper import Keeper, kill_group
 from services.all_in_one.probes import Probe
+from services.all_in_one.reaper import Reaper, kill_group
 
-# A child waits at this door until the keeper knows it; when we die before, the read ends and it never becomes a server.
-_DOOR = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh")
+# A child waits for a line until the reaper knows it; when we die before, the read ends and it never becomes a server.
+_WAIT_FOR_GO = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh")
 # A process with threads of gRPC had better not fork: gRPC's handlers run in the child, and may crash it. Python forks
 # (and does not vfork) to start a child as another user, so the child becomes that user by itself.
 _BECOME = "import os, sys; gid, uid = map(int, sys.argv[1:3]); os.setgroups([]); os.setgid(gid); os.setuid(uid); "
 _BECOME += "os.execv(sys.argv[3], sys.argv[3:])"
-_BIGGEST_LOG = 10 * 1024 * 1024  # bytes; a longer one is set aside as .1 at the next start
-_LINES_OF_A_REASON = 6
+_MAX_LOG_BYTES = 10 * 1024 * 1024  # bytes; a longer one is set aside as .1 at the next start
+_REASON_LINES = 6
 _PLAIN = {
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "NO_COLOR", "VIRTUAL_ENV",
     "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
 }  # fmt: skip
-_PLAIN_PREFIXES = ("LC_", "PYTHON", "GRPC_", "XDG_")
+_PLAIN_VARIABLE_PREFIXES = ("LC_", "PYTHON", "GRPC_", "XDG_")
 
 
 async def _at_once() -> bool:
@@ -39,55 +39,57 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What runs, where it is reached, how one knows that it is ready, and how it is asked to end."""
+    """A program to run: where it is reached, when it is ready, and how it is stopped."""
 
     name: str
     argv: Sequence[str]
     address: str = ""
     clear: Callable[[], None] = _nothing
-    """Makes way before each start for what a killed one may have left."""
+    """Removes what a killed process may have left in the way; called before each start."""
     ready: Probe = _at_once
-    """Has it started?"""
+    """Returns whether it has started."""
     healthy: Probe | None = None
-    """Does it fare well, its dependencies included? What `ready` says where None."""
+    """Returns whether it is healthy, its dependencies included; None for what `ready` returns."""
     environment: Mapping[str, str] | None = None
-    """The whole environment; of ours what any program needs where None."""
+    """The whole environment; None for what any program needs of ours."""
     user: tuple[int, int] | None = None
-    """User and group id to run as; ours where None."""
+    """The ids of the user and group to run as; None for ours."""
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 15.0
     """Seconds between the stop signal and SIGKILL."""
 
     @property
-    def place(self) -> str:
-        """The address for people: without a password."""
+    def public_address(self) -> str:
+        """The address without a password."""
         return re.sub(r":[^:@/]*@", "@", self.address)
 
 
 def plain_environment() -> dict[str, str]:
-    """Of our environment what any program needs. Keys and passwords of whoever started us are none of it."""
-    return {name: value for name, value in os.environ.items() if name in _PLAIN or name.startswith(_PLAIN_PREFIXES)}
+    """Return what any program needs of our environment: not the keys and passwords of whoever started us."""
+    return {
+        name: value for name, value in os.environ.items() if name in _PLAIN or name.startswith(_PLAIN_VARIABLE_PREFIXES)
+    }
 
 
 class StartFailedError(Exception):
-    """A process ended, or stayed unready, while it was being started. The message says which, and its last words."""
+    """A process ended, or stayed unready, while it was being started. The message names it, and its last output."""
 
 
 class Process:
-    """One command, run at most once at a time. Its output is appended to a log file."""
+    """A command that runs at most once at a time. Its output is appended to a log file."""
 
-    def __init__(self, command: Command, *, log: Path, keeper: Keeper) -> None:
+    def __init__(self, command: Command, *, log: Path, reaper: Reaper) -> None:
         """Nothing runs before `start`."""
         self.command = command
         self.log = log
-        self._keeper = keeper
+        self._reaper = reaper
         self._child: asyncio.subprocess.Process | None = None
         self._log_start = 0
         self._reaped = True
 
     @property
     def pid(self) -> int | None:
-        """None when it is not running."""
+        """The process id; None when it is not running."""
         return self._child.pid if self._child and self._child.returncode is None else None
 
     async def start(self, deadline: float = 60.0) -> None:
@@ -108,7 +110,7 @@ class Process:
             problem = f"was not ready within {deadline:.0f} s"
         finally:
             end.cancel()
-        message = f"{self.command.name} {problem}: {self.last_words()}"
+        message = f"{self.command.name} {problem}: {self.last_output()}"
         await self.stop()
         raise StartFailedError(message)
 
@@ -118,7 +120,7 @@ class Process:
         with _open_log(self.log) as log:
             self._log_start = log.seek(0, os.SEEK_END)
             child = self._child = await asyncio.create_subprocess_exec(
-                *_DOOR,
+                *_WAIT_FOR_GO,
                 *_become(self.command.user),
                 *self.command.argv,
                 stdin=asyncio.subprocess.PIPE,
@@ -129,14 +131,17 @@ class Process:
                 start_new_session=True,  # Ctrl-C on our terminal is ours alone: we stop the children in order
             )
         self._reaped = False
-        self._keeper.watch(child.pid, self.command.stop_signal, self.command.grace)
+        self._reaper.watch(child.pid, self.command.stop_signal, self.command.grace)
         assert child.stdin is not None
         child.stdin.write(b"\n")
         child.stdin.close()
         return child
 
     async def stop(self) -> None:
-        """Ask it to end, wait its grace, then kill it and its children. Returns when it is gone; again does no harm."""
+        """Ask it to end, wait its grace, then kill it and its children.
+
+        Returns when it is gone. To stop it again does no harm.
+        """
         if self.pid is not None:
             self._signal(self.command.stop_signal)
             self.resume()  # a paused process would not hear it
@@ -155,7 +160,7 @@ class Process:
         if child is self._child and not self._reaped:
             self._reaped = True
             kill_group(child.pid)  # children it may have left
-            self._keeper.forget(child.pid)
+            self._reaper.forget(child.pid)
         return code
 
     async def restart(self, deadline: float = 60.0) -> None:
@@ -164,16 +169,16 @@ class Process:
         await self.start(deadline)
 
     def kill(self) -> None:
-        """SIGKILL, to it and its children."""
+        """Send SIGKILL to it and its children."""
         if self.pid is not None:
             kill_group(self.pid)
 
     def pause(self) -> None:
-        """SIGSTOP: alive, connected, and silent."""
+        """Send SIGSTOP: it stays alive, connected, and silent."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -182,14 +187,14 @@ class Process:
                 self._child.send_signal(number)
 
     def output(self) -> str:
-        """What it has written since it was last started."""
+        """Return what it has written since it was last started."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
-    def last_words(self) -> str:
-        """Why it ended (if it did) and the last lines of its log."""
-        lines = [line for line in self.output().splitlines() if line.strip()][-_LINES_OF_A_REASON:]
+    def last_output(self) -> str:
+        """Return why it ended (if it did) and the last lines of its log."""
+        lines = [line for line in self.output().splitlines() if line.strip()][-_REASON_LINES:]
         return "\n".join([self._exit(), *(f"    {line}" for line in lines)])
 
     def _exit(self) -> str:
@@ -200,15 +205,15 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """Where processes keep their data and logs, and who sees to it that none is left behind."""
+class ProcessManager:
+    """Makes processes with their data and logs in one folder, none of which outlives us."""
 
     data: Path
-    keeper: Keeper
+    reaper: Reaper
 
     def process(self, command: Command) -> Process:
-        """A process of this ground, not started yet."""
-        return Process(command, log=self.data / "logs" / f"{command.name}.log", keeper=self.keeper)
+        """Return a process of the command, not started yet."""
+        return Process(command, log=self.data / "logs" / f"{command.name}.log", reaper=self.reaper)
 
     async def run(self, command: Command) -> None:
         """Run a command to its end.
@@ -219,18 +224,18 @@ class Ground:
         try:
             await process.start()
             if await process.ended():
-                raise StartFailedError(f"{command.name} failed: {process.last_words()}")
+                raise StartFailedError(f"{command.name} failed: {process.last_output()}")
         finally:
             await process.stop()
 
 
 def _become(user: tuple[int, int] | None) -> Sequence[str]:
-    """What a command follows, to run as this user and group."""
+    """Return what stands before a command for it to run as this user and group."""
     return () if user is None else (sys.executable, "-I", "-S", "-c", _BECOME, str(user[1]), str(user[0]))
 
 
 def _open_log(path: Path) -> BinaryIO:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > _BIGGEST_LOG:
+    if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
     return path.open("ab")

@@ -4,24 +4,24 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 
 from services.all_in_one import kafka, postgres, valkey
+from services.all_in_one.concurrency import run_all
 from services.all_in_one.ports import find_port
-from services.all_in_one.processes import Ground, Process
-from services.all_in_one.together import together
+from services.all_in_one.processes import Process, ProcessManager
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where Kafka, Postgres and Redis are, and the processes that are ours, in the order in which they are stopped."""
+    """The addresses of Kafka, Postgres and Redis, and the embedded ones' processes, in the order in which they stop."""
 
     addresses: Mapping[str, str]
-    """By the environment variable that names them."""
+    """Addresses by the environment variable that names them."""
     processes: tuple[Process, ...]
 
 
 async def embed_servers(
-    ground: Ground, *, given: Mapping[str, str], say: Say, defaults: bool = True, durable: bool = True
+    manager: ProcessManager, *, given: Mapping[str, str], say: Say, defaults: bool = True, durable: bool = True
 ) -> Servers:
     """Prepare the servers that `given` addresses (by environment variable) don't replace; nothing is started yet.
 
@@ -29,23 +29,23 @@ async def embed_servers(
     """
 
     def port(name: str, usual: int) -> int:
-        found = find_port(usual if defaults else None)
-        if defaults and found != usual:
-            say(f"port {usual} is taken: {name} listens on {found}")
-        return found
+        free = find_port(usual if defaults else None)
+        if defaults and free != usual:
+            say(f"port {usual} is taken: {name} listens on {free}")
+        return free
 
     def progress(done: int, of: int) -> None:
         if done == 1 or done % 10 == 0 or done == of:
             say(f"downloading Kafka, once: {done} of {of} jars")
 
     makers: dict[str, Callable[[], Coroutine[None, None, Process]]] = {
-        "LODESTREAM_KAFKA": lambda: kafka.embed(ground, port=port("Kafka", kafka.DEFAULT_PORT), progress=progress),
+        "LODESTREAM_KAFKA": lambda: kafka.embed(manager, port=port("Kafka", kafka.DEFAULT_PORT), progress=progress),
         "LODESTREAM_POSTGRES": lambda: postgres.embed(
-            ground, port=port("Postgres", postgres.DEFAULT_PORT), durable=durable
+            manager, port=port("Postgres", postgres.DEFAULT_PORT), durable=durable
         ),
-        "LODESTREAM_REDIS": lambda: valkey.embed(ground, port=port("Valkey", valkey.DEFAULT_PORT)),
+        "LODESTREAM_REDIS": lambda: valkey.embed(manager, port=port("Valkey", valkey.DEFAULT_PORT)),
     }
     ours = [name for name in makers if name not in given]
-    processes = await together(makers[name]() for name in ours)
+    processes = await run_all(makers[name]() for name in ours)
     addresses = {name: process.command.address for name, process in zip(ours, processes, strict=True)}
     return Servers({**given, **addresses}, tuple(processes))

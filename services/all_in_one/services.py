@@ -13,16 +13,16 @@ from shared.runtime.probe import grpc_serves, http_healthy
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """Where a service serves gRPC or HTTP, and what its health is asked of."""
+class Endpoint:
+    """Where a service serves gRPC or HTTP, and whose health it reports."""
 
     port_variable: str
-    """Tells it its port."""
+    """The variable from which it takes its port."""
     usual_port: int
     address_variable: str
-    """Tells others its address."""
+    """The variable from which others take its address."""
     serves: str | None
-    """The full name of a gRPC service; None: it serves HTTP, and tells on /health."""
+    """The full name of a gRPC service; None when it serves HTTP, with /health."""
 
 
 _STORES = ("LODESTREAM_KAFKA", "LODESTREAM_POSTGRES")
@@ -33,18 +33,18 @@ _SECRETS = {
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One process of the deployment: `python -m <module>`. Without a door it has metrics and health over HTTP only."""
+    """One process of the deployment: `python -m <module>`; without an endpoint it serves only metrics and health."""
 
     module: str
-    door: Door | None = None
+    endpoint: Endpoint | None = None
     secrets: Sequence[str] = _STORES
-    """Variables that hold a secret, which this process needs; others do not come into its environment."""
+    """The variables with secrets that this process needs; others do not come into its environment."""
     calls_models: bool = False
-    """It needs the keys of model providers, whatever their variables are called."""
+    """Whether it needs the keys of model providers, whatever their variables are called."""
 
     @property
     def name(self) -> str:
-        """Short, for people and log files."""
+        """A short name for messages and log files."""
         return self.module.rpartition(".")[2]
 
 
@@ -60,13 +60,13 @@ SERVICES = (
     Service("services.write.evaluator", secrets=(*_STORES, "LODESTREAM_REDIS"), calls_models=True),
     Service(
         "services.read.query",
-        Door("LODESTREAM_QUERY_PORT", 4319, "LODESTREAM_QUERY", _QUERY),
+        Endpoint("LODESTREAM_QUERY_PORT", 4319, "LODESTREAM_QUERY", _QUERY),
         secrets=(*_STORES, "LODESTREAM_POSTGRES_READER"),
     ),
-    Service("services.mock_llm", Door("LODESTREAM_MOCK_LLM_PORT", 4320, "LODESTREAM_MOCK_LLM", None), secrets=()),
+    Service("services.mock_llm", Endpoint("LODESTREAM_MOCK_LLM_PORT", 4320, "LODESTREAM_MOCK_LLM", None), secrets=()),
     Service(
         "services.write.gateway",
-        Door("LODESTREAM_GATEWAY_PORT", 4317, "LODESTREAM_ENDPOINT", _OTLP),
+        Endpoint("LODESTREAM_GATEWAY_PORT", 4317, "LODESTREAM_ENDPOINT", _OTLP),
         secrets=(*_STORES, "LODESTREAM_REDIS", "LODESTREAM_INIT_SECRET_KEY"),
     ),
 )
@@ -87,57 +87,60 @@ LOCAL_PROVIDERS = {"LODESTREAM_PROVIDERS": str(Path(__file__).parent / "provider
 def service_command(
     service: Service, environment: Mapping[str, str], *, metrics_port: int | None = None, port: int | None = None
 ) -> Command:
-    """How the service is started with this environment, on free ports where none are given, and when it is ready."""
+    """Return the command of a service in this environment, on free ports where none are given."""
     metrics_port = metrics_port or find_port()
-    its_environment = {**environment, "LODESTREAM_METRICS_HOST": HOST, "LODESTREAM_METRICS_PORT": str(metrics_port)}
+    process_environment = {**environment, "LODESTREAM_METRICS_HOST": HOST, "LODESTREAM_METRICS_PORT": str(metrics_port)}
     address = f"{HOST}:{metrics_port}"
     ready = healthy = partial(http_healthy, address)
-    if service.door:
+    if service.endpoint:
         port = port or find_port()
-        its_environment[service.door.port_variable] = str(port)
+        process_environment[service.endpoint.port_variable] = str(port)
         address = f"{HOST}:{port}"
         ready = healthy = partial(http_healthy, address)
-        if service.door.serves is not None:
-            ready, healthy = partial(grpc_serves, address), partial(grpc_serves, address, service.door.serves)
+        if service.endpoint.serves is not None:
+            ready, healthy = partial(grpc_serves, address), partial(grpc_serves, address, service.endpoint.serves)
     return Command(
         name=service.name,
         argv=(sys.executable, "-m", service.module),
         address=address,
-        environment=its_environment,
+        environment=process_environment,
         ready=ready,
         healthy=healthy,
     )
 
 
-def place(services: Sequence[Service], environment: dict[str, str], say: Callable[[str], None]) -> list[Command]:
-    """Ports for each, the usual ones where free; `environment` learns where each is, so that they find each other."""
+def assign_ports(services: Sequence[Service], environment: dict[str, str], say: Callable[[str], None]) -> list[Command]:
+    """Return the services' commands on the usual ports where these are free; adds their addresses to `environment`."""
 
     def port(wanted: int, name: str) -> int:
-        found = find_port(wanted)
-        if found != wanted:
-            say(f"port {wanted} is taken: {name} listens on {found}")
-        return found
+        free = find_port(wanted)
+        if free != wanted:
+            say(f"port {wanted} is taken: {name} listens on {free}")
+        return free
 
     ports: dict[Service, dict[str, int]] = {}
     for index, service in enumerate(services):
         ports[service] = {"metrics_port": port(_USUAL_METRICS_PORT + index, f"{service.name} (metrics)")}
-        if door := service.door:
-            wanted = int(environment.get(door.port_variable) or door.usual_port)
+        if endpoint := service.endpoint:
+            wanted = int(environment.get(endpoint.port_variable) or endpoint.usual_port)
             ports[service]["port"] = port(wanted, service.name)
-            environment[door.address_variable] = f"{HOST}:{ports[service]['port']}"
-    return [service_command(service, environment_of(service, environment), **its) for service, its in ports.items()]
+            environment[endpoint.address_variable] = f"{HOST}:{ports[service]['port']}"
+    return [
+        service_command(service, environment_of(service, environment), **service_ports)
+        for service, service_ports in ports.items()
+    ]
 
 
 def environment_of(service: Service, environment: Mapping[str, str]) -> dict[str, str]:
-    """What of the stack's environment one of its processes is given: settings, and the secrets that it needs."""
-    given = environment if service.calls_models else plain_environment()
+    """Return the part of the stack's environment for one process: settings, and the secrets that it needs."""
+    inherited = environment if service.calls_models else plain_environment()
     ours = {name: value for name, value in environment.items() if name.startswith("LODESTREAM_")}
     left_out = _SECRETS - set(service.secrets)
-    return {name: value for name, value in {**given, **ours}.items() if name not in left_out}
+    return {name: value for name, value in {**inherited, **ours}.items() if name not in left_out}
 
 
 def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a program needs to send its traces to the services placed in this environment."""
+    """Return the variables that a program needs to send its traces to the services in this environment."""
     return {
         "LODESTREAM_ENDPOINT": environment["LODESTREAM_ENDPOINT"],
         "LODESTREAM_PUBLIC_KEY": environment["LODESTREAM_INIT_PUBLIC_KEY"],

@@ -1,4 +1,4 @@
-"""The whole stack on one ground: servers, migrations and topics, services; started in order and stopped in reverse."""
+"""The whole stack: servers, migrations and topics, services; started in order and stopped in reverse."""
 
 import asyncio
 import os
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import asyncpg
 from aiokafka.errors import KafkaError
 
+from services.all_in_one.concurrency import run_all
 from services.all_in_one.probes import kafka_answers, postgres_answers, redis_answers
-from services.all_in_one.processes import Ground, Process, StartFailedError
+from services.all_in_one.processes import Process, ProcessManager, StartFailedError
 from services.all_in_one.servers import Say, embed_servers
-from services.all_in_one.services import LOCAL_PROJECT, LOCAL_PROVIDERS, Service, client_environment, place
-from services.all_in_one.together import together
+from services.all_in_one.services import LOCAL_PROJECT, LOCAL_PROVIDERS, Service, assign_ports, client_environment
 from shared.event_log.topics import create_topics
 from shared.runtime.settings import KafkaSettings
 from shared.storage.migrate import migrate
@@ -27,44 +27,46 @@ _PATIENCE = 10.0  # seconds for a server that is not ours
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """Everything is up."""
+class RunningStack:
+    """The processes of a stack that is up, and how to reach it."""
 
     processes: tuple[Process, ...]
     addresses: Mapping[str, str]
-    """Of the servers and services, by the variables that name them."""
+    """The addresses of the servers and services, by the variables that name them."""
     client_environment: Mapping[str, str]
-    """What a program needs to send its traces here; empty when no services run."""
+    """The variables that a program needs to send its traces here; empty when no services run."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """All of it."""
+        """All of these variables."""
         return {**self.addresses, **self.client_environment}
 
 
 @asynccontextmanager
-async def running_stack(ground: Ground, *, services: Sequence[Service], say: Say) -> AsyncIterator[Running]:
-    """Start all; give them when every one is ready; stop all, services first and gently.
+async def running_stack(
+    manager: ProcessManager, *, services: Sequence[Service], say: Say
+) -> AsyncIterator[RunningStack]:
+    """Start all processes; yield when every one is ready; stop them, services first and gently.
 
     Raises StartFailedError when one doesn't start; then those that did are stopped.
     """
     environment = {**LOCAL_PROJECT, **LOCAL_PROVIDERS, **os.environ}
     given = {name: environment[name] for name in SERVERS if environment.get(name)}
-    servers = await embed_servers(ground, given=given, say=say)
+    servers = await embed_servers(manager, given=given, say=say)
     environment.update(servers.addresses)
     async with _stopping(servers.processes):
         await _start_all(servers.processes, say)
-        await together(_await_given(name, given[name]) for name in given)
+        await run_all(_await_given(name, given[name]) for name in given)
         say("migrating the database, creating the topics")
-        await _furnish(servers.addresses)
+        await _bootstrap(servers.addresses)
         if not services:
-            yield Running(servers.processes, servers.addresses, {})
+            yield RunningStack(servers.processes, servers.addresses, {})
             return
-        processes = [ground.process(command) for command in place(services, environment, say)]
+        processes = [manager.process(command) for command in assign_ports(services, environment, say)]
         async with _stopping(processes[::-1]):
             await _start_all(processes, say)
-            reached = {each.door.address_variable for each in services if each.door}
-            yield Running(
+            reached = {each.endpoint.address_variable for each in services if each.endpoint}
+            yield RunningStack(
                 (*servers.processes, *processes),
                 {name: value for name, value in environment.items() if name in {*SERVERS, *reached}},
                 client_environment(environment),
@@ -72,7 +74,7 @@ async def running_stack(ground: Ground, *, services: Sequence[Service], say: Say
 
 
 async def _await_given(name: str, address: str) -> None:
-    """Raises StartFailedError when a server that the environment names does not answer."""
+    """Raise StartFailedError when a server that the environment names does not answer."""
     try:
         async with asyncio.timeout(_PATIENCE):
             while not await SERVERS[name](address):
@@ -81,8 +83,8 @@ async def _await_given(name: str, address: str) -> None:
         raise StartFailedError(f"{name} names a server that did not answer within {_PATIENCE:.0f} s") from None
 
 
-async def _furnish(addresses: Mapping[str, str]) -> None:
-    """Schemas and topics, made where missing."""
+async def _bootstrap(addresses: Mapping[str, str]) -> None:
+    """Make the schemas and topics that are missing."""
     try:
         await migrate(addresses["LODESTREAM_POSTGRES"])
     except asyncpg.PostgresError as error:
@@ -103,10 +105,10 @@ async def _stopping(processes: Sequence[Process]) -> AsyncIterator[None]:
 
 
 async def _start_all(processes: Sequence[Process], say: Say) -> None:
-    """All at once; the first that fails ends the others' waiting."""
+    """Start all at once; the first that fails ends the wait for the others."""
 
     async def start(process: Process) -> None:
         await process.start()
-        say(f"{process.command.name} is ready at {process.command.place}")
+        say(f"{process.command.name} is ready at {process.command.public_address}")
 
-    await together(start(process) for process in processes)
+    await run_all(start(process) for process in processes)

@@ -34,12 +34,12 @@ class Entry:
 
 
 def entries(supervised: Sequence[Supervised]) -> list[Entry]:
-    """How every process fares now."""
+    """Return the state of every process now."""
     return [_entry(one) for one in supervised]
 
 
 def table(rows: Sequence[Entry]) -> Table:
-    """The same for people."""
+    """Return the entries as a table for people."""
     shown = Table("process", Column("address", overflow="fold"), "pid", "state", Column("memory", justify="right"))
     for row in rows:
         memory = f"{row.memory_bytes / 1024**2:.0f} MB" if row.memory_bytes is not None else ""
@@ -49,7 +49,10 @@ def table(rows: Sequence[Entry]) -> Table:
 
 
 def write(folder: Path, rows: Sequence[Entry], environment: Mapping[str, str]) -> None:
-    """The file is replaced whole: a reader never sees half of one. `environment` is what a program needs to join in."""
+    """Write the file, which is replaced whole: a reader never sees half of one.
+
+    `environment` is what a program needs to use the stack.
+    """
     content = {
         "pid": os.getpid(),
         "written_at": datetime.now(UTC).isoformat(),
@@ -62,7 +65,7 @@ def write(folder: Path, rows: Sequence[Entry], environment: Mapping[str, str]) -
     new.replace(folder / STATUS)
 
 
-async def keep_written(folder: Path, supervised: Sequence[Supervised], environment: Mapping[str, str]) -> NoReturn:
+async def keep_writing(folder: Path, supervised: Sequence[Supervised], environment: Mapping[str, str]) -> NoReturn:
     """Write the file again and again."""
     while True:
         write(folder, entries(supervised), environment)
@@ -74,7 +77,7 @@ def _entry(one: Supervised) -> Entry:
     created_at, memory = _measure(process.pid) if process.pid else (None, None)
     return Entry(
         name=process.command.name,
-        address=process.command.place,
+        address=process.command.public_address,
         pid=process.pid,
         created_at=created_at,
         state=one.state,
@@ -86,7 +89,7 @@ def _entry(one: Supervised) -> Entry:
 
 
 def _measure(pid: int) -> tuple[float | None, int | None]:
-    """When it was created, and the resident memory of it and its children, what they share counted once."""
+    """Return when a process was created, and the memory of it and its children, what they share counted once."""
     try:
         process = psutil.Process(pid)
         return process.create_time(), sum(_memory(each) for each in [process, *process.children(recursive=True)])

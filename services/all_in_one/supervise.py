@@ -1,6 +1,6 @@
-"""A started process is kept running: when it ends, why is told, and it is started again after a growing pause.
+"""Processes are kept running: one that ends is reported with the reason, and started again after a growing pause.
 
-While it runs it is asked how it fares; a process that is not healthy is told of, and left to mend itself.
+While it runs its health is checked; a process that is not healthy is reported, and left to mend itself.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import NoReturn
 from services.all_in_one.processes import Process, StartFailedError
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds
-_LOOK = 3.0  # seconds between two questions
+_CHECK_SECONDS = 3.0
 _LONG_RUN = 60.0  # seconds after which an end counts as the first one again
 
 READY, NOT_HEALTHY = "ready", "not healthy"
@@ -22,17 +22,17 @@ READY, NOT_HEALTHY = "ready", "not healthy"
 
 @dataclass(slots=True)
 class Supervised:
-    """A process and how it fares."""
+    """A process and its state."""
 
     process: Process
     state: str = READY
     restarts: int = 0
     reason: str = ""
-    """Why it ended the last time, with its last words."""
+    """Why it ended the last time, with its last output."""
 
 
 def pause_after(failures: int) -> float:
-    """Seconds to wait after so many ends in a row: doubling, capped, spread so that processes don't march in step."""
+    """Return the seconds to wait after so many ends in a row: doubling, capped, and spread at random."""
     longest = min(_LONGEST_PAUSE, math.ldexp(_FIRST_PAUSE, min(failures, 10)))
     return random.uniform(longest / 2, longest)  # noqa: S311
 
@@ -65,14 +65,14 @@ async def keep_running(supervised: Supervised, changed: Callable[[Supervised], N
 
 async def _until_it_ends(supervised: Supervised, changed: Callable[[Supervised], None]) -> None:
     process = supervised.process
-    asked = process.command.healthy or process.command.ready
+    is_healthy = process.command.healthy or process.command.ready
     end = asyncio.ensure_future(process.ended())
     try:
-        while not (await asyncio.wait([end], timeout=_LOOK))[0]:
-            state = READY if await asked() else NOT_HEALTHY
+        while not (await asyncio.wait([end], timeout=_CHECK_SECONDS))[0]:
+            state = READY if await is_healthy() else NOT_HEALTHY
             if state != supervised.state and not end.done():
                 supervised.state = state
                 changed(supervised)
     finally:
         end.cancel()
-    supervised.reason = process.last_words()
+    supervised.reason = process.last_output()

@@ -7,7 +7,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from services.all_in_one.processes import Ground
+from services.all_in_one.processes import ProcessManager
 from tests.support.log_access import append, committed_by
 from tests.support.polling import until
 from tests.support.read_model import TRACES_PROJECTION, Table, get, requests
@@ -19,7 +19,7 @@ def project() -> str:
     return f"p{uuid4().hex[:10]}"
 
 
-def newest_log(ground: Ground) -> str:
+def newest_log(ground: ProcessManager) -> str:
     """What the projection started last has said, also when it is not ready yet."""
     logs = (ground.data / "logs").glob("traces-*.log")
     newest = max(logs, key=lambda path: path.stat().st_mtime, default=None)

@@ -127,8 +127,8 @@ async def test_killed_together_with_its_keeper_the_next_start_clears_up(all_in_o
     one = await all_in_one("--servers-only")
     await one.ready(*SERVERS)
     left = [psutil.Process(entry["pid"]) for entry in one.processes().values()]
-    keeper = next(each for each in one.family() if "services.all_in_one.keeper" in each.cmdline())
-    keeper.kill()
+    reaper = next(each for each in one.family() if "services.all_in_one.reaper" in each.cmdline())
+    reaper.kill()
     one.child.kill()
     await one.child.wait()
     assert all(is_alive(process) for process in left), "nobody was there to stop them"

@@ -12,7 +12,7 @@ from lodestream_proto.v1.datasets_pb2 import DatasetChangeKind, DatasetItem, Dat
 from lodestream_proto.v1.datasets_pb2_grpc import DatasetServiceStub
 from lodestream_proto.v1.query_pb2 import WaitFor
 
-from services.all_in_one.processes import Ground
+from services.all_in_one.processes import ProcessManager
 from shared.event_log.topics import EXPERIMENTS
 from tests.conftest import StartService
 from tests.support.experiment_reading import Project, Reading, database_of_its_own, reading_experiments
@@ -29,7 +29,7 @@ QUESTIONS = DatasetSelector(name="questions")
 
 
 @pytest.fixture(scope="module")
-async def reading(ground: Ground, servers: Servers, template: str) -> AsyncIterator[Reading]:
+async def reading(ground: ProcessManager, servers: Servers, template: str) -> AsyncIterator[Reading]:
     async with (
         database_of_its_own(servers, template) as dsn,
         reading_experiments(ground, dsn, servers.environment) as reading,

@@ -10,7 +10,7 @@ from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.experiment_event_pb2 import EXPERIMENT_OUTCOME_FAILED, ItemEvaluation
 
-from services.all_in_one.processes import Ground
+from services.all_in_one.processes import ProcessManager
 from tests.support.experiment_reading import Project, Reading, database_of_its_own, reading_experiments
 from tests.support.experiment_records import (
     cancelled,
@@ -32,7 +32,7 @@ Code = grpc.StatusCode
 
 
 @pytest.fixture(scope="module")
-async def reading(ground: Ground, servers: Servers, template: str) -> AsyncIterator[Reading]:
+async def reading(ground: ProcessManager, servers: Servers, template: str) -> AsyncIterator[Reading]:
     async with (
         database_of_its_own(servers, template) as dsn,
         reading_experiments(ground, dsn, servers.environment) as reading,

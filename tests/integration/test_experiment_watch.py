@@ -16,7 +16,7 @@ from google.rpc.status_pb2 import Status
 from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiments_pb2_grpc import add_ExperimentServiceServicer_to_server
 
-from services.all_in_one.processes import Ground
+from services.all_in_one.processes import ProcessManager
 from services.read.query.database import Database
 from services.read.query.experiments.compare import Comparisons
 from services.read.query.experiments.service import ExperimentService
@@ -46,7 +46,7 @@ Code = grpc.StatusCode
 
 
 @pytest.fixture(scope="module")
-async def reading(ground: Ground, servers: Servers, template: str) -> AsyncIterator[Reading]:
+async def reading(ground: ProcessManager, servers: Servers, template: str) -> AsyncIterator[Reading]:
     async with (
         database_of_its_own(servers, template) as dsn,
         reading_experiments(ground, dsn, servers.environment) as reading,
@@ -247,7 +247,7 @@ async def test_only_the_projects_own_runs_can_be_watched(acme: Project, reading:
 
 
 async def test_when_the_service_goes_away_its_watchers_are_told_to_come_back(
-    ground: Ground, servers: Servers, template: str
+    ground: ProcessManager, servers: Servers, template: str
 ) -> None:
     async with (
         database_of_its_own(servers, template) as dsn,
@@ -266,7 +266,7 @@ async def test_when_the_service_goes_away_its_watchers_are_told_to_come_back(
 
 
 async def test_watchers_outlive_a_restart_of_the_database_but_not_its_absence(
-    ground: Ground, servers: Servers, private_postgres: PrivateServer
+    ground: ProcessManager, servers: Servers, private_postgres: PrivateServer
 ) -> None:
     postgres = await private_postgres()
     dsn = postgres.command.address

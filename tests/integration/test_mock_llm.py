@@ -17,7 +17,7 @@ import pytest
 from lodestream.evaluators import Answer, Case, Tools, evaluator_of
 from openai import AsyncOpenAI
 
-from services.all_in_one.processes import Ground, Process
+from services.all_in_one.processes import Process, ProcessManager
 from services.all_in_one.services import SERVICES, service_command
 from tests.support.polling import until
 
@@ -29,7 +29,7 @@ ANSWER = "Refunds take five days. Kettles are blue."
 
 
 @asynccontextmanager
-async def running(ground: Ground, **environment: str) -> AsyncIterator[tuple[Process, str]]:
+async def running(ground: ProcessManager, **environment: str) -> AsyncIterator[tuple[Process, str]]:
     """A process of the mock model's, and its address."""
     known = next(known for known in SERVICES if known.module == "services.mock_llm")
     command = service_command(known, {**os.environ, "LODESTREAM_MOCK_LLM_SPEED": "inf", **environment})
@@ -43,7 +43,7 @@ async def running(ground: Ground, **environment: str) -> AsyncIterator[tuple[Pro
 
 
 @pytest.fixture(scope="module")
-async def address(ground: Ground) -> AsyncIterator[str]:
+async def address(ground: ProcessManager) -> AsyncIterator[str]:
     """host:port of one that all tests of this file ask."""
     async with running(ground) as (_, its_address):
         yield its_address
@@ -78,7 +78,9 @@ async def chat(client: AsyncOpenAI, **settings: Any) -> Any:
     return await client.chat.completions.create(model="mock-large", messages=MESSAGES, **settings)
 
 
-async def test_the_same_question_gets_the_same_answer_from_every_process(ground: Ground, client: AsyncOpenAI) -> None:
+async def test_the_same_question_gets_the_same_answer_from_every_process(
+    ground: ProcessManager, client: AsyncOpenAI
+) -> None:
     first, again = await chat(client, temperature=0.2), await chat(client, temperature=0.2)
     [choice] = first.choices
     assert (choice.message.role, choice.message.content, choice.finish_reason) == ("assistant", ANSWER, "stop")
@@ -177,7 +179,7 @@ async def test_failures_pass_and_every_call_is_counted(address: str) -> None:
     assert (await get(address, "/calls"))["total"] == 0
 
 
-async def test_the_limit_is_kept_and_says_when_to_come_again(ground: Ground) -> None:
+async def test_the_limit_is_kept_and_says_when_to_come_again(ground: ProcessManager) -> None:
     limit = {"LODESTREAM_MOCK_LLM_REQUESTS_PER_SECOND": "20", "LODESTREAM_MOCK_LLM_BURST": "5"}
     async with running(ground, **limit) as (_, address):
         async with asking(address) as hasty:

@@ -3,7 +3,7 @@
 import pytest
 
 from services.all_in_one.probes import kafka_answers, postgres_answers, redis_answers
-from services.all_in_one.processes import Ground
+from services.all_in_one.processes import ProcessManager
 from tests.support.servers import VARIABLES, ContainersUnavailableError, Servers, running_servers
 
 SERVERS = ("kafka", "postgres", "valkey")
@@ -21,13 +21,13 @@ def without_docker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def apart(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Ground:
+def apart(ground: ProcessManager, tmp_path_factory: pytest.TempPathFactory) -> ProcessManager:
     """A place that the session's own servers don't have."""
-    return Ground(ground.data / tmp_path_factory.mktemp("apart").name, ground.keeper)
+    return ProcessManager(ground.data / tmp_path_factory.mktemp("apart").name, ground.reaper)
 
 
 @pytest.mark.usefixtures("without_docker")
-async def test_with_nothing_set_and_no_docker_embedded_servers_serve(apart: Ground) -> None:
+async def test_with_nothing_set_and_no_docker_embedded_servers_serve(apart: ProcessManager) -> None:
     async with running_servers(apart) as servers:
         assert sorted(servers.processes) == sorted(SERVERS)
         assert await kafka_answers(servers.kafka)
@@ -38,7 +38,7 @@ async def test_with_nothing_set_and_no_docker_embedded_servers_serve(apart: Grou
 @pytest.mark.usefixtures("without_docker")
 @pytest.mark.parametrize("origin", ["embedded", "containers"])
 async def test_addresses_in_the_environment_come_first(
-    apart: Ground, servers: Servers, monkeypatch: pytest.MonkeyPatch, origin: str
+    apart: ProcessManager, servers: Servers, monkeypatch: pytest.MonkeyPatch, origin: str
 ) -> None:
     monkeypatch.setenv("LODESTREAM_TEST_SERVERS", origin)
     for name, address in servers.environment.items():
@@ -49,14 +49,16 @@ async def test_addresses_in_the_environment_come_first(
 
 
 @pytest.mark.usefixtures("without_docker")
-async def test_containers_without_docker_are_told_by_name(apart: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_containers_without_docker_are_told_by_name(
+    apart: ProcessManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LODESTREAM_TEST_SERVERS", "containers")
     with pytest.raises(ContainersUnavailableError, match="LODESTREAM_TEST_SERVERS=containers needs Docker"):
         async with running_servers(apart):
             pass
 
 
-async def test_another_word_is_refused(apart: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_word_is_refused(apart: ProcessManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LODESTREAM_TEST_SERVERS", "docker")
     with pytest.raises(ValueError, match="'docker'; it may be embedded or containers"):
         async with running_servers(apart):

@@ -34,7 +34,7 @@ class AllInOne:
         return {entry["name"]: entry for entry in self.status().get("processes", [])}
 
     def family(self) -> list[psutil.Process]:
-        """Itself, its keeper, the servers and their children."""
+        """Itself, its reaper, the servers and their children."""
         itself = psutil.Process(self.child.pid)
         return [itself, *itself.children(recursive=True)]
 

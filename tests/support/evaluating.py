@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from services.all_in_one.processes import Ground, Process
+from services.all_in_one.processes import Process, ProcessManager
 from services.all_in_one.services import SERVICES, service_command
 from shared.event_log.topics import EXPERIMENTS, PROMPTS
 from tests.support.experiment_runs import Log, log_from_here
@@ -32,7 +32,7 @@ QUICK = {
 class Workplace:
     """Where workers work."""
 
-    ground: Ground
+    ground: ProcessManager
     servers: Servers
     dsn: str
     log: Log
@@ -81,7 +81,9 @@ class Workplace:
 
 
 @asynccontextmanager
-async def working(ground: Ground, servers: Servers, template: str | None, folder: Path) -> AsyncIterator[Workplace]:
+async def working(
+    ground: ProcessManager, servers: Servers, template: str | None, folder: Path
+) -> AsyncIterator[Workplace]:
     """A workplace without workers; at the end all is gone. Without a template the servers' own database is used."""
     name = f"test_{uuid4().hex[:12]}"
     dsn = urlunsplit(urlsplit(servers.postgres)._replace(path=f"/{name}")) if template else servers.postgres

@@ -17,7 +17,7 @@ from lodestream_proto.v1.datasets_pb2_grpc import DatasetServiceStub
 from lodestream_proto.v1.event_pb2 import Event
 from lodestream_proto.v1.experiments_pb2_grpc import ExperimentServiceStub
 
-from services.all_in_one.processes import Ground, Process
+from services.all_in_one.processes import Process, ProcessManager
 from services.all_in_one.services import SERVICES, service_command
 from shared.auth.keys import create_key, create_project
 from shared.storage.postgres import SEARCH_PATH
@@ -99,7 +99,7 @@ class Project:
 
 
 @asynccontextmanager
-async def reading_experiments(ground: Ground, dsn: str, environment: dict[str, str]) -> AsyncIterator[Reading]:
+async def reading_experiments(ground: ProcessManager, dsn: str, environment: dict[str, str]) -> AsyncIterator[Reading]:
     """A query service on a migrated database."""
     known = next(known for known in SERVICES if known.module == "services.read.query")
     command = service_command(known, {**os.environ, **environment, "LODESTREAM_POSTGRES": dsn})

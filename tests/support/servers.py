@@ -12,7 +12,7 @@ from testcontainers.core.container import DockerContainer
 
 from services.all_in_one.ports import HOST, find_port
 from services.all_in_one.probes import kafka_answers, postgres_answers, redis_answers
-from services.all_in_one.processes import Ground, Process
+from services.all_in_one.processes import Process, ProcessManager
 from services.all_in_one.servers import embed_servers
 from shared.event_log.topics import MAX_RECORD_BYTES
 from tests.support.polling import until
@@ -44,7 +44,7 @@ class Servers:
 
 
 @asynccontextmanager
-async def running_servers(ground: Ground) -> AsyncIterator[Servers]:
+async def running_servers(ground: ProcessManager) -> AsyncIterator[Servers]:
     """Servers for one test session, ready."""
     given = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
     origin = os.environ.get("LODESTREAM_TEST_SERVERS", "embedded")

@@ -11,8 +11,8 @@ import time
 import traceback
 from pathlib import Path
 
-from services.all_in_one.keeper import Keeper
-from services.all_in_one.processes import Ground
+from services.all_in_one.processes import ProcessManager
+from services.all_in_one.reaper import Reaper
 from tests.torture.findings import Report
 from tests.torture.run import run
 
@@ -58,8 +58,8 @@ def main() -> None:
 def _played(folder: Path, seconds: float, seed: str) -> Report | None:
     """The verdict; None when there is none, and why is printed."""
     try:
-        with Keeper() as keeper:
-            return asyncio.run(run(Ground(folder, keeper), seconds=seconds, seed=seed, say=_say))
+        with Reaper() as reaper:
+            return asyncio.run(run(ProcessManager(folder, reaper), seconds=seconds, seed=seed, say=_say))
     except Exception:  # whatever it was, it is no verdict
         traceback.print_exc()
         return None

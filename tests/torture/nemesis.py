@@ -117,7 +117,7 @@ async def _clock_is_wrong(stand: Stand, strike: Strike, seconds: float) -> None:
 def _running(stand: Stand, target: str) -> Process:
     """Whoever is struck has to be alive: what died by itself must not be brought back in silence."""
     process = stand.processes[target]
-    assert process.pid is not None, f"{target} ended by itself: {process.last_words()}"
+    assert process.pid is not None, f"{target} ended by itself: {process.last_output()}"
     return process
 
 

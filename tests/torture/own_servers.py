@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.all_in_one import kafka, postgres, valkey
 from services.all_in_one.ports import HOST, find_port
-from services.all_in_one.processes import Ground, Process
+from services.all_in_one.processes import Process, ProcessManager
 from shared.event_log.topics import create_topics
 from shared.runtime.settings import KafkaSettings
 from shared.storage.migrate import migrate
@@ -39,9 +39,9 @@ class OwnServers:
 
 
 @asynccontextmanager
-async def own_servers(ground: Ground) -> AsyncIterator[OwnServers]:
+async def own_servers(ground: ProcessManager) -> AsyncIterator[OwnServers]:
     """Started; stopped at the end."""
-    apart = Ground(Path(tempfile.mkdtemp(dir=ground.data, prefix="servers-")), ground.keeper)
+    apart = ProcessManager(Path(tempfile.mkdtemp(dir=ground.data, prefix="servers-")), ground.reaper)
     second = find_port()
     broker = await kafka.embed(apart, port=find_port(), progress=lambda _done, _of: None)
     database = await postgres.embed(apart, port=find_port(), durable=False)

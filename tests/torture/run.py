@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from services.all_in_one.processes import Ground
+from services.all_in_one.processes import ProcessManager
 from tests.torture.checker import PROJECTIONS
 from tests.torture.findings import Report
 from tests.torture.nemesis import torment
@@ -26,7 +26,7 @@ _WAYS = {
 _ATTACKS = 0.5
 
 
-async def run(ground: Ground, *, seconds: float, seed: str, say: Callable[[str], None]) -> Report:
+async def run(ground: ProcessManager, *, seconds: float, seed: str, say: Callable[[str], None]) -> Report:
     """Play it and judge it. Everything stays in the ground's folder."""
     say("starting Kafka, Postgres, Valkey, all services, and programs that write: " + ", ".join(_WAYS))
     async with own_servers(ground) as servers, _small_disk(ground.data / "spool", say) as small:

@@ -16,7 +16,7 @@ import asyncpg
 import psutil
 
 from services.all_in_one.ports import HOST, find_port
-from services.all_in_one.processes import Command, Ground, Process
+from services.all_in_one.processes import Command, Process, ProcessManager
 from services.all_in_one.services import SERVICES, service_command
 from shared.auth.keys import NewKey
 from tests.support.gateway import new_key
@@ -38,7 +38,7 @@ _PROJECTS = 2
 class Stand:
     """Addresses are straight ones; what goes through a proxy says so."""
 
-    ground: Ground
+    ground: ProcessManager
     kafka: str
     postgres: str
     redis: str
@@ -152,12 +152,12 @@ class Stand:
     async def done(self, name: str) -> None:
         """Wait for a workload's end by itself; it must be a good one."""
         process = self.processes.pop(name)
-        assert await asyncio.wait_for(process.ended(), 90) == 0, process.last_words()
+        assert await asyncio.wait_for(process.ended(), 90) == 0, process.last_output()
 
     async def finish(self, name: str) -> None:
         """Ask a workload to settle what is under way and to end; it must end well."""
         process = self.processes[name]
-        assert process.pid is not None, process.last_words()
+        assert process.pid is not None, process.last_output()
         os.kill(process.pid, signal.SIGTERM)
         await self.done(name)
 
@@ -178,7 +178,7 @@ class Stand:
             code = await asyncio.wait_for(checker.ended(), settle + 90)
         finally:
             await checker.stop()
-        assert code in {0, 1}, checker.last_words()
+        assert code in {0, 1}, checker.last_output()
         return report_from(json.loads(report.read_text(encoding="utf-8")))
 
     async def watch(self) -> None:
@@ -237,7 +237,7 @@ class Stand:
         with (self.folder / "deaths.jsonl").open("a", encoding="utf-8") as file:
             for name, process in self.processes.items():
                 if process.pid is None:
-                    file.write(json.dumps({"name": name, "words": process.last_words()}) + "\n")
+                    file.write(json.dumps({"name": name, "words": process.last_output()}) + "\n")
 
 
 def _resident(pid: int | None) -> int:
@@ -252,7 +252,7 @@ def _resident(pid: int | None) -> int:
 
 @asynccontextmanager
 async def standing(
-    ground: Ground,
+    ground: ProcessManager,
     kafka: str,
     postgres: str,
     redis: str,

@@ -54,7 +54,7 @@ async def _start(process: Process) -> None:
         try:
             await process.start(_DEADLINE)
         except StartFailedError:
-            if not left or not process.last_words().startswith("exit code") or _ended_well(process):
+            if not left or not process.last_output().startswith("exit code") or _ended_well(process):
                 raise
             await asyncio.sleep(1)
         else:
@@ -63,4 +63,4 @@ async def _start(process: Process) -> None:
 
 def _ended_well(process: Process) -> bool:
     """Whether it was asked to end, rather than gave up."""
-    return process.last_words().startswith("exit code 0")
+    return process.last_output().startswith("exit code 0")

@@ -48,4 +48,4 @@ def test_a_process_has_the_secrets_that_it_needs(service, monkeypatch: pytest.Mo
     ],
 )
 def test_an_address_is_shown_without_its_password(address: str, place: str) -> None:
-    assert Command(name="server", argv=(), address=address).place == place
+    assert Command(name="server", argv=(), address=address).public_address == place

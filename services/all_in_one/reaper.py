@@ -1,4 +1,4 @@
-"""The keeper: a small process that outlives its starter and stops whatever the starter left running.
+"""The reaper: a small process that outlives its starter and stops whatever the starter left running.
 
 It learns of each child over a pipe. When the pipe closes, because the starter ended or was killed, it stops what is
 still registered, the youngest first, and removes the temporary folder.
@@ -18,29 +18,29 @@ from typing import Self
 
 import psutil
 
-_LONGEST_GRACE = 3.0  # seconds; nobody waits for an answer any more
+_MAX_GRACE = 3.0  # seconds; nobody waits for us any more
 
 
-class Keeper:
-    """The starter's end of the pipe. Closing it, or dying, ends every process that is still registered."""
+class Reaper:
+    """The starter's end of the pipe. To close it, or to die, ends every process that is still registered."""
 
     def __init__(self, *, hold: int | None = None, remove: Path | None = None) -> None:
         """`hold` is a file descriptor to keep open until all are gone; `remove` a folder to remove then."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "services.all_in_one.keeper", *([str(remove)] if remove else [])],
+            [sys.executable, "-m", "services.all_in_one.reaper", *([str(remove)] if remove else [])],
             stdin=subprocess.PIPE,
             pass_fds=() if hold is None else (hold,),
             start_new_session=True,  # a signal to our group is not meant for it
         )
 
     def watch(self, pid: int, stop_signal: signal.Signals, grace: float) -> None:
-        """From now on `pid` does not outlive us. `grace` is the seconds between the signal and SIGKILL."""
-        self._tell(f"watch {pid} {stop_signal:d} {grace}")
+        """Register a process, which then does not outlive us. `grace`: seconds between the signal and SIGKILL."""
+        self._send(f"watch {pid} {stop_signal:d} {grace}")
 
     def forget(self, pid: int) -> None:
-        """`pid` has ended."""
+        """Remove a process that has ended from the register."""
         with contextlib.suppress(OSError):
-            self._tell(f"forget {pid}")
+            self._send(f"forget {pid}")
 
     def close(self) -> None:
         """Stop what is still registered; returns when it is gone."""
@@ -53,7 +53,7 @@ class Keeper:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n".encode())
         self._process.stdin.flush()
@@ -69,19 +69,19 @@ class _Watched:
         with contextlib.suppress(psutil.Error):
             self.process.send_signal(self.stop_signal)
             self.process.resume()  # a stopped process would not hear it
-        if not wait_until_gone(self.process, min(self.grace, _LONGEST_GRACE)):
+        if not wait_until_gone(self.process, min(self.grace, _MAX_GRACE)):
             kill_group(self.process.pid)
             wait_until_gone(self.process, 1)
 
 
 def kill_group(leader: int) -> None:
-    """SIGKILL a process that leads a group, and its children."""
+    """Send SIGKILL to a process that leads a group, and to its children."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
 
 
 def wait_until_gone(process: psutil.Process, seconds: float) -> bool:
-    """True as soon as it has ended, reaped or not; False when it still runs after `seconds`."""
+    """Return True as soon as a process has ended, reaped or not; False when it still runs after `seconds`."""
     end = time.monotonic() + seconds
     while _runs(process):
         if time.monotonic() > end:
@@ -98,7 +98,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def _read(lines: Iterable[str]) -> list[_Watched]:
-    """Who is registered when the lines end."""
+    """Return the processes that are registered when the lines end."""
     watched: dict[int, _Watched] = {}
     for line in lines:
         verb, pid, *details = line.split()
