@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
+from lodestream_evals.lenient_json import encodable, storable
+
 ScoreType = Literal["NUMERIC", "CATEGORICAL", "BOOLEAN", "TEXT"]
 
 MAX_NAME: Final = 200
@@ -193,7 +195,7 @@ def _checked(value: Any, data_type: ScoreType) -> bool | float | str:
             _check_line("value", value, MAX_CATEGORY)
         elif not value or len(value) > MAX_TEXT:
             raise InvalidEvaluationError("value", f"a text has 1 to {MAX_TEXT:,} characters, this one {len(value):,}")
-        return _encodable(value)
+        return encodable(value)
     raise InvalidEvaluationError("data_type", f"{data_type!r:.100} is none of {', '.join(get_args(ScoreType))}")
 
 
@@ -223,16 +225,11 @@ def _comment(comment: Any) -> str | None:
         return None
     if not isinstance(comment, str):
         raise InvalidEvaluationError("comment", f"is a text, not {_named(comment)}")
-    text = _encodable(comment).replace("\0", "\ufffd")
+    text = storable(comment)
     if len(text) <= MAX_COMMENT:
         return text
     note = f"… ({len(text):,} characters)"
     return text[: MAX_COMMENT - len(note)] + note
-
-
-def _encodable(text: str) -> str:
-    """Without lone surrogates, which no UTF-8 has."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _named(value: Any) -> str:

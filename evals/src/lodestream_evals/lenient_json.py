@@ -61,6 +61,16 @@ def to_json(value: Any, most: int = MAX_CHARS) -> str:
         return json.dumps(_undescribed(value, error))
 
 
+def encodable(text: str) -> str:
+    """Return a text with "?" for each half of a surrogate pair, which JSON may hold and UTF-8 may not."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def storable(text: str) -> str:
+    """Return a text without what no database takes: halves of surrogate pairs and NUL characters."""
+    return encodable(text).replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def plain(value: Any, most: int = MAX_CHARS) -> Any:
     """A copy of JSON's types: dicts, lists, texts, numbers; at most about `most` characters. Never raises."""
     try:

@@ -8,6 +8,7 @@ from time import time_ns
 from typing import Any
 
 from lodestream_evals.evaluators import Answer, Case, Evaluator, EvaluatorError, Judged, Message, RunEvaluator, Tools
+from lodestream_evals.items import run_evaluators
 from lodestream_evals.prompt import ChatPrompt, TextPrompt
 
 from services.write.evaluator.items import EvaluatorOutcome, event_id
@@ -90,19 +91,11 @@ class EvaluatorRunner:
         `seconds` bounds each evaluator. Raises EvaluationDelayedError when the item has to be evaluated again later,
         and CapReachedError when the project may spend no more.
         """
-        applicable = [each for each in evaluators if each.judges_failures or not case.error]
-        turn = asyncio.Semaphore(_MAX_CONCURRENT)
 
         async def evaluate(evaluator: Evaluator) -> EvaluatorOutcome:
-            async with turn:
-                await asyncio.sleep(0)  # most never wait: heartbeats and other items have their turn in between
-                return await self._evaluate(evaluator, case, seconds)
+            return await self._evaluate(evaluator, case, seconds)
 
-        outcomes = await asyncio.gather(*map(evaluate, applicable), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-        return [outcome for outcome in outcomes if isinstance(outcome, EvaluatorOutcome)]
+        return await run_evaluators(evaluators, evaluate, task_failed=bool(case.error), max_concurrent=_MAX_CONCURRENT)
 
     async def _evaluate(self, evaluator: Evaluator, case: Case, seconds: float) -> EvaluatorOutcome:
         started, evaluation, error = time_ns(), None, ""

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 from lodestream_evals.evaluation import Evaluation
 from lodestream_evals.evaluators import Case, Judged, run_evaluators_of
+from lodestream_evals.items import value_in
 from lodestream_proto.v1.experiment_event_pb2 import (
     EXPERIMENT_OUTCOME_BUDGET_SPENT,
     EXPERIMENT_OUTCOME_COMPLETED,
@@ -169,17 +170,10 @@ def evaluated_item(row: Any) -> Judged:
 
 
 def _evaluation(stored: ItemEvaluation) -> Evaluation | None:
-    match stored.WhichOneof("value"):
-        case "numeric":
-            return Evaluation(name=stored.name, value=stored.numeric, data_type="NUMERIC")
-        case "boolean":
-            return Evaluation(name=stored.name, value=stored.boolean, data_type="BOOLEAN")
-        case "categorical":
-            return Evaluation(name=stored.name, value=stored.categorical, data_type="CATEGORICAL")
-        case "text":
-            return Evaluation(name=stored.name, value=stored.text, data_type="TEXT")
-        case _:
-            return None
+    if (stored_value := value_in(stored)) is None:
+        return None
+    value, data_type = stored_value
+    return Evaluation(name=stored.name, value=value, data_type=data_type)
 
 
 def _json(text: str) -> Any:

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from time import time_ns
 from typing import Any
 
 from lodestream_evals.evaluators import Case
+from lodestream_evals.items import run_task
 
 from services.write.evaluator.evaluator_runner import EvaluatorRunner
 from services.write.evaluator.items import ItemOutcome, RunItem, event_id
@@ -54,34 +56,35 @@ class ItemRunner:
         project may spend no more.
         """
         messages: Sequence[Message] | None = None
-        reply, error = None, ""
-        started = time_ns()
 
-        def begin() -> None:
-            nonlocal started
-            started = time_ns()
-            on_started()
+        async def call(restart_clock: Callable[[], None]) -> ModelReply:
+            def begin() -> None:
+                restart_clock()
+                on_started()
 
-        try:
+            nonlocal messages
             messages = compile_messages(context.prompt, json.loads(item.input))
-            reply = await self._call_model(context, item, messages, attempt, begin)
-        except (VariableError, PromptTooLongError, PermanentError) as failure:
-            error = str(failure)
-        except TransientError as failure:
-            if attempt < self._attempts:
-                raise
-            error = f"after {attempt} attempts: {failure}"
-        ended = max(started, time_ns())  # a clock may be set back
+            return await self._call_model(context, item, messages, attempt, begin)
+
+        task = await run_task(call, partial(self._explain, attempt))
         await failpoint("evaluator.answered")
         outcome = ItemOutcome(
             messages=messages,
-            reply=reply,
-            error=error[:_MAX_ERROR],
+            reply=task.output,
+            error=task.error,
             attempts=attempt,
-            started_ns=started,
-            ended_ns=ended,
+            started_ns=task.started_ns,
+            ended_ns=task.ended_ns,
         )
         return await self._evaluate(context, item, outcome)
+
+    def _explain(self, attempt: int, failure: Exception) -> str:
+        """Say why an item ends with a failure of its task; raises the failure where the item does not."""
+        if isinstance(failure, TransientError) and attempt >= self._attempts:
+            return f"after {attempt} attempts: {failure}"[:_MAX_ERROR]
+        if isinstance(failure, VariableError | PromptTooLongError | PermanentError):
+            return str(failure)[:_MAX_ERROR]
+        raise failure
 
     async def _call_model(
         self,

@@ -9,6 +9,8 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_evals.evaluation import Evaluation
+from lodestream_evals.items import value_field
+from lodestream_evals.lenient_json import encodable, storable
 from lodestream_proto.v1.event_pb2 import Event, Producer
 from lodestream_proto.v1.experiment_event_pb2 import ExperimentItemFinished, ExperimentUsage, ItemEvaluation
 from lodestream_proto.v1.score_event_pb2 import SCORE_SOURCE_EVALUATOR, ScoreRecorded, ScoreTarget, ScoreValue
@@ -48,7 +50,7 @@ def item_events(context: RunContext, item: RunItem, outcome: ItemOutcome) -> lis
         item_id=item.item_id,
         repetition=item.repetition,
         trace_id=trace,
-        output_json="" if outcome.reply is None else json.dumps(_encodable(outcome.reply.text), ensure_ascii=False),
+        output_json="" if outcome.reply is None else json.dumps(encodable(outcome.reply.text), ensure_ascii=False),
         error=_error_text(outcome.error),
         started_at=_timestamp(outcome.started_ns),
         ended_at=_timestamp(outcome.ended_ns),
@@ -77,7 +79,7 @@ def score_events(
                 score_id=event_id(*names, "score", each.name),
                 target=target,
                 name=each.name,
-                value=ScoreValue(**_value(each.evaluation)),
+                value=ScoreValue(**value_field(each.evaluation)),
                 comment=each.evaluation.comment or "",
                 source=SCORE_SOURCE_EVALUATOR,
                 author=_PRODUCER,
@@ -103,7 +105,7 @@ def item_evaluation(outcome: EvaluatorOutcome, names: Sequence[str | int]) -> It
         evaluator_version=outcome.revision,
         metadata_json=_metadata(outcome.evaluation),
         score_id=event_id(*names, "score", outcome.name),
-        **_value(outcome.evaluation),
+        **value_field(outcome.evaluation),
     )
 
 
@@ -181,7 +183,7 @@ def _trace_request(
             status=Status(code=Status.STATUS_CODE_ERROR, message=error) if error else Status(),
         )
 
-    error = _encodable(_cut(outcome.error, max_characters))
+    error = encodable(_cut(outcome.error, max_characters))
     root = _root_attributes(context, item, outcome, max_characters)
     spans = [span(context.request.name, root_id, (outcome.started_ns, outcome.evaluated_ns), root, error)]
     if outcome.messages is not None:
@@ -193,7 +195,7 @@ def _trace_request(
             _evaluator_attributes(each, outcome, max_characters),
             span_id(*names, "evaluator", each.name),
         )
-        between, error = (each.started_ns, each.ended_ns), _encodable(_cut(each.error, max_characters))
+        between, error = (each.started_ns, each.ended_ns), encodable(_cut(each.error, max_characters))
         spans.append(span(each.name, own_id, between, evaluator, error))
     scope = InstrumentationScope(name=_PRODUCER, version=_version())
     resource = Resource(attributes=[KeyValue(key="service.name", value=_any_value(_PRODUCER))])
@@ -297,23 +299,10 @@ def _event(project_id: str, own_id: str, at_ns: int, **payload: Any) -> bytes:
     return event.SerializeToString(deterministic=True)
 
 
-def _value(evaluation: Evaluation) -> dict[str, Any]:
-    """The value under the contract's name for its type."""
-    match evaluation.data_type:
-        case "BOOLEAN":
-            return {"boolean": bool(evaluation.value)}
-        case "NUMERIC":
-            return {"numeric": float(evaluation.value)}
-        case "TEXT":
-            return {"text": str(evaluation.value)}
-        case _:
-            return {"categorical": str(evaluation.value)}
-
-
 def _metadata(evaluation: Evaluation) -> str:
     if not evaluation.metadata:
         return ""
-    return _encodable(json.dumps(evaluation.metadata, ensure_ascii=False, default=str))
+    return encodable(json.dumps(evaluation.metadata, ensure_ascii=False, default=str))
 
 
 def _timestamp(unix_ns: int) -> Timestamp:
@@ -323,21 +312,16 @@ def _timestamp(unix_ns: int) -> Timestamp:
 
 
 def _any_value(value: Any) -> AnyValue:
-    return AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=_encodable(str(value)))
+    return AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=encodable(str(value)))
 
 
 def _cut(text: str, max_characters: int) -> str:
     return text if len(text) <= max_characters else f"{text[:max_characters]}… ({len(text)} characters)"
 
 
-def _encodable(text: str) -> str:
-    """Replace the halves of characters that JSON may hold and UTF-8 may not."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def _error_text(error: str) -> str:
     """Make a message one that Postgres takes: without NUL characters, and not too long."""
-    return _encodable(error).replace("\0", "\N{REPLACEMENT CHARACTER}")[:_MAX_ERROR]
+    return storable(error)[:_MAX_ERROR]
 
 
 def _version() -> str:

@@ -41,7 +41,7 @@ class PlannedEvaluator:
     spec: Mapping[str, Any]
     """What is remembered of it with the run."""
     evaluate: Callable[[EvaluatorInputs], Awaitable[Any]] = field(repr=False)
-    evaluates_failures: bool = False
+    judges_failures: bool = False
     observed: bool = True
     """Whether its work is worth an observation."""
 
@@ -263,7 +263,7 @@ def _planned(evaluator: "Evaluator", tools: "Tools") -> PlannedEvaluator:
         revision=evaluator.revision,
         spec=evaluator.spec,
         evaluate=evaluate,
-        evaluates_failures=evaluator.judges_failures,
+        judges_failures=evaluator.judges_failures,
         observed=False,
     )
 

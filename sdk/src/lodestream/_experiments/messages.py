@@ -7,7 +7,8 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from lodestream_evals.evaluation import MAX_COMMENT, Evaluation
-from lodestream_evals.lenient_json import to_json
+from lodestream_evals.items import value_field, value_in
+from lodestream_evals.lenient_json import encodable, storable, to_json
 from lodestream_proto.v1 import experiment_event_pb2 as pb
 from lodestream_proto.v1.event_pb2 import Event, Producer
 
@@ -29,13 +30,13 @@ _CUT = "…"
 
 def storable_text(value: Any, most: int) -> str:
     """A text of at most so many characters, without those that no database takes."""
-    text = str(value).encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    text = storable(str(value))
     return text if len(text) <= most else f"{text[: most - 1]}{_CUT}"
 
 
 def storable_json(value: Any) -> str:
     """JSON text of any value; cut where it is too large or too deep."""
-    text = to_json(value).encode("utf-8", "replace").decode()
+    text = encodable(to_json(value))
     twice: list[str] = []
 
     def entries(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -161,29 +162,23 @@ def evaluation_message(judgement: EvaluatorOutcome, shown: Shown) -> pb.ItemEval
         return message
     message.comment = storable_text(shown(evaluation.comment, "comment"), MAX_COMMENT) if evaluation.comment else ""
     message.metadata_json = storable_object(shown(evaluation.metadata, "metadata"))
-    if evaluation.data_type == "BOOLEAN":
-        message.boolean = bool(evaluation.value)
-    elif evaluation.data_type == "NUMERIC":
-        message.numeric = float(evaluation.value)
-    elif evaluation.data_type == "TEXT":
-        message.text = str(shown(evaluation.value, "value"))
-    else:
-        message.categorical = str(evaluation.value)
+    for field, value in value_field(evaluation).items():
+        setattr(message, field, str(shown(value, "value")) if field == "text" else value)
     return message
 
 
 def outcome_from(message: pb.ItemEvaluation) -> EvaluatorOutcome:
     """The judgement that a message is."""
-    kind = message.WhichOneof("value")
     beside: dict[str, Any] = {"name": message.name, "revision": message.evaluator_version, "score_id": message.score_id}
-    if kind is None or kind == "error":
+    if (stored := value_in(message)) is None:
         return EvaluatorOutcome(error=message.error or "nothing was said", **beside)
+    value, data_type = stored
     evaluation = Evaluation(
         name=message.name,
-        value=getattr(message, kind),
+        value=value,
         comment=message.comment or None,
         metadata=json.loads(message.metadata_json) if message.metadata_json else None,
-        data_type="TEXT" if kind == "text" else None,
+        data_type=data_type,
     )
     return EvaluatorOutcome(evaluation=evaluation, **beside)
 

@@ -4,11 +4,12 @@ import asyncio
 import contextvars
 import datetime as dt
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, TypeVar
+
+from lodestream_evals.items import run_evaluators, run_task
 
 from lodestream._diagnostics import log, warn_once
 from lodestream._experiments.calling import call, in_thread
@@ -71,18 +72,20 @@ def _await(outcome: Future[T]) -> T:
 # One item: the task, the evaluators, and what is told of both.
 
 _MAX_ERROR = 10_000
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 async def run_item(plan: Plan, records: RunRecorder, row: Row, repetition: int) -> ItemResult:
     """What came of it, recorded. Only being cancelled is raised, and then nothing is recorded of it."""
     with records.item(row, repetition) as trace:
-        began, clock = dt.datetime.now(dt.UTC), time.perf_counter()
-        output, error = await _outcome(plan, records, trace, row.fresh(), repetition)
-        latency = time.perf_counter() - clock
-        inputs = _inputs(row.fresh(), repetition, trace, output=output, error=error, latency=latency)
+        task = await run_task(lambda _: _call_task(plan, records, trace, row.fresh(), repetition), _explain)
+        if task.error:
+            trace.root.update(level="ERROR", status_message=task.error)
+        latency = task.duration_ns / 1e9
+        inputs = _inputs(row.fresh(), repetition, trace, output=task.output, error=task.error, latency=latency)
         judgements = await _evaluations(plan, records, inputs)
-        if not error:
-            trace.root.update(output=output)
+        if not task.error:
+            trace.root.update(output=task.output)
     result = ItemResult(
         item=row.given,
         item_id=row.id,
@@ -90,11 +93,11 @@ async def run_item(plan: Plan, records: RunRecorder, row: Row, repetition: int) 
         input=row.input,
         expected_output=row.expected_output,
         metadata=row.metadata,
-        output=output,
-        error=error,
+        output=task.output,
+        error=task.error,
         judgements=judgements,
         trace_id=trace.trace_id,
-        started_at=began,
+        started_at=_EPOCH + dt.timedelta(microseconds=task.started_ns // 1_000),
         latency=latency,
         input_tokens=trace.usage.input_tokens,
         output_tokens=trace.usage.output_tokens,
@@ -103,8 +106,12 @@ async def run_item(plan: Plan, records: RunRecorder, row: Row, repetition: int) 
     return records.finished(result)
 
 
-async def _outcome(plan: Plan, records: RunRecorder, trace: ItemTrace, row: Row, repetition: int) -> tuple[Any, str]:
-    """What the task returned, and why it failed."""
+def _explain(failure: Exception) -> str:
+    return f"{type(failure).__name__}: {failure}"[:_MAX_ERROR]
+
+
+async def _call_task(plan: Plan, records: RunRecorder, trace: ItemTrace, row: Row, repetition: int) -> Any:
+    """Call the task, observed, and return its output."""
     inputs = {
         "item": row.given,
         "input": row.input,
@@ -114,20 +121,16 @@ async def _outcome(plan: Plan, records: RunRecorder, trace: ItemTrace, row: Row,
         "repetition": repetition,
         "run_name": plan.run_name,
     }
-    try:
-        with records.task(trace, row) as observation:
-            output = await call(plan.task, inputs, timeout=plan.item_timeout)
-            observation.update(output=output)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:_MAX_ERROR]
-        trace.root.update(level="ERROR", status_message=reason)
-        return None, reason
-    return output, ""
+    with records.task(trace, row) as observation:
+        output = await call(plan.task, inputs, timeout=plan.item_timeout)
+        observation.update(output=output)
+    return output
 
 
 async def _evaluations(plan: Plan, records: RunRecorder, inputs: EvaluatorInputs) -> Sequence[EvaluatorOutcome]:
-    evaluators = [evaluator for evaluator in plan.evaluators if evaluator.evaluates_failures or not inputs["error"]]
-    outcomes = await asyncio.gather(*(_evaluated(records, evaluator, inputs) for evaluator in evaluators))
+    outcomes = await run_evaluators(
+        plan.evaluators, lambda evaluator: _evaluated(records, evaluator, inputs), task_failed=bool(inputs["error"])
+    )
     judgements = first_of_each_name([judgement for of_one in outcomes for judgement in of_one])
     if plan.composite is None or inputs["error"]:
         return judgements
