@@ -32,9 +32,14 @@ class _Server(uvicorn.Server):
 
 
 async def run(settings: MockLlmSettings) -> bool:
-    """Serve; False when the address could not be had."""
+    """Serve; False when the address could not be had, or the rules make no sense."""
+    try:
+        app = create_app(settings)
+    except ValueError as error:
+        log.error("the rules can't be used", error=str(error))  # noqa: TRY400 - the file says it all
+        return False
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         settings.host,
         settings.port,
         lifespan="off",

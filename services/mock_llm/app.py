@@ -18,6 +18,7 @@ from services.mock_llm.chat import complete
 from services.mock_llm.embeddings import embed
 from services.mock_llm.errors import ApiError, api_error, http_error, too_many, unexpected, wrong
 from services.mock_llm.messages import model_of, question_of
+from services.mock_llm.tools import rules_from
 from shared.runtime.settings import MockLlmSettings
 from shared.runtime.token_bucket import Bucket
 
@@ -47,13 +48,14 @@ class _Handlers:
         self._calls = Calls()
         rate = settings.requests_per_second
         # A bucket lets pass what it has no debt for: one request less than the burst.
+        self._rules = rules_from(settings.rules)
         self._bucket = Bucket(rate, settings.burst - 1, time.monotonic()) if rate else None
 
     async def chat(self, request: Request) -> Response:
         body, call = await self._begin(request)
         with _told(call):
             question = question_of(body)
-            return await complete(question, behaviour_of(request, body, self._settings), call)
+            return await complete(question, behaviour_of(request, body, self._settings), call, self._rules)
 
     async def embeddings(self, request: Request) -> Response:
         body, call = await self._begin(request)

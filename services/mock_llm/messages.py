@@ -12,6 +12,16 @@ _DELIVERY = {"model", "messages", "stream", "stream_options"}
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    """Its JSON Schema."""
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A request for a chat completion."""
 
@@ -21,6 +31,19 @@ class Question:
     include_usage: bool
     response_format: Mapping[str, Any] | None
     most_tokens: int | None
+    tools: Sequence[Tool]
+    required_tool: str | None
+    """The name of the tool that has to be called; empty for any; None where none has to be."""
+    parallel: bool
+    """Whether several tools may be called at once."""
+    last_said: str
+    """What the user said last; of what came since:"""
+    turns: int
+    """The model's own messages."""
+    called: frozenset[str]
+    """The names of the tools that it called."""
+    results: Sequence[str]
+    """What those gave."""
     parameters: Mapping[str, Any]
     """All that may make another answer of it, but for the seed."""
 
@@ -33,9 +56,20 @@ def question_of(body: Mapping[str, Any]) -> Question:
         raise wrong("max_completion_tokens", "is a number from 1")
     if body.get("n", 1) != 1:
         raise wrong("n", "only one choice is given")
+    messages = _messages(body.get("messages"))
+    users = [place for place, message in enumerate(messages) if message["role"] == "user"]
+    since = users[-1] + 1 if users else 0
+    tools, required_tool = _tools(body)
     return Question(
         model=model_of(body),
-        messages=_messages(body.get("messages")),
+        messages=messages,
+        tools=tools,
+        required_tool=required_tool,
+        parallel=body.get("parallel_tool_calls") is not False,
+        last_said=messages[since - 1]["content"] if users else "",
+        turns=sum(message["role"] == "assistant" for message in messages[since:]),
+        called=frozenset(name for message in body["messages"][since:] for name in _called_in(message)),
+        results=[message["content"] for message in messages[since:] if message["role"] == "tool"],
         stream=_flag(body, "stream"),
         include_usage=isinstance(options, dict) and _flag(options, "include_usage"),
         response_format=_response_format(body.get("response_format")),
@@ -70,6 +104,39 @@ def _message(given: Any, where: str) -> Mapping[str, str]:
     if not isinstance(content, str) and content is not None:
         raise wrong(f"{where}.content", "is a text or a list of parts")
     return {"role": given["role"], "content": content or ""}
+
+
+def _tools(body: Mapping[str, Any]) -> tuple[list[Tool], str | None]:
+    """The tools that may be called, and the one that has to be."""
+    given = body.get("tools") or []
+    if not isinstance(given, list):
+        raise wrong("tools", "is a list")
+    tools = [_tool(tool, f"tools[{place}]") for place, tool in enumerate(given)]
+    choice = body.get("tool_choice", "auto")
+    if isinstance(choice, dict):
+        name = choice["function"].get("name") if isinstance(choice.get("function"), dict) else None
+        if name not in {tool.name for tool in tools}:
+            raise wrong("tool_choice", "names one of the tools")
+        return tools, str(name)
+    if choice not in ("auto", "none", "required"):
+        raise wrong("tool_choice", "is auto, none, required, or names a tool")
+    return ([] if choice == "none" else tools), ("" if choice == "required" else None)
+
+
+def _tool(given: Any, where: str) -> Tool:
+    function = given.get("function") if isinstance(given, dict) and given.get("type") == "function" else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise wrong(where, "is a function with a name")
+    parameters = function.get("parameters") or {}
+    if not isinstance(parameters, dict) or not isinstance(parameters.get("properties", {}), dict):
+        raise wrong(f"{where}.function.parameters", "is a JSON Schema of an object")
+    return Tool(function["name"], str(function.get("description") or ""), parameters)
+
+
+def _called_in(message: Any) -> list[str]:
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    functions = [call.get("function") for call in calls or () if isinstance(call, dict)]
+    return [str(function.get("name")) for function in functions if isinstance(function, dict)]
 
 
 def _flag(given: Mapping[str, Any], name: str) -> bool:

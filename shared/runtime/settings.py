@@ -286,6 +286,8 @@ class MockLlmSettings(MockBehaviour, _Settings):
     burst: int = Field(default=10, ge=1)
     """Requests that may come at once, where there is a limit."""
     max_body_bytes: int = Field(default=8 * MIB, ge=1024)
+    rules: Path | None = None
+    """A JSON file of what is said and which tools are called, by what the user said: `services/mock_llm/tools.py`."""
     grace_seconds: float = Field(default=5.0, ge=0)
     """After SIGTERM: what answers under way have to finish."""
 

@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import re
+import runpy
 import threading
 import weakref
 from pathlib import Path
@@ -412,6 +413,18 @@ def test_the_guide_runs(recorded, capsys):
     assert second.attributes["session.id"] == "chat-7"
     names = {span.id: span.name for span in recorded.spans}
     assert {names[span.parent_id] for span in recorded.spans if span.name == "orders"} == {"look_up"}
+
+
+def test_the_example_calls_two_tools_of_the_mock_model(recorded, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{os.environ['MOCK_MODEL']}/v1")
+    example = runpy.run_path(str(Path(__file__).parents[4] / "examples" / "langgraph_agent.py"))
+    assert example["main"]() == "Order 7 left the warehouse this morning. A refund takes up to 14 days."
+    asked, answered = (span for span in recorded.spans if span.type == "generation")
+    assert [call["name"] for call in asked.output["tool_calls"]] == ["look_up_order", "search_articles"]
+    assert recorded.named("look_up_order").input == {"number": 7}
+    assert parent_name(recorded, "query_orders") == "look_up_order"
+    assert answered.output["content"].startswith("Order 7")
+    assert {span.attributes["session.id"] for span in recorded.spans} == {"chat-7"}
 
 
 def test_all_lists_what_is_exported():
