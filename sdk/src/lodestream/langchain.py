@@ -10,7 +10,7 @@ Needs langchain-core 1 or newer: `pip install lodestream[langchain]`.
 import contextlib
 import datetime as dt
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
@@ -24,10 +24,9 @@ except ImportError as error:
 from opentelemetry import trace
 from opentelemetry.context import Context, get_current
 
-from lodestream._diagnostics import never_raises, warn_once
+from lodestream._diagnostics import never_raises, report_internal_error, warn_once
 from lodestream._integrations.langchain_values import (
     document_value,
-    message_value,
     model_name,
     model_parameters,
     plain,
@@ -133,12 +132,12 @@ class CallbackHandler(BaseCallbackHandler):  # type: ignore[misc]
 
     @never_raises(None)
     def on_chain_end(self, outputs: Any, *, run_id: UUID, inputs: Any = None, **_: Any) -> None:
-        streamed = {} if inputs is None else {"input": plain(inputs)}  # known only now: at the start it was empty
-        self._end(run_id, output=plain(outputs), **streamed)
+        # Of a stream the input is known only now: at the start it was empty.
+        self._end(run_id, lambda: {"output": plain(outputs), "input": plain(inputs)})
 
     @never_raises(None)
     def on_chain_error(self, error: BaseException, *, run_id: UUID, inputs: Any = None, **_: Any) -> None:
-        self._fail(run_id, error, **({} if inputs is None else {"input": plain(inputs)}))
+        self._fail(run_id, error, lambda: {"input": plain(inputs)})
 
     # --- Models -------------------------------------------------------------------------------------------------------
 
@@ -154,7 +153,7 @@ class CallbackHandler(BaseCallbackHandler):  # type: ignore[misc]
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        asked = [message_value(message) for batch in messages for message in batch]
+        asked = [plain(message) for batch in messages for message in batch]
         self._start_model(serialized, asked, run_id, parent_run_id, tags, metadata or {}, kwargs)
 
     @never_raises(None)
@@ -207,11 +206,11 @@ class CallbackHandler(BaseCallbackHandler):  # type: ignore[misc]
 
     @never_raises(None)
     def on_llm_end(self, response: Any, *, run_id: UUID, **_: Any) -> None:
-        self._end(run_id, **result_fields(response))
+        self._end(run_id, lambda: result_fields(response))
 
     @never_raises(None)
     def on_llm_error(self, error: BaseException, *, run_id: UUID, response: Any = None, **_: Any) -> None:
-        self._fail(run_id, error, **(result_fields(response) if getattr(response, "generations", None) else {}))
+        self._fail(run_id, error, lambda: result_fields(response) if response is not None else {})
 
     # --- Tools and retrievers -----------------------------------------------------------------------------------------
 
@@ -235,8 +234,7 @@ class CallbackHandler(BaseCallbackHandler):  # type: ignore[misc]
 
     @never_raises(None)
     def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
-        failed = {"level": "ERROR", "status_message": str(output.content)} if _is_failure(output) else {}
-        self._end(run_id, output=plain(output), **failed)
+        self._end(run_id, lambda: {"output": plain(output), **_failure(output)})
 
     @never_raises(None)
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
@@ -259,7 +257,7 @@ class CallbackHandler(BaseCallbackHandler):  # type: ignore[misc]
 
     @never_raises(None)
     def on_retriever_end(self, documents: Sequence[Any], *, run_id: UUID, **_: Any) -> None:
-        self._end(run_id, output=[document_value(document) for document in documents])
+        self._end(run_id, lambda: {"output": [document_value(document) for document in documents]})
 
     @never_raises(None)
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
@@ -357,22 +355,27 @@ class CallbackHandler(BaseCallbackHandler):  # type: ignore[misc]
             run = run.parent
         return None
 
-    def _end(self, run_id: UUID, **fields: Any) -> None:
-        run = self._runs.pop(run_id, None)
-        if run is not None:
-            run.observation.update(**fields).end()
-
-    def _fail(self, run_id: UUID, error: BaseException, **fields: Any) -> None:
+    def _end(self, run_id: UUID, fields: Callable[[], dict[str, Any]]) -> None:
+        """End a run, whether or not what is known of it can be read."""
         run = self._runs.pop(run_id, None)
         if run is None:
             return
-        observation = run.observation
+        try:
+            run.observation.update(**fields())
+        except Exception as error:
+            report_internal_error("reading what LangChain gave", error)
+        finally:
+            run.observation.end()
+
+    def _fail(self, run_id: UUID, error: BaseException, fields: Callable[[], dict[str, Any]] = dict[str, Any]) -> None:
+        run = self._runs.get(run_id)
+        if run is None:
+            return
         if any(base.__name__ == "GraphBubbleUp" for base in type(error).__mro__):  # how LangGraph hands control up
-            observation.update(status_message=type(error).__name__, output=plain(_interrupts(error)), **fields)
+            run.observation.update(status_message=type(error).__name__, output=plain(_interrupts(error)))
         else:
-            observation.update(**fields)
-            observation.fail(error)
-        observation.end()
+            run.observation.fail(error)
+        self._end(run_id, fields)
 
 
 def _context_of(run: _Run, context: Context) -> Context:
@@ -436,9 +439,10 @@ def _propagation_of(
     return propagate_attributes(**given, tags=trace_tags or None) if given or trace_tags else None
 
 
-def _is_failure(output: Any) -> bool:
-    """Whether a tool's message says that the tool failed: an agent's tools hand errors to the model."""
-    return getattr(output, "status", None) == "error" and hasattr(output, "content")
+def _failure(output: Any) -> dict[str, Any]:
+    """What a tool's message says of a failure: an agent's tools may hand their errors to the model."""
+    failed = getattr(output, "status", None) == "error" and hasattr(output, "content")
+    return {"level": "ERROR", "status_message": str(output.content)} if failed else {}
 
 
 def _interrupts(error: BaseException) -> Any:

@@ -23,8 +23,18 @@ _PARAMETERS = frozenset(
 _DESCRIPTION = {"finish_reason": ("finish_reason", "stop_reason", "stopReason"), "response_id": ("id",)}
 
 
-def plain(value: Any, depth: int = _MAX_DEPTH) -> Any:
-    """Return a value with its messages and documents as plain mappings, and pictures and sounds by type and size."""
+def plain(value: Any) -> Any:
+    """Return a value with its messages and documents as plain mappings, and pictures and sounds by type and size.
+
+    A value that cannot be read like that is returned as it is.
+    """
+    try:
+        return _plain(value, _MAX_DEPTH)
+    except Exception:  # of the program's own types
+        return value
+
+
+def _plain(value: Any, depth: int) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if _is_message(value):
@@ -34,12 +44,12 @@ def plain(value: Any, depth: int = _MAX_DEPTH) -> Any:
     if depth == 0:
         return value
     if isinstance(value, Mapping):
-        return {key: plain(item, depth - 1) for key, item in islice(value.items(), _MAX_ITEMS)}
+        return {key: _plain(item, depth - 1) for key, item in islice(value.items(), _MAX_ITEMS)}
     if isinstance(value, list | tuple):
-        return [plain(item, depth - 1) for item in value[:_MAX_ITEMS]]
+        return [_plain(item, depth - 1) for item in value[:_MAX_ITEMS]]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):  # LangGraph's commands
         fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
-        return {name: plain(item, depth - 1) for name, item in fields.items() if item not in (None, ())}
+        return {name: _plain(item, depth - 1) for name, item in fields.items() if item not in (None, ())}
     messages = getattr(value, "messages", None)  # a prompt's value
     if isinstance(messages, Sequence) and messages and all(map(_is_message, messages)):
         return [message_value(message) for message in messages]

@@ -441,6 +441,16 @@ def test_what_is_recorded_of_cannot_break_the_program(recorded, config):
 
     odd = Odd()
     assert RunnableLambda(lambda x: x).invoke(odd, config) is odd
+    assert recorded.named("RunnableLambda").level == "DEFAULT"
+
+
+def test_a_run_ends_also_when_its_result_cannot_be_read(recorded, config, monkeypatch):
+    def broken(response):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("lodestream.langchain.result_fields", broken)
+    assert chain().invoke({"question": "How long?"}, config) == "It takes 14 days."
+    assert recorded.named("ChatOpenAI").output is None
 
 
 def test_tracing_that_is_off(config):
