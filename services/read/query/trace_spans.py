@@ -17,6 +17,7 @@ from services.read.query.messages import datetime_of, microseconds_since_1970
 from services.read.query.span_tree import COLUMNS, RUNNING, SpanTree
 from shared.runtime.fairness import FairLimiter
 from shared.runtime.settings import MIB
+from shared.runtime.single_flight import SingleFlight
 from shared.storage.named_queries import load_queries
 
 _QUERIES = load_queries(Path(__file__).with_name("traces.sql"))
@@ -83,7 +84,7 @@ class TreeCache:
     def __init__(self, memory: FairLimiter) -> None:
         self._memory = memory
         self._made: OrderedDict[Trace, SpanTree] = OrderedDict()
-        self._making: dict[Trace, asyncio.Task[SpanTree]] = {}
+        self._making: SingleFlight[SpanTree] = SingleFlight()
 
     async def of(self, database: Database, trace: Trace) -> SpanTree:
         """Return the tree of a trace.
@@ -93,11 +94,12 @@ class TreeCache:
         if trace in self._made:
             self._made.move_to_end(trace)
             return self._made[trace]
-        task = self._making.get(trace)
-        if task is None:
-            task = self._making[trace] = asyncio.create_task(self._make(database, trace))
-            task.add_done_callback(lambda done: self._is_made(trace, done))
-        return await asyncio.shield(task)
+        return await self._making.run(trace, lambda: self._make_and_keep(database, trace))
+
+    async def _make_and_keep(self, database: Database, trace: Trace) -> SpanTree:
+        tree = await self._make(database, trace)
+        self._keep(trace, tree)
+        return tree
 
     async def _make(self, database: Database, trace: Trace) -> SpanTree:
         async with self._memory.hold(trace.project_id, trace.span_count * BYTES_OF_A_SPAN):
@@ -110,11 +112,8 @@ class TreeCache:
                 await connection.copy_from_query(_GET_TREE, *trace.key, output=collect, format="binary")
             return await asyncio.to_thread(lambda: SpanTree.of(_read_copy(copied)))
 
-    def _is_made(self, trace: Trace, task: "asyncio.Task[SpanTree]") -> None:
-        self._making.pop(trace, None)
-        if task.cancelled() or task.exception():
-            return
-        self._made[trace] = task.result()
+    def _keep(self, trace: Trace, tree: SpanTree) -> None:
+        self._made[trace] = tree
         while sum(tree.nbytes for tree in self._made.values()) > _CACHED_BYTES:
             of_project = [each for each in self._made if each.project_id == trace.project_id]
             others = sum(tree.nbytes for each, tree in self._made.items() if each.project_id != trace.project_id)

@@ -4,7 +4,6 @@ The read models may lag: what is missing is waited for until they have folded al
 missed. What is missing then is not on its way, and the run fails.
 """
 
-from collections import OrderedDict
 from pathlib import Path
 
 import asyncpg
@@ -22,6 +21,7 @@ from shared.event_log.topics import EXPERIMENTS, PROMPTS
 from shared.projection.progress import read_progress
 from shared.rules.model_parameters import check_parameters
 from shared.runtime.failpoints import failpoint
+from shared.runtime.lru_cache import LruCache
 from shared.runtime.refusal import InvalidError
 from shared.runtime.settings import KafkaSettings
 from shared.storage.named_queries import load_queries
@@ -46,7 +46,7 @@ class LogEnds:
     def __init__(self, kafka: KafkaSettings, pool: asyncpg.Pool) -> None:
         self._kafka, self._pool = kafka, pool
         self._consumer: AIOKafkaConsumer | None = None
-        self._ends: OrderedDict[tuple[str, ...], dict[int, int]] = OrderedDict()
+        self._ends: LruCache[tuple[str, ...], dict[int, int]] = LruCache(_MAX_LOG_ENDS)
 
     async def aclose(self) -> None:
         """Disconnect from Kafka."""
@@ -68,7 +68,8 @@ class LogEnds:
         )
 
     async def _first_ends(self, topic: str, key: tuple[str, ...]) -> dict[int, int]:
-        if key not in self._ends:
+        ends = self._ends.get(key)
+        if ends is None:
             if self._consumer is None:
                 consumer = range_consumer(self._kafka, "lodestream-evaluator-ends")
                 try:
@@ -77,10 +78,9 @@ class LogEnds:
                     await consumer.stop()
                     raise
                 self._consumer = consumer
-            _, self._ends[key] = await log_range(self._consumer, topic)
-            while len(self._ends) > _MAX_LOG_ENDS:
-                self._ends.popitem(last=False)
-        return self._ends[key]
+            _, ends = await log_range(self._consumer, topic)
+            self._ends[key] = ends
+        return ends
 
 
 class Planner:

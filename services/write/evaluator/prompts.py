@@ -1,7 +1,6 @@
 """Prompts of runs and of LLM judges: their versions from the read model, compiled with an item's input."""
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from lodestream_proto.v1.prompt_event_pb2 import ChatPromptItem
 from lodestream_proto.v1.prompts_pb2 import PromptVersion
 
 from services.write.evaluator.providers.provider import Message
+from shared.runtime.lru_cache import LruCache
 from shared.storage.named_queries import load_queries
 
 Prompt = TextPrompt | ChatPrompt
@@ -36,7 +36,7 @@ class PromptVersions:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._cached: OrderedDict[tuple[str, str, int], Prompt] = OrderedDict()
+        self._cached: LruCache[tuple[str, str, int], Prompt] = LruCache(_MAX_CACHED)
 
     async def find(self, project_id: str, name: str, version: int | None, label: str | None = None) -> Prompt | None:
         """Return the version, or without one the version that holds the label; None when the read model has none."""
@@ -47,8 +47,6 @@ class PromptVersions:
             return None
         prompt = prompt_from_version(PromptVersion.FromString(body))
         self._cached[project_id, name, prompt.version] = prompt
-        while len(self._cached) > _MAX_CACHED:
-            self._cached.popitem(last=False)
         return prompt
 
 

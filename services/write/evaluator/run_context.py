@@ -1,6 +1,5 @@
 """The context of runs: all that their items need, and the items themselves."""
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from services.write.evaluator.jobs import ClaimedJob, JobKey, Run
 from services.write.evaluator.model_calls import ModelCalls
 from services.write.evaluator.prompts import Prompt, PromptVersions
 from services.write.evaluator.tasks import Task, TaskError, missing_prompt, parse_specs, parse_task
+from shared.runtime.lru_cache import LruCache
 from shared.storage.named_queries import load_queries
 
 _READ_RUN = load_queries(Path(__file__).with_name("runs.sql"))["read_run"]
@@ -43,7 +43,7 @@ class RunContexts:
 
     def __init__(self, pool: asyncpg.Pool, prompts: PromptVersions, calls: ModelCalls) -> None:
         self._pool, self._prompts, self._calls = pool, prompts, calls
-        self._cached: OrderedDict[Run, RunContext] = OrderedDict()
+        self._cached: LruCache[Run, RunContext] = LruCache(_MAX_CACHED)
 
     async def get(self, run: Run) -> RunContext:
         """Return the context of a run.
@@ -62,8 +62,6 @@ class RunContexts:
         except TaskError as error:
             raise RunUnavailableError(str(error)) from None
         self._cached[run] = context
-        while len(self._cached) > _MAX_CACHED:
-            self._cached.popitem(last=False)
         return context
 
     async def items(self, jobs: Sequence[ClaimedJob], contexts: Mapping[Run, RunContext]) -> dict[JobKey, RunItem]:

@@ -7,7 +7,6 @@ never counted, neither as time that an evaluator took nor as a result.
 
 import asyncio
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -21,6 +20,8 @@ from lodestream_evals.evaluators import (
     SchemaTimeoutError,
     SchemaUnansweredError,
 )
+
+from shared.runtime.lru_cache import LruCache
 
 _PROCESSES = 2
 _MAX_UNANSWERED = 3
@@ -65,7 +66,7 @@ class SchemaValidator:
         for process in self._processes:
             self._free.put_nowait(process)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._slow: OrderedDict[tuple[str, bytes], _SlowSchema] = OrderedDict()
+        self._slow: LruCache[tuple[str, bytes], _SlowSchema] = LruCache(_MAX_SLOW_SCHEMAS)
         self._clock = clock
 
     async def problems(
@@ -122,7 +123,7 @@ class SchemaValidator:
             self._remember_timeout(project_id, schema)
             raise
         usage.cpu_seconds += findings.cpu_seconds
-        self._slow.pop(_key(project_id, schema), None)
+        self._slow.pop(_key(project_id, schema))
         return findings.problems
 
     def _check_allowance(self, project_id: str, usage: SchemaUsage, schema: str) -> None:
@@ -130,7 +131,7 @@ class SchemaValidator:
             raise EvaluatorError(
                 f"the schemas of this item have taken {MAX_ITEM_SECONDS:g} s together; this one was not tried"
             )
-        slow = self._slow.get(_key(project_id, schema))
+        slow = self._slow.peek(_key(project_id, schema))
         if slow is not None and slow.rests_until > self._clock():
             raise EvaluatorError(
                 f"the schema took longer than {_TIMEOUT_SECONDS:g} s for {MAX_TIMEOUTS} outputs in a row; "
@@ -138,13 +139,11 @@ class SchemaValidator:
             )
 
     def _remember_timeout(self, project_id: str, schema: str) -> None:
-        slow = self._slow.setdefault(_key(project_id, schema), _SlowSchema())
-        self._slow.move_to_end(_key(project_id, schema))
+        slow = self._slow.get(_key(project_id, schema)) or _SlowSchema()
+        self._slow[_key(project_id, schema)] = slow
         slow.timeouts += 1
         if slow.timeouts >= MAX_TIMEOUTS:
             slow.timeouts, slow.rests_until = 0, self._clock() + _REST_SECONDS
-        while len(self._slow) > _MAX_SLOW_SCHEMAS:
-            self._slow.popitem(last=False)
 
 
 def _key(project_id: str, schema: str) -> tuple[str, bytes]:

@@ -5,7 +5,7 @@ exceed a cap together by more than estimates are wrong. What a worker that died 
 """
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,7 @@ import structlog
 
 from services.write.evaluator.providers.provider import ModelReply, ModelRequest, PermanentError
 from services.write.evaluator.rate_limits import CallDelayedError
+from shared.runtime.lru_cache import LruCache
 from shared.spans.pricing import cost_of, total_cost
 from shared.storage.named_queries import load_queries
 from shared.storage.postgres import DATABASE_ERRORS
@@ -68,7 +69,7 @@ class Spending:
     def __init__(self, pool: asyncpg.Pool, *, call_seconds: float) -> None:
         """`call_seconds` is the longest that a call may take."""
         self._pool, self._reserved_for = pool, timedelta(seconds=call_seconds + 60)
-        self._cached: OrderedDict[str, tuple[float, Mapping[str, Access], bool]] = OrderedDict()
+        self._cached: LruCache[str, tuple[float, Mapping[str, Access], bool]] = LruCache(_MAX_CACHED)
         self._unflushed: Counter[tuple[str, str]] = Counter()
 
     async def reserve(self, project_id: str, provider: str, request: ModelRequest) -> Reservation:
@@ -158,9 +159,6 @@ class Spending:
             return cached[1:]
         access, caps = await read_access(self._pool, project_id), await read_caps(self._pool, project_id)
         self._cached[project_id] = now + _CACHE_SECONDS, access, bool(caps)
-        self._cached.move_to_end(project_id)
-        while len(self._cached) > _MAX_CACHED:
-            self._cached.popitem(last=False)
         return access, bool(caps)
 
 

@@ -1,7 +1,7 @@
 """What a run's finished items come to: latencies and evaluations. Remembered, for a large run's take a while."""
 
 import time
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,6 +13,7 @@ from lodestream_proto.v1.experiment_event_pb2 import ExperimentRequested
 from lodestream_proto.v1.experiments_pb2 import EvaluationSummary
 from lodestream_proto.v1.score_event_pb2 import SCORE_TYPE_BOOLEAN, SCORE_TYPE_NUMERIC
 
+from shared.runtime.lru_cache import LruCache
 from shared.storage.named_queries import load_queries
 
 QUERIES = load_queries(Path(__file__).with_name("experiments.sql"))
@@ -46,23 +47,17 @@ class ExpiringCache(Generic[T]):
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, *, size: int = _CACHE_SIZE, seconds: float = _CACHE_SECONDS
     ) -> None:
-        self._clock, self._size, self._seconds = clock, size, seconds
-        self._entries: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
+        self._clock, self._seconds = clock, seconds
+        self._entries: LruCache[Hashable, tuple[float, T]] = LruCache(size)
 
     def get(self, key: Hashable) -> T | None:
         """Return the value of a key; None if it was never put, has expired or had to make room."""
-        since, value = self._entries.get(key, (None, None))
-        if since is None or self._clock() - since > self._seconds:
-            return None
-        self._entries.move_to_end(key)
-        return value
+        entry = self._entries.get(key)
+        return None if entry is None or self._clock() - entry[0] > self._seconds else entry[1]
 
     def put(self, key: Hashable, value: T) -> None:
         """Keep a value; the one that was used the longest ago makes room for it."""
         self._entries[key] = self._clock(), value
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._size:
-            self._entries.popitem(last=False)
 
 
 class Summaries:
