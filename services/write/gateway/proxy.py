@@ -11,6 +11,8 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from shared.runtime.refusal import Context
 
+TRANSIENT_CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+"""The statuses of calls to the query service that may succeed when they are made again."""
 _CONNECTION_METADATA = ("grpc-", ":", "user-agent", "content-type")
 
 

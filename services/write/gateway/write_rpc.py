@@ -31,7 +31,7 @@ from lodestream_proto.v1.query_pb2 import WaitFor
 from services.write.gateway import metrics
 from services.write.gateway.admission import Admission, OverQuotaError, Room
 from services.write.gateway.parsing import Request, parse_request, read_unary
-from services.write.gateway.proxy import metadata_of
+from services.write.gateway.proxy import TRANSIENT_CODES, metadata_of
 from services.write.gateway.records import Envelope, new_event_id, producer_of
 from shared.event_log.append import Appender, LogUnavailableError, Record
 from shared.event_log.position import to_token
@@ -42,7 +42,6 @@ from shared.runtime.settings import GatewaySettings
 READABLE_SECONDS = 10.0
 """The longest a writer waits for the read model once the log has the records."""
 _ANSWER_SECONDS = 0.2  # left of the caller's deadline to answer in
-_TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ class WriteCall:
         try:
             return await method(request, metadata=metadata_of(self.context), timeout=within, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
-            if error.code() in _TRANSIENT:
+            if error.code() in TRANSIENT_CODES:
                 raise UnavailableError(f"the query service does not answer ({error.code().name})") from None
             raise RefusedError(error.code(), error.details() or "") from None
 

@@ -20,6 +20,7 @@ from services.write.gateway import metrics
 from services.write.gateway.admission import Admission
 from services.write.gateway.prompts.batch_loader import BatchLoader
 from services.write.gateway.prompts.head_cache import Head, HeadCache, Key, head_of
+from services.write.gateway.proxy import TRANSIENT_CODES
 from shared.runtime.lru_cache import LruCache
 from shared.runtime.refusal import Context, RefusedError, UnavailableError
 from shared.runtime.single_flight import SingleFlight
@@ -37,7 +38,6 @@ _RECONNECT_SECONDS = 0.8
 """The longest such a call waits for a query service that is away."""
 _QUERY_BATCH, _QUERY_CONCURRENCY = 20, 4
 """Names in one call to the query service; calls of one caller at the same time."""
-_TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _STALE_AFTER_SECONDS = 0.25
 """The longest a reader waits for a look-up when the newest head that is known of is cached."""
 _MAX_TRIES = 3
@@ -74,7 +74,7 @@ async def _call_query_service(method: Any, request: Any, caller: Caller) -> Any:
                 raise
             return await method(request, metadata=caller.metadata, timeout=_RECONNECT_SECONDS, wait_for_ready=True)
     except grpc.aio.AioRpcError as error:
-        if error.code() in _TRANSIENT:
+        if error.code() in TRANSIENT_CODES:
             raise UnavailableError("the prompt is in no cache, and the query service does not answer") from None
         raise RefusedError(error.code(), error.details() or "") from None
 
