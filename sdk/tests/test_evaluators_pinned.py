@@ -21,7 +21,7 @@ from sdk.tests.evaluator_specs import RUN_SPECS, SPECS
 
 PINS = json.loads((Path(__file__).parent / "evaluator_pins.json").read_text())
 PACKAGE = "lodestream_evals.evaluators"
-CONTRACT = {f"{PACKAGE}.{name}" for name in ("_case", "_errors", "_evaluator", "_extra", "_run", "_spec")}
+CONTRACT = {f"{PACKAGE}.{name}" for name in ("_errors", "_evaluator", "_spec")}
 PRINT_REVISIONS = """
 import json, sys
 from lodestream.evaluators import evaluator_of, run_evaluator_of

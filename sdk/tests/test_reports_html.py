@@ -6,8 +6,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from lodestream.reports import Report, as_html
+from lodestream_evals.reports._html.charts import Scale, bins, rounded_up, spread, ticks
 from lodestream_evals.reports._html.elements import Html, tag
-from lodestream_evals.reports._html.scales import Scale, bins, rounded_up, spread, ticks
 from lodestream_proto.v1 import experiments_pb2 as pb
 
 from sdk.tests.experiments import BASELINE, changed, compared, made_item, made_run, numeric, summed_up, worse

@@ -50,7 +50,7 @@ class Evaluation:
     """Why, in words that a person can use."""
     metadata: Mapping[str, Any] | None = None
     data_type: ScoreType | None = None
-    """Told by the value, unless it is said: texts are categories unless TEXT is said."""
+    """Default: follows from the value; texts are categories."""
     config_id: str | None = None
     """The score config that the value has to keep to."""
 

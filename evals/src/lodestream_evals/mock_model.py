@@ -120,7 +120,7 @@ def _judgement(messages: Sequence[Message], seed: int) -> _Judgement:
     if "output" not in parts:
         return _Judgement(1.0, quote(messages))
     against = "expected_output" if parts.get("expected_output") is not None else "input"
-    output, wanted = _words(_told(parts["output"])), _words(_told(parts.get(against)))
+    output, wanted = _words(_as_text(parts["output"])), _words(_as_text(parts.get(against)))
     shared = len(output & wanted)
     share = shared / len(wanted) if wanted else 1.0
     if seed:
@@ -135,13 +135,13 @@ def _schema_of(messages: Sequence[Message], response_format: Mapping[str, Any]) 
     if response_format.get("type") == "json_schema":
         return response_format["json_schema"].get("schema", {})
     try:
-        found = json.loads(messages[0]["content"].rsplit("\n", 1)[-1])
+        schema = json.loads(messages[0]["content"].rsplit("\n", 1)[-1])
     except ValueError:
         return None
-    return found if isinstance(found, dict) and "properties" in found and found.get("type") == "object" else None
+    return schema if isinstance(schema, dict) and "properties" in schema and schema.get("type") == "object" else None
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

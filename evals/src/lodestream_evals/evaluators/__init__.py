@@ -1,4 +1,4 @@
-"""Evaluators that are told by plain JSON: the same spec judges in a program and in the server's workers alike.
+"""Evaluators as plain JSON: the same spec evaluates in a program and in the server's workers alike.
 
     evaluator = evaluator_of({"kind": "contains", "value": "14 days", "ignore_case": True})
     evaluation = await evaluator.evaluate(Case(output="It takes 30 days."))
@@ -8,9 +8,20 @@
 They need `pip install 'lodestream[experiments]'`.
 """
 
-from lodestream_evals.evaluators._case import Answer, Ask, Case, FindPrompt, FindSchemaProblems, Message, Tools
 from lodestream_evals.evaluators._errors import EvaluatorError, EvaluatorSpecError
-from lodestream_evals.evaluators._evaluator import Evaluator, ValueType
+from lodestream_evals.evaluators._evaluator import (
+    Answer,
+    Ask,
+    Case,
+    Evaluator,
+    FindPrompt,
+    FindSchemaProblems,
+    Judged,
+    Message,
+    RunEvaluator,
+    Tools,
+    ValueType,
+)
 from lodestream_evals.evaluators._kinds import (
     KINDS,
     RUN_KINDS,
@@ -19,7 +30,6 @@ from lodestream_evals.evaluators._kinds import (
     run_evaluator_of,
     run_evaluators_of,
 )
-from lodestream_evals.evaluators._run import Judged, RunEvaluator
 from lodestream_evals.evaluators._schema_process import (
     SchemaCrashError,
     SchemaFindings,

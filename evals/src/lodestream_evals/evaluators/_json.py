@@ -23,7 +23,7 @@ class NotJsonError(ValueError):
 def parse(text: str) -> Any:
     """The value.
 
-    Raises NotJsonError for what is no JSON, and for what is not taken: NaN, numbers beyond a float's, keys told twice,
+    Raises NotJsonError for what is no JSON, and for what is not taken: NaN, numbers beyond a float's, keys given twice,
     and more levels than MAX_DEPTH.
     """
     try:
@@ -124,8 +124,8 @@ def _int(digits: str) -> int:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
         raise NotJsonError(f"the key {twice!r:.60} is told twice")
-    return found
+    return entries

@@ -22,8 +22,7 @@ from lodestream_evals.evaluators import (
     worst_items,
 )
 from lodestream_evals.evaluators._errors import EvaluatorSpecError
-from lodestream_evals.evaluators._evaluator import Evaluator, Kind, revision_of
-from lodestream_evals.evaluators._run import RunEvaluator, RunKind
+from lodestream_evals.evaluators._evaluator import Evaluator, Kind, RunEvaluator, RunKind, revision_of
 from lodestream_evals.evaluators._spec import Spec, checked_line
 
 _MODULES = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lodestream_evals.evaluation import Evaluation
 from lodestream_evals.evaluators._errors import EvaluatorError
-from lodestream_evals.evaluators._run import Judged
+from lodestream_evals.evaluators._evaluator import Judged
 
 LATENCY, COST = "latency", "cost"
 
@@ -21,17 +21,17 @@ class Measure:
 
 def measures(results: Sequence[Judged], of: str) -> list[Measure]:
     """Of the items that have one. Raises EvaluatorError when none has."""
-    found = [measure for result in results if (measure := _measure(result, of)) is not None]
-    if not found:
+    measured = [measure for result in results if (measure := _measure(result, of)) is not None]
+    if not measured:
         failed = sum(of in result.errors for result in results)
         why = f"its evaluator failed on {failed}" if failed else "none was told"
         raise EvaluatorError(f"none of {len(results)} items has a number {of!r}: {why}")
-    return found
+    return measured
 
 
-def without(results: Sequence[Judged], found: Sequence[Measure]) -> str:
+def without(results: Sequence[Judged], measured: Sequence[Measure]) -> str:
     """How many have none, for a reason."""
-    missing = len(results) - len(found)
+    missing = len(results) - len(measured)
     return f"; {missing} of {len(results)} items have none" if missing else ""
 
 

@@ -30,8 +30,8 @@ def validator_of(schema: Any, *, formats: bool) -> Any:
     try:
         return jsonschema_rs.validator_for(schema, validate_formats=formats, offline=True, pattern_options=bounded)
     except jsonschema_rs.ValidationError as error:
-        told = f"is no JSON Schema, at {_place(error.instance_path)}: {error.message[:_MAX_MESSAGE]}"
-        raise WrongSchemaError(told) from None
+        message = f"is no JSON Schema, at {_place(error.instance_path)}: {error.message[:_MAX_MESSAGE]}"
+        raise WrongSchemaError(message) from None
     except (jsonschema_rs.ReferencingError, ValueError) as error:
         raise WrongSchemaError(f"is no JSON Schema that can be used: {str(error)[:_MAX_MESSAGE]}") from None
 
@@ -65,14 +65,14 @@ def main() -> None:
         pass
     else:
         resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
-    _say({})
+    _write({})
     for line in sys.stdin.buffer:
         _end_after(SECONDS)
         begin = time.process_time()
         schema, formats, value = json.loads(line)
         problems = problems_of(_kept(schema, formats=formats), json.loads(value))
         _end_after(0)
-        _say({"problems": problems, "cpu_seconds": time.process_time() - begin})
+        _write({"problems": problems, "cpu_seconds": time.process_time() - begin})
 
 
 def _end_after(seconds: float) -> None:
@@ -81,8 +81,8 @@ def _end_after(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
-def _say(told: Any) -> None:
-    sys.stdout.buffer.write(json.dumps(told).encode() + b"\n")
+def _write(answer: Any) -> None:
+    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
     sys.stdout.buffer.flush()
 
 

@@ -2,13 +2,10 @@
 
 from typing import Any
 
-from lodestream_evals.evaluators._case import Case, Tools
 from lodestream_evals.evaluators._errors import EvaluatorError
-from lodestream_evals.evaluators._evaluator import Judging, Kind, Verdict
-from lodestream_evals.evaluators._expected import expected_setting
-from lodestream_evals.evaluators._fields import path_setting
+from lodestream_evals.evaluators._evaluator import Case, Judging, Kind, Tools, Verdict
+from lodestream_evals.evaluators._settings import expected_setting, normalising, path_setting, shown, text_of
 from lodestream_evals.evaluators._spec import Spec, checked_text
-from lodestream_evals.evaluators._texts import normalising, shown, text_of
 
 _MOST = 50
 _KEPT = 60  # characters of each text in the metadata
@@ -22,17 +19,17 @@ def read(spec: Spec) -> Judging:
 
     def judge(case: Case, _: Tools) -> Verdict:
         wanted = _wanted(expected_of(case))
-        found = path.of(case)
-        if found.missing:
-            return Verdict(False, found.missing)
-        text = normalised(text_of(found.value))
+        field = path.of(case)
+        if field.missing:
+            return Verdict(False, field.missing)
+        text = normalised(text_of(field.value))
         there = [each for each in wanted if normalised(each) in text]
         absent = [each for each in wanted if each not in there]
         value = {"all": not absent, "any": bool(there), "none": not there}[mode]
         metadata = {}
         if len(wanted) > 1:
             metadata = {"found": _kept(there), "missing": _kept(absent)}
-        return Verdict(value, _reason(there, absent, found.value, mode=mode, value=value), metadata)
+        return Verdict(value, _reason(there, absent, field.value, mode=mode, value=value), metadata)
 
     return Judging(judge, "BOOLEAN")
 

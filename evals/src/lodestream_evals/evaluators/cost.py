@@ -1,9 +1,8 @@
 """What the task cost, in US dollars. With `max`, whether that is little enough."""
 
-from lodestream_evals.evaluators._case import Case, Tools
 from lodestream_evals.evaluators._errors import EvaluatorError
-from lodestream_evals.evaluators._evaluator import Judging, Kind, Verdict
-from lodestream_evals.evaluators._numbers import Bounds
+from lodestream_evals.evaluators._evaluator import Case, Judging, Kind, Tools, Verdict
+from lodestream_evals.evaluators._settings import Bounds
 from lodestream_evals.evaluators._spec import Spec
 
 

@@ -7,13 +7,10 @@ what it is.
 from collections.abc import Callable
 from typing import Any
 
-from lodestream_evals.evaluators._case import Case, Tools
-from lodestream_evals.evaluators._evaluator import Judging, Kind, Verdict
-from lodestream_evals.evaluators._expected import expected_setting
-from lodestream_evals.evaluators._fields import path_setting
+from lodestream_evals.evaluators._evaluator import Case, Judging, Kind, Tools, Verdict
 from lodestream_evals.evaluators._json import NotJsonError, parse
+from lodestream_evals.evaluators._settings import expected_setting, normalising, path_setting, shown
 from lodestream_evals.evaluators._spec import Spec
-from lodestream_evals.evaluators._texts import normalising, shown
 
 _MAX_PLACE = 200
 
@@ -23,10 +20,10 @@ def read(spec: Spec) -> Judging:
     path, expected_of, normalised = path_setting(spec), expected_setting(spec), normalising(spec)
 
     def judge(case: Case, _: Tools) -> Verdict:
-        expected, found = expected_of(case), path.of(case)
-        if found.missing:
-            return Verdict(False, f"expected {shown(expected)}, but {found.missing}")
-        got = found.value
+        expected, field = expected_of(case), path.of(case)
+        if field.missing:
+            return Verdict(False, f"expected {shown(expected)}, but {field.missing}")
+        got = field.value
         if isinstance(got, str) and not isinstance(expected, str) and not path.steps:
             try:
                 got = parse(got)

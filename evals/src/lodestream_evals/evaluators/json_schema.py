@@ -7,17 +7,15 @@ judged in a process of its own, for some schemas never end.
 from collections.abc import Iterator
 from typing import Any
 
-from lodestream_evals.evaluators._case import Case, Tools
 from lodestream_evals.evaluators._errors import SettingError
-from lodestream_evals.evaluators._evaluator import Judging, Kind, Verdict
-from lodestream_evals.evaluators._extra import imported
-from lodestream_evals.evaluators._fields import path_setting
+from lodestream_evals.evaluators._evaluator import Case, Judging, Kind, Tools, Verdict
 from lodestream_evals.evaluators._json import NotJsonError, canonical, parse
 from lodestream_evals.evaluators._schema_child import WrongSchemaError, validator_of
+from lodestream_evals.evaluators._settings import imported, path_setting
 from lodestream_evals.evaluators._spec import REQUIRED, Spec, kind_of
 
 _MAX_SCHEMA, _MAX_PATTERNS = 200_000, 100
-_TOLD = 3  # problems in the reason
+_LISTED = 3  # problems in the reason
 
 
 def read(spec: Spec) -> Judging:
@@ -34,10 +32,10 @@ def read(spec: Spec) -> Judging:
         async def problems_of(value: Any) -> list[dict[str, str]]:
             return await tools.schema_problems(schema_text, canonical(value), formats=formats)
 
-        found = path.of(case)
-        if found.missing:
-            return Verdict(False, found.missing)
-        value, inside = found.value, bool(path.steps)
+        field = path.of(case)
+        if field.missing:
+            return Verdict(False, field.missing)
+        value, inside = field.value, bool(path.steps)
         problems = await problems_of(value) if inside or not isinstance(value, str) else []
         if isinstance(value, str) and (problems or not inside):
             try:
@@ -47,9 +45,11 @@ def read(spec: Spec) -> Judging:
                     return Verdict(False, f"no JSON: {error}")
         if not problems:
             return Verdict(True, "satisfies the schema")
-        told = [f"at {each['path']}: {each['message']} (schema: {each['schema_path']})" for each in problems[:_TOLD]]
-        more = [f"{len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
-        return Verdict(False, "; ".join(told + more), {"problems": problems})
+        listed = [
+            f"at {each['path']}: {each['message']} (schema: {each['schema_path']})" for each in problems[:_LISTED]
+        ]
+        more = [f"{len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
+        return Verdict(False, "; ".join(listed + more), {"problems": problems})
 
     return Judging(judge, "BOOLEAN")
 

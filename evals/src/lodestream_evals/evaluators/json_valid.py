@@ -1,11 +1,9 @@
 """Whether the output is JSON, and where it breaks. What is no text already is."""
 
-from lodestream_evals.evaluators._case import Case, Tools
-from lodestream_evals.evaluators._evaluator import Judging, Kind, Verdict
-from lodestream_evals.evaluators._fields import path_setting
+from lodestream_evals.evaluators._evaluator import Case, Judging, Kind, Tools, Verdict
 from lodestream_evals.evaluators._json import NotJsonError, parse
+from lodestream_evals.evaluators._settings import path_setting, shown
 from lodestream_evals.evaluators._spec import Spec, kind_of
-from lodestream_evals.evaluators._texts import shown
 
 _TYPES = {"object": dict, "array": list}
 
@@ -15,10 +13,10 @@ def read(spec: Spec) -> Judging:
     path, wanted = path_setting(spec), spec.one_of("type", ("any", *_TYPES), "any")
 
     def judge(case: Case, _: Tools) -> Verdict:
-        found = path.of(case)
-        if found.missing:
-            return Verdict(False, found.missing)
-        value = found.value
+        field = path.of(case)
+        if field.missing:
+            return Verdict(False, field.missing)
+        value = field.value
         if isinstance(value, str):
             try:
                 value = parse(value)

@@ -1,12 +1,9 @@
 """How long the output is. With `min` or `max`, whether it keeps to them."""
 
-from lodestream_evals.evaluators._case import Case, Tools
 from lodestream_evals.evaluators._errors import EvaluatorError, EvaluatorSpecError
-from lodestream_evals.evaluators._evaluator import Judging, Kind, Verdict
-from lodestream_evals.evaluators._fields import path_setting
-from lodestream_evals.evaluators._numbers import bounds_setting
+from lodestream_evals.evaluators._evaluator import Case, Judging, Kind, Tools, Verdict
+from lodestream_evals.evaluators._settings import bounds_setting, path_setting, text_of
 from lodestream_evals.evaluators._spec import Spec
-from lodestream_evals.evaluators._texts import text_of
 
 _UNITS = ("characters", "words", "lines", "tokens")
 
@@ -23,10 +20,10 @@ def read(spec: Spec) -> Judging:
             if case.output_tokens is None:
                 raise EvaluatorError("the output's tokens are not known")
             return bounds.verdict(case.output_tokens, f"{case.output_tokens:,} tokens")
-        found = path.of(case)
-        text = text_of(found.value)
+        field = path.of(case)
+        text = text_of(field.value)
         size = {"characters": len(text), "words": len(text.split()), "lines": len(text.splitlines())}[unit]
-        but = f" ({found.missing})" if found.missing else ""
+        but = f" ({field.missing})" if field.missing else ""
         return bounds.verdict(size, f"{size:,} {unit}{but}")
 
     return Judging(judge, bounds.value_type)

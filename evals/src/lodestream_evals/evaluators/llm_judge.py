@@ -1,20 +1,16 @@
-"""What a model says of the output by a rubric: a truth, a number of a scale, or one of some choices, and why.
+"""What a model says of the output by a rubric: a boolean, a number of a scale, or one of some choices, and why.
 
-The output is data to it (`_judge_messages.py`), and nothing but an object of the form asked for is its verdict
-(`_judge_forms.py`). Of several votes the majority counts, or the median (`_judge_tally.py`).
+The output is data to it, and nothing but an object of the form asked for is its verdict (`_judge.py`). Of several votes
+the majority counts, or the median.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lodestream_evals.evaluators._case import Case, FindPrompt, Message, Tools
 from lodestream_evals.evaluators._errors import EvaluatorError, EvaluatorSpecError, SettingError
-from lodestream_evals.evaluators._evaluator import Judging, Kind, Verdict
-from lodestream_evals.evaluators._judge_asking import Asked, Judge, ask, usage
-from lodestream_evals.evaluators._judge_forms import Form
-from lodestream_evals.evaluators._judge_messages import brief
-from lodestream_evals.evaluators._judge_tally import tally
+from lodestream_evals.evaluators._evaluator import Case, FindPrompt, Judging, Kind, Message, Tools, Verdict
+from lodestream_evals.evaluators._judge import Ballot, Form, Judge, ask, brief, tally, usage
 from lodestream_evals.evaluators._spec import MAX_NAME, Spec, checked_line, checked_number, kind_of
 from lodestream_evals.prompt import ChatPrompt, TextPrompt
 
@@ -40,19 +36,19 @@ def read(spec: Spec) -> Judging:
 
     async def judge(case: Case, tools: Tools) -> Verdict:
         text = await _found(tools, prompt) if prompt else TextPrompt(name="", version=0, prompt=rubric or "")
-        told = brief(text, case, form.schema, most=most)
+        prompted = brief(text, case, form.schema, most=most)
         seeds = _seeds(judge_model, votes)
-        asked = await asyncio.gather(*(_asked(judge_model, tools, told.messages, form, seed) for seed in seeds))
-        failures = [each for each in asked if each.vote is None]
+        ballots = await asyncio.gather(*(_vote(judge_model, tools, prompted.messages, form, seed) for seed in seeds))
+        failures = [each for each in ballots if each.vote is None]
         if len(failures) * 2 >= votes:
             counted = f"{len(failures)} of {votes} votes failed: " if votes > 1 else ""
             raise EvaluatorError(f"{counted}{failures[0].failure}") from failures[0].cause
-        outcome = tally(form, [each.vote or each.failure for each in asked])
-        metadata = {**outcome.metadata, **usage([answer for each in asked for answer in each.answers])}
+        outcome = tally(form, [each.vote or each.failure for each in ballots])
+        metadata = {**outcome.metadata, **usage([answer for each in ballots for answer in each.answers])}
         if prompt:
             metadata["prompt"] = {"name": text.name, "version": text.version}
-        if told.cut:
-            metadata["cut"] = dict(told.cut)
+        if prompted.cut:
+            metadata["cut"] = dict(prompted.cut)
         return Verdict(outcome.value, outcome.comment, metadata)
 
     return Judging(judge, form.value_type, tuple(form.choices or ()))
@@ -66,16 +62,16 @@ async def with_prompt_version(spec: Mapping[str, Any], find: FindPrompt) -> dict
     prompt = spec.get("prompt")
     if spec.get("kind") != KIND.name or not isinstance(prompt, Mapping) or prompt.get("version") is not None:
         return dict(spec)
-    found = await find(prompt["name"], None, prompt.get("label") or "production")
-    return {**spec, "prompt": {"name": prompt["name"], "version": found.version}}
+    current = await find(prompt["name"], None, prompt.get("label") or "production")
+    return {**spec, "prompt": {"name": prompt["name"], "version": current.version}}
 
 
-async def _asked(judge: Judge, tools: Tools, messages: Sequence[Message], form: Form, seed: int | None) -> Asked:
+async def _vote(judge: Judge, tools: Tools, messages: Sequence[Message], form: Form, seed: int | None) -> Ballot:
     """One of several votes: that the model can't be asked is a failure of this vote alone."""
     try:
         return await ask(judge, tools, messages, form, seed)
     except EvaluatorError as error:
-        return Asked(failure=str(error), cause=error.__cause__)
+        return Ballot(failure=str(error), cause=error.__cause__)
 
 
 def _seeds(judge: Judge, votes: int) -> list[int | None]:

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from lodestream_evals.evaluators._evaluator import Verdict
+from lodestream_evals.evaluators._evaluator import Judged, RunJudging, RunKind, Verdict
 from lodestream_evals.evaluators._measures import measures, without
-from lodestream_evals.evaluators._numbers import bounds_setting
-from lodestream_evals.evaluators._run import Judged, RunJudging, RunKind
+from lodestream_evals.evaluators._settings import bounds_setting
 from lodestream_evals.evaluators._spec import MAX_NAME, Spec
 
 
@@ -15,10 +14,10 @@ def read(spec: Spec) -> RunJudging:
     of, bounds = spec.text("of", most=MAX_NAME), bounds_setting(spec, least=-math.inf)
 
     def judge(results: Sequence[Judged]) -> Verdict:
-        found = measures(results, of)
-        value = math.fsum(measure.number for measure in found) / len(found)
-        told = f"the mean of {of} is {value:.6g} over {len(found)} items{without(results, found)}"
-        return bounds.verdict(value, told, {"count": len(found)})
+        measured = measures(results, of)
+        value = math.fsum(measure.number for measure in measured) / len(measured)
+        summary = f"the mean of {of} is {value:.6g} over {len(measured)} items{without(results, measured)}"
+        return bounds.verdict(value, summary, {"count": len(measured)})
 
     return RunJudging(judge, bounds.value_type)
 

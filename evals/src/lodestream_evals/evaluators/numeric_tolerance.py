@@ -3,13 +3,10 @@
 import re
 from typing import Any
 
-from lodestream_evals.evaluators._case import Case, Tools
 from lodestream_evals.evaluators._errors import EvaluatorError
-from lodestream_evals.evaluators._evaluator import Judging, Kind, Verdict
-from lodestream_evals.evaluators._expected import expected_setting
-from lodestream_evals.evaluators._fields import path_setting
+from lodestream_evals.evaluators._evaluator import Case, Judging, Kind, Tools, Verdict
+from lodestream_evals.evaluators._settings import expected_setting, path_setting, shown
 from lodestream_evals.evaluators._spec import Spec, checked_number
-from lodestream_evals.evaluators._texts import shown
 
 # Commas only between groups of three digits, as English writes them; what else has commas or two points is no number.
 _NUMBER = re.compile(
@@ -33,13 +30,13 @@ def read(spec: Spec) -> Judging:
         expected = _number(expected_of(case), "none")
         if expected is None:
             raise EvaluatorError(f"the expected output is no number: {shown(expected_of(case))}")
-        found = path.of(case)
-        if found.missing:
-            return Verdict(False, f"expected {expected:g}, but {found.missing}")
-        got = _number(found.value, extract)
+        field = path.of(case)
+        if field.missing:
+            return Verdict(False, f"expected {expected:g}, but {field.missing}")
+        got = _number(field.value, extract)
         if got is None:
             what = "no number" if extract == "none" else "without a number"
-            return Verdict(False, f"expected {expected:.15g}, got {shown(found.value)}, which is {what}")
+            return Verdict(False, f"expected {expected:.15g}, got {shown(field.value)}, which is {what}")
         room = max(absolute, relative * abs(expected))
         within, off = f"{expected:.15g}" + (f" ± {room:.6g}" if room else ""), abs(got - expected)
         metadata = {"expected": expected, "got": got, "off_by": off}

@@ -1,22 +1,21 @@
-"""The share of items that pass, from 0 to 1. An item that failed, or that nothing is said of, does not pass."""
+"""The share of items that pass, from 0 to 1. An item that failed, or that has no evaluation, does not pass."""
 
 from collections.abc import Sequence
 
 from lodestream_evals.evaluators._errors import EvaluatorError, EvaluatorSpecError
-from lodestream_evals.evaluators._evaluator import Verdict
+from lodestream_evals.evaluators._evaluator import Judged, RunJudging, RunKind, Verdict
 from lodestream_evals.evaluators._measures import evaluation_of
-from lodestream_evals.evaluators._numbers import Bounds
-from lodestream_evals.evaluators._run import Judged, RunJudging, RunKind
+from lodestream_evals.evaluators._settings import Bounds
 from lodestream_evals.evaluators._spec import MAX_NAME, Spec
 
-_TOLD = 20
+_LISTED = 20
 
 
 def read(spec: Spec) -> RunJudging:
     """Settings: `of`, `threshold`, `passing`, `min` (of the share).
 
     An item passes by the evaluation `of`: when it is true; when its number is at least `threshold`; when its category
-    is one of `passing`. Without `of`, when all of the item's truths are true.
+    is one of `passing`. Without `of`, when all of the item's booleans are true.
     """
     of, threshold = spec.text("of", None, most=MAX_NAME), spec.number("threshold", None)
     passing = spec.texts("passing")
@@ -32,8 +31,10 @@ def read(spec: Spec) -> RunJudging:
             raise EvaluatorError(f"no item has {'a truth' if of is None else repr(of)} to pass by")
         failed = [result.item_id for verdict, result in zip(verdicts, results, strict=True) if not verdict]
         passed, total = len(results) - len(failed), len(results)
-        told = f"{passed} of {total} items pass ({passed / total:.1%})"
-        return bounds.verdict(passed / total, told, {"passed": passed, "total": total, "failed_items": failed[:_TOLD]})
+        summary = f"{passed} of {total} items pass ({passed / total:.1%})"
+        return bounds.verdict(
+            passed / total, summary, {"passed": passed, "total": total, "failed_items": failed[:_LISTED]}
+        )
 
     return RunJudging(judge, bounds.value_type)
 
@@ -43,10 +44,10 @@ def _passes(result: Judged, of: str | None, threshold: float | None, passing: Se
     if result.case.error:
         return False
     if of is None:
-        truths = [evaluation.value for evaluation in result.evaluations if evaluation.data_type == "BOOLEAN"]
+        booleans = [evaluation.value for evaluation in result.evaluations if evaluation.data_type == "BOOLEAN"]
         if result.errors:
             return False
-        return all(truths) if truths else None
+        return all(booleans) if booleans else None
     evaluation = evaluation_of(result, of)
     if evaluation is None:
         return False if of in result.errors else None

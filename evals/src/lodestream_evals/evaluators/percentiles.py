@@ -6,10 +6,9 @@ Between two items it is interpolated linearly, as numpy does. With bounds, wheth
 import math
 from collections.abc import Sequence
 
-from lodestream_evals.evaluators._evaluator import Verdict
+from lodestream_evals.evaluators._evaluator import Judged, RunJudging, RunKind, Verdict
 from lodestream_evals.evaluators._measures import measures, without
-from lodestream_evals.evaluators._numbers import bounds_setting
-from lodestream_evals.evaluators._run import Judged, RunJudging, RunKind
+from lodestream_evals.evaluators._settings import bounds_setting
 from lodestream_evals.evaluators._spec import MAX_NAME, Spec
 
 _USUAL = (50, 90, 95, 99)
@@ -21,12 +20,16 @@ def read(spec: Spec) -> RunJudging:
     wanted = spec.number("percentile", 95, least=0, most=100)
 
     def judge(results: Sequence[Judged]) -> Verdict:
-        found = measures(results, of)
-        numbers = sorted(measure.number for measure in found)
+        measured = measures(results, of)
+        numbers = sorted(measure.number for measure in measured)
         usual = {f"p{each}": percentile(numbers, each) for each in _USUAL}
         value = percentile(numbers, wanted)
-        told = f"the percentile {wanted:g} of {of} is {value:.6g} over {len(found)} items{without(results, found)}"
-        return bounds.verdict(value, told, {**usual, "least": numbers[0], "most": numbers[-1], "count": len(numbers)})
+        summary = (
+            f"the percentile {wanted:g} of {of} is {value:.6g} over {len(measured)} items{without(results, measured)}"
+        )
+        return bounds.verdict(
+            value, summary, {**usual, "least": numbers[0], "most": numbers[-1], "count": len(numbers)}
+        )
 
     return RunJudging(judge, bounds.value_type)
 

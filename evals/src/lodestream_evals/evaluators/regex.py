@@ -2,13 +2,10 @@
 
 from typing import Any
 
-from lodestream_evals.evaluators._case import Case, Tools
 from lodestream_evals.evaluators._errors import SettingError
-from lodestream_evals.evaluators._evaluator import Judging, Kind, Verdict
-from lodestream_evals.evaluators._extra import imported
-from lodestream_evals.evaluators._fields import path_setting
+from lodestream_evals.evaluators._evaluator import Case, Judging, Kind, Tools, Verdict
+from lodestream_evals.evaluators._settings import imported, path_setting, shown, text_of
 from lodestream_evals.evaluators._spec import Spec
-from lodestream_evals.evaluators._texts import shown, text_of
 
 _MAX_PATTERN = 10_000
 _MAX_BYTES = 8 * 1024 * 1024  # of a compiled pattern and its automaton
@@ -22,10 +19,10 @@ def read(spec: Spec) -> Judging:
     compiled = spec.built("pattern", lambda: _compiled(pattern, ignore_case=ignore_case))
 
     def judge(case: Case, _: Tools) -> Verdict:
-        found = path.of(case)
-        if found.missing:
-            return Verdict(False, found.missing)
-        text = text_of(found.value)
+        field = path.of(case)
+        if field.missing:
+            return Verdict(False, field.missing)
+        text = text_of(field.value)
         match = compiled.fullmatch(text) if full else compiled.search(text)
         if match is None:
             return Verdict(negate, f"no match of {shown(pattern)} in {shown(text)}")
@@ -42,8 +39,10 @@ def _compiled(pattern: str, *, ignore_case: bool) -> Any:
     try:
         return re2.compile(pattern, options)
     except re2.error as error:
-        told = error.args[0]
-        raise SettingError(f"is no pattern of RE2's: {told.decode() if isinstance(told, bytes) else told}") from None
+        message = error.args[0]
+        raise SettingError(
+            f"is no pattern of RE2's: {message.decode() if isinstance(message, bytes) else message}"
+        ) from None
 
 
 KIND = Kind("regex", 1, read)

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from lodestream_evals.evaluators._case import Case, Tools
-from lodestream_evals.evaluators._evaluator import Judging, Kind
-from lodestream_evals.evaluators._expected import expected_setting
-from lodestream_evals.evaluators._extra import imported
-from lodestream_evals.evaluators._fields import path_setting
-from lodestream_evals.evaluators._numbers import Bounds
+from lodestream_evals.evaluators._evaluator import Case, Judging, Kind, Tools
+from lodestream_evals.evaluators._settings import (
+    Bounds,
+    expected_setting,
+    imported,
+    normalising,
+    path_setting,
+    shown,
+    text_of,
+)
 from lodestream_evals.evaluators._spec import Spec
-from lodestream_evals.evaluators._texts import normalising, shown, text_of
 
 _METHODS = ("levenshtein", "indel", "jaro_winkler", "token_sort", "token_set")
 _MAX_TEXT = 20_000  # the time grows with the product of both lengths
@@ -28,11 +31,11 @@ def read(spec: Spec) -> Judging:
     similarity = _similarity(method)
 
     def judge(case: Case, _: Tools) -> Any:
-        expected, found = text_of(expected_of(case)), path.of(case)
-        got = text_of(found.value)
+        expected, field = text_of(expected_of(case)), path.of(case)
+        got = text_of(field.value)
         value = similarity(normalised(got)[:_MAX_TEXT], normalised(expected)[:_MAX_TEXT])
         cut = {"compared_characters": _MAX_TEXT} if max(len(got), len(expected)) > _MAX_TEXT else {}
-        but = f"; {found.missing}" if found.missing else ""
+        but = f"; {field.missing}" if field.missing else ""
         return bounds.verdict(value, f"{value:.3f} alike: expected {shown(expected)}, got {shown(got)}{but}", cut)
 
     return Judging(judge, bounds.value_type)

@@ -10,14 +10,10 @@ import string
 from collections import Counter
 from dataclasses import dataclass
 
-from lodestream_evals.evaluators._case import Case, Tools
 from lodestream_evals.evaluators._errors import EvaluatorError
-from lodestream_evals.evaluators._evaluator import Judging, Kind, Verdict
-from lodestream_evals.evaluators._expected import expected_setting
-from lodestream_evals.evaluators._fields import path_setting
-from lodestream_evals.evaluators._numbers import Bounds
+from lodestream_evals.evaluators._evaluator import Case, Judging, Kind, Tools, Verdict
+from lodestream_evals.evaluators._settings import Bounds, expected_setting, path_setting, shown, text_of
 from lodestream_evals.evaluators._spec import Spec
-from lodestream_evals.evaluators._texts import shown, text_of
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -44,12 +40,12 @@ def read(spec: Spec) -> Judging:
         wanted = [text_of(each) for each in expected] if isinstance(expected, list) else [text_of(expected)]
         if not wanted:
             raise EvaluatorError("nothing to compare with: the expected output is an empty list")
-        found = path.of(case)
-        got = text_of(found.value)
+        field = path.of(case)
+        got = text_of(field.value)
         best, text = max(((overlap(got, each), each) for each in wanted), key=lambda pair: pair[0].f1)
-        but = f"; {found.missing}" if found.missing else ""
-        told = f"F1 {best.f1:.3f}: expected {shown(text)}, got {shown(got)}{but}"
-        return bounds.verdict(best.f1, told, {"precision": best.precision, "recall": best.recall})
+        but = f"; {field.missing}" if field.missing else ""
+        summary = f"F1 {best.f1:.3f}: expected {shown(text)}, got {shown(got)}{but}"
+        return bounds.verdict(best.f1, summary, {"precision": best.precision, "recall": best.recall})
 
     return Judging(judge, bounds.value_type)
 

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 
-from lodestream_evals.evaluators._evaluator import Verdict
+from lodestream_evals.evaluators._evaluator import Judged, RunJudging, RunKind, Verdict
 from lodestream_evals.evaluators._measures import COST, LATENCY, Measure, measures, without
-from lodestream_evals.evaluators._run import Judged, RunJudging, RunKind
 from lodestream_evals.evaluators._spec import MAX_NAME, Spec
 
-_TOLD, _COMMENT = 10, 200  # items in the reason, characters of what was said of each
+_LISTED, _COMMENT = 10, 200  # items in the reason, characters of each comment
 
 
 def read(spec: Spec) -> RunJudging:
@@ -20,18 +19,18 @@ def read(spec: Spec) -> RunJudging:
     lower_is_better = spec.flag("lower_is_better", default=of in (LATENCY, COST))
 
     def judge(results: Sequence[Judged]) -> Verdict:
-        found = measures(results, of)
+        measured = measures(results, of)
         sign = -1 if lower_is_better else 1
-        worst = sorted(found, key=lambda measure: sign * measure.number)[:count]
+        worst = sorted(measured, key=lambda measure: sign * measure.number)[:count]
         value = math.fsum(measure.number for measure in worst) / len(worst)
-        listed = "; ".join(map(_told, worst[:_TOLD]))
-        told = f"the worst of {of}: {listed}{without(results, found)}"
-        return Verdict(value, told, {"items": [_kept(measure) for measure in worst]})
+        listed = "; ".join(map(_described, worst[:_LISTED]))
+        summary = f"the worst of {of}: {listed}{without(results, measured)}"
+        return Verdict(value, summary, {"items": [_kept(measure) for measure in worst]})
 
     return RunJudging(judge, "NUMERIC")
 
 
-def _told(measure: Measure) -> str:
+def _described(measure: Measure) -> str:
     comment = f" ({measure.comment[:_COMMENT]})" if measure.comment else ""
     return f"{measure.result.item_id or 'an item'} {measure.number:.6g}{comment}"
 

@@ -4,12 +4,12 @@ Pure functions from the contract's messages: nothing is asked, nothing is writte
 and, where there is one, the comparison with its baseline; each format shows the same findings.
 """
 
+from lodestream_evals.reports._findings import Report
 from lodestream_evals.reports._gate import Check, GateRule, GateVerdict, Outcome, Threshold, judge
 from lodestream_evals.reports._html.page import as_html
 from lodestream_evals.reports._json import as_json
 from lodestream_evals.reports._junit import as_junit
 from lodestream_evals.reports._markdown import as_markdown
-from lodestream_evals.reports._report import Report
 from lodestream_evals.reports._text import as_text
 
 __all__ = [

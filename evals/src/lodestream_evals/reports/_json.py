@@ -8,9 +8,8 @@ from typing import Any
 from lodestream_proto.v1 import experiments_pb2 as pb
 
 from lodestream_evals.reports._changes import ItemChanges, MetricChange
-from lodestream_evals.reports._findings import Candidate, Findings, findings
+from lodestream_evals.reports._findings import Candidate, Findings, Report, findings
 from lodestream_evals.reports._metrics import Metric
-from lodestream_evals.reports._report import Report
 from lodestream_evals.reports._segments import Segment
 from lodestream_evals.reports._units import Kind
 from lodestream_evals.reports._views import ItemView, Judgement

@@ -7,10 +7,9 @@ from lodestream_proto.v1 import experiments_pb2 as pb
 
 from lodestream_evals.reports._changes import ItemChanges
 from lodestream_evals.reports._facts import bounds, facts, progress, remark, title
-from lodestream_evals.reports._findings import STATES, Candidate, Findings, findings
+from lodestream_evals.reports._findings import STATES, Candidate, Findings, Report, findings
 from lodestream_evals.reports._gate import Outcome
 from lodestream_evals.reports._readable import inert, one_line, shortened
-from lodestream_evals.reports._report import Report
 from lodestream_evals.reports._segments import Segment
 from lodestream_evals.reports._units import Kind, count, probability, shown, signed
 from lodestream_evals.reports._views import ItemView, Judgement

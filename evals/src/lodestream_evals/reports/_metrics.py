@@ -1,7 +1,7 @@
-"""What a run's evaluations come to, by themselves."""
+"""What a run's evaluations come to, by themselves and item by item."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lodestream_proto.v1.experiments_pb2 import EvaluationSummary, ExperimentRun
@@ -96,3 +96,33 @@ def _summary(name: str, said: Sequence[Judgement]) -> EvaluationSummary:
         if its.kind in {Kind.SHARE, Kind.CATEGORY}:
             summary.counts[its.said] += 1
     return summary
+
+
+# --- Values of items --------------------------------------------------------------------------------------------------
+
+
+def item_values(items: Iterable[ItemView], metric: str) -> dict[str, float]:
+    """By item id; items without a number are left out."""
+    found: dict[str, list[float]] = {}
+    for item in items:
+        value = _value(item, metric)
+        if value is not None and math.isfinite(value):
+            found.setdefault(item.item_id, []).append(value)
+    return {item_id: math.fsum(values) / len(values) for item_id, values in found.items()}
+
+
+def item_categories(items: Iterable[ItemView], metric: str) -> dict[str, int]:
+    """How often each category was given."""
+    counts: dict[str, int] = {}
+    for item in items:
+        said = item.judgement(metric)
+        if said is not None and not said.error:
+            counts[said.said] = counts.get(said.said, 0) + 1
+    return counts
+
+
+def _value(item: ItemView, metric: str) -> float | None:
+    said = item.judgement(metric)
+    if said is not None:
+        return said.number
+    return {LATENCY: item.seconds, COST: item.usd}.get(metric)

@@ -1,7 +1,6 @@
 """The report for a terminal."""
 
-from lodestream_evals.reports._findings import findings
-from lodestream_evals.reports._report import Report
+from lodestream_evals.reports._findings import Report, findings
 
 _NARROWEST = 40
 
@@ -12,7 +11,7 @@ def as_text(report: Report, *, width: int = 100, color: bool = False) -> str:
     Raises ImportError without the extra `lodestream[experiments]`.
     """
     try:
-        from lodestream_evals.reports._terminal.picture import drawn
+        from lodestream_evals.reports._terminal import drawn
     except ImportError as error:
         raise ImportError("reports as text need rich: pip install 'lodestream[experiments]'") from error
     return drawn(findings(report), width=max(width, _NARROWEST), color=color)

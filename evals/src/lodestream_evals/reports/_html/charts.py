@@ -1,11 +1,78 @@
 """Charts as inline SVG: distributions of both runs, and what changed item by item."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+from lodestream_evals.reports._findings import Candidate, Findings
 from lodestream_evals.reports._html.elements import Html, joined, tag
-from lodestream_evals.reports._html.scales import Scale, bins, pixels, rounded_up, spread, ticks
+from lodestream_evals.reports._metrics import ERRORS, MEASURES, item_categories, item_values
 from lodestream_evals.reports._units import Kind, shown, signed
+from lodestream_evals.reports._views import ItemView
+
+# --- Scales -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """From numbers to pixels."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        """The pixel of a number; one that is off the axis lies at its end."""
+        span = self.high - self.low
+        share = (value - self.low) / span if span > 0 else 0.5
+        return self.start + max(0.0, min(share, 1.0)) * (self.end - self.start)
+
+
+def pixels(value: float) -> str:
+    """To a tenth."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def ticks(low: float, high: float, most: int = 4) -> list[float]:
+    """Round numbers within, at most so many; both ends where there are none."""
+    span = high - low
+    if not (math.isfinite(span) and span > 0):
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span))
+    for step in (power / 10, power / 5, power / 4, power / 2, power, 2 * power, 5 * power):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if 2 <= last - first + 1 <= most:
+            return [number * step for number in range(first, last + 1)]
+    return [low, high]
+
+
+def rounded_up(value: float) -> float:
+    """The next number above that has two digits."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / step - 1e-9) * step
+
+
+def bins(values: Sequence[float], low: float, high: float, number: int) -> list[int]:
+    """How many values lie in each of so many equal parts; what is beyond the ends is in the outer ones."""
+    counts = [0] * number
+    for value in values:
+        share = (value - low) / (high - low) if high > low else 0.0
+        counts[max(0, min(int(share * number), number - 1))] += 1
+    return counts
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """From the least to the greatest, without the hundredth at each end that would flatten the rest."""
+    if not values:
+        return 0.0, 1.0
+    ordered = sorted(values)
+    cut = len(ordered) // 100
+    low, high = ordered[cut], ordered[-1 - cut]
+    return (low, high) if high > low else (low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2)
+
+
+# --- Charts -----------------------------------------------------------------------------------------------------------
 
 _WIDTH, _HEIGHT = 400, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 8, 8, 24
@@ -134,3 +201,71 @@ def _axis(kind: Kind, across: Scale) -> list[Html]:
 
 def _picture(what: str, *parts: Html | None) -> Html:
     return tag("svg", *parts, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", class_="chart", role="img", aria_label=what)
+
+
+# --- Which charts a report has ----------------------------------------------------------------------------------------
+
+_MOST_METRICS = 12
+
+
+def charts_of(found: Findings, candidate: Candidate) -> Html:
+    """Of a run beside its baseline."""
+    run_id = candidate.run.request.run_id
+    items = found.items if run_id == found.run.request.run_id else found.others.get(run_id, ())
+    lower = {its.metric for its in candidate.metrics if its.lower_is_better} | MEASURES
+    names = [its.metric for its in candidate.metrics if its.metric != ERRORS]
+    names.sort(key=lambda name: name in MEASURES)
+    return _grid(_compared(found, items, name, lower_is_better=name in lower) for name in names[:_MOST_METRICS])
+
+
+def own_charts(found: Findings) -> Html:
+    """Of one run by itself."""
+    names = [metric.name for metric in (*found.metrics, *found.costs)]
+    return _grid(_alone(found, name) for name in names[:_MOST_METRICS])
+
+
+def _compared(found: Findings, items: tuple[ItemView, ...], name: str, *, lower_is_better: bool) -> Iterator[Html]:
+    kind = found.kinds.get(name, Kind.NUMBER)
+    if kind is Kind.CATEGORY:
+        before, after = item_categories(found.baseline_items, name), item_categories(items, name)
+        if after:
+            yield _figure(name, "how often each was given", categories(before, after))
+        return
+    old, new = item_values(found.baseline_items, name), item_values(items, name)
+    if not new:
+        return
+    checks = kind is Kind.SHARE and {*old.values(), *new.values()} <= {0.0, 1.0}
+    changes = {item_id: new[item_id] - old[item_id] for item_id in new if item_id in old}
+    if not checks:
+        yield _figure(name, "share of the items by value", distribution(kind, list(old.values()), list(new.values())))
+    if changes and checks:
+        yield _figure(name, "items by what they were and are", outcomes(old, new))
+    elif changes:
+        drawn = differences(kind, changes, lower_is_better=lower_is_better)
+        yield _figure(name, "each item's difference, the greatest loss first", drawn)
+
+
+def _alone(found: Findings, name: str) -> Iterator[Html]:
+    kind = found.kinds.get(name, Kind.NUMBER)
+    if kind is Kind.CATEGORY:
+        yield _figure(name, "how often each was given", categories({}, item_categories(found.items, name)))
+    elif values := list(item_values(found.items, name).values()):
+        if kind is Kind.SHARE and set(values) <= {0.0, 1.0}:
+            counts = {"true": sum(value == 1 for value in values), "false": sum(value == 0 for value in values)}
+            yield _figure(name, "how many items", categories({}, counts))
+        else:
+            yield _figure(name, "items by value", distribution(kind, [], values))
+
+
+def _figure(name: str, what: str, drawing: Html) -> Html:
+    return tag("figure", tag("figcaption", tag("b", name), tag("span", f" {what}", class_="muted")), drawing)
+
+
+def _grid(groups: Iterator[Iterator[Html]]) -> Html:
+    """Those that belong together beside each other."""
+    drawn = [list(group) for group in groups]
+    single = [figure for group in drawn for figure in group if len(group) == 1]
+    pairs = [figure for group in drawn for figure in group if len(group) > 1]
+    if not (single or pairs):
+        return tag("p", "The items are not part of this report, so that there is nothing to draw.", class_="muted")
+    return joined(*(tag("div", *figures, class_="grid") for figures in (single, pairs) if figures))

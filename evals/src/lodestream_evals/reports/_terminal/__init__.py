@@ -1,1 +1,0 @@
-"""The report drawn with rich. Imported late, as rich is an extra."""
