@@ -13,7 +13,7 @@ from benchmarks.reads.data import PROJECTS, Loaded
 from services.read.query import sessions, traces
 from services.read.query.filters import Statement
 from services.read.query.traces import names_containing
-from shared.storage.migrate import reader_dsn
+from shared.storage.migrate import READER_ROLE, dsn_of_role
 from shared.storage.postgres import connect_pool
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
@@ -37,7 +37,10 @@ async def plans(dsn: str, loaded: Loaded) -> Table:
     """A row for each case."""
     rows: list[list[str]] = []
     pool = await connect_pool(
-        reader_dsn(dsn), application="plans", max_size=1, server_settings={"plan_cache_mode": "force_custom_plan"}
+        dsn_of_role(dsn, READER_ROLE),
+        application="plans",
+        max_size=1,
+        server_settings={"plan_cache_mode": "force_custom_plan"},
     )
     try:
         for name, statement in (await _statements(pool, loaded)).items():

@@ -33,13 +33,15 @@ class KafkaSettings(_Settings):
 
 
 class PostgresSettings(_Settings):
-    """The read models. The dsn's role owns the schemas; the reader's may only SELECT."""
+    """The read models. The dsn's role owns the schemas; the others may only SELECT."""
 
     dsn: str = Field(
         default="postgresql://lodestream@127.0.0.1:5432/lodestream", validation_alias="LODESTREAM_POSTGRES"
     )
     reader_dsn: str | None = Field(default=None, validation_alias="LODESTREAM_POSTGRES_READER")
-    """Defaults to `dsn` with the role `lodestream_reader`."""
+    """The query service's; defaults to `dsn` with the role `lodestream_reader`."""
+    gateway_dsn: str | None = Field(default=None, validation_alias="LODESTREAM_POSTGRES_GATEWAY")
+    """The gateway's; defaults to `dsn` with the role `lodestream_gateway`."""
 
 
 class RedisSettings(_Settings):

@@ -14,7 +14,15 @@ import asyncpg
 
 from shared.runtime.settings import PostgresSettings
 
-READER_ROLE = "lodestream_reader"
+READER_ROLE, GATEWAY_ROLE = "lodestream_reader", "lodestream_gateway"
+"""Roles of processes that write no read model: the query service's selects from all tables, the gateway's from some."""
+GATEWAY_TABLES = (
+    "lodestream.api_keys", "lodestream.providers", "lodestream.provider_grants", "lodestream.spending_caps",
+    "lodestream.spending", "experiments.datasets", "experiments.dataset_descriptions", "experiments.dataset_changes",
+    "experiments.dataset_items", "experiments.experiment_runs", "prompts.prompts", "prompts.prompt_labels",
+    "prompts.prompt_versions", "scores.score_configs",
+)  # fmt: skip
+"""What writes are checked against."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _SCHEMAS = ("lodestream", *sorted(folder.name for folder in _MIGRATIONS.iterdir() if folder.name != "lodestream"))
 _LOCK = 0x6C6F6465  # "lode": one migration at a time in a database
@@ -22,12 +30,12 @@ _ATTEMPTS = 20
 _LOCK_TIMEOUT = "30s"  # what a step may wait for a table others use
 
 
-def reader_dsn(dsn: str) -> str:
-    """`dsn` with the SELECT-only role instead of the owner. Its password is the owner's."""
+def dsn_of_role(dsn: str, role: str) -> str:
+    """`dsn` with one of the roles made here instead of the owner. Its password is the owner's."""
     parts = urlsplit(dsn)
     password = f":{quote(parts.password, safe='')}" if parts.password else ""
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{READER_ROLE}{password}@{host}"))
+    return urlunsplit(parts._replace(netloc=f"{role}{password}@{host}"))
 
 
 async def migrate(dsn: str, *, phase: str = "all") -> list[str]:
@@ -45,10 +53,12 @@ async def migrate(dsn: str, *, phase: str = "all") -> list[str]:
                     continue
                 await _run(connection, schema, name, step.read_text(encoding="utf-8"))
                 ran.append(name)
-        await _make_reader(connection, password=urlsplit(dsn).password)
+        for role in (READER_ROLE, GATEWAY_ROLE):
+            await _make_role(connection, role, password=urlsplit(dsn).password)
         async with connection.transaction():
             for schema in _SCHEMAS:
                 await grant_reads(connection, schema)
+            await _grant_gateway(connection)
         return ran
     finally:
         await connection.close()
@@ -69,16 +79,16 @@ async def _run(connection: asyncpg.Connection, schema: str, name: str, step: str
         await connection.execute("INSERT INTO lodestream.migrations (name) VALUES ($1)", name)
 
 
-async def _make_reader(connection: asyncpg.Connection, *, password: str | None) -> None:
+async def _make_role(connection: asyncpg.Connection, role: str, *, password: str | None) -> None:
     """The role belongs to the whole server, so the migration of another database may be making it too."""
     for attempt in range(_ATTEMPTS):
         try:
             async with connection.transaction():
-                if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", READER_ROLE):
-                    await connection.execute(f"CREATE ROLE {READER_ROLE} LOGIN")
+                if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
+                    await connection.execute(f"CREATE ROLE {role} LOGIN")
                 if password:
                     literal = await connection.fetchval("SELECT quote_literal($1::text)", password)
-                    await connection.execute(f"ALTER ROLE {READER_ROLE} PASSWORD {literal}")
+                    await connection.execute(f"ALTER ROLE {role} PASSWORD {literal}")
         except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError, asyncpg.InternalServerError):
             # The last one is Postgres' "tuple concurrently updated".
             if attempt == _ATTEMPTS - 1:
@@ -93,6 +103,13 @@ async def grant_reads(connection: asyncpg.Connection, schema: str) -> None:
     await connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {READER_ROLE}")
     await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {READER_ROLE}")
     await connection.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {READER_ROLE}")
+
+
+async def _grant_gateway(connection: asyncpg.Connection) -> None:
+    for table in GATEWAY_TABLES:
+        if await connection.fetchval("SELECT to_regclass($1)", table):
+            await connection.execute(f"GRANT USAGE ON SCHEMA {table.partition('.')[0]} TO {GATEWAY_ROLE}")
+            await connection.execute(f"GRANT SELECT ON {table} TO {GATEWAY_ROLE}")
 
 
 async def run_steps(connection: asyncpg.Connection, *, folder: str, schema: str) -> None:

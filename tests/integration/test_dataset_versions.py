@@ -18,7 +18,7 @@ from lodestream_proto.v1.event_pb2 import Event
 
 from services.read.query.database import Database
 from services.read.query.datasets import dataset_history, get_dataset, list_datasets, list_items
-from shared.storage.migrate import reader_dsn
+from shared.storage.migrate import READER_ROLE, dsn_of_role
 from shared.storage.postgres import connect_pool
 from tests.support.experiment_reading import database_of_its_own
 from tests.support.experiment_records import archived, created, folding_experiments, item, item_archived, records
@@ -112,7 +112,7 @@ async def test_each_version_is_what_a_replay_up_to_it_gives(projection: tuple[Pr
     told = records(*story, first=0, project=project, partition=seed)
     for batch in batches(told, [choose.randint(1, 9) for _ in range(5)]):
         await projector.fold(*batch)
-    pool = await connect_pool(reader_dsn(dsn), application="test")
+    pool = await connect_pool(dsn_of_role(dsn, READER_ROLE), application="test")
     database = Database(pool, pool)
     try:
         for version, expected in enumerate(versions, 1):

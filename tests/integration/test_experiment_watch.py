@@ -24,7 +24,7 @@ from services.read.query.freshness import LogEnds
 from services.read.query.read_context import Admission, ReadContext
 from shared.auth.authentication import Authenticator
 from shared.runtime.settings import KafkaSettings, QuerySettings
-from shared.storage.migrate import reader_dsn
+from shared.storage.migrate import READER_ROLE, dsn_of_role
 from shared.storage.postgres import connect_pool
 from tests.conftest import PrivateServer
 from tests.support.experiment_reading import Project, Reading, database_of_its_own, reading_experiments
@@ -221,7 +221,7 @@ async def counting(reading: Reading, admission: Admission | None = None) -> Asyn
     async def listen(connection: asyncpg.Connection) -> None:
         connection.add_query_logger(asked.append)
 
-    pool = await connect_pool(reader_dsn(reading.dsn), application="test", setup=listen)
+    pool = await connect_pool(dsn_of_role(reading.dsn, READER_ROLE), application="test", setup=listen)
     comparisons = Comparisons(reading.dsn, QuerySettings(), limits.comparisons)
     service = ExperimentService(reads_of(pool, limits), comparisons)  # type: ignore[abstract]
     server, looking = grpc.aio.server(), asyncio.create_task(service.watcher.run())

@@ -8,7 +8,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from shared.storage.migrate import READER_ROLE, migrate, reader_dsn
+from shared.storage.migrate import GATEWAY_ROLE, GATEWAY_TABLES, READER_ROLE, dsn_of_role, migrate
 
 
 @pytest.fixture
@@ -63,8 +63,28 @@ async def test_a_step_that_fails_leaves_nothing_behind(empty_databases, tmp_path
         await connection.close()
 
 
+async def test_the_gateway_may_read_what_it_checks_writes_against_and_nothing_else(database) -> None:
+    connection = await asyncpg.connect(dsn_of_role(database, GATEWAY_ROLE))
+    try:
+        for table in GATEWAY_TABLES:
+            await connection.fetch(f"SELECT * FROM {table} LIMIT 1")
+        for statement in (
+            "SELECT FROM traces.spans",
+            "SELECT FROM lodestream.dead_letters",
+            "SELECT FROM experiments.experiment_items",
+            "INSERT INTO lodestream.api_keys VALUES ('pk', 'p', 'hash', 'hint')",
+            "UPDATE lodestream.api_keys SET revoked_at = NULL",
+            "DELETE FROM experiments.datasets",
+            "CREATE TABLE lodestream.mine (n integer)",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
 async def test_readers_may_read_and_nothing_else(database) -> None:
-    connection = await asyncpg.connect(reader_dsn(database))
+    connection = await asyncpg.connect(dsn_of_role(database, READER_ROLE))
     try:
         assert await connection.fetchval("SELECT current_user") == READER_ROLE
         assert await connection.fetchval("SELECT count(*) FROM traces.spans") == 0

@@ -14,7 +14,7 @@ from services.read.query.get_trace import TraceReader
 from shared.event_log.topics import SCORES, TRACES
 from shared.runtime.fairness import Turns
 from shared.runtime.settings import KafkaSettings, QuerySettings
-from shared.storage.migrate import reader_dsn
+from shared.storage.migrate import READER_ROLE, dsn_of_role
 from shared.storage.postgres import SEARCH_PATH
 from tests.integration.test_query_plans import BEGAN, MAKE_TRACES
 from tests.integration.test_traces_by_score import MAKE_SCORES
@@ -44,7 +44,7 @@ async def owner(database: str) -> AsyncIterator[asyncpg.Connection]:
 @pytest.fixture
 async def reader(database: str) -> AsyncIterator[Database]:
     """One connection of each kind: every read by a key uses the plan of the first."""
-    database_reader = await Database.connect(reader_dsn(database), QuerySettings(connections=1))
+    database_reader = await Database.connect(dsn_of_role(database, READER_ROLE), QuerySettings(connections=1))
     yield database_reader
     database_reader.terminate()
 

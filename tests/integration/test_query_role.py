@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from shared.storage.migrate import reader_dsn
+from shared.storage.migrate import READER_ROLE, dsn_of_role
 from shared.storage.postgres import SEARCH_PATH
 
 WRITES = [
@@ -20,7 +20,7 @@ WRITES = [
 
 @pytest.mark.parametrize("statement", WRITES)
 async def test_a_reader_cannot_write(database, statement: str) -> None:
-    connection = await asyncpg.connect(reader_dsn(database), server_settings={"search_path": SEARCH_PATH})
+    connection = await asyncpg.connect(dsn_of_role(database, READER_ROLE), server_settings={"search_path": SEARCH_PATH})
     try:
         assert await connection.fetchval("SELECT count(*) FROM spans") == 0
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

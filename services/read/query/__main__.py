@@ -31,7 +31,7 @@ from shared.runtime.garbage import freeze_start
 from shared.runtime.serving import Health, serve
 from shared.runtime.settings import KafkaSettings, PostgresSettings, QuerySettings
 from shared.runtime.telemetry import configure_logging, serve_metrics
-from shared.storage.migrate import reader_dsn
+from shared.storage.migrate import READER_ROLE, dsn_of_role
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ _SWITCH_SECONDS = 0.0005
 async def run(settings: QuerySettings) -> None:
     """Serve until asked to stop. While Kafka is away, answers say up to when their completeness is known."""
     postgres = PostgresSettings()
-    dsn = postgres.reader_dsn or reader_dsn(postgres.dsn)
+    dsn = postgres.reader_dsn or dsn_of_role(postgres.dsn, READER_ROLE)
     database = await Database.connect(dsn, settings)
     log_ends = LogEnds(KafkaSettings())
     keys = Authenticator(database.search_pool)

@@ -27,6 +27,7 @@ from shared.runtime.garbage import freeze_start
 from shared.runtime.serving import Health, serve
 from shared.runtime.settings import GatewaySettings, InitSettings, KafkaSettings, PostgresSettings
 from shared.runtime.telemetry import configure_logging, serve_metrics
+from shared.storage.migrate import GATEWAY_ROLE, dsn_of_role
 from shared.storage.postgres import connect_pool
 
 log = structlog.get_logger()
@@ -42,11 +43,12 @@ async def run(settings: GatewaySettings) -> None:
     """
     postgres, kafka, init = PostgresSettings(), KafkaSettings(), InitSettings()
     check_secret(init, settings.host)
-    pool = await connect_pool(postgres.dsn, application="gateway", min_size=0, max_size=4, command_timeout=5)
+    dsn = postgres.gateway_dsn or dsn_of_role(postgres.dsn, GATEWAY_ROLE)
+    pool = await connect_pool(dsn, application="gateway", min_size=0, max_size=4, command_timeout=5)
     appender = Appender(kafka, topics=[projection.topic for projection in PROJECTIONS], client_id="lodestream-gateway")
     metrics.watch(appender)
     sandbox = SchemaSandbox()
-    background = [asyncio.create_task(seed(pool, init))]
+    background = [asyncio.create_task(seed(postgres.dsn, init))]
     try:
         keys = Authenticator(pool)
         rpcs = WriteRpcs(settings, Admission(settings, keys, appender), appender)

@@ -8,7 +8,7 @@ import structlog
 
 from shared.auth.keys import KeyTakenError, NewKey, seed_key, why_weak
 from shared.runtime.settings import InitSettings
-from shared.storage.postgres import DATABASE_ERRORS
+from shared.storage.postgres import DATABASE_ERRORS, SEARCH_PATH
 
 log = structlog.get_logger()
 
@@ -38,15 +38,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-async def seed(pool: asyncpg.Pool, init: InitSettings) -> None:
-    """Make the first project and its key, if they are set, as soon as Postgres answers."""
+async def seed(owner_dsn: str, init: InitSettings) -> None:
+    """Make the first project and its key, if they are set, as soon as Postgres answers; the gateway's role may not."""
     if not (init.project_id and init.public_key and init.secret_key):
         return
     key, reason = NewKey(init.public_key, init.secret_key.get_secret_value()), ""
     while True:
         try:
-            async with pool.acquire() as connection:
-                made = await seed_key(connection, init.project_id, init.project_name or init.project_id, key)
+            made = await _seed(owner_dsn, init.project_id, init.project_name or init.project_id, key)
         except KeyTakenError as error:
             log.error("LODESTREAM_INIT_PUBLIC_KEY, LODESTREAM_INIT_SECRET_KEY: not seeded", reason=str(error))  # noqa: TRY400
             return
@@ -57,3 +56,13 @@ async def seed(pool: asyncpg.Pool, init: InitSettings) -> None:
         else:
             log.info("first key", project=init.project_id, made=made)
             return
+
+
+async def _seed(owner_dsn: str, project_id: str, project_name: str, key: NewKey) -> bool:
+    connection = await asyncpg.connect(
+        owner_dsn, timeout=5, command_timeout=5, server_settings={"search_path": SEARCH_PATH}
+    )
+    try:
+        return await seed_key(connection, project_id, project_name, key)
+    finally:
+        await connection.close(timeout=5)
