@@ -2,6 +2,10 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# Bytecode is kept in the environment, also where nobody may write it beside the sources: without it each process that
+# starts compiles a thousand modules first, a second of CPU.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+export PYTHONDONTWRITEBYTECODE :=
 UV := $(BIN)/uv
 # What a change to the contract is compared with: nothing may break for whoever speaks that version.
 PROTO_BASE ?= $(shell git rev-parse -q --verify origin/main || git rev-parse HEAD)
