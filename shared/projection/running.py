@@ -31,9 +31,10 @@ class _Pages(uvicorn.Server):
         yield
 
 
-async def serve(app: AsgiFastStream) -> int:
+async def serve(app: AsgiFastStream, errors: tuple[type[Exception], ...] = SERVER_ERRORS) -> int:
     """Serve the pages at once and project as soon as the servers are there; returns the exit code.
 
+    A start that fails with one of `errors` is tried again: a server is away.
     0 after SIGTERM or Ctrl-C, 1 when something else ended it, also when the process has given up.
     """
     stop = asyncio.Event()
@@ -46,7 +47,7 @@ async def serve(app: AsgiFastStream) -> int:
         )
     )
     serving = asyncio.create_task(pages.serve())
-    projecting = asyncio.create_task(_project(app, stop))
+    projecting = asyncio.create_task(_project(app, stop, errors))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, projecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     failed = not stop.is_set() or gave_up.is_set()
@@ -59,10 +60,10 @@ async def serve(app: AsgiFastStream) -> int:
     return int(failed)
 
 
-async def _project(app: AsgiFastStream, stop: asyncio.Event) -> None:
+async def _project(app: AsgiFastStream, stop: asyncio.Event, errors: tuple[type[Exception], ...]) -> None:
     """The application's whole life; a stop during its start ends the start."""
     started = asyncio.Event()
-    life = asyncio.create_task(_live(app, started, stop))
+    life = asyncio.create_task(_live(app, started, stop, errors))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({life, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not started.is_set():
@@ -71,7 +72,9 @@ async def _project(app: AsgiFastStream, stop: asyncio.Event) -> None:
         await life
 
 
-async def _live(app: AsgiFastStream, started: asyncio.Event, stop: asyncio.Event) -> None:
+async def _live(
+    app: AsgiFastStream, started: asyncio.Event, stop: asyncio.Event, errors: tuple[type[Exception], ...]
+) -> None:
     """Run the application until `stop`; where a server goes away while it starts, start it again."""
     pauses = growing_pauses()
     while True:
@@ -80,7 +83,7 @@ async def _live(app: AsgiFastStream, started: asyncio.Event, stop: asyncio.Event
                 started.set()
                 log.info("projecting")
                 await stop.wait()
-        except SERVER_ERRORS as error:
+        except errors as error:
             if stop.is_set() or isinstance(error, asyncpg.exceptions.ClientConfigurationError):
                 raise
             started.clear()
@@ -91,10 +94,18 @@ async def _live(app: AsgiFastStream, started: asyncio.Event, stop: asyncio.Event
             return
 
 
-def run(name: str, create_app: Callable[..., AsgiFastStream], *, module: str = "", does: str = "") -> None:
+def run(
+    name: str,
+    create_app: Callable[..., AsgiFastStream],
+    *,
+    module: str = "",
+    does: str = "",
+    retry_on: tuple[type[Exception], ...] = (),
+) -> None:
     """Log, run, and exit with 1 when something else than a signal ended it. With --asyncapi print what is read.
 
     `module` and what it `does` are told by a service that folds a topic for its own ends and is no projection.
+    `retry_on` are the errors of a further server, besides Postgres and Kafka, with which a start is tried again.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {module or f'services.projections.{name}'}",
@@ -106,4 +117,4 @@ def run(name: str, create_app: Callable[..., AsgiFastStream], *, module: str = "
         return
     configure_logging(name if module else f"projection-{name}")
     collect_rarely()
-    sys.exit(uvloop.run(serve(create_app())))
+    sys.exit(uvloop.run(serve(create_app(), (*SERVER_ERRORS, *retry_on))))

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterator
 import asyncpg
 import structlog
 from aiokafka.errors import KafkaError
-from redis.exceptions import RedisError
 
 from shared.event_log.presence import has_topic
 from shared.runtime.settings import KafkaSettings
@@ -14,8 +13,8 @@ from shared.storage.postgres import DATABASE_ERRORS
 
 log = structlog.get_logger()
 
-SERVER_ERRORS = (*DATABASE_ERRORS, KafkaError, RedisError)
-"""What may be raised because a server is away."""
+SERVER_ERRORS = (*DATABASE_ERRORS, KafkaError)
+"""What may be raised because Postgres or Kafka is away."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 
 

@@ -2,6 +2,8 @@
 
 import resource
 
+from redis.exceptions import RedisError
+
 from services.write.evaluator.app import create_app
 from shared.projection.running import run
 from shared.runtime.settings import EvaluatorSettings
@@ -19,4 +21,4 @@ def limit_memory(max_bytes: int) -> None:
 
 if __name__ == "__main__":
     limit_memory(EvaluatorSettings().memory_bytes)
-    run("evaluator", create_app, module="services.write.evaluator", does="Run experiments")
+    run("evaluator", create_app, module="services.write.evaluator", does="Run experiments", retry_on=(RedisError,))
