@@ -3,7 +3,7 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from shared.runtime.settings import KafkaSettings
 from shared.storage.migrate import migrate
 from shared.storage.postgres import SEARCH_PATH
 from tests.support.all_in_one import StartAllInOne, starting_all_in_one
+from tests.support.forked import forking
 from tests.support.prompts import forget_prompts
 from tests.support.read_model import begin_at_the_end, offer_providers
 from tests.support.servers import Servers, running_servers
@@ -48,11 +49,20 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def ground() -> Iterator[ProcessManager]:
-    """A temporary place for processes, gone with them at the end, also when the tests are killed."""
+async def ground() -> AsyncIterator[ProcessManager]:
+    """A temporary place for processes, gone with them at the end, also when the tests are killed.
+
+    Services start there as forks of a process that has imported their libraries; with LODESTREAM_TEST_STARTS=exec as
+    `python -m` does it, which `services.all_in_one` and its tests always do.
+    """
     folder = Path(tempfile.mkdtemp(prefix="lodestream-tests-"))
     with Reaper(remove=folder) as reaper:
-        yield ProcessManager(folder, reaper)
+        manager = ProcessManager(folder, reaper)
+        if os.environ.get("LODESTREAM_TEST_STARTS") == "exec":
+            yield manager
+        else:
+            async with forking(manager) as forks:
+                yield forks
 
 
 @pytest.fixture(scope="session")

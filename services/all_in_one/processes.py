@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from services.all_in_one.probes import Probe
 from services.all_in_one.reaper import Reaper, kill_group
@@ -71,6 +71,24 @@ def plain_environment() -> dict[str, str]:
     }
 
 
+class Child(Protocol):
+    """What is known of a running command."""
+
+    @property
+    def pid(self) -> int:
+        """The process id; it leads the group of this number."""
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, or minus the signal; None while it runs."""
+
+    async def wait(self) -> int:
+        """Return `returncode` once it has ended."""
+
+    def send_signal(self, signal: int, /) -> None:
+        """Send a signal to the command alone."""
+
+
 class StartFailedError(Exception):
     """A process ended, or stayed unready, while it was being started. The message names it, and its last output."""
 
@@ -83,7 +101,8 @@ class Process:
         self.command = command
         self.log = log
         self._reaper = reaper
-        self._child: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
+        self._stdin: asyncio.StreamWriter | None = None
         self._log_start = 0
         self._reaped = True
 
@@ -114,28 +133,41 @@ class Process:
         await self.stop()
         raise StartFailedError(message)
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
+    async def _spawn(self) -> Child:
         assert self.pid is None, f"{self.command.name} is running"
         await asyncio.to_thread(self.command.clear)
         with _open_log(self.log) as log:
             self._log_start = log.seek(0, os.SEEK_END)
-            child = self._child = await asyncio.create_subprocess_exec(
-                *_WAIT_FOR_GO,
-                *_become(self.command.user),
-                *self.command.argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=dict(plain_environment() if self.command.environment is None else self.command.environment),
-                cwd="/" if self.command.user else self.log.parent,  # another user may not be let into our folder
-                start_new_session=True,  # Ctrl-C on our terminal is ours alone: we stop the children in order
-            )
+            child = self._child = await self._launch(log)
         self._reaped = False
         self._reaper.watch(child.pid, self.command.stop_signal, self.command.grace)
-        assert child.stdin is not None
-        child.stdin.write(b"\n")
-        child.stdin.close()
+        self._go()
         return child
+
+    async def _launch(self, log: BinaryIO) -> Child:
+        """Start a child that leads a session of its own, and becomes the command when it may go."""
+        child = await asyncio.create_subprocess_exec(
+            *_WAIT_FOR_GO,
+            *_become(self.command.user),
+            *self.command.argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=self.environment(),
+            cwd="/" if self.command.user else self.log.parent,  # another user may not be let into our folder
+            start_new_session=True,  # Ctrl-C on our terminal is ours alone: we stop the children in order
+        )
+        self._stdin = child.stdin
+        return child
+
+    def _go(self) -> None:
+        assert self._stdin is not None
+        self._stdin.write(b"\n")
+        self._stdin.close()
+
+    def environment(self) -> dict[str, str]:
+        """Return the whole environment that the command runs in."""
+        return dict(plain_environment() if self.command.environment is None else self.command.environment)
 
     async def stop(self) -> None:
         """Ask it to end, wait its grace, then kill it and its children.
