@@ -48,9 +48,19 @@ def kafka_broker(settings: KafkaSettings, *, client_id: str) -> KafkaBroker:
 
 
 def read_batches(
-    router: KafkaRouter, topic: str, *, group: str, listener: Assignment, max_records: int, description: str
+    router: KafkaRouter,
+    topic: str,
+    *,
+    group: str,
+    session_seconds: float,
+    listener: Assignment,
+    max_records: int,
+    description: str,
 ) -> BatchSubscriber:
-    """Declare that a service reads a topic in batches of at most `max_records`, from where `listener` says."""
+    """Declare that a service reads a topic in batches of at most `max_records`, from where `listener` says.
+
+    Others of the group read its partitions when it has been silent for `session_seconds`.
+    """
     return router.subscriber(
         topic,
         description=description,
@@ -59,7 +69,7 @@ def read_batches(
         max_records=max_records,
         batch_timeout_ms=50,
         auto_offset_reset="earliest",
-        session_timeout_ms=15_000,
+        session_timeout_ms=int(session_seconds * 1000),
         heartbeat_interval_ms=1_000,  # how soon one learns that the group is dealt anew; until then all of it waits
         rebalance_timeout_ms=60_000,
         listener=listener,

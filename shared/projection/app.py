@@ -64,6 +64,7 @@ def make_app(
         router,
         topic,
         group=group or spec.group,
+        session_seconds=kafka.session_seconds,
         listener=assignment,
         max_records=spec.max_records,
         description=spec.summary,

@@ -30,6 +30,8 @@ class KafkaSettings(_Settings):
 
     bootstrap_servers: str = Field(default="127.0.0.1:9092", validation_alias="LODESTREAM_KAFKA")
     replication_factor: int = Field(default=1, validation_alias="LODESTREAM_KAFKA_REPLICATION_FACTOR", ge=1)
+    session_seconds: float = Field(default=15.0, validation_alias="LODESTREAM_KAFKA_SESSION_SECONDS", ge=6, le=300)
+    """A reader that is silent for so long has died, and others read its partitions. Brokers take 6 at least."""
 
 
 class PostgresSettings(_Settings):

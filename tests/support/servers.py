@@ -18,6 +18,8 @@ from shared.event_log.topics import MAX_RECORD_BYTES
 from tests.support.polling import until
 
 VARIABLES = ("LODESTREAM_KAFKA", "LODESTREAM_POSTGRES", "LODESTREAM_REDIS")
+SHORT_SESSION = {"LODESTREAM_KAFKA_SESSION_SECONDS": "6"}
+"""Tests that kill a projection wait until its group notices; Kafka takes no shorter session."""
 
 
 class ContainersUnavailableError(Exception):
@@ -39,8 +41,9 @@ class Servers:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a service reads."""
-        return dict(zip(VARIABLES, (self.kafka, self.postgres, self.redis), strict=True))
+        """What a service reads. Others take over from a projection that was killed as soon as Kafka allows it."""
+        addresses = dict(zip(VARIABLES, (self.kafka, self.postgres, self.redis), strict=True))
+        return addresses | SHORT_SESSION
 
 
 @asynccontextmanager

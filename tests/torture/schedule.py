@@ -4,8 +4,8 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-ZOMBIE_SECONDS = 17.0
-"""Longer than a projection's session with its group: others have its partitions when it wakes."""
+ZOMBIE_SECONDS = 8.0
+"""Longer than a projection's session with its group (SHORT_SESSION): others have its partitions when it wakes."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -22,6 +22,7 @@ from shared.auth.keys import NewKey
 from tests.support.gateway import new_key
 from tests.support.log_access import ends
 from tests.support.read_model import begin_at_the_end
+from tests.support.servers import SHORT_SESSION
 from tests.torture.checker import PROJECTIONS, Scene
 from tests.torture.clock import set_clock
 from tests.torture.findings import Report, report_from
@@ -206,6 +207,7 @@ class Stand:
     ) -> Process:
         known = next(service for service in SERVICES if service.module == module)
         its = {
+            **SHORT_SESSION,
             "LODESTREAM_KAFKA": self.kafka,
             "LODESTREAM_REDIS": self.redis,
             "LODESTREAM_QUERY": f"{HOST}:{self.query_port}",
