@@ -10,8 +10,9 @@ import pytest
 from shared.storage.postgres import SEARCH_PATH
 from tests.support.log_access import append, commit_for, committed_by, cut, ends
 from tests.support.polling import until
-from tests.support.read_model import TRACES_PROJECTION, Table, get, requests, shows
+from tests.support.read_model import TRACES_PROJECTION, Table, begin_at_the_end, get, requests, shows
 from tests.support.records import event, span
+from tests.support.servers import Servers
 
 
 @pytest.fixture
@@ -24,10 +25,17 @@ def group() -> str:
     return f"test-{uuid4().hex[:10]}"
 
 
-async def test_records_become_rows_and_the_page_says_so(servers, service, database, project, group) -> None:
-    running = await service(TRACES_PROJECTION, LODESTREAM_POSTGRES=database, LODESTREAM_TRACES_GROUP=group)
+@pytest.fixture
+async def database_at_the_end(servers: Servers, database: str) -> str:
+    """A database whose projection begins after what other tests have left in the log."""
+    await begin_at_the_end(servers.kafka, database)
+    return database
+
+
+async def test_records_become_rows_and_the_page_says_so(servers, service, database_at_the_end, project, group) -> None:
+    running = await service(TRACES_PROJECTION, LODESTREAM_POSTGRES=database_at_the_end, LODESTREAM_TRACES_GROUP=group)
     await append(servers.kafka, requests(project, 60))
-    table = Table(database, project)
+    table = Table(database_at_the_end, project)
     await until(table.holds(120), deadline=30)
     assert await table.counted() == 120
     assert await asyncio.to_thread(get, running.metrics, "/health") == (200, b'{"status":"ok"}')
@@ -37,10 +45,10 @@ async def test_records_become_rows_and_the_page_says_so(servers, service, databa
     assert await running.process.ended() == 0, "SIGTERM is no failure"
 
 
-async def test_processes_come_and_go(servers, service, database, project, group) -> None:
+async def test_processes_come_and_go(servers, service, database_at_the_end, project, group) -> None:
     """Partitions move while records flow; one process leaves in order, one is killed."""
-    environment = {"LODESTREAM_POSTGRES": database, "LODESTREAM_TRACES_GROUP": group}
-    table = Table(database, project)
+    environment = {"LODESTREAM_POSTGRES": database_at_the_end, "LODESTREAM_TRACES_GROUP": group}
+    table = Table(database_at_the_end, project)
     first = await service(TRACES_PROJECTION, **environment)
     await append(servers.kafka, requests(project, 100))
     second, _ = await asyncio.gather(
@@ -60,29 +68,31 @@ async def test_processes_come_and_go(servers, service, database, project, group)
 
 @pytest.mark.parametrize("nth", [1, 3])
 async def test_a_failed_batch_over_several_partitions_comes_again_whole(
-    servers, service, database, project, group, *, nth: int
+    servers, service, database_at_the_end, project, group, *, nth: int
 ) -> None:
     """FastStream up to 0.7.7 rewound only the first partition of a batch; the others' records were lost."""
     await append(servers.kafka, requests(project, 48))
     running = await service(
         TRACES_PROJECTION,
-        LODESTREAM_POSTGRES=database,
+        LODESTREAM_POSTGRES=database_at_the_end,
         LODESTREAM_TRACES_GROUP=group,
         LODESTREAM_FAILPOINTS=f"projection.copied=raise@{nth}",
     )
-    table = Table(database, project)
+    table = Table(database_at_the_end, project)
     await until(table.holds(96), deadline=30)
     assert await table.counted() == 96
     assert "batch handed back" in running.process.log.read_text()
 
 
 @pytest.mark.parametrize("shift", [10**6, 20, 0])
-async def test_wrong_group_offsets_are_ignored(servers, service, database, project, group, *, shift: int) -> None:
+async def test_wrong_group_offsets_are_ignored(
+    servers, service, database_at_the_end, project, group, *, shift: int
+) -> None:
     """Ahead of the rows, past the end, or behind: Postgres says where to read on."""
     await append(servers.kafka, requests(project, 36))
     await commit_for(servers.kafka, group, {n: shift and end + shift for n, end in (await ends(servers.kafka)).items()})
-    await service(TRACES_PROJECTION, LODESTREAM_POSTGRES=database, LODESTREAM_TRACES_GROUP=group)
-    table = Table(database, project)
+    await service(TRACES_PROJECTION, LODESTREAM_POSTGRES=database_at_the_end, LODESTREAM_TRACES_GROUP=group)
+    table = Table(database_at_the_end, project)
     await until(table.holds(72), deadline=30)
     assert await table.counted() == 72
 
@@ -119,11 +129,11 @@ async def test_expired_records_halt_their_partition_and_no_other(
     assert await table.spans() == 48 + 44
 
 
-async def test_a_halted_partition_is_an_alarm(servers, service, database, project, group) -> None:
+async def test_a_halted_partition_is_an_alarm(servers, service, database_at_the_end, project, group) -> None:
     """And goes on when somebody says so."""
-    connection = await asyncpg.connect(database, server_settings={"search_path": SEARCH_PATH})
-    running = await service(TRACES_PROJECTION, LODESTREAM_POSTGRES=database, LODESTREAM_TRACES_GROUP=group)
-    table = Table(database, project)
+    connection = await asyncpg.connect(database_at_the_end, server_settings={"search_path": SEARCH_PATH})
+    running = await service(TRACES_PROJECTION, LODESTREAM_POSTGRES=database_at_the_end, LODESTREAM_TRACES_GROUP=group)
+    table = Table(database_at_the_end, project)
     await append(servers.kafka, requests(project, 12))
     await until(table.holds(24), deadline=30)
     await connection.execute("ALTER TABLE spans ADD CONSTRAINT refuse CHECK (false) NOT VALID")
