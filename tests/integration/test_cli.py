@@ -15,7 +15,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from shared.event_log.topics import TOPICS
-from tests.support.cli import Ran
+from tests.support.cli import CommandLine, Ran
 from tests.support.polling import until
 from tests.support.read_model import offer_providers
 from tests.support.records import any_value
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.timeout(180)
 HOSTILE = "\x1b[2J\u202eevil"
 
 
-async def lodestream(*words: str, **environment: str) -> Ran:
-    """Run the command the way a script does: no terminal, this environment."""
+async def in_a_process(*words: str, **environment: str) -> Ran:
+    """Run the command the way a script does: a process, no terminal, this environment."""
     clean = {
         name: value for name, value in os.environ.items() if not name.startswith("LODESTREAM_") and name != "COLUMNS"
     }
@@ -59,7 +59,10 @@ class Client:
         }
 
     async def run(self, *words: str) -> Ran:
-        return await lodestream(*words, **self.environment)
+        return await CommandLine(self.environment).run(*words)
+
+    async def run_in_a_process(self, *words: str, **environment: str) -> Ran:
+        return await in_a_process(*words, **{**self.environment, **environment})
 
 
 @pytest.fixture
@@ -213,7 +216,7 @@ async def test_sessions_and_the_state_of_the_projections(client: Client) -> None
 
 
 async def test_the_tail_shows_traces_as_they_come_in(client: Client) -> None:
-    tail = asyncio.create_task(client.run("traces", "tail", "--json", "--user", "ada", "--limit", "1"))
+    tail = asyncio.create_task(client.run_in_a_process("traces", "tail", "--json", "--user", "ada", "--limit", "1"))
     number = 0
     while not tail.done():  # a trace a moment, so that one comes after the tail has begun
         number += 1
@@ -229,22 +232,22 @@ async def test_the_tail_shows_traces_as_they_come_in(client: Client) -> None:
 
 
 async def test_failures_end_with_1_and_mistakes_with_2(client: Client) -> None:
-    unknown = await client.run("traces", "get", "f" * 32)
+    unknown = await client.run_in_a_process("traces", "get", "f" * 32)
     assert (unknown.code, unknown.out) == (1, "")
     assert unknown.err.startswith("lodestream: ")
     assert unknown.err.count("\n") == 1
-    assert (await client.run("sessions", "get", "nobody")).code == 1
-    assert (await client.run("traces", "get", "latest")).err == "lodestream: there are no traces yet\n"
-    stranger = await lodestream("traces", "list", **{**client.environment, "LODESTREAM_SECRET_KEY": "sk-wrong"})
+    assert (await client.run_in_a_process("sessions", "get", "nobody")).code == 1
+    assert (await client.run_in_a_process("traces", "get", "latest")).err == "lodestream: there are no traces yet\n"
+    stranger = await client.run_in_a_process("traces", "list", LODESTREAM_SECRET_KEY="sk-wrong")
     assert stranger.code == 1
     assert "refuses the key" in stranger.err
-    assert (await client.run("traces", "list", "--page-token", "nonsense")).code == 2
-    assert (await client.run("traces", "list", "--wait-for", "nonsense")).code == 2
+    assert (await client.run_in_a_process("traces", "list", "--page-token", "nonsense")).code == 2
+    assert (await client.run_in_a_process("traces", "list", "--wait-for", "nonsense")).code == 2
 
 
 async def test_projects_and_keys_are_managed_in_postgres(database: str, tmp_path: Path) -> None:
     async def admin(*words: str) -> Ran:
-        return await lodestream("admin", *words, LODESTREAM_POSTGRES=database)
+        return await CommandLine({"LODESTREAM_POSTGRES": database}).run("admin", *words)
 
     assert (await admin("projects", "create", "support", "--name", "Support")).out == "created project support\n"
     again = await admin("projects", "create", "support")
@@ -273,7 +276,7 @@ async def test_projects_and_keys_are_managed_in_postgres(database: str, tmp_path
 
 async def test_what_projects_may_use_and_spend_is_managed_in_postgres(database: str) -> None:
     async def admin(*words: str) -> Ran:
-        return await lodestream("admin", *words, LODESTREAM_POSTGRES=database)
+        return await CommandLine({"LODESTREAM_POSTGRES": database}).run("admin", *words)
 
     await offer_providers(database, "mock")
     nowhere = await admin("caps", "set", "support", "--period", "day", "--usd", "5")

@@ -1,15 +1,13 @@
 """The demo, end to end: all is started, the support assistant runs, and each of its traces can be read, whole."""
 
-import asyncio
-import json
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.all_in_one import StartAllInOne
+from tests.support.cli import CommandLine
 from tests.support.polling import until
 
 pytestmark = pytest.mark.timeout(300)
@@ -41,14 +39,7 @@ SLOW = {"My kettle stopped working after 14 months. Is that under warranty?", "D
 
 
 async def lodestream(environment: dict[str, str], *words: str) -> Any:
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.edge.cli", *words, "--json"),
-        stdout=asyncio.subprocess.PIPE,
-        env=environment,
-    )
-    out, _ = await asyncio.wait_for(child.communicate(), 60)
-    assert child.returncode == 0
-    return json.loads(out)
+    return (await CommandLine(environment).run(*words, "--json")).json
 
 
 async def test_every_question_is_a_trace_that_can_be_read(all_in_one: StartAllInOne) -> None:

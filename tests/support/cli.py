@@ -40,7 +40,11 @@ class CommandLine:
     def _run(self, words: tuple[str, ...], stdin: str) -> Ran:
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
         typed = io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin.encode())), encoding="utf-8")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("LODESTREAM_")}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("LODESTREAM_") and name != "COLUMNS"
+        }
         with (
             patch.multiple(sys, argv=["lodestream", *words], stdout=out, stderr=err, stdin=typed),
             patch.dict(os.environ, {**kept, **self.environment}, clear=True),
