@@ -251,7 +251,39 @@ def test_the_time_and_the_text_are_bounded(make: Callable[[], Any]) -> None:
 
 def test_what_was_left_out_is_told() -> None:
     assert to_text("x" * (MAX_CHARS + 1)).endswith(f"… ({MAX_CHARS + 1} characters)")
-    assert json.loads(to_json(list(range(1_000_000))))[-1].endswith(" more")
+    told = json.loads(to_json(list(range(1_000_000))))
+    assert told[-1] == f"… {1_000_001 - len(told)} more"
+    assert len(told) > MAX_CHARS // 20
+
+
+def test_of_a_large_mapping_it_is_told_how_many_entries_were_left_out() -> None:
+    told = json.loads(to_json({f"key {number}": "v" for number in range(1_000_000)}))
+    assert told.pop("…") == f"{1_000_000 - len(told)} more"
+    assert set(list(told.values())[:-1]) == {"v"}  # the last may have been shortened
+    assert len(told) > MAX_CHARS // 40
+
+
+def test_a_mapping_is_followed_as_deep_as_a_list() -> None:
+    def depth(value: Any) -> int:
+        levels = 0
+        while isinstance(value, dict | list):
+            (value,) = value.values() if isinstance(value, dict) else value
+            levels += 1
+        return levels
+
+    mappings: Any = 1
+    lists: Any = 1
+    for _ in range(1_000):
+        mappings, lists = {"x": mappings}, [lists]
+    assert depth(json.loads(to_json(mappings))) == depth(json.loads(to_json(lists))) > 10
+
+
+def test_large_integers_and_long_keys_use_up_the_budget_as_texts_do() -> None:
+    integers = json.loads(to_json([2**1000] * 100_000))
+    assert 0.8 * MAX_CHARS < len(json.dumps(integers)) < 1.1 * MAX_CHARS
+    keys = to_json({f"{number:0200}": None for number in range(100_000)})
+    assert 0.5 * MAX_CHARS < len(keys) < 1.1 * MAX_CHARS
+    assert json.loads(to_json([2**20_000]))[0] == "<an integer of 20001 bits>"
 
 
 # --- Large models -----------------------------------------------------------------------------------------------------

@@ -96,14 +96,30 @@ def test_messages_are_compiled_and_placeholders_filled() -> None:
     assert CHAT.placeholders == ["history"]
 
 
-@pytest.mark.parametrize("given", [{}, {"history": "text"}, {"history": None}])
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({}, "has no messages"),
+        ({"history": None}, "has no messages"),
+        ({"history": "text"}, "needs a list of messages, not str"),
+        ({"history": b"text"}, "needs a list of messages, not bytes"),
+        ({"history": 7}, "needs a list of messages, not int"),
+    ],
+)
 def test_a_placeholder_without_messages_stays_and_is_told(
-    given: dict[str, object], caplog: pytest.LogCaptureFixture
+    given: dict[str, object], problem: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "lodestream"):
         compiled = CHAT.compile(**given)
     assert compiled[1] == {"type": "placeholder", "name": "history"}
-    assert "placeholder 'history'" in caplog.text
+    assert f"the placeholder 'history' {problem}; it stays" in caplog.text
+
+
+def test_what_is_no_mapping_among_messages_is_passed_on() -> None:
+    message = {"role": "user", "content": "Hi"}
+    compiled: list[object] = [*CHAT.compile(history=(message, "an object of a library"))]
+    assert compiled[1:3] == [message, "an object of a library"]
+    assert compiled[1] is not message
 
 
 def test_what_is_compiled_is_the_callers_own() -> None:
@@ -147,8 +163,9 @@ def test_a_format_string_gives_what_compiling_gives(text: str) -> None:
 
 def test_fallbacks() -> None:
     text = fallback_of("p", "Hi {{name}}")
-    assert (text.version, text.is_fallback, text.compile(name="Ada")) == (0, True, "Hi Ada")
+    assert (text.name, text.version, text.is_fallback, text.compile(name="Ada")) == ("p", 0, True, "Hi Ada")
     chat = fallback_of("p", [{"type": "placeholder", "name": "history"}])
+    assert (chat.name, chat.version, chat.is_fallback) == ("p", 0, True)
     assert chat.prompt == (Placeholder(type="placeholder", name="history"),)
     with pytest.raises(ValueError, match=r'prompt\[1\] is not \{"role"'):
         chat_items([{"role": "user", "content": ""}, {"role": "user"}])

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lodestream._delivery.segment import HEADER_BYTES
+from lodestream._delivery.segment import HEADER_BYTES, FileStorage
 from lodestream._delivery.spool import BATCH_BYTES, BATCH_SPANS, Spool
 from lodestream._settings import Fsync
+from lodestream._wire.payloads import EVENT
 
 from sdk.tests.telling import delivered, names_in, new_spool, payload, segments
 
@@ -242,6 +243,54 @@ def test_a_frame_that_is_whole_but_no_span_is_kept_apart(tmp_path: Path) -> None
         file.write(its.read_bytes())
     names, spool = adopted(tmp_path)
     assert (names, spool.counts.bad_frames) == (["a"], 1)
+
+
+def test_of_a_file_that_became_shorter_nothing_is_read(tmp_path: Path) -> None:
+    storage = FileStorage(tmp_path / "segment")
+    storage.append(b"0123456789", 0)
+    assert storage.read(2, 10) == b"23456789"
+    os.truncate(storage.path, 9)
+    with pytest.raises(OSError, match="segment is shorter than what was written to it"):
+        storage.read(2, 10)
+    storage.close()
+
+
+def test_a_segment_that_became_shorter_is_lost_whole_and_not_sent_in_part(
+    tmp_path: Path, spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool.append([payload("a"), payload("b")])
+    (segment,) = segments(tmp_path)
+    os.truncate(segment, segment.stat().st_size - 1)
+    assert spool.take(own=True) is None
+    assert "is shorter than what was written to it" in caplog.text
+
+
+def test_an_event_that_another_process_left_counts_once(tmp_path: Path) -> None:
+    event = EVENT + b"its content"
+    before = new_spool(tmp_path)
+    before.append([(event, 1), payload("a", "b")])
+    before.close()
+    spool = new_spool(tmp_path)
+    spool.adopt()
+    taken = []
+    while (batch := spool.take(own=False)) is not None:
+        taken.append(batch)
+        spool.settle(batch, dropped=0)
+    assert [frame.event for each in taken for frame in each.frames] == [True, False]
+    assert sum(each.spans for each in taken) == 3
+    spool.close()
+
+
+def test_what_is_handed_over_is_there_for_others_at_once(tmp_path: Path) -> None:
+    left_by(tmp_path, "stranded")
+    spool = new_spool(tmp_path)
+    spool.append([payload("own")])
+    spool.adopt()
+    assert adopted(tmp_path)[0] == []
+    spool.hand_over()
+    names, _ = adopted(tmp_path)
+    assert sorted(names) == ["own", "stranded"]
+    spool.close()
 
 
 def test_what_is_kept_of_damage_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,14 @@ def test_projects_do_not_pay_for_each_other() -> None:
     assert quotas.wait("modest") == 0
 
 
+def test_bytes_and_spans_are_charged_apart() -> None:
+    quotas = Quotas(bytes_per_second=100, spans_per_second=10, burst_seconds=2, clock=lambda: 0.0)
+    quotas.take("large", size=500)
+    quotas.take("many", spans=30)
+    quotas.take("both", size=300, spans=60)
+    assert [quotas.wait(project) for project in ("large", "many", "both")] == [3, 1, 4]
+
+
 def test_event_ids_are_uuids_of_version_7_and_follow_time() -> None:
     before = time.time_ns() // 1_000_000
     ids = [uuid.UUID(new_event_id()) for _ in range(1000)]

@@ -304,3 +304,74 @@ def test_nothing_an_emitter_sends_raises(attributes: dict[str, Any]) -> None:
         assert "\0" not in (text or "")
     assert all(0 <= amount < 2**63 for amount in (told.usage or {}).values())
     json.dumps([cold.metadata, cold.attributes, cold.model_parameters], allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "cost"),
+    [
+        ({"llm.cost.total": 0.5}, {"total": 500_000_000_000}),
+        (
+            {"llm.cost.prompt": 0.25, "llm.cost.completion": "0.125"},
+            {"input": 250_000_000_000, "output": 125_000_000_000},
+        ),
+        ({"gen_ai.usage.cost": 0.75}, {"total": 750_000_000_000}),
+    ],
+)
+def test_costs_that_instrumentations_reckon_themselves(attributes: dict[str, Any], cost: dict[str, int]) -> None:
+    assert understood(attributes).cost == cost
+
+
+def test_the_documents_of_a_retriever_are_its_output_unless_it_has_messages() -> None:
+    documents = {"retrieval.documents.0.document.content": "a", "retrieval.documents.1.document.id": "7"}
+    assert read_content(source(documents)).output == '[{"content":"a"},{"id":"7"}]'
+    messages = {**documents, "llm.output_messages.0.message.role": "assistant"}
+    assert read_content(source(messages)).output == '[{"role":"assistant"}]'
+
+
+@pytest.mark.parametrize(
+    ("scope", "version", "decoded"),
+    [
+        ("langfuse-sdk", "5.0.4", 123),
+        ("langfuse-sdk", "10.1", 123),
+        ("langfuse-sdk", "4.18.0", "123"),
+        ("langfuse-sdk", "", "123"),
+        ("another", "5.0.4", "123"),
+    ],
+)
+def test_without_a_header_langfuses_scope_says_how_metadata_is_encoded(scope: str, version: str, decoded: Any) -> None:
+    received = source({"langfuse.observation.metadata.k": "123"}, scope=scope)
+    received.origin.scope.version = version
+    assert read_content(received).metadata == {"k": decoded}
+
+
+@pytest.mark.parametrize(
+    ("text", "preview"),
+    [
+        ("x" * 200, "x" * 200),
+        ("x" * 201, "x" * 199 + "…"),
+        ("x " * 300, ("x " * 100)[:199] + "…"),
+        (" \n a\t\tb  c ", "a b c"),
+        ("a" + " " * 300 + "b", "a b"),  # the first characters fold to one, so more are looked at
+        ("a" + " " * 300 + "b" * 300, "a " + "b" * 197 + "…"),
+        ("a" + " " * 1000 + "b", "a"),
+        ("\n" * 100 + "c" * 250, "c" * 199 + "…"),
+    ],
+)
+def test_a_preview_is_the_first_200_characters_with_whitespace_folded(text: str, preview: str) -> None:
+    assert understood({"input.value": text}).input_preview == preview
+
+
+@pytest.mark.parametrize(
+    ("sdk", "resource", "expected"),
+    [
+        (("lodestream", "1.2"), {"telemetry.sdk.name": "opentelemetry"}, "lodestream/1.2"),
+        (("lodestream", ""), {"telemetry.sdk.version": "9"}, "lodestream"),
+        (("", ""), {"telemetry.sdk.name": "opentelemetry", "telemetry.sdk.version": "1.45"}, "opentelemetry/1.45"),
+        (("", ""), {"telemetry.sdk.name": "opentelemetry"}, "opentelemetry"),
+        (("", ""), {}, None),
+    ],
+)
+def test_the_sdk_is_the_exports_else_the_resources(
+    sdk: tuple[str, str], resource: dict[str, Any], expected: str | None
+) -> None:
+    assert understood({}, sdk=sdk, resource=resource).sdk == expected

@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from shared.runtime.fairness import (
+    Buckets,
     BulkCalls,
     FairLimiter,
     LoopLateness,
@@ -389,3 +390,14 @@ async def test_heavy_calls_that_wait_hold_no_room() -> None:
     assert [room.try_acquire("light") for _ in range(4)] == [True, True, True, False]
     ended.set()
     await asyncio.gather(*waiting)
+
+
+def test_of_very_many_tenants_the_bucket_used_longest_ago_is_forgotten() -> None:
+    buckets = Buckets(rate=1, burst=1, clock=lambda: 0.0)
+    for number in range(10_000):
+        buckets.of(str(number)).take(10, 0)
+    buckets.of("0").take(1, 0)  # used again, and so kept
+    buckets.of("one more")
+    assert buckets.of("0").wait(0) == 10
+    assert buckets.of("2").wait(0) == 9
+    assert buckets.of("1").wait(0) == 0

@@ -168,6 +168,36 @@ def test_the_first_root_to_start_speaks_for_the_trace() -> None:
     assert (summary.any_user_id, summary.any_session_id) == ("ada", "s")
 
 
+def test_sums_beyond_what_a_column_takes_are_capped_and_counted() -> None:
+    usage = {"lodestream.observation.usage_details": f'{{"input": {2**48}, "input_cached_tokens": 1, "output": 3}}'}
+    row = folded(told(span(1, 1, attributes=usage)))
+    assert (row.input_tokens, row.output_tokens, row.total_tokens) == (2**48, 3, 2**48)
+    assert row.sanitized == 2
+    cost = {"lodestream.observation.cost_details": '{"input": 800000, "output": 400000}'}
+    row = folded(told(span(1, 1, attributes=cost)))
+    assert (row.cost_picos, row.sanitized) == (10**18, 1)
+    most = {"lodestream.observation.usage_details": f'{{"input": {2**48 - 3}, "output": 3}}'}
+    row = folded(told(span(1, 1, attributes=most)))
+    assert (row.input_tokens, row.total_tokens, row.sanitized) == (2**48 - 3, 2**48, 0)
+
+
+def test_a_record_without_a_time_of_receipt_was_received_when_it_was_appended() -> None:
+    without = event([span(1, 1)])
+    without.ClearField("received_at")
+    (block,) = fold_records([at(without.SerializeToString())]).blocks
+    assert block.received_at == at(b"").appended_at
+
+
+def test_the_reason_of_a_dead_letter_is_written_for_people() -> None:
+    poisoned = span(1, 1)
+    poisoned.trace_id = b"short"
+    unreadable = event([span(1, 1)])
+    unreadable.spans_recorded.otlp_request = b"\xff"
+    letters = fold_records([record([poisoned]), at(unreadable.SerializeToString(), offset=1)]).dead_letters
+    assert letters[0].reason == "trace_id must have 16 bytes and span_id 8"
+    assert "Error" not in letters[1].reason
+
+
 @pytest.mark.parametrize("raw", [b"", b"\xff", event([span(1, 1)], project="").SerializeToString()])
 def test_a_record_that_cannot_be_read_is_set_aside_whole(raw: bytes) -> None:
     unreadable: LogRecord = at(raw)

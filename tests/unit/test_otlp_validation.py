@@ -168,6 +168,18 @@ def test_a_part_has_its_spans_with_their_resources_and_scopes(shape: list[list[i
     assert not find_faults(part)
 
 
+def test_the_spans_of_a_scope_stay_together_in_a_part() -> None:
+    part = part_of(
+        request((2, 2), (1, 3)), [Place(0, 0, 0), Place(0, 0, 1), Place(0, 1, 1), Place(1, 1, 0), Place(1, 1, 2)]
+    )
+    assert [[len(scope.spans) for scope in each.scope_spans] for each in part.resource_spans] == [[2, 1], [2]]
+    assert [[scope.scope.name for scope in each.scope_spans] for each in part.resource_spans] == [
+        ["0.0", "0.1"],
+        ["1.1"],
+    ]
+    assert all(scope.schema_url == "u" for each in part.resource_spans for scope in each.scope_spans)
+
+
 def test_a_request_too_large_for_a_record_is_split_and_its_ids_are_the_same_on_a_retry() -> None:
     noise = random.Random(1)
     whole = request((3,), (2, 4))

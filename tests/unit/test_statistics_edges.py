@@ -11,7 +11,9 @@ from lodestream_proto.v1.experiments_pb2 import (
     METRIC_VERDICT_NOT_SHOWN,
     METRIC_VERDICT_WORSE,
 )
+from scipy import stats
 
+from services.read.query.experiments.statistics import continuous
 from services.read.query.experiments.statistics.comparison import Metric, RunMetrics, compare
 from services.read.query.experiments.statistics.finding import Rules
 from services.read.query.experiments.statistics.pairing import ValueKind, Values
@@ -169,3 +171,31 @@ def test_figures_read_as_people_write_them() -> None:
         "p = 0.30",
         "p = 1.00",
     ]
+
+
+def test_beyond_300_items_that_differ_students_t_is_the_test_and_the_interval() -> None:
+    noise = np.random.default_rng(1)
+    baseline = noise.normal(0, 1, 400)
+    run = baseline + noise.normal(0.3, 1, 400)
+    found = compared(numbers(baseline.tolist()), numbers(run.tolist()))
+    expected = stats.ttest_1samp(run - baseline, 0)
+    interval = expected.confidence_interval(0.95)
+    assert found.test == "paired t"
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert (found.interval_low, found.interval_high) == pytest.approx((interval.low, interval.high))
+
+
+def test_items_that_do_not_differ_do_not_make_the_test_students() -> None:
+    differences = [*np.random.default_rng(2).normal(0.3, 1, 300).tolist(), *[0.0] * 100]
+    found = compared(numbers([0.0] * 400), numbers(differences), Rules(resamples=999))
+    assert found.test == "paired permutation"
+
+
+def test_flips_are_enough_for_the_smallest_p_value_after_the_correction() -> None:
+    assert [continuous._flips(Rules(tests=tests)) for tests in (1, 62, 63, 200, 10_000)] == [
+        9_999, 9_999, 10_080, 32_000, 99_999,
+    ]  # fmt: skip
+    differences = np.random.default_rng(3).normal(3, 1, 30).tolist()
+    many = {f"m{n}": numbers([0.0] * 30) for n in range(200)}
+    found = compared(many | {"m": numbers([0.0] * 30)}, many | {"m": numbers(differences)}, Rules(tests=200))
+    assert found.p_value < 0.05 / 200
