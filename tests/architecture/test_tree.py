@@ -128,6 +128,10 @@ def test_locks_hold_hashes_and_no_addresses() -> None:
             line for line in lock.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")
         )
         assert "://" not in text, lock.name
+        for requirement in re.split(r"\n(?=\S)", text.strip()):
+            assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", requirement), (
+                f"{lock.name}: {requirement.splitlines()[0]}"
+            )
 
 
 def test_environment_variables_are_read_in_one_place() -> None:

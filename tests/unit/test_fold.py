@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lodestream_proto.v1.trace_pb2 import SPAN_TYPE_TOOL
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from services.projections.traces.batch import fold_records
@@ -145,8 +146,21 @@ def test_summaries_do_not_depend_on_the_order_of_the_spans(spans: list[Span], ch
     rows = fold_records([record([one], offset=n) for n, one in enumerate(spans)]).spans
     shuffled = list(rows)
     choose.shuffle(shuffled)
-    assert summarise(shuffled) == summarise(rows)
-    assert sum(row.span_count for row in summarise(rows)) == len(rows)
+    summaries = summarise(shuffled)
+    assert summaries == summarise(rows)
+    assert [summary.trace_id for summary in summaries] == sorted({row.trace_id for row in rows})
+    for summary in summaries:
+        its = [row for row in rows if row.trace_id == summary.trace_id]
+        assert summary.span_count == sum(summary.type_counts) == sum(summary.level_counts) == len(its)
+        assert summary.start_at_us == min(row.start_at_us for row in its)
+        assert summary.end_at_us == max((row.end_at_us for row in its if row.end_at_us is not None), default=None)
+        assert summary.tags == sorted({tag for row in its for tag in row.tags or ()})
+        users = [row.user_id for row in its if row.user_id is not None]
+        assert summary.any_user_id == min(users, default=None)
+        tools = [row for row in its if row.type == SPAN_TYPE_TOOL and row.end_at_us is not None]
+        assert summary.tool_busy == union([(row.start_at_us, row.end_at_us or 0) for row in tools])
+        roots = sorted((row.start_at_us, row.span_id) for row in its if row.is_root)
+        assert (summary.root_start_at_us, summary.root_span_id) == (roots[0] if roots else (None, None))
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=8))
