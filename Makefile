@@ -63,6 +63,13 @@ coverage: .venv/ready ## which lines and branches of the backend the unit tests 
 matrix: .venv/ready ## run real packages in newest versions under the SDK and under opentelemetry-sdk (ARGS="-k django")
 	@MATRIX=all $(BIN)/pytest sdk/tests/matrix $(ARGS)
 
+.venv/mutants-ready: .venv/ready requirements/mutants.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/mutants.lock
+	@touch $@
+
+mutants: .venv/mutants-ready ## put faults into a sample of what is pure: which do the unit tests find? (ARGS="--sample 1" takes all, hours)
+	@$(BIN)/python -m tests.mutation $(ARGS)
+
 torture: .venv/ready ## break everything for SECONDS= (60) on the schedule of SEED= (a random one), and judge what is left
 	@$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
@@ -94,4 +101,4 @@ docs: .venv/docs-ready ## build the documentation into .docs/site, and fail for 
 lock: .venv/ready ## resolve the dependencies anew into requirements/*.lock
 	@sh requirements/lock.sh
 
-.PHONY: help setup proto check check-quick hooks fix test test-fast coverage matrix torture up demo bench asyncapi docs lock
+.PHONY: help setup proto check check-quick hooks fix test test-fast coverage mutants matrix torture up demo bench asyncapi docs lock

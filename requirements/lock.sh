@@ -8,6 +8,7 @@ compile pyproject.toml --extra embedded --group build --group dev -o requirement
 compile pyproject.toml -c requirements/dev.lock -o requirements/runtime.lock
 compile --group build -c requirements/dev.lock -o requirements/build.lock
 compile requirements/docs.in -c requirements/dev.lock -o requirements/docs.lock
+compile requirements/mutants.in -c requirements/dev.lock -o requirements/mutants.lock
 compile requirements/peers.in -o requirements/peers.lock
 for packages in requirements/matrix/*.in; do
     compile --upgrade sdk/pyproject.toml requirements/matrix.in "$packages" -o "${packages%.in}.lock"
