@@ -41,8 +41,8 @@ async def project_of(keys: Authenticator, context: Context) -> str:
 def address_of(context: Context, header: str | None) -> str:
     """The caller's network. Of a header the last address counts: it is what the trusted proxy itself has added."""
     if header:
-        told = [value for name, value in context.invocation_metadata() or () if name == header.lower()]
-        last = str(told[-1]).rpartition(",")[2].strip() if told else ""
+        values = [value for name, value in context.invocation_metadata() or () if name == header.lower()]
+        last = str(values[-1]).rpartition(",")[2].strip() if values else ""
         if last:
             return network_of(last)
     return network_of(context.peer())

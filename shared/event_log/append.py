@@ -167,7 +167,7 @@ class Appender:
             task.add_done_callback(self._retiring.discard)
 
     async def _connect(self) -> AIOKafkaProducer:
-        pause, said = 0.1, ""
+        pause, logged = 0.1, ""
         while True:
             producer = self._make(self._settings, self._client_id)
             why = "Kafka does not answer"
@@ -179,8 +179,8 @@ class Appender:
                         await producer.partitions_for(topic)
             except Exception as error:
                 self._why_not = f"the event log is away: {why}"
-                if said != why:
-                    said = why
+                if logged != why:
+                    logged = why
                     log.warning("not connected", reason=why, error=_name(error), kafka=self._settings.bootstrap_servers)
                 await discard(producer)
             except BaseException:

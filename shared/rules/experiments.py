@@ -218,8 +218,8 @@ def _check_usage(usage: ExperimentUsage, path: str) -> None:
         ("output_tokens", _MAX_TOKENS),
         ("cost_picodollars", _MAX_PICODOLLARS),
     ):
-        if (told := getattr(usage, field)) > most:
-            raise InvalidError(f"{path}.{field}", f"{told} is above {most}")
+        if (amount := getattr(usage, field)) > most:
+            raise InvalidError(f"{path}.{field}", f"{amount} is above {most}")
 
 
 def _check_evaluations(evaluations: Sequence[ItemEvaluation], path: str) -> None:

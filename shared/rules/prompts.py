@@ -176,7 +176,7 @@ def _check_author(author: str, path: str) -> None:
     check_line(author, f"{path}.author", least=0, most=_MAX_AUTHOR)
 
 
-def check_count(asked: Collection[Any], path: str, *, most: int) -> None:
+def check_count(requested: Collection[Any], path: str, *, most: int) -> None:
     """Raises InvalidError when more is asked for in one call than may be."""
-    if len(asked) > most:
-        raise InvalidError(path, f"are {len(asked)}; at most {most} are taken")
+    if len(requested) > most:
+        raise InvalidError(path, f"are {len(requested)}; at most {most} are taken")

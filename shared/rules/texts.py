@@ -34,11 +34,11 @@ def check_id(text: str, path: str) -> None:
         raise InvalidError(path, f"has {size} bytes; at most {MAX_ID_BYTES} are taken")
 
 
-def check_bytes_id(its: bytes, path: str, *, size: int) -> None:
+def check_bytes_id(value: bytes, path: str, *, size: int) -> None:
     """Raises InvalidError when an id that is given is not of this size, or all zeros."""
-    if its and len(its) != size:
-        raise InvalidError(path, f"has {len(its)} bytes instead of {size}")
-    if its and not any(its):
+    if value and len(value) != size:
+        raise InvalidError(path, f"has {len(value)} bytes instead of {size}")
+    if value and not any(value):
         raise InvalidError(path, "is all zeros")
 
 

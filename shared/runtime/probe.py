@@ -46,8 +46,12 @@ def main() -> None:
     parser.add_argument("kind", choices=["grpc", "http"])
     parser.add_argument("address", metavar="HOST:PORT")
     parser.add_argument("service", nargs="?", default="", help="of a grpc process: the full name of a service of it")
-    asked = parser.parse_args()
-    question = grpc_serves(asked.address, asked.service) if asked.kind == "grpc" else http_healthy(asked.address)
+    arguments = parser.parse_args()
+    question = (
+        grpc_serves(arguments.address, arguments.service)
+        if arguments.kind == "grpc"
+        else http_healthy(arguments.address)
+    )
     ready = asyncio.run(question)
     sys.exit(0 if ready else 1)
 

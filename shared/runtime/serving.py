@@ -48,12 +48,12 @@ async def serve(
     under way have `grace` seconds to finish. `at_drain` runs then, to end those that would never finish; `before_stop`
     runs once no call is under way any more.
     """
-    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    loop, stop_requested = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
+        loop.add_signal_handler(number, stop_requested.set)
     await server.start()
     await health.set("", serving=True)
-    await asked.wait()
+    await stop_requested.wait()
     log.info("draining", grace=grace)
     await health.drain()
     await asyncio.sleep(turn_away)

@@ -97,13 +97,13 @@ class OutboxRelay:
         for outcome in outcomes.values():
             OFFERED.labels(outcome.name.lower()).inc()
         # A prompt that is gone (tables emptied for a rebuild) has nothing more to tell.
-        told = [
+        delivered = [
             (*place, heads[place].revision or row["revision"])
             for row, (place, outcome) in zip(rows, outcomes.items(), strict=True)
             if outcome in (Offered.TAKEN, Offered.AS_MUCH_IS_KNOWN)
         ]
-        await connection.executemany(_DELETE, told)
-        return len(places) - len(told)
+        await connection.executemany(_DELETE, delivered)
+        return len(places) - len(delivered)
 
     def _wake(self, *_: object) -> None:
         self._woken.set()

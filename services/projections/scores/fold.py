@@ -134,16 +134,16 @@ def _recorded(event: Event, received_at: datetime, clean: Cleaner) -> ScoreRow:
 
 
 def _retracted(event: Event, received_at: datetime, clean: Cleaner) -> ScoreRow:
-    its = event.score_retracted
+    retracted = event.score_retracted
     return ScoreRow(
         event.project_id,
-        _named(its.score_id, "score_id"),
+        _named(retracted.score_id, "score_id"),
         _event_id(event),
         _time(event, received_at),
-        _digest(its),
+        _digest(retracted),
         True,
-        *_target(its.target),
-        retraction_reason=clean.text(its.reason),
+        *_target(retracted.target),
+        retraction_reason=clean.text(retracted.reason),
     )
 
 
@@ -203,9 +203,9 @@ def _one_of(kinds: Any, number: int, field: str, *, least: int = 0) -> int:
 
 
 def _target(target: ScoreTarget) -> tuple[bytes | None, bytes | None, str | None, str | None]:
-    told = [name for name in ("trace_id", "session_id", "run_id") if getattr(target, name)]
-    if len(told) != 1 or (target.span_id and not target.trace_id):
-        raise PoisonedScoreError(f"target: is {' and '.join(told) or 'nothing'} instead of one of them")
+    targets = [name for name in ("trace_id", "session_id", "run_id") if getattr(target, name)]
+    if len(targets) != 1 or (target.span_id and not target.trace_id):
+        raise PoisonedScoreError(f"target: is {' and '.join(targets) or 'nothing'} instead of one of them")
     session_id, run_id = (_without_nul(getattr(target, name), f"target.{name}") for name in ("session_id", "run_id"))
     return target.trace_id or None, target.span_id or None, session_id or None, run_id or None
 

@@ -31,11 +31,11 @@ async def write_scores(connection: asyncpg.Connection, rows: Sequence[ScoreRow])
     The row of each score id in `scores` is locked first, in key order: writers of one id queue, never deadlock, and see
     all of its history.
     """
-    told = first_tellings(rows)
-    await connection.copy_records_to_table("staged_scores", records=told, columns=ScoreRow._fields)
+    first_rows = first_tellings(rows)
+    await connection.copy_records_to_table("staged_scores", records=first_rows, columns=ScoreRow._fields)
     await connection.execute(_SUPERSEDE)
     new = {tuple(record) for record in await connection.fetch(_KEEP_HISTORY)}
-    if again := sorted({(row.project_id, row.score_id) for row in told if row.event not in new}):
+    if again := sorted({(row.project_id, row.score_id) for row in first_rows if row.event not in new}):
         await connection.execute(_DECIDE_ANEW, *map(list, zip(*again, strict=True)))
 
 

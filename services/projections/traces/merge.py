@@ -76,12 +76,12 @@ def _groups(refs: Mapping[SpanKey, Collection[SpanRef]]) -> Iterator[Mapping[Spa
     """Spans in groups with so many revisions that there is room for them, in an order in which they share records."""
     group: dict[SpanKey, Collection[SpanRef]] = {}
     count = 0
-    for key, its in sorted(refs.items(), key=lambda each: min(each[1])):
-        if group and count + len(its) > _REVISIONS_AT_ONCE:
+    for key, own_refs in sorted(refs.items(), key=lambda each: min(each[1])):
+        if group and count + len(own_refs) > _REVISIONS_AT_ONCE:
             yield group
             group, count = {}, 0
-        group[key] = its
-        count += len(its)
+        group[key] = own_refs
+        count += len(own_refs)
     yield group
 
 
@@ -93,8 +93,8 @@ async def _revisions(
     A revision whose record is gone (retention) is left out.
     """
     wanted: dict[tuple[str, date, int, int], list[tuple[SpanKey, SpanRef]]] = {}
-    for key, its in refs.items():
-        for ref in its:
+    for key, own_refs in refs.items():
+        for ref in own_refs:
             received = (_EPOCH + timedelta(microseconds=ref.received_at_us)).date()
             wanted.setdefault((key[0], received, ref.partition, ref.offset), []).append((key, ref))
     revisions: dict[SpanKey, list[RevisionColumns]] = {key: [] for key in refs}

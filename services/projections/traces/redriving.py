@@ -133,11 +133,11 @@ def main(arguments: Sequence[str]) -> NoReturn:
     parser.add_argument("--project")
     parser.add_argument("--reason", help="a part of the reason")
     parser.add_argument("--position", metavar="PARTITION[:OFFSET]")
-    asked = parser.parse_args(arguments)
-    partition, _, offset = (asked.position or "").partition(":")
+    options = parser.parse_args(arguments)
+    partition, _, offset = (options.position or "").partition(":")
     which = Selection(
-        project_id=asked.project,
-        reason=asked.reason,
+        project_id=options.project,
+        reason=options.reason,
         partition=int(partition) if partition else None,
         offset=int(offset) if offset else None,
     )

@@ -169,12 +169,12 @@ def _summary(project_id: str, trace_id: bytes, rows: Sequence[SpanRow]) -> Trace
             tags.update(row.tags)
         if row.is_root and (root is None or _age(row) < _age(root)):
             root = row
-        if (its_end := row.end_at_us) is not None:  # a span that still runs adds nothing yet
-            end_us = its_end if end_us is None or its_end > end_us else end_us
+        if (row_end_us := row.end_at_us) is not None:  # a span that still runs adds nothing yet
+            end_us = row_end_us if end_us is None or row_end_us > end_us else end_us
             if (kind := _KINDS.get(row.type)) is not None:
-                busy[kind].append((row.start_at_us, its_end))
+                busy[kind].append((row.start_at_us, row_end_us))
             if not row.is_root:
-                busy["child"].append((row.start_at_us, its_end))
+                busy["child"].append((row.start_at_us, row_end_us))
     starts = [row.start_at_us for row in rows]
     of_root: _OfRoot = _NO_ROOT if root is None else _of_root(root)
     trace_name, user_id, session_id, environment, release, version = map(_least, zip(*map(_of_any, rows), strict=True))
@@ -194,6 +194,6 @@ def _summary(project_id: str, trace_id: bytes, rows: Sequence[SpanRow]) -> Trace
 
 def _least(values: Sequence[str | None]) -> str | None:
     """By code points, as the column's collation orders them."""
-    told: set[Any] = set(values)
-    told.discard(None)
-    return min(told) if told else None
+    present: set[Any] = set(values)
+    present.discard(None)
+    return min(present) if present else None

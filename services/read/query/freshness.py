@@ -61,10 +61,10 @@ class LogEnds:
             try:
                 await consumer.start()
                 while True:
-                    asked_at = datetime.now(UTC)
+                    looked_at = datetime.now(UTC)
                     ends = await consumer.end_offsets(partitions)
                     self.ends = {(partition.topic, partition.partition): end for partition, end in ends.items()}
-                    self.known_at = asked_at
+                    self.known_at = looked_at
                     await asyncio.sleep(_LOOK_SECONDS)
             except (KafkaError, OSError) as error:
                 log.warning("the log's ends are not known", error=f"{type(error).__name__}: {error}")
