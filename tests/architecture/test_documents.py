@@ -63,3 +63,19 @@ def test_git_hooks_run_verbs_of_the_makefile_and_download_nothing() -> None:
     assert set(re.findall(r"entry: make (\S+)", hooks)) == {"check", "check-quick"} <= verbs
     assert re.findall(r"repo: (\S+)", hooks) == ["local"]
     assert set(re.findall(r"language: (\S+)", hooks)) == {"system"}
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/proof.md"])
+def test_the_tests_that_documents_name_exist(page: str) -> None:
+    """`faults/test_x.py::test_y`, and `::test_z` for another test of the file that was named before it."""
+    files = {path.relative_to(ROOT).as_posix(): path for path in ROOT.glob("tests/**/test_*.py")}
+    files |= {path.relative_to(ROOT).as_posix(): path for path in ROOT.glob("sdk/tests/**/test_*.py")}
+    named = re.findall(r"([\w/]*\btest_\w+\.py)?(?:::(test_\w+))?", (ROOT / page).read_text(encoding="utf-8"))
+    last, missing = "", []
+    for file, test in named:
+        last = file or last
+        found = [path for name, path in files.items() if f"/{name}".endswith(f"/{last}")]
+        if (file or test) and not any(f"def {test or 'test_'}" in path.read_text(encoding="utf-8") for path in found):
+            missing.append(f"{last}::{test}")
+    assert any(file for file, _ in named)
+    assert not missing
