@@ -26,11 +26,21 @@ def client(shared_stack: Stack) -> CommandLine:
     return typing_to(shared_stack)
 
 
-async def test_the_life_of_a_dataset(client: CommandLine, tmp_path: Path) -> None:
-    faq = tmp_path / "faq.csv"
-    faq.write_bytes(b"\xef\xbb\xbf" + FAQ.encode())
-    words = ("import", "faq", str(faq), "--input", "question", "--expected", "answer", "--metadata", "topic",
-             "--id", "key", "--into-split", "test")  # fmt: skip
+@pytest.fixture
+def faq(tmp_path: Path) -> Path:
+    """A table of four rows, of which one has too many cells."""
+    path = tmp_path / "faq.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + FAQ.encode())
+    return path
+
+
+def import_words(name: str, path: Path) -> tuple[str, ...]:
+    return ("import", name, str(path), "--input", "question", "--expected", "answer", "--metadata", "topic",
+            "--id", "key", "--into-split", "test")  # fmt: skip
+
+
+async def test_what_is_imported_is_exported_and_comes_back(client: CommandLine, faq: Path, tmp_path: Path) -> None:
+    words = import_words("faq", faq)
 
     missing = await client.run("datasets", *words)
     assert missing.code == 1
@@ -74,11 +84,14 @@ async def test_the_life_of_a_dataset(client: CommandLine, tmp_path: Path) -> Non
     unchanged = await client.run("datasets", "import", "faq", str(table), "--parse-json", "--json")
     assert (unchanged.json["stored"], unchanged.json["version"]) == (3, 4)
 
-    gone = await client.run("datasets", "archive", "faq", "--id", "b")
-    assert gone.out == "archived b of faq (version 5)\n"
-    assert len((await client.run("datasets", "items", "faq", "--json")).json["items"]) == 2
-    assert len((await client.run("datasets", "items", "faq@4", "--json")).json["items"]) == 3
-    history = (await client.run("datasets", "history", "faq", "--json")).json["changes"]
+
+async def test_the_life_of_a_dataset(client: CommandLine, faq: Path) -> None:
+    await client.run("datasets", *import_words("help", faq), "--create")
+    gone = await client.run("datasets", "archive", "help", "--id", "b")
+    assert gone.out == "archived b of help (version 5)\n"
+    assert len((await client.run("datasets", "items", "help", "--json")).json["items"]) == 2
+    assert len((await client.run("datasets", "items", "help@4", "--json")).json["items"]) == 3
+    history = (await client.run("datasets", "history", "help", "--json")).json["changes"]
     assert [change["kind"] for change in history] == [
         "item_archived",
         "item_added",
@@ -86,14 +99,14 @@ async def test_the_life_of_a_dataset(client: CommandLine, tmp_path: Path) -> Non
         "item_added",
         "created",
     ]
-    assert "item archived" in (await client.run("datasets", "history", "faq", "--id", "b")).out
-    shown = (await client.run("datasets", "get", "faq")).out
-    assert "faq version 5" in shown
+    assert "item archived" in (await client.run("datasets", "history", "help", "--id", "b")).out
+    shown = (await client.run("datasets", "get", "help")).out
+    assert "help version 5" in shown
     assert "2 items · 0 runs · splits test" in shown
     listed = await client.run("datasets", "list")
-    assert "copy" in listed.out
-    assert (await client.run("datasets", "archive", "faq")).out == "archived faq (version 6)\n"
-    assert "faq" not in (await client.run("datasets", "list")).out
+    assert "help" in listed.out
+    assert (await client.run("datasets", "archive", "help")).out == "archived help (version 6)\n"
+    assert "help" not in (await client.run("datasets", "list")).out
     assert (await client.run("datasets", "get", "nothing")).code == 1
 
 
