@@ -52,8 +52,8 @@ def main() -> None:
 
 
 def _mutmut(*names: str) -> None:
-    """Try these mutants, in one process."""
-    subprocess.run([_MUTMUT, "run", "--max-children", "1", *names], cwd=_ROOT, stdout=subprocess.DEVNULL, check=False)
+    """Try these mutants, in one process. What it draws on the terminal is of no use here."""
+    subprocess.run([_MUTMUT, "run", "--max-children", "1", *names], cwd=_ROOT, capture_output=True, check=False)
 
 
 def _verdicts() -> dict[str, int | None]:
