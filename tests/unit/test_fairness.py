@@ -7,7 +7,6 @@ import grpc
 import pytest
 
 from shared.runtime.fairness import (
-    Buckets,
     BulkCalls,
     FairLimiter,
     LoopLateness,
@@ -16,6 +15,8 @@ from shared.runtime.fairness import (
     RecentTenants,
     Turns,
 )
+from shared.runtime.token_bucket import Buckets
+from tests.support.polling import until
 
 
 def limiter(
@@ -275,6 +276,41 @@ def test_a_call_that_is_much_work_counts_as_several() -> None:
     calls.charge("a", 20)
     assert calls.reserve("a") == pytest.approx(2.0, abs=0.03)
     assert calls.reserve("c") == 0
+
+
+async def test_a_call_beyond_the_fair_rate_is_counted_by_what_became_of_it() -> None:
+    clock, counted = Clock(), list[str]()
+    lateness = LoopLateness(late_seconds=0, clock=clock)
+    calls = Pacer(lateness, per_second=100, burst_seconds=0.01, wait_seconds=5, count=counted.append, clock=clock)
+    await calls.pace("b")
+    while not counted:
+        await calls.pace("a")
+    assert counted == ["waited"]
+    with pytest.raises(OverloadedError):
+        await calls.pace("a", within=0.0)
+    assert counted == ["waited", "refused"]
+    assert calls.tenants.has_others("b")
+
+
+def test_a_loop_that_is_always_late_is_late_from_the_start() -> None:
+    assert LoopLateness(late_seconds=0, clock=Clock()).is_late
+    assert not LoopLateness(late_seconds=0.01, clock=Clock()).is_late
+
+
+async def test_a_watched_loop_is_late_when_something_held_it_up() -> None:
+    looks, clock = itertools.count(), Clock()
+
+    def read_clock() -> float:
+        next(looks)
+        return clock()
+
+    lateness = LoopLateness(late_seconds=0.001, clock=read_clock)
+    watching = asyncio.create_task(lateness.watch())
+    await until(lambda: next(looks) > 20)
+    assert not lateness.is_late, "no time has passed"
+    clock.now += 1
+    await until(lambda: lateness.is_late)
+    watching.cancel()
 
 
 def test_tenants_that_called_lately_are_known_in_bounded_memory() -> None:

@@ -7,7 +7,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lodestream_proto.v1.span_event_pb2 import COMPRESSION_NONE
 from lodestream_proto.v1.trace_pb2 import SPAN_TYPE_TOOL
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from services.projections.traces.batch import fold_records
@@ -200,6 +202,28 @@ def test_a_record_without_a_time_of_receipt_was_received_when_it_was_appended() 
     without.ClearField("received_at")
     (block,) = fold_records([at(without.SerializeToString())]).blocks
     assert block.received_at == at(b"").appended_at
+
+
+def test_only_what_is_beyond_the_cap_is_counted() -> None:
+    usage = {"lodestream.observation.usage_details": f'{{"input": {2**48}, "output": 3}}'}
+    assert folded(told(span(1, 1, attributes=usage))).sanitized == 1, "the input is as much as a column takes"
+
+
+def test_a_span_that_is_set_aside_keeps_its_place_and_what_surrounded_it() -> None:
+    poisoned = span(1, 1)
+    poisoned.span_id = b"short"
+    whole = event([span(1, 2), poisoned])
+    request = ExportTraceServiceRequest.FromString(
+        open_block(whole.spans_recorded.compression, whole.spans_recorded.otlp_request).SerializeToString()
+    )
+    request.resource_spans[0].scope_spans[0].scope.name = "a library"
+    whole.spans_recorded.compression = COMPRESSION_NONE
+    whole.spans_recorded.otlp_request = request.SerializeToString()
+    (letter,) = fold_records([at(whole.SerializeToString(), partition=3, offset=9)]).dead_letters
+    assert (letter.partition, letter.offset, letter.item) == (3, 9, 1)
+    again = ExportTraceServiceRequest.FromString(letter.raw)
+    (scope,) = again.resource_spans[0].scope_spans
+    assert (scope.scope.name, list(scope.spans)) == ("a library", [poisoned])
 
 
 def test_the_reason_of_a_dead_letter_is_written_for_people() -> None:

@@ -455,3 +455,32 @@ async def test_whoever_gives_up_waiting_takes_no_turn() -> None:
         async with asyncio.timeout(5), turns.of("other"):
             pass
     assert entered >= 24
+
+
+async def test_a_log_that_is_away_and_a_full_gateway_are_refused_by_what_is_the_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = admission(max_in_flight_bytes=MIB)
+
+    async def acme(_context: object) -> str:
+        return "acme"
+
+    monkeypatch.setattr(limits, "project_of", acme)
+    assert await limits.admit(cast("Any", None)) == "acme"
+    monkeypatch.setattr(QuietLog, "unavailable", "the event log is away")
+    with pytest.raises(UnavailableError, match=r"^the event log is away$") as away:
+        await limits.admit(cast("Any", None))
+    assert away.value.retry_seconds
+    monkeypatch.setattr(QuietLog, "unavailable", None)
+    with limits.hold("acme", 2 * MIB // 3), pytest.raises(UnavailableError, match="full for this project"):
+        await limits.admit(cast("Any", None))
+    assert await limits.admit(cast("Any", None)) == "acme"
+
+
+def test_of_json_texts_the_largest_is_named_with_what_is_beside_it() -> None:
+    large, small = "[" + "1," * MAX_JSON_VALUES + "1]", "[1,2]"
+    room = open_room()
+    with pytest.raises(InvalidError, match=rf"^p\.input_json: has \d+ names and values; at most {MAX_JSON_VALUES} are"):
+        room.charge_payload(DatasetItemRecorded(input_json=large), "p")
+    with pytest.raises(InvalidError, match=r"^p\.input_json: has \d+ names and values, \d+ with what is beside it; at"):
+        room.charge_payload(DatasetItemRecorded(input_json=large, metadata_json=small), "p")

@@ -169,8 +169,15 @@ def test_a_part_has_its_spans_with_their_resources_and_scopes(shape: list[list[i
 
 
 def test_the_spans_of_a_scope_stay_together_in_a_part() -> None:
-    part = part_of(
-        request((2, 2), (1, 3)), [Place(0, 0, 0), Place(0, 0, 1), Place(0, 1, 1), Place(1, 1, 0), Place(1, 1, 2)]
+    part = select_spans(
+        request((2, 2), (1, 3)),
+        [
+            SpanLocation(0, 0, 0),
+            SpanLocation(0, 0, 1),
+            SpanLocation(0, 1, 1),
+            SpanLocation(1, 1, 0),
+            SpanLocation(1, 1, 2),
+        ],
     )
     assert [[len(scope.spans) for scope in each.scope_spans] for each in part.resource_spans] == [[2, 1], [2]]
     assert [[scope.scope.name for scope in each.scope_spans] for each in part.resource_spans] == [

@@ -1,9 +1,11 @@
 """Page tokens go on where a page ended, and belong to one request."""
 
+import asyncio
 import base64
 import json
 from datetime import UTC, datetime
 from math import isfinite
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -18,6 +20,7 @@ from services.read.query.paging import (
     Int4,
     PageRequest,
     Sort,
+    add_each,
     from_token,
     page_size,
     to_token,
@@ -92,6 +95,30 @@ def test_a_token_of_another_request_or_kind_is_refused() -> None:
         from_token(b"other", token, int, str)
     with pytest.raises(RefusedError, match="not a token"):
         from_token(b"request", token, str, str)
+
+
+def test_a_token_that_can_not_be_used_names_its_field() -> None:
+    with pytest.raises(InvalidError, match=r"^page_token: it belongs to a request with another filter or sort$"):
+        from_token(b"other", to_token(b"one", [1]), int)
+    with pytest.raises(InvalidError, match=r"^page_token: it is not a token of this service$"):
+        from_token(b"one", to_token(b"one", [1, 2]), int)
+
+
+async def test_rows_become_messages_in_order_and_others_go_on_in_between() -> None:
+    turns = []
+
+    async def another() -> None:
+        while True:
+            turns.append(len(messages))
+            await asyncio.sleep(0)
+
+    messages: list[int] = []
+    collected = SimpleNamespace(add=lambda **fields: messages.append(fields["n"]))
+    beside = asyncio.create_task(another())
+    await add_each(collected, range(120), lambda n: {"n": n})
+    beside.cancel()
+    assert messages == list(range(120))
+    assert turns == [50, 100]
 
 
 def test_page_sizes_have_a_default_and_a_bound() -> None:

@@ -109,6 +109,7 @@ def test_archived_is_hidden_until_a_new_version_comes() -> None:
     history = History()
     history.ask(create("production"), PromptArchived(prompt_name="greet"))
     assert history.prompt.archived
+    assert history.prompt.updated_at == NOON + timedelta(seconds=len(history.decisions) - 1)
     assert history.ask(move(1, "staging")).reason == "prompt 'greet' is archived"
     assert history.ask(PromptArchived(prompt_name="greet")).refusal == PROMPT_REFUSAL_NOT_FOUND
     assert history.ask(PromptVersionCreated(prompt_name="greet", chat=ChatPrompt())).refusal

@@ -74,6 +74,12 @@ def test_a_config_keeps_its_categories_in_order() -> None:
     assert (found.min_value, found.max_value, found.event_id) == (None, None, UUID(int=7))
 
 
+def test_a_config_keeps_its_bounds() -> None:
+    found = row_of(score_record(score_event(config("c", min_value=0, max_value=5), number=7)))
+    assert isinstance(found, ConfigRow)
+    assert (found.min_value, found.max_value) == (0.0, 5.0)
+
+
 def poison() -> list[tuple[str, LogRecord]]:
     nowhere, everywhere = score("s"), score("s", target=ScoreTarget(trace_id=bytes(15) + b"1", run_id="r"))
     nowhere.target.Clear()

@@ -124,3 +124,13 @@ def test_the_path_is_the_one_that_its_definition_gives(shape: list[tuple[str, st
                 pending.append(at)
                 before = starts[at]
     assert set(np.flatnonzero(whole.critical).tolist()) == critical
+
+
+def test_a_part_of_a_tree_knows_what_decided_in_the_whole() -> None:
+    rows: list[Row] = [("r", None, 0, 100), ("a", "r", 0, 40), ("b", "r", 0, 90), ("x", "b", 0, 20), ("y", "b", 1, 80)]
+    whole = tree(*rows)
+    (position,) = whole.positions([b"b".rjust(8, b"\0")])
+    part = whole.below(int(position))
+    assert names(part.ids(slice(None))) == "bxy"
+    assert names(sorted(part.critical_ids(slice(None)))) == "by"
+    assert part.parents.tolist() == [NONE, 0, 0]

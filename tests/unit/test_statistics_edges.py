@@ -14,7 +14,7 @@ from lodestream_proto.v1.experiments_pb2 import (
 from scipy import stats
 
 from services.read.query.experiments.statistics import continuous
-from services.read.query.experiments.statistics.comparison import Metric, RunMetrics, compare
+from services.read.query.experiments.statistics.comparison import Metric, RunMetrics, compare, segment_keys
 from services.read.query.experiments.statistics.finding import Rules
 from services.read.query.experiments.statistics.pairing import ValueKind, Values
 from services.read.query.experiments.statistics.wording import Unit, change, figure, probability
@@ -199,3 +199,15 @@ def test_flips_are_enough_for_the_smallest_p_value_after_the_correction() -> Non
     many = {f"m{n}": numbers([0.0] * 30) for n in range(200)}
     found = compared(many | {"m": numbers([0.0] * 30)}, many | {"m": numbers(differences)}, Rules(tests=200))
     assert found.p_value < 0.05 / 200
+
+
+def test_segments_are_made_by_keys_with_few_values_or_by_those_that_are_asked_for() -> None:
+    metadata = {str(n): {"few": str(n % 2), "some": str(n % 30), "many": str(n)} for n in range(1_001)}
+    assert segment_keys(metadata, []) == (["few"], [])
+    keys, reasons = segment_keys(metadata, ["some", "many", "few", "some", "none"])
+    assert keys == ["some", "few"]
+    assert reasons == [
+        "no item has 'none' in its metadata, so there are no segments by it",
+        "the metadata's 'many' has 1,001 values; segments are of at most 1,000",
+    ]
+    assert segment_keys({}, ["few"])[0] == []

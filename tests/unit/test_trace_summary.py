@@ -1,6 +1,7 @@
 """A trace's summary has a bounded size, and is the same however its spans come together and change."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -136,3 +137,23 @@ def test_what_a_span_gains_is_what_the_summary_gains(sent: list[Any]) -> None:
             changed = change(was, now)
             (total,) = summarise(rows.values()) if changed is None else (add(total, changed),)
         assert [total] == summarise(rows.values())
+
+
+def one_row(**fields: Any) -> SpanRow:
+    (row,) = fold_records([record([span(1, 1, **fields)])]).spans
+    return row
+
+
+def test_a_span_that_is_received_with_the_same_times_again_loses_nothing() -> None:
+    old, new = one_row(end_ms=None), one_row(end_ms=80)
+    gained = change(old, new)
+    assert gained is not None
+    assert (gained.span_count, gained.end_at_us) == (0, new.end_at_us)
+
+
+def test_a_busy_span_that_becomes_a_root_loses_what_it_was_busy_as_a_child() -> None:
+    child = one_row(end_ms=80, parent=2)
+    root = replace(child, parent_span_id=None, is_root=True)
+    assert change(child, root) is None
+    assert change(root, replace(root, name="another")) is not None, "a root that stays one"
+    assert change(replace(child, end_at_us=None), replace(root, end_at_us=None)) is not None, "it was not busy yet"
