@@ -1,4 +1,4 @@
-"""Evaluators that are told by plain JSON: the same spec judges in a program and in the server's workers alike.
+"""Evaluators as plain JSON: the same spec evaluates in a program and in the server's workers alike.
 
     evaluator = evaluator_of({"kind": "contains", "value": "14 days", "ignore_case": True})
     evaluation = await evaluator.evaluate(Case(output="It takes 30 days."))

@@ -1,6 +1,6 @@
 """Reports of experiments: what came out, which items failed and why, what got worse, and what the figures can't say.
 
-Pure functions from the contract's messages: nothing is asked, nothing is written. A `Report` is a run with its items,
+Pure functions from the contract's messages: they call nothing and write nothing. A `Report` is a run with its items,
 and, where there is one, the comparison with its baseline; each format shows the same findings.
 """
 

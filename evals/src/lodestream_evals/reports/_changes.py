@@ -63,15 +63,15 @@ def changes_of(
     """By item, those that lost most first: checks before numbers."""
     before = _by_item(items, comparison.baseline.request.run_id)
     after = _by_item(items, run_id)
-    told: dict[str, list[pb.ItemComparison]] = {}
+    by_item: dict[str, list[pb.ItemComparison]] = {}
     for its in comparison.items:
         if its.run_id == run_id:
-            told.setdefault(its.item_id, []).append(its)
+            by_item.setdefault(its.item_id, []).append(its)
     lower = {its.metric for its in comparison.metrics if its.lower_is_better}
     changes = []
-    for item_id, said in told.items():
-        metrics = sorted(map(_metric, said), key=lambda metric: _importance(metric, kinds))
-        changes.append(_change(said[0], metrics, before.get(item_id, []), after.get(item_id, []), lower))
+    for item_id, comparisons in by_item.items():
+        metrics = sorted(map(_metric, comparisons), key=lambda metric: _importance(metric, kinds))
+        changes.append(_change(comparisons[0], metrics, before.get(item_id, []), after.get(item_id, []), lower))
     return sorted(changes, key=lambda item: _greatest_loss_first(item, kinds))
 
 

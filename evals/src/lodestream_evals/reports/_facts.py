@@ -26,25 +26,25 @@ def progress(run: pb.ExperimentRun) -> str:
 
 def facts(run: pb.ExperimentRun) -> list[tuple[str, str]]:
     """Names and values, those that are known."""
-    asked = run.request
+    request = run.request
     data = one_line(run.dataset_name, _MOST)
-    if data and asked.dataset_version:
-        data += f" version {asked.dataset_version:,}"
-    if asked.splits:
-        data += f" ({one_line(', '.join(asked.splits), _MOST)})"
+    if data and request.dataset_version:
+        data += f" version {request.dataset_version:,}"
+    if request.splits:
+        data += f" ({one_line(', '.join(request.splits), _MOST)})"
     tokens = f"{run.usage.input_tokens:,} in, {run.usage.output_tokens:,} out"
     spent = usd(run.usage.cost_picodollars / 1e12) if run.usage.HasField("cost_picodollars") else ""
     latency = f"p50 {seconds(run.latency_p50_us / 1e6)}, p95 {seconds(run.latency_p95_us / 1e6)}"
     found = [
         ("dataset", data),
-        ("task", task(asked.task_json)),
-        ("repetitions", f"{asked.repetitions:,}" if asked.repetitions > 1 else ""),
+        ("task", task(request.task_json)),
+        ("repetitions", f"{request.repetitions:,}" if request.repetitions > 1 else ""),
         ("latency", latency if run.latency_p95_us else ""),
         ("tokens", tokens if run.usage.input_tokens or run.usage.output_tokens else ""),
         ("cost", spent),
-        ("author", one_line(asked.author, _MOST)),
-        ("description", one_line(asked.description, 400)),
-        ("run id", one_line(asked.run_id, _MOST)),
+        ("author", one_line(request.author, _MOST)),
+        ("description", one_line(request.description, 400)),
+        ("run id", one_line(request.run_id, _MOST)),
     ]
     return [(name, value) for name, value in found if value]
 
@@ -52,28 +52,28 @@ def facts(run: pb.ExperimentRun) -> list[tuple[str, str]]:
 def task(task_json: str) -> str:
     """`support-answer version 4 with mock mock-large`; of a program's own function its kind."""
     try:
-        told = json.loads(task_json) if task_json else {}
+        parsed = json.loads(task_json) if task_json else {}
     except (ValueError, RecursionError):
         return ""
-    if not isinstance(told, dict):
+    if not isinstance(parsed, dict):
         return ""
-    if told.get("kind") != "prompt":
-        named = told.get("name") or told.get("function") or ""
+    if parsed.get("kind") != "prompt":
+        named = parsed.get("name") or parsed.get("function") or ""
         return one_line(f"a program's own {named}" if named else "a program's own", _MOST)
-    prompt = told.get("prompt")
+    prompt = parsed.get("prompt")
     name = _prompt(prompt) if isinstance(prompt, dict) else ""
-    return one_line(f"{name} with {told.get('provider', '')} {told.get('model', '')}".strip(), _MOST)
+    return one_line(f"{name} with {parsed.get('provider', '')} {parsed.get('model', '')}".strip(), _MOST)
 
 
 def remark(kind: Kind, its: pb.MetricComparison) -> str:
     """A comparison of one metric in sentences: what it shows, what it can't show, and what that would take."""
-    said = [] if its.summary else list(_reach(kind, its))
+    remarks = [] if its.summary else list(_reach(kind, its))
     if its.HasField("noise_floor"):
-        said.append(f"two halves of the baseline's repetitions differ by {_amount(kind, its.noise_floor)}")
-    beside = "; ".join(said)
+        remarks.append(f"two halves of the baseline's repetitions differ by {_amount(kind, its.noise_floor)}")
+    beside = "; ".join(remarks)
     sentences = [one_line(its.summary, 600), f"{beside[:1].upper()}{beside[1:]}." if beside else ""]
-    told = " ".join(filter(None, sentences))
-    return told if not told or its.summary.startswith(its.metric) else f"{one_line(its.metric, 80)}: {told}"
+    text = " ".join(filter(None, sentences))
+    return text if not text or its.summary.startswith(its.metric) else f"{one_line(its.metric, 80)}: {text}"
 
 
 def _reach(kind: Kind, its: pb.MetricComparison) -> Iterator[str]:

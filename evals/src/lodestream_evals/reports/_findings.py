@@ -27,7 +27,7 @@ class Report:
     """With the run as one of the candidates."""
     gate: GateVerdict | None = None
     confidence: float = 0.95
-    """That the comparison was asked for with."""
+    """The confidence of the comparison's intervals."""
     trace_url: str = ""
     """Where people look at a trace: an http(s) address with {trace_id} in it."""
 
@@ -160,35 +160,39 @@ def _kinds(report: Report, metrics: Sequence[Metric]) -> dict[str, Kind]:
 
 
 def _lower_is_better(comparison: pb.CompareExperimentsResponse | None) -> frozenset[str]:
-    told = {its.metric for its in comparison.metrics if its.lower_is_better} if comparison else set()
-    return MEASURES | told
+    lower = {its.metric for its in comparison.metrics if its.lower_is_better} if comparison else set()
+    return MEASURES | lower
 
 
 def _warnings(run: pb.ExperimentRun, items: Sequence[ItemView], metrics: Sequence[Metric]) -> list[str]:
     """What the run's own figures can't say."""
-    said = []
+    warnings = []
     if run.state != pb.EXPERIMENT_STATE_COMPLETED:
         of = f" of {run.items_total:,}" if run.items_total else ""
         why = f" ({one_line(run.reason, 200)})" if run.reason else ""
-        said.append(
+        warnings.append(
             f"The run is {STATES.get(run.state, 'not begun')}{why}: the figures are of "
             f"{run.items_finished:,}{of} items."
         )
     if run.items_failed:
         share = shown(Kind.SHARE, run.items_failed / max(run.items_finished, 1))
-        said.append(f"{count(run.items_failed, 'item')} ({share}) ended with an error and have no say in the metrics.")
+        warnings.append(
+            f"{count(run.items_failed, 'item')} ({share}) ended with an error and have no say in the metrics."
+        )
     broken = [f"{one_line(its.name, 80)} ({its.errors:,})" for its in metrics if its.errors]
     if broken:
-        said.append(f"Evaluators failed, so that these lack values: {', '.join(broken)}.")
+        warnings.append(f"Evaluators failed, so that these lack values: {', '.join(broken)}.")
     distinct = len({item.item_id for item in items}) or run.items_finished // max(run.request.repetitions, 1)
     if 0 < distinct < FEW_ITEMS:
-        said.append(f"There are only {count(distinct, 'item')}: small differences can't be told from chance.")
+        warnings.append(f"There are only {count(distinct, 'item')}: small differences can't be told from chance.")
     without = sum(item.usd is None for item in items)
     if items and without and without < len(items):
-        said.append(f"Of {without:,} of {count(len(items), 'result')} no price is known; the cost is of the others.")
+        warnings.append(
+            f"Of {without:,} of {count(len(items), 'result')} no price is known; the cost is of the others."
+        )
     elif not run.usage.HasField("cost_picodollars") and run.items_finished and without == len(items):
-        said.append("No price of the model is known, so that there is no cost.")
-    return said
+        warnings.append("No price of the model is known, so that there is no cost.")
+    return warnings
 
 
 # --- The headline -----------------------------------------------------------------------------------------------------
@@ -213,9 +217,9 @@ def headline(
         (its for its in comparison.metrics if _shown(its)),
         key=lambda its: (its.metric in MEASURES, its.verdict != pb.METRIC_VERDICT_WORSE),
     )
-    told = [f"{_name(comparison, its)} {_change(its, kinds)}" for its in shown_ones]
-    if told:
-        return f"{_list(told)}."
+    changes = [f"{_name(comparison, its)} {_change(its, kinds)}" for its in shown_ones]
+    if changes:
+        return f"{_list(changes)}."
     judged = [its for its in comparison.metrics if its.verdict == pb.METRIC_VERDICT_NOT_SHOWN]
     if not judged:
         return "Nothing could be compared."
@@ -236,9 +240,9 @@ def _of_gate(gate: GateVerdict) -> str:
 
 
 def _of_run(run: pb.ExperimentRun, metrics: Sequence[Metric]) -> str:
-    told = [f"{one_line(its.name, 80)} {shown(its.kind, its.mean)}" for its in metrics if its.mean is not None]
+    means = [f"{one_line(its.name, 80)} {shown(its.kind, its.mean)}" for its in metrics if its.mean is not None]
     failed = f"{count(run.items_failed, 'item')} failed" if run.items_failed else "no item failed"
-    return f"{_list(told)}; {failed}." if told else f"{count(run.items_finished, 'item')} finished; {failed}."
+    return f"{_list(means)}; {failed}." if means else f"{count(run.items_finished, 'item')} finished; {failed}."
 
 
 def _shown(its: pb.MetricComparison) -> bool:

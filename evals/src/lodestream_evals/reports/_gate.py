@@ -212,14 +212,14 @@ def _failures(rule: GateRule, run: pb.ExperimentRun, baseline: pb.ExperimentRun 
         return []
     failed = _share_failed(run)
     allowed = _share_failed(baseline) if rule.max_failed is None and baseline else rule.max_failed or 0.0
-    said = f"{run.items_failed:,} of {run.items_finished:,} items ended with an error ({shown(Kind.SHARE, failed)})"
+    counted = f"{run.items_failed:,} of {run.items_finished:,} items ended with an error ({shown(Kind.SHARE, failed)})"
     whose = "the baseline's" if rule.max_failed is None else "the limit of"
     limit = f"{whose} {shown(Kind.SHARE, allowed)}"
     if not run.items_finished:
         return [Check("failed items", "", Outcome.CANNOT_JUDGE, "no item is finished")]
     if failed > allowed:
-        return [Check("failed items", "", Outcome.FAILED, f"{said}, more than {limit}")]
-    return [Check("failed items", "", Outcome.PASSED, f"{said}, within {limit}" if failed else "no item failed")]
+        return [Check("failed items", "", Outcome.FAILED, f"{counted}, more than {limit}")]
+    return [Check("failed items", "", Outcome.PASSED, f"{counted}, within {limit}" if failed else "no item failed")]
 
 
 def _share_failed(run: pb.ExperimentRun) -> float:

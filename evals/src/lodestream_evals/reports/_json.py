@@ -51,17 +51,17 @@ def _document(found: Findings) -> dict[str, Any]:
 
 
 def _run(run: pb.ExperimentRun) -> dict[str, Any]:
-    asked = run.request
+    request = run.request
     return {
-        "run_id": asked.run_id,
-        "name": asked.name,
+        "run_id": request.run_id,
+        "name": request.name,
         "dataset": run.dataset_name or None,
-        "dataset_version": asked.dataset_version or None,
-        "splits": list(asked.splits),
-        "task": _parsed(asked.task_json),
-        "evaluators": _parsed(asked.evaluators_json),
-        "metadata": _parsed(asked.metadata_json),
-        "repetitions": asked.repetitions,
+        "dataset_version": request.dataset_version or None,
+        "splits": list(request.splits),
+        "task": _parsed(request.task_json),
+        "evaluators": _parsed(request.evaluators_json),
+        "metadata": _parsed(request.metadata_json),
+        "repetitions": request.repetitions,
         "state": pb.ExperimentState.Name(run.state).removeprefix("EXPERIMENT_STATE_").lower(),
         "reason": run.reason or None,
         "requested_at": run.requested_at.ToJsonString() if run.HasField("requested_at") else None,
@@ -101,15 +101,15 @@ def _candidate(its: Candidate) -> dict[str, Any]:
 
 
 def _compared(its: pb.MetricComparison) -> dict[str, Any]:
-    """The contract's names, but for the run, which is said once."""
-    told = {
+    """The contract's names, but for the run, which is named once."""
+    fields = {
         field.name: getattr(its, field.name)
         if not field.has_presence or its.HasField(field.name)  # type: ignore[arg-type]
         else None
         for field in its.DESCRIPTOR.fields
         if field.name != "run_id"
     }
-    return {**told, "verdict": pb.MetricVerdict.Name(its.verdict).removeprefix("METRIC_VERDICT_").lower()}
+    return {**fields, "verdict": pb.MetricVerdict.Name(its.verdict).removeprefix("METRIC_VERDICT_").lower()}
 
 
 def _changes(its: ItemChanges) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def _value(its: Judgement) -> Any:
         return None
     if its.kind is Kind.SHARE:
         return its.number == 1
-    return its.said if its.number is None else its.number
+    return its.words if its.number is None else its.number
 
 
 def _segment(its: Segment) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _items(found: Findings) -> Iterator[_Case]:
     tolerated = found.gate is not None and found.gate.outcome is Outcome.PASSED
     for item in found.failed:
         name = f"{item.item_id} repetition {item.repetition + 1}" if item.repetition else item.item_id
-        yield _Case(name, "skipped" if tolerated else "error", item.error, _told(item), item.seconds or 0.0)
+        yield _Case(name, "skipped" if tolerated else "error", item.error, _details(item), item.seconds or 0.0)
 
 
 def _regressed(found: Findings, metric: str) -> str:
@@ -110,7 +110,7 @@ def _sides(item: ItemChanges) -> list[str]:
     ]
 
 
-def _told(item: ItemView) -> str:
+def _details(item: ItemView) -> str:
     return "\n".join(_labelled(("input", item.input), ("error", item.error), ("trace", item.trace_id)))
 
 
@@ -127,8 +127,8 @@ def _suite(number: int, name: str, cases: Sequence[_Case], found: Findings) -> E
         skipped=str(sum(case.problem == "skipped" for case in cases)),
     )  # fmt: skip
     properties = ET.SubElement(suite, "properties")
-    told = facts(found.run) + ([("baseline", title(found.baseline))] if found.baseline else [])
-    for key, value in told:
+    properties_of_run = facts(found.run) + ([("baseline", title(found.baseline))] if found.baseline else [])
+    for key, value in properties_of_run:
         ET.SubElement(properties, "property", name=key, value=_clean(value))
     for case in cases:
         suite.append(_case(case, f"{_clean(title(found.run))}.{name}"))

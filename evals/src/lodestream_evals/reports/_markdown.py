@@ -93,7 +93,7 @@ def _metrics(found: Findings) -> Iterator[str]:
     if rows:
         yield from _table(["metric", "mean", "95 % interval", "values", "errors"], rows, "lrlrr")
     if found.run_judgements:
-        rows = [[_cell(its.name), _cell(its.error or its.said), _cell(its.comment)] for its in found.run_judgements]
+        rows = [[_cell(its.name), _cell(its.error or its.words), _cell(its.comment)] for its in found.run_judgements]
         yield from _table(["of the run as a whole", "", ""], rows, "lll")
 
 
@@ -106,9 +106,9 @@ def _details(found: Findings) -> Iterator[str]:
         yield from _folded(f"{count(len(candidate.regressed), 'item')} got worse{whose}", lines)
         lost = [segment for segment in candidate.segments if segment.gap < 0]
         yield from _folded(f"Where it lost{whose}", _segments(lost, "baseline"))
-        said = [remark(found.kinds.get(its.metric, Kind.NUMBER), its) for its in candidate.metrics]
-        said = [f"- {_cell(words, 1_000)}" for words in said if words]
-        yield from _folded(f"What each comparison can show{whose}", said)
+        remarks = [remark(found.kinds.get(its.metric, Kind.NUMBER), its) for its in candidate.metrics]
+        remarks = [f"- {_cell(words, 1_000)}" for words in remarks if words]
+        yield from _folded(f"What each comparison can show{whose}", remarks)
     lines, room = _within([_failed(item, found) for item in found.failed[:_MOST_ITEMS]], len(found.failed), room)
     yield from _folded(f"{count(len(found.failed), 'item')} ended with an error", lines)
     if not found.candidates:
@@ -123,15 +123,15 @@ def _details(found: Findings) -> Iterator[str]:
 def _within(blocks: Sequence[list[str]], number: int, room: int) -> tuple[list[str], int]:
     """As many blocks as there is room for, what is left out in words, and the room that is left."""
     lines: list[str] = []
-    told = 0
+    kept = 0
     for block in blocks:
         size = sum(len(line) + 1 for line in block)
         if size > room:
             break
         lines += block
-        told, room = told + 1, room - size
-    if number > told:
-        lines += [f"… and {number - told:,} more.", ""]
+        kept, room = kept + 1, room - size
+    if number > kept:
+        lines += [f"… and {number - kept:,} more.", ""]
     return lines, room
 
 

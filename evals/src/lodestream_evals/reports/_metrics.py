@@ -79,22 +79,22 @@ def _metric(summary: EvaluationSummary, repetitions: int) -> Metric:
 
 
 def _summed(items: Sequence[ItemView]) -> list[EvaluationSummary]:
-    said: dict[str, list[Judgement]] = {}
+    by_name: dict[str, list[Judgement]] = {}
     for item in items:
         for judgement in item.judgements:
-            said.setdefault(judgement.name, []).append(judgement)
-    return [_summary(name, said[name]) for name in sorted(said)]
+            by_name.setdefault(judgement.name, []).append(judgement)
+    return [_summary(name, by_name[name]) for name in sorted(by_name)]
 
 
-def _summary(name: str, said: Sequence[Judgement]) -> EvaluationSummary:
-    good = [its for its in said if not its.error]
-    summary = EvaluationSummary(name=name, count=len(good), errors=len(said) - len(good))
+def _summary(name: str, judgements: Sequence[Judgement]) -> EvaluationSummary:
+    good = [its for its in judgements if not its.error]
+    summary = EvaluationSummary(name=name, count=len(good), errors=len(judgements) - len(good))
     numbers = [its.number for its in good if its.number is not None]
     if numbers:
         summary.mean = math.fsum(numbers) / len(numbers)
     for its in good:
         if its.kind in {Kind.SHARE, Kind.CATEGORY}:
-            summary.counts[its.said] += 1
+            summary.counts[its.words] += 1
     return summary
 
 
@@ -115,14 +115,14 @@ def item_categories(items: Iterable[ItemView], metric: str) -> dict[str, int]:
     """How often each category was given."""
     counts: dict[str, int] = {}
     for item in items:
-        said = item.judgement(metric)
-        if said is not None and not said.error:
-            counts[said.said] = counts.get(said.said, 0) + 1
+        category = item.judgement(metric)
+        if category is not None and not category.error:
+            counts[category.words] = counts.get(category.words, 0) + 1
     return counts
 
 
 def _value(item: ItemView, metric: str) -> float | None:
-    said = item.judgement(metric)
-    if said is not None:
-        return said.number
+    evaluated = item.judgement(metric)
+    if evaluated is not None:
+        return evaluated.number
     return {LATENCY: item.seconds, COST: item.usd}.get(metric)

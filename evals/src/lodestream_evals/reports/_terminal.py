@@ -57,13 +57,13 @@ def _head(found: Findings) -> Iterator[RenderableType]:
     run = found.run
     style = {pb.EXPERIMENT_STATE_COMPLETED: "green", pb.EXPERIMENT_STATE_FAILED: "red"}.get(run.state, "yellow")
     yield Text.assemble((title(run), "bold"), "  ", (STATES.get(run.state, "not begun"), style), "  ", progress(run))
-    told = facts(run)
+    run_facts = facts(run)
     if found.baseline:
-        told.insert(0, ("baseline", title(found.baseline)))
+        run_facts.insert(0, ("baseline", title(found.baseline)))
     if len(found.candidates) > 1:
-        told.insert(1, ("compared", ", ".join(title(each.run) for each in found.candidates)))
-    wide = max((len(name) for name, _ in told), default=0)
-    for name, value in told:
+        run_facts.insert(1, ("compared", ", ".join(title(each.run) for each in found.candidates)))
+    wide = max((len(name) for name, _ in run_facts), default=0)
+    for name, value in run_facts:
         yield Padding(Text.assemble((f"{name:<{wide}}  ", "dim"), value), (0, 0, 0, 2))
     yield Text()
     yield Text(found.headline, style="bold")
@@ -95,7 +95,7 @@ def _names(changed: Sequence[ItemChanges]) -> RenderableType:
 
 def _judgements(found: Findings) -> Iterator[RenderableType]:
     for its in found.run_judgements:
-        value = shown(its.kind, its.number) if its.kind is Kind.NUMBER and its.number is not None else its.said
+        value = shown(its.kind, its.number) if its.kind is Kind.NUMBER and its.number is not None else its.words
         line = Text.assemble(one_line(its.name, 80), "  ", (one_line(its.error or value, _LONGEST), "bold"))
         if its.comment:
             line.append(f"  {one_line(its.comment, _LONGEST)}", style="dim")
@@ -274,8 +274,8 @@ def changed_items(items: Sequence[ItemChanges], kinds: Mapping[str, Kind]) -> It
         moves = [its for its in item.metrics if its.change == pb.ITEM_CHANGE_REGRESSED] or list(item.metrics)
         moved = ", ".join(f"{one_line(its.metric, 40)} {change(its, kinds)}" for its in moves)
         yield _line(Text.assemble((one_line(item.item_id, 60), "bold"), "  ", (moved, "red")), 2)
-        yield from _said("input", item.input)
-        yield from _said("expected", item.expected)
+        yield from _labelled("input", item.input)
+        yield from _labelled("expected", item.expected)
         yield from _side("before", item.before, item.before_error, item.before_trace_id, moves)
         yield from _side("now", item.after, item.after_error, item.after_trace_id, moves)
     yield from _more(len(items))
@@ -285,10 +285,10 @@ def failed_items(items: Sequence[ItemView]) -> Iterator[RenderableType]:
     """Each with its error."""
     for item in items[:_MOST]:
         yield _line(Text.assemble((one_line(item.item_id, 60), "bold"), _repetition(item)), 2)
-        yield from _said("input", item.input)
-        yield from _said("error", item.error, "red")
-        yield from _said("attempts", f"{item.attempts:,}" if item.attempts > 1 else "")
-        yield from _said("trace", item.trace_id, "dim")
+        yield from _labelled("input", item.input)
+        yield from _labelled("error", item.error, "red")
+        yield from _labelled("attempts", f"{item.attempts:,}" if item.attempts > 1 else "")
+        yield from _labelled("trace", item.trace_id, "dim")
     yield from _more(len(items))
 
 
@@ -297,11 +297,11 @@ def missed_items(items: Sequence[ItemView]) -> Iterator[RenderableType]:
     for item in items[:_MOST]:
         names = ", ".join(one_line(its.name, 40) for its in item.missed)
         yield _line(Text.assemble((one_line(item.item_id, 60), "bold"), _repetition(item), "  ", (names, "red")), 2)
-        yield from _said("input", item.input)
-        yield from _said("expected", item.expected)
-        yield from _said("output", item.output)
+        yield from _labelled("input", item.input)
+        yield from _labelled("expected", item.expected)
+        yield from _labelled("output", item.output)
         yield from _reasons(item.missed)
-        yield from _said("trace", item.trace_id, "dim")
+        yield from _labelled("trace", item.trace_id, "dim")
     yield from _more(len(items))
 
 
@@ -322,19 +322,19 @@ def _value(kind: Kind, value: float | None, category: str) -> str:
 def _side(
     name: str, item: ItemView | None, error: str, trace_id: str, moves: Sequence[MetricChange]
 ) -> Iterator[RenderableType]:
-    yield from _said(name, error or (item.output if item else ""), "red" if error else "")
+    yield from _labelled(name, error or (item.output if item else ""), "red" if error else "")
     if item:
         yield from _reasons([its for move in moves if (its := item.judgement(move.metric))])
-    yield from _said("", f"trace {trace_id}" if trace_id else "", "dim")
+    yield from _labelled("", f"trace {trace_id}" if trace_id else "", "dim")
 
 
 def _reasons(judgements: Sequence[Judgement]) -> Iterator[RenderableType]:
     for its in judgements:
         if reason := its.error or its.comment:
-            yield from _said("", f"{one_line(its.name, 40)}: {reason}", "yellow" if its.error else "dim")
+            yield from _labelled("", f"{one_line(its.name, 40)}: {reason}", "yellow" if its.error else "dim")
 
 
-def _said(label: str, value: str, style: str = "") -> Iterator[RenderableType]:
+def _labelled(label: str, value: str, style: str = "") -> Iterator[RenderableType]:
     if value:
         beside = Table.grid(padding=(0, 1, 0, 0))
         beside.add_column(width=_LABEL)

@@ -12,13 +12,13 @@ from lodestream_evals.reports._units import Kind, number
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What an evaluator said of one item."""
+    """The outcome of one evaluator for an item."""
 
     name: str
     kind: Kind
     number: float | None
     """Of numbers and booleans (true is 1)."""
-    said: str
+    words: str
     """The value in words."""
     comment: str
     error: str
@@ -54,7 +54,7 @@ class ItemView:
         return tuple(its for its in self.judgements if its.missed or its.error)
 
     def judgement(self, name: str) -> Judgement | None:
-        """What was said under this name."""
+        """Return the judgement of a name; None where there is none."""
         return next((its for its in self.judgements if its.name == name), None)
 
 
@@ -78,21 +78,21 @@ def view(item: ExperimentItem) -> ItemView:
     )
 
 
-def judgement(said: ItemEvaluation) -> Judgement:
+def judgement(evaluation: ItemEvaluation) -> Judgement:
     """The evaluation in people's words."""
     kind, value, words = Kind.TEXT, None, ""
-    match said.WhichOneof("value"):
+    match evaluation.WhichOneof("value"):
         case "numeric":
-            kind, value, words = _numeric(said.name), said.numeric, number(said.numeric)
+            kind, value, words = _numeric(evaluation.name), evaluation.numeric, number(evaluation.numeric)
         case "boolean":
-            kind, value, words = Kind.SHARE, float(said.boolean), "true" if said.boolean else "false"
+            kind, value, words = Kind.SHARE, float(evaluation.boolean), "true" if evaluation.boolean else "false"
         case "categorical":
-            kind, words = Kind.CATEGORY, said.categorical
+            kind, words = Kind.CATEGORY, evaluation.categorical
         case "text":
-            words = said.text
+            words = evaluation.text
         case "error":
             words = "failed"
-    return Judgement(said.name, kind, value, words, said.comment, said.error)
+    return Judgement(evaluation.name, kind, value, words, evaluation.comment, evaluation.error)
 
 
 def kind_of(name: str, *, boolean: bool, categorical: bool) -> Kind:
@@ -117,8 +117,8 @@ def pick(repetitions: Sequence[ItemView], metric: str, *, highest: bool) -> Item
             return item.seconds or 0
         if metric == "cost":
             return item.usd or 0
-        said = item.judgement(metric)
-        return said.number if said and said.number is not None else 0
+        metric_judgement = item.judgement(metric)
+        return metric_judgement.number if metric_judgement and metric_judgement.number is not None else 0
 
     if not repetitions:
         return None

@@ -15,14 +15,14 @@ class Html(str):
 
 def tag(element: str, /, *content: "str | Html | None", **attributes: object) -> Html:
     """An element; `class_` is class, other underscores are dashes, None is left out. Plain strings are escaped."""
-    told = "".join(
+    written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{_escaped(str(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
     if element in _EMPTY and not content:
-        return Html(f"<{element}{told} />")
-    return Html(f"<{element}{told}>{joined(*content)}</{element}>")
+        return Html(f"<{element}{written} />")
+    return Html(f"<{element}{written}>{joined(*content)}</{element}>")
 
 
 def joined(*content: "str | Html | None") -> Html:

@@ -42,8 +42,8 @@ def as_html(report: Report) -> str:
 def _parts(found: Findings) -> Iterator[Html]:
     yield _head(found)
     if found.warnings:
-        said = tag("ul", *(tag("li", line) for line in found.warnings))
-        yield tag("section", tag("h2", "What the figures can't say"), said, class_="warnings")
+        listed = tag("ul", *(tag("li", line) for line in found.warnings))
+        yield tag("section", tag("h2", "What the figures can't say"), listed, class_="warnings")
     if found.gate:
         yield _section("Gate", check_table(found.gate.checks))
     for candidate in found.candidates:
@@ -54,7 +54,7 @@ def _parts(found: Findings) -> Iterator[Html]:
         yield _section("Distributions", own_charts(found))
     if found.run_judgements:
         rows = [
-            tag("li", tag("b", its.name), " ", its.error or its.said, _muted(its.comment))
+            tag("li", tag("b", its.name), " ", its.error or its.words, _muted(its.comment))
             for its in found.run_judgements
         ]
         yield _section("The run as a whole", tag("ul", *rows))
@@ -72,12 +72,12 @@ def _parts(found: Findings) -> Iterator[Html]:
 def _head(found: Findings) -> Html:
     run = found.run
     colour = {pb.EXPERIMENT_STATE_COMPLETED: "better", pb.EXPERIMENT_STATE_FAILED: "worse"}.get(run.state, "open")
-    told = facts(run)
+    run_facts = facts(run)
     if found.baseline:
-        told.insert(0, ("baseline", title(found.baseline)))
+        run_facts.insert(0, ("baseline", title(found.baseline)))
     if len(found.candidates) > 1:
-        told.insert(1, ("compared", ", ".join(title(each.run) for each in found.candidates)))
-    listed = joined(*(tag("div", tag("dt", name), tag("dd", value)) for name, value in told))
+        run_facts.insert(1, ("compared", ", ".join(title(each.run) for each in found.candidates)))
+    listed = joined(*(tag("div", tag("dt", name), tag("dd", value)) for name, value in run_facts))
     return tag(
         "header",
         tag("h1", title(run)),
@@ -285,9 +285,9 @@ def _number(kind: Kind, value: float | None, category: str) -> str:
 
 
 def _side(name: str, item: ItemView | None, error: str, metrics: Sequence[str]) -> Html:
-    told = [its for metric in metrics if item and (its := item.judgement(metric))]
+    shown_judgements = [its for metric in metrics if item and (its := item.judgement(metric))]
     output = _value(f"{name}: error", error, "worse") if error else _value(name, item.output if item else "")
-    return joined(output or tag("p", f"{name}: not in this report", class_="muted"), _reasons(told))
+    return joined(output or tag("p", f"{name}: not in this report", class_="muted"), _reasons(shown_judgements))
 
 
 def _reasons(judgements: Sequence[Judgement]) -> Html | None:
@@ -295,7 +295,7 @@ def _reasons(judgements: Sequence[Judgement]) -> Html | None:
         tag(
             "li",
             tag("b", its.name),
-            f" {its.said}",
+            f" {its.words}",
             tag("span", f": {shortened(reason, _LONGEST)}") if reason else None,
         )
         for its in judgements
