@@ -12,8 +12,8 @@ from lodestream_proto.v1 import experiments_pb2 as pb
 from lodestream_proto.v1.experiment_event_pb2 import ItemEvaluation
 
 from services.read.query.experiments.compare import Comparisons
-from services.read.query.read_context import Admission
 from shared.auth.keys import create_project
+from shared.runtime.fairness import FairLimiter
 from shared.runtime.refusal import RefusedError
 from shared.runtime.settings import QuerySettings
 from tests.conftest import StartService
@@ -222,9 +222,8 @@ async def test_a_project_that_compares_much_keeps_no_other_waiting(project, data
         await each.dataset(20)
         for run in ("old", "new"):
             await each.run(run, range(20), passed(unless=4))
-    settings = QuerySettings()
-    turns = Admission.of(settings).comparisons
-    comparisons = Comparisons(database, settings, turns)
+    turns = FairLimiter("comparisons", 2, per_tenant=1, wait_seconds=300)
+    comparisons = Comparisons(database, QuerySettings(), turns)
     request = pb.CompareExperimentsRequest(baseline_run_id="old", run_ids=["new"])
     async with turns.hold(project.project_id):
         second = asyncio.create_task(comparisons.compare_experiments(project.project_id, request))

@@ -19,7 +19,8 @@ import grpc
 
 from shared.runtime.refusal import RefusedError
 
-_NICENESS = 10
+_NICENESS = 5
+"""A quarter to a third of a processor that others want too: computing gives way to serving, and ends all the same."""
 _SPAWN = multiprocessing.get_context("spawn")
 Work = Callable[..., Awaitable[bytes]]
 """A coroutine function that can be pickled: one of a module, with arguments that can be pickled."""
