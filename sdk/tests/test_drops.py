@@ -86,7 +86,7 @@ def test_more_than_the_spool_holds(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 def test_a_minute_later_it_is_logged_again(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_000.0]
-    monkeypatch.setattr("lodestream._diagnostics.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("lodestream_evals.rate_limited_log.time.monotonic", lambda: now[0])
     for _ in range(10):
         _diagnostics.warn_dropped("memory", 2, "why")
     now[0] += 59
