@@ -11,6 +11,7 @@ from typing import Any, assert_type
 
 import pytest
 from lodestream import get_client, observe
+from lodestream._recording.streams import Texts
 from lodestream.testing import Captured, CapturedSpan, captured
 from starlette.responses import StreamingResponse
 
@@ -378,3 +379,24 @@ async def test_a_streaming_response_is_observed_until_its_body_was_sent(failing:
     assert sent[0]["status"] == 201
     span = told.named("endpoint")
     assert (span.output, span.level) == ("to be", "ERROR" if failing else "DEFAULT")
+
+
+def test_texts_can_be_read_when_they_are_dropped_in_a_cycle() -> None:
+    """The collector runs finalizers in any order: those of what holds the texts may come first."""
+    read: list[str] = []
+
+    class Dropped:
+        def __init__(self, texts: Texts) -> None:
+            self.texts, self.itself = texts, self
+
+        def __del__(self) -> None:
+            read.append(self.texts.joined())
+
+    texts = Texts()
+    for n in range(1_000):
+        texts.add(f"{n} ")
+    expected = texts.joined()
+    Dropped(texts)
+    del texts
+    gc.collect()
+    assert read == [expected] == [" ".join(map(str, range(1_000))) + " "]

@@ -1,6 +1,5 @@
 """What yields or comes later: the observation is current while it runs, not in between, and ends when it ends."""
 
-import io
 import json
 import sys
 from array import array
@@ -20,6 +19,7 @@ from lodestream._recording.span import Observation
 # --- What is kept of what is yielded ----------------------------------------------------------------------------------
 # What is kept of what a generator yields: by value, as it was then, and bounded in characters.
 
+_PIECES_OF_A_CHUNK = 256
 _HEAD_CHARS, _TAIL_CHARS = 300_000, 40_000
 """How much is kept of the beginning and the end of what is yielded: a stream's last chunk has the usage."""
 _MAX_ITEMS = 10_000
@@ -84,10 +84,15 @@ class Yielded:
 
 
 class Texts:
-    """The beginning and the end of texts joined."""
+    """The beginning and the end of texts joined.
+
+    Nothing in it has a finalizer of its own: a stream that is dropped in a cycle is read after those have run.
+    """
 
     def __init__(self) -> None:
-        self._head, self._room = io.StringIO(), _HEAD_CHARS
+        self._chunks: list[str] = []
+        self._pieces: list[str] = []
+        self._room = _HEAD_CHARS
         self._tail: deque[str] = deque()
         self._in_tail = self._left_out = 0
         self._lengths = array("L")
@@ -96,10 +101,10 @@ class Texts:
         if len(self._lengths) < _MAX_ITEMS:
             self._lengths.append(len(text))
         if len(text) <= self._room:
-            self._head.write(text)
+            self._add_to_head(text)
             self._room -= len(text)
             return
-        self._head.write(text[: self._room])
+        self._add_to_head(text[: self._room])
         rest, self._room = text[self._room :], 0
         self._tail.append(rest[-_TAIL_CHARS:])
         self._in_tail += len(self._tail[-1])
@@ -108,15 +113,24 @@ class Texts:
             self._left_out += len(self._tail[0])
             self._in_tail -= len(self._tail.popleft())
 
+    def _add_to_head(self, text: str) -> None:
+        self._pieces.append(text)
+        if len(self._pieces) == _PIECES_OF_A_CHUNK:  # a token takes fifty bytes as a text of its own
+            self._chunks.append("".join(self._pieces))
+            self._pieces.clear()
+
+    def _head(self) -> str:
+        return "".join([*self._chunks, *self._pieces])
+
     def joined(self) -> str:
         tail = "".join(self._tail)
         left_out = self._left_out + max(len(tail) - _TAIL_CHARS, 0)
         note = f"… {left_out} characters …" if left_out else ""
-        return f"{self._head.getvalue()}{note}{tail[-_TAIL_CHARS:]}"
+        return f"{self._head()}{note}{tail[-_TAIL_CHARS:]}"
 
     def parts(self) -> list[str]:
         """The texts, as far as they are in the beginning."""
-        whole, at, parts = self._head.getvalue(), 0, []
+        whole, at, parts = self._head(), 0, []
         for length in self._lengths:
             parts.append(whole[at : at + length])
             at += length
