@@ -33,7 +33,7 @@ class Segment:
 
 
 def segments_of(items: Sequence[ItemView], metrics: Sequence[Metric], lower_is_better: frozenset[str]) -> list[Segment]:
-    """Of one run by itself, the worst first."""
+    """Return the segments of one run by itself, the worst first."""
     known = {metric.name: metric for metric in metrics if metric.mean is not None}
     if failed := sum(bool(item.error) for item in items):
         known[FAILED] = Metric(name=FAILED, kind=Kind.SHARE, count=len(items), mean=failed / len(items))
@@ -55,7 +55,7 @@ def segments_of(items: Sequence[ItemView], metrics: Sequence[Metric], lower_is_b
 
 
 def compared_segments(comparison: CompareExperimentsResponse, run_id: str, kinds: dict[str, Kind]) -> list[Segment]:
-    """Of a run beside its baseline, the greatest loss first."""
+    """Return the segments of a run beside its baseline, the greatest loss first."""
     lower = {its.metric for its in comparison.metrics if its.lower_is_better}
     found = []
     for its in comparison.segments:

@@ -10,7 +10,7 @@ class Kind(enum.Enum):
     """What the numbers of a metric are."""
 
     SHARE = "share"
-    """Of answers that are true: 0 to 1."""
+    """The share of answers that are true, from 0 to 1."""
     NUMBER = "number"
     SECONDS = "seconds"
     USD = "usd"

@@ -96,7 +96,7 @@ def judgement(evaluation: ItemEvaluation) -> Judgement:
 
 
 def kind_of(name: str, *, boolean: bool, categorical: bool) -> Kind:
-    """Of a metric, by what is known of its values."""
+    """Return what the numbers of a metric are, by what is known of its values."""
     if boolean:
         return Kind.SHARE
     return Kind.CATEGORY if categorical else _numeric(name)

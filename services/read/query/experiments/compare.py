@@ -112,7 +112,7 @@ class Comparisons:
 
         Raises RefusedError: a field can't be used, the project has no such run, or it compares too much at once.
         """
-        read_request(request)
+        read_request(request)  # what can't be used is refused before it waits for its turn
         async with self._turns.hold(project_id):
             answer = await self._processes.run(
                 compare_in_process, self._dsn, self._settings, project_id, request.SerializeToString()
@@ -216,7 +216,7 @@ async def read_run(connection: asyncpg.Connection, project_id: str, row: Row, na
 
 
 async def _rows(connection: asyncpg.Connection, statement: str, *parameters: Any) -> list[asyncpg.Record]:
-    """Return all rows; other calls are served between one fetch and the next."""
+    """Return all rows, fetched some at a time: each fetch may take as long as a statement."""
     return [row async for row in connection.cursor(statement, *parameters, prefetch=_AT_ONCE)]
 
 

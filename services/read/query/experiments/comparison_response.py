@@ -1,6 +1,6 @@
 """The answer of CompareExperiments, made of what was read of its runs.
 
-Slow to import, for SciPy is, and slow to run where runs are large: it belongs in a thread.
+Slow to import, for SciPy is, and slow to run where runs are large: it belongs in a process of its own.
 """
 
 import math
